@@ -1,0 +1,248 @@
+"""The model bundle: the one thing that crosses from the training world into the prediction world.
+
+A bundle is a folder, or a ``.zip`` of it, with ``bundle.json`` (described by `BundleMetadata`), the graphs
+``encoder.onnx`` and ``generator.onnx``, optionally ``neighbours.npz``, and ``CARD.md``. No pickle anywhere.
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from deepgps.errors import BundleError
+
+SCHEMA_VERSION = 1
+METADATA_FILE = "bundle.json"
+REQUIRED_FILES = ("encoder.onnx", "generator.onnx", "CARD.md")
+DEFAULT_MODEL = "deepgps-mini"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EncoderSpec(_Strict):
+    """How a sequence becomes the encoder graph's input."""
+
+    kind: Literal["features", "tokens", "esm2"]
+    """Hand-made features, residue tokens, or an ESM2 embedding."""
+    name: str
+    """Name and version of the features, alphabet or language model."""
+    dimension: int
+    """Size of the input vector (per residue for ``tokens``)."""
+    max_length: int
+    """Longest stretch encoded at once, in residues; longer sequences are windowed."""
+
+
+class CropSpec(_Strict):
+    """The square of the field that the generator sees and draws."""
+
+    size_px: int
+    """Edge in pixels."""
+    pixel_size_um: float
+    """Edge of a pixel in micrometres."""
+
+
+class PercentileSpec(_Strict):
+    """Percentile normalisation of an image into [0, 1]."""
+
+    low: float
+    """Percentile that becomes 0."""
+    high: float
+    """Percentile that becomes 1."""
+
+
+class Metric(_Strict):
+    """One measured figure; ``low`` and ``high`` bound its 95 % bootstrap interval where there is one."""
+
+    value: float
+    """The figure itself."""
+    low: float | None = None
+    """Lower end of the interval."""
+    high: float | None = None
+    """Upper end of the interval."""
+    n: int | None = None
+    """Number of proteins, or of pictures, that it was measured on."""
+
+
+class BundleMetadata(_Strict):
+    """The contents of ``bundle.json``."""
+
+    schema_version: int
+    """Version of this description."""
+    name: str
+    """Name of the model."""
+    version: str
+    """Version of the model."""
+    classes: tuple[str, ...]
+    """Class slugs in the order of the logits."""
+    multi_label: bool
+    """Whether a protein may belong to several classes: sigmoid if so, softmax if not."""
+    thresholds: tuple[float, ...]
+    """Per class, the probability from which it is named (multi-label only)."""
+    cell_line: str
+    """The cells the pictures were learned from."""
+    encoder: EncoderSpec
+    """How a sequence becomes input."""
+    crop: CropSpec
+    """Size and scale of the pictures."""
+    normalisation: PercentileSpec
+    """How a nucleus image becomes input."""
+    calibration: str
+    """How the probabilities were calibrated, in a sentence."""
+    metrics: Mapping[str, Metric]
+    """Measured quality, by name."""
+    training_data: Mapping[str, str]
+    """What the model was trained on, by source."""
+    licence: str
+    """Licence of the weights."""
+    files: Mapping[str, str]
+    """sha256 of every other file, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified model bundle.
+
+    Attributes
+    ----------
+    path
+        The folder or ``.zip`` it was read from.
+    metadata
+        Its ``bundle.json``.
+    sha256
+        Hash of ``bundle.json``, which holds the hash of every other file: the model's fingerprint.
+    """
+
+    path: Path
+    metadata: BundleMetadata
+    sha256: str
+
+    def read(self, name: str) -> bytes:
+        """Read one of the bundle's files and hold it against its hash.
+
+        Raises
+        ------
+        BundleError
+            If the file is missing or is not the one the bundle was made with.
+        """
+        content = _read(self.path, name)
+        if hashlib.sha256(content).hexdigest() != self.metadata.files.get(name):
+            raise BundleError(f"Bundle '{self.path}': '{name}' has a wrong sha256; fetch or export it again.")
+        return content
+
+    def has(self, name: str) -> bool:
+        """Whether the bundle holds a file of that name."""
+        return name in self.metadata.files
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        if path.is_dir():
+            return (path / name).read_bytes()
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(name)
+    except (KeyError, FileNotFoundError):
+        raise BundleError(f"Bundle '{path}' has no '{name}'; fetch or export it again.") from None
+    except (OSError, zipfile.BadZipFile) as error:
+        raise BundleError(f"Bundle '{path}' cannot be read: {error}.") from None
+
+
+def _metadata(path: Path, content: bytes) -> BundleMetadata:
+    try:
+        fields = json.loads(content)
+    except ValueError:
+        raise BundleError(f"Bundle '{path}': {METADATA_FILE} is not JSON; export it again.") from None
+    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"Bundle '{path}' has schema version {version!r}; this deepGPS reads {SCHEMA_VERSION}: "
+            "install the deepGPS it was made for, or export it again."
+        )
+    try:
+        return BundleMetadata.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"Bundle '{path}': field '{where}' of {METADATA_FILE}: {first['msg']}.") from None
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Open a bundle and verify every file in it.
+
+    Raises
+    ------
+    BundleError
+        If it is missing or damaged, a file has a wrong hash, or its schema version is unknown.
+    """
+    if not path.exists():
+        raise BundleError(f"Bundle '{path}' does not exist; `deepgps models list` shows what is installed.")
+    content = _read(path, METADATA_FILE)
+    bundle = Bundle(path, _metadata(path, content), hashlib.sha256(content).hexdigest())
+    for name in (*REQUIRED_FILES, *bundle.metadata.files):
+        bundle.read(name)
+    return bundle
+
+
+def write_bundle(folder: Path, metadata: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
+    """Write a bundle folder; ``bundle.json`` comes last, so that a half-written bundle is never valid.
+
+    Parameters
+    ----------
+    folder
+        Where to write; files of an earlier bundle are replaced.
+    metadata
+        The fields of `BundleMetadata` without ``schema_version`` and ``files``.
+    files
+        Contents by name; must include `REQUIRED_FILES`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / METADATA_FILE).unlink(missing_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    whole = BundleMetadata.model_validate({**metadata, "schema_version": SCHEMA_VERSION, "files": hashes})
+    (folder / METADATA_FILE).write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return open_bundle(folder)
+
+
+def model_folders() -> tuple[Path, ...]:
+    """Folders that are searched for bundles: the user's own (``DEEPGPS_MODELS``), then the package's."""
+    from platformdirs import user_data_path
+
+    own = os.environ.get("DEEPGPS_MODELS")
+    users = Path(own) if own else user_data_path("deepgps") / "models"
+    return (users, Path(__file__).parent / "bundles")
+
+
+def installed_bundles() -> dict[str, Path]:
+    """Bundles by name; the user's own come before the package's of the same name."""
+    found: dict[str, Path] = {}
+    for folder in model_folders():
+        for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+            if path.suffix == ".zip" or (path / METADATA_FILE).exists():
+                found.setdefault(path.stem if path.suffix == ".zip" else path.name, path)
+    return found
+
+
+def find_bundle(name_or_path: str | Path) -> Path:
+    """Find a bundle by name, or take a path as it is.
+
+    Raises
+    ------
+    BundleError
+        If no bundle of that name is installed and no such path exists.
+    """
+    installed = installed_bundles()
+    if str(name_or_path) in installed:
+        return installed[str(name_or_path)]
+    if (path := Path(name_or_path)).exists():
+        return path
+    names = ", ".join(installed) or "none"
+    raise BundleError(f"Model '{name_or_path}' is neither installed ({names}) nor a path to a bundle.")

@@ -1,0 +1,311 @@
+"""From proteins and nuclei to predictions: every command, page and worker goes through `Predictor`."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepgps.bundle import DEFAULT_MODEL, Bundle, find_bundle, open_bundle
+from deepgps.errors import BundleError, InputError
+from deepgps.images.nucleus import Nucleus
+from deepgps.proteins.check import check_sequence, clean_sequence, sequence_warnings
+from deepgps.proteins.features import FEATURES_NAME, sequence_features
+from deepgps.proteins.neighbours import Neighbour, NeighbourIndex
+from deepgps.proteins.protein import Protein
+from deepgps.proteins.windows import windows
+
+Floats = NDArray[np.float32]
+
+PROTEINS_AT_ONCE = 32
+PICTURES_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What deepGPS says of one protein in one nucleus.
+
+    Attributes
+    ----------
+    protein
+        The protein asked about.
+    localizations
+        The classes named: every class at or above its threshold, most probable first; never empty.
+    probabilities
+        Calibrated probability by class; they sum to 1 unless the model is multi-label.
+    confidence
+        Probability of the first localization.
+    evidence
+        The nearest annotated proteins, most similar first; empty where the model has no index.
+    nucleus, image
+        The nucleus image and the protein image drawn into it, (H, W) float32 in [0, 1]; None without pictures.
+    readouts
+        Numbers read off the picture: ``intranuclear_fraction`` in [0, 1].
+    model, version
+        The bundle's name and version.
+    warnings
+        What the user should know before trusting this.
+    """
+
+    protein: Protein
+    localizations: tuple[str, ...]
+    probabilities: Mapping[str, float]
+    confidence: float
+    evidence: tuple[Neighbour, ...]
+    nucleus: Nucleus | None
+    image: Floats | None
+    readouts: Mapping[str, float]
+    model: str
+    version: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoding:
+    """What the encoder says of one protein, before it is drawn anywhere.
+
+    Attributes
+    ----------
+    logits
+        (K,) calibrated logits.
+    latent
+        (T, D) latent tokens for the generator.
+    """
+
+    logits: Floats
+    latent: Floats
+
+
+@dataclass(slots=True)
+class _Drawable:
+    """A nucleus with what is computed once for it: the mask of its nuclei."""
+
+    nucleus: Nucleus
+    mask: NDArray[np.bool_] = field(repr=False)
+
+
+class Predictor:
+    """A bundle, loaded and ready.
+
+    Parameters
+    ----------
+    bundle
+        The verified bundle.
+    threads
+        Threads for each graph; all cores if None.
+
+    Raises
+    ------
+    BundleError
+        If the bundle's encoder is of a kind or version that this deepGPS does not have.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+        spec = bundle.metadata.encoder
+        if spec.kind != "features" or spec.name != FEATURES_NAME:
+            raise BundleError(
+                f"Bundle '{bundle.path}' needs the encoder {spec.kind}:{spec.name}; "
+                f"this deepGPS has features:{FEATURES_NAME}. Use a bundle made with it."
+            )
+        self.bundle = bundle
+        self._encoder = _session(bundle.read("encoder.onnx"), threads)
+        self._generator_graph: bytes | None = bundle.read("generator.onnx")
+        self._generator: Any = None
+        self._threads = threads
+        name = "neighbours.npz"
+        self._index = NeighbourIndex.from_bytes(bundle.read(name)) if bundle.has(name) else None
+
+    @classmethod
+    def load(cls, model: str | Path = DEFAULT_MODEL, *, threads: int | None = None) -> Self:
+        """Load a bundle by name or path."""
+        return cls(open_bundle(find_bundle(model)), threads=threads)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The model's class slugs."""
+        return self.bundle.metadata.classes
+
+    def predict_one(self, sequence: str, nucleus: Nucleus | None = None, *, image: bool = True) -> Prediction:
+        """Predict one bare sequence in one nucleus (the default one if None).
+
+        Raises
+        ------
+        InputError
+            If the sequence cannot be used.
+        """
+        cleaned = clean_sequence(sequence)
+        if refusal := check_sequence("sequence", cleaned):
+            raise InputError(refusal)
+        nuclei = None if nucleus is None else [nucleus]
+        return next(self.predict([Protein("sequence", cleaned)], nuclei, images=image))
+
+    def predict(
+        self,
+        proteins: Iterable[Protein],
+        nuclei: Sequence[Nucleus] | None = None,
+        *,
+        images: bool = True,
+    ) -> Iterator[Prediction]:
+        """Predict proteins as they come, each in every nucleus, in input order.
+
+        Parameters
+        ----------
+        proteins
+            Checked proteins; read lazily, a few at a time.
+        nuclei
+            Nuclei of the bundle's crop size and pixel size; the first default nucleus if None.
+        images
+            Whether to draw; without pictures there is one prediction a protein.
+        """
+        drawables = self._drawables(nuclei) if images else []
+        stream = iter(proteins)
+        while batch := list(islice(stream, PROTEINS_AT_ONCE)):
+            encodings = self.encode([protein.sequence for protein in batch])
+            pairs = list(zip(batch, encodings, strict=True))
+            if images:
+                yield from self._drawn(pairs, drawables)
+            else:
+                yield from (self._prediction(protein, encoding) for protein, encoding in pairs)
+
+    def encode(self, sequences: Sequence[str]) -> list[Encoding]:
+        """Encode sequences; one longer than the encoder's window is the length-weighted mean of its windows."""
+        parts = [windows(sequence, self.bundle.metadata.encoder.max_length) for sequence in sequences]
+        flat = [window for part in parts for window in part]
+        inputs = {"features": np.stack([sequence_features(window) for window in flat])}
+        if self._index is not None:
+            inputs["votes"] = np.stack([self._index.votes(window) for window in flat])
+        latent, logits = self._encoder.run(["latent", "logits"], inputs)
+        encodings, start = [], 0
+        for part in parts:
+            rows, start = slice(start, start + len(part)), start + len(part)
+            weights = np.array([len(window) for window in part], np.float32)
+            encodings.append(
+                Encoding(_mean(logits[rows], weights), _mean(latent[rows], weights)),
+            )
+        return encodings
+
+    def draw(self, nuclei: Sequence[Nucleus], latents: Sequence[Floats]) -> Floats:
+        """Draw proteins into nuclei, pair by pair.
+
+        Returns
+        -------
+        (B, H, W) float32 in [0, 1]
+        """
+        if self._generator is None:
+            self._generator = _session(self._generator_graph or b"", self._threads)
+            self._generator_graph = None
+        pixels = np.stack([nucleus.pixels for nucleus in nuclei])[:, None]
+        inputs = {"nucleus": pixels.astype(np.float32), "latent": np.stack(latents)}
+        image: Floats = self._generator.run(["image"], inputs)[0]
+        return image[:, 0]
+
+    def _drawables(self, nuclei: Sequence[Nucleus] | None) -> list[_Drawable]:
+        from deepgps.images.nuclei import default_nuclei
+        from deepgps.images.segment import OtsuWatershed
+
+        size = self.bundle.metadata.crop.size_px
+        segment = OtsuWatershed()
+        chosen = [default_nuclei()[0]] if nuclei is None else list(nuclei)
+        for nucleus in chosen:
+            if nucleus.pixels.shape != (size, size):
+                shape = " x ".join(str(edge) for edge in nucleus.pixels.shape)
+                raise InputError(
+                    f"Nucleus '{nucleus.name}' is {shape} px; this model draws {size} x {size} px: use load_nucleus()."
+                )
+        return [_Drawable(n, segment(n.pixels, n.pixel_size_um) > 0) for n in chosen]
+
+    def _drawn(
+        self, pairs: Sequence[tuple[Protein, Encoding]], drawables: Sequence[_Drawable]
+    ) -> Iterator[Prediction]:
+        jobs = ((protein, encoding, drawable) for protein, encoding in pairs for drawable in drawables)
+        while batch := list(islice(jobs, PICTURES_AT_ONCE)):
+            images = self.draw([job[2].nucleus for job in batch], [job[1].latent for job in batch])
+            for (protein, encoding, drawable), image in zip(batch, images, strict=True):
+                yield self._prediction(protein, encoding, drawable, image)
+
+    def _prediction(
+        self,
+        protein: Protein,
+        encoding: Encoding,
+        drawable: _Drawable | None = None,
+        image: Floats | None = None,
+    ) -> Prediction:
+        metadata = self.bundle.metadata
+        probabilities = _probabilities(encoding.logits, multi_label=metadata.multi_label)
+        named, doubt = self._named(probabilities)
+        readouts = {}
+        if drawable is not None and image is not None:
+            readouts["intranuclear_fraction"] = intranuclear_fraction(image, drawable.mask)
+        return Prediction(
+            protein=protein,
+            localizations=named,
+            probabilities=dict(zip(self.classes, probabilities.tolist(), strict=True)),
+            confidence=float(probabilities.max()),
+            evidence=tuple(self._index.query(protein.sequence)) if self._index is not None else (),
+            nucleus=drawable.nucleus if drawable else None,
+            image=image,
+            readouts=readouts,
+            model=metadata.name,
+            version=metadata.version,
+            warnings=(
+                *sequence_warnings(protein.sequence, metadata.encoder.max_length),
+                *doubt,
+                *(drawable.nucleus.warnings if drawable else ()),
+            ),
+        )
+
+    def _named(self, probabilities: Floats) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Name the classes at or above their thresholds, and say so where none is."""
+        order = np.argsort(-probabilities, kind="stable")
+        best = (self.classes[order[0]],)
+        if not self.bundle.metadata.multi_label:
+            return best, ()
+        thresholds = self.bundle.metadata.thresholds
+        named = tuple(self.classes[k] for k in order if probabilities[k] >= thresholds[k])
+        return (
+            (named, ())
+            if named
+            else (best, ("no class reaches its threshold: the most probable one is given",))
+        )
+
+
+def intranuclear_fraction(image: Floats, mask: NDArray[np.bool_]) -> float:
+    """Share of a protein image's intensity that lies inside the nuclei.
+
+    Parameters
+    ----------
+    image
+        (H, W) in [0, 1].
+    mask
+        (H, W), true inside any nucleus.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN for an image without intensity.
+    """
+    total = float(image.sum())
+    return float(image[mask].sum()) / total if total > 0 else float("nan")
+
+
+def _mean(rows: Floats, weights: Floats) -> Floats:
+    return np.asarray(np.average(rows, axis=0, weights=weights), np.float32)
+
+
+def _probabilities(logits: Floats, *, multi_label: bool) -> Floats:
+    if multi_label:
+        return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
+    powers = np.exp(logits - logits.max())
+    return np.asarray(powers / powers.sum(), np.float32)
+
+
+def _session(graph: bytes, threads: int | None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
