@@ -1,0 +1,136 @@
+"""From a protein's features and its neighbours' votes to the logits of its localizations."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+EVIDENCE = 6
+"""What the head weighs per class: own logit, vote, nearest, and each of them times the top similarity."""
+
+_CLIP = 6.0  # standardised features beyond this many deviations say no more
+
+
+class FeatureMLP(nn.Sequential):
+    """Standardised features to logits: linear layers, ReLU and dropout.
+
+    Parameters
+    ----------
+    features, classes
+        Sizes of input and output.
+    widths
+        Sizes of the hidden layers.
+    dropout
+        Share of the hidden units left out in training.
+    """
+
+    def __init__(self, features: int, classes: int, widths: Sequence[int], dropout: float = 0.5) -> None:
+        layers: list[nn.Module] = []
+        sizes = (features, *widths)
+        for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
+        super().__init__(*layers, nn.Linear(sizes[-1], classes))
+
+
+class SequenceEncoder(nn.Module):
+    """An ensemble of feature MLPs, and a head that weighs them against the nearest annotated proteins.
+
+    The head is a logistic regression per class over `EVIDENCE` numbers: how far to believe the neighbours depends on
+    how near the nearest is. Its calibration, a scale and a shift per class, is part of the graph, so that
+    ``sigmoid(logits)`` are calibrated probabilities. No row looks at another.
+
+    Parameters
+    ----------
+    features
+        F, the number of sequence features.
+    votes
+        V, the number of votes: 2 ``classes`` + 1, see `deepgps.proteins.neighbours.NeighbourIndex.vote`.
+    classes
+        K, the number of localizations.
+    widths
+        Hidden sizes of each member.
+    members
+        How many MLPs are averaged.
+    dropout
+        Share of the hidden units left out in training.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        votes: int,
+        classes: int,
+        widths: Sequence[int] = (512, 256),
+        members: int = 1,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if votes != 2 * classes + 1:
+            raise ValueError(f"{votes} votes do not fit {classes} classes; give {2 * classes + 1}.")
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.members = nn.ModuleList(FeatureMLP(features, classes, widths, dropout) for _ in range(members))
+        self.head_weight = nn.Parameter(torch.zeros(classes, EVIDENCE))
+        self.head_bias = nn.Parameter(torch.zeros(classes))
+        self.calibration_scale = nn.Parameter(torch.ones(classes))
+        self.calibration_shift = nn.Parameter(torch.zeros(classes))
+        with torch.no_grad():
+            self.head_weight[:, 0] = 1
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Bring raw features (B, F) to mean 0 and deviation 1, clipped."""
+        return torch.clamp((features - self.mean) / self.scale, -_CLIP, _CLIP)
+
+    def own_logits(self, features: Tensor) -> Tensor:
+        """Logits (B, K) from the sequence features (B, F) alone: the members' mean."""
+        inputs = self.standardise(features)
+        return torch.stack([member(inputs) for member in self.members]).mean(0)
+
+    def combine(self, own: Tensor, votes: Tensor) -> Tensor:
+        """Weigh own logits (B, K) against votes (B, V): uncalibrated logits (B, K)."""
+        return (evidence(own, votes) * self.head_weight).sum(2) + self.head_bias
+
+    def calibrate(self, logits: Tensor) -> Tensor:
+        """Turn the head's logits (B, K) into those whose sigmoid is a calibrated probability."""
+        return logits * self.calibration_scale + self.calibration_shift
+
+    def forward(self, features: Tensor, votes: Tensor) -> Tensor:
+        """Encode proteins.
+
+        Parameters
+        ----------
+        features
+            (B, F) raw sequence features.
+        votes
+            (B, V) neighbour votes.
+
+        Returns
+        -------
+        Tensor
+            (B, K) calibrated logits.
+        """
+        return self.calibrate(self.combine(self.own_logits(features), votes))
+
+
+def evidence(own: Tensor, votes: Tensor) -> Tensor:
+    """Gather what the head weighs.
+
+    Parameters
+    ----------
+    own
+        (B, K) logits of the features alone.
+    votes
+        (B, 2 K + 1) shares, nearest similarities and the top similarity.
+
+    Returns
+    -------
+    Tensor
+        (B, K, `EVIDENCE`).
+    """
+    classes = own.shape[1]
+    share, nearest, top = votes[:, :classes], votes[:, classes : 2 * classes], votes[:, 2 * classes :]
+    plain = torch.stack([own, share, nearest], dim=2)
+    return torch.cat([plain, plain * top[:, :, None]], dim=2)

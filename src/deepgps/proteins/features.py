@@ -1,0 +1,273 @@
+"""Hand-made numbers that say what a protein sequence looks like to the cell's sorting machinery.
+
+Every feature comes from the residues alone: composition by place, k-mers of residue groups, running physico-chemistry
+and known sorting motifs. They are raw; the encoder graph holds their mean and scale.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepgps.proteins.motifs import MOTIFS, SCALES, count_motifs
+
+FEATURES_NAME = "segments-1"
+
+RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
+UNKNOWN = 20
+GROUPS_7 = ("AGV", "ILFP", "YMTS", "HNQW", "RK", "DE", "C")
+GROUPS_4 = ("AVILMFWYC", "GPSTNQH", "KR", "DE")
+
+_READ_AS = {"U": "C", "O": "K", "B": "D", "Z": "E"}
+_N_POSITIONS, _C_POSITIONS = 12, 6
+_GAPS = (2, 3, 4)
+_LAGS = (1, 2, 3, 4, 5, 7, 10, 15)
+_WINDOWS = (7, 15, 25)
+_PLACES = ("all", "n10", "n25", "n50", "n100", "c10", "c25", "c50", "c100", "s1", "s2", "s3", "s4", "s5")
+
+Vector = NDArray[np.float32]
+Codes = NDArray[np.int64]
+
+
+def _code_table() -> NDArray[np.int64]:
+    table = np.full(256, UNKNOWN, np.int64)
+    for letter in "".join((RESIDUES, *_READ_AS)):
+        code = RESIDUES.index(_READ_AS.get(letter, letter))
+        table[[ord(letter), ord(letter.lower())]] = code
+    return table
+
+
+def _group_table(groups: tuple[str, ...]) -> NDArray[np.int64]:
+    table = np.full(UNKNOWN + 1, -1, np.int64)
+    for number, members in enumerate(groups):
+        table[[RESIDUES.index(residue) for residue in members]] = number
+    return table
+
+
+_CODE = _code_table()
+_GROUP_7, _GROUP_4 = _group_table(GROUPS_7), _group_table(GROUPS_4)
+_SCALE_TABLE = np.array([[*values, 0.0] for values in SCALES.values()], np.float32)
+
+
+def residue_codes(sequence: str) -> Codes:
+    """Turn residues into numbers.
+
+    Parameters
+    ----------
+    sequence
+        One-letter residues in either case. U reads as C, O as K, B as D, Z as E.
+
+    Returns
+    -------
+    Codes
+        (L,) places in `RESIDUES`; `UNKNOWN` for any other letter.
+    """
+    return _CODE[np.frombuffer(sequence.encode("latin-1", "replace"), np.uint8)]
+
+
+def _share(counts: NDArray[np.int64]) -> Vector:
+    """Square roots of shares: a k-mer seen once must not drown in the noise of the common ones."""
+    return np.sqrt(counts / max(1, int(counts.sum()))).astype(np.float32)
+
+
+def _kmer_shares(groups: Codes, size: int, k: int, step: int = 1) -> Vector:
+    """Shares of the k-mers of ``size`` groups whose residues lie ``step`` apart; gaps (-1) are left out."""
+    n = len(groups) - (k - 1) * step
+    if n <= 0:
+        return np.zeros(size**k, np.float32)
+    parts = [groups[i * step : i * step + n] for i in range(k)]
+    index = sum(part * size ** (k - 1 - i) for i, part in enumerate(parts))
+    known = np.logical_and.reduce([part >= 0 for part in parts])
+    return _share(np.bincount(np.asarray(index)[known], minlength=size**k))
+
+
+def _length(codes: Codes, _: str) -> Vector:
+    return np.array([np.log10(len(codes) + 1), min(len(codes), 2000) / 1000], np.float32)
+
+
+def _composition(codes: Codes, _: str) -> Vector:
+    total = len(codes)
+    cuts = np.linspace(0, total, 6).astype(int)
+    places = [
+        slice(None),
+        *(slice(0, n) for n in (10, 25, 50, 100)),
+        *(slice(-n, None) for n in (10, 25, 50, 100)),
+    ]
+    places += [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    counts = np.stack([np.bincount(codes[place], minlength=21)[:20] for place in places])
+    return (counts / np.maximum(1, counts.sum(1, keepdims=True))).astype(np.float32).ravel()
+
+
+def _termini(codes: Codes, _: str) -> Vector:
+    first = np.zeros((_N_POSITIONS, len(GROUPS_7)), np.float32)
+    last = np.zeros((_C_POSITIONS, 21), np.float32)
+    head = _GROUP_7[codes[1 : _N_POSITIONS + 1]]
+    tail = codes[-_C_POSITIONS:]
+    first[np.flatnonzero(head >= 0), head[head >= 0]] = 1
+    last[np.arange(_C_POSITIONS - len(tail), _C_POSITIONS), tail] = 1
+    return np.concatenate([first.ravel(), last[:, :20].ravel()])
+
+
+def _kmers(codes: Codes, _: str) -> Vector:
+    residues = np.where(codes == UNKNOWN, -1, codes)
+    seven, four = _GROUP_7[codes], _GROUP_4[codes]
+    pairs = [_kmer_shares(seven, 7, 2, gap) for gap in _GAPS]
+    return np.concatenate(
+        [_kmer_shares(residues, 20, 2), _kmer_shares(seven, 7, 3), _kmer_shares(four, 4, 4), *pairs]
+    )
+
+
+def _window_means(values: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Means of every window of ``width`` along the last axis; one shorter window where the protein is shorter."""
+    width = max(1, min(width, values.shape[-1]))
+    sums = np.cumsum(np.pad(values, [(0, 0)] * (values.ndim - 1) + [(1, 0)]), axis=-1, dtype=np.float64)
+    means: NDArray[np.float32] = ((sums[..., width:] - sums[..., :-width]) / width).astype(np.float32)
+    return means
+
+
+def _physics(codes: Codes, _: str) -> Vector:
+    values = _SCALE_TABLE[:, codes]
+    columns = [values.mean(1), values.std(1)]
+    for width in _WINDOWS:
+        means = _window_means(values, width)
+        columns += [means.max(1), means.min(1)]
+    for lag in _LAGS:
+        near, far = values[:, :-lag], values[:, lag:]
+        columns.append((near * far).mean(1) if near.shape[1] else np.zeros(len(values), np.float32))
+    return np.stack(columns, axis=1).ravel().astype(np.float32)
+
+
+def _moment(hydropathy: NDArray[np.float32], degrees: float) -> NDArray[np.float32]:
+    """Hydrophobic moments of 18-residue windows at a turn of ``degrees`` per residue (Eisenberg 1982)."""
+    angle = np.deg2rad(degrees) * np.arange(len(hydropathy))
+    waves = np.stack([hydropathy * np.cos(angle), hydropathy * np.sin(angle)]).astype(np.float32)
+    return np.hypot(*_window_means(waves, 18))
+
+
+_STRETCHES = (
+    *("tm_count", "tm_share", "tm_first", "tm_last", "hydropathy_n30", "hydropathy_n60", "hydropathy_c60"),
+    *(
+        "moment100_n30",
+        "moment100",
+        "moment160",
+        "charge_n15",
+        "charge_n30",
+        "charge_c15",
+        "arginine_n40_less_acid",
+    ),
+    *("basic_clusters", "acidic_clusters", "basic_max11", "acidic_max11", "basic_max21", "acidic_max21"),
+    *("disorder_share", "disorder_n50", "disorder_c50", "entropy", "entropy_min", "entropy_mean"),
+)
+
+
+def _blocks_of(mask: NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(np.diff(mask.astype(np.int8), prepend=0) == 1))
+
+
+def _entropies(codes: Codes) -> list[float]:
+    """Entropy (nats) of the whole protein, and the lowest and mean of its blocks of 25."""
+    blocks = [codes[i : i + 25] for i in range(0, max(1, len(codes) - 12), 25)]
+    rows = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
+    counts = np.bincount(rows * 21 + np.concatenate(blocks), minlength=len(blocks) * 21).reshape(-1, 21)
+    shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
+    local = -(shares * np.log(shares + 1e-9)).sum(1)
+    whole = counts.sum(0) / max(1, counts.sum())
+    return [float(-(whole * np.log(whole + 1e-9)).sum()), float(local.min()), float(local.mean())]
+
+
+def _stretches(codes: Codes, _: str) -> Vector:
+    hydropathy, charge, disorder = _SCALE_TABLE[[0, 1, 2]][:, codes]
+    helix = _window_means(hydropathy, 19)
+    membrane = helix > 0.72  # 1.6 on Kyte and Doolittle's scale, standardised
+    places = np.flatnonzero(membrane)
+    turn = _moment(hydropathy, 100)
+    near, wide = _window_means(charge, 11) * 11, _window_means(charge, 21) * 21
+    loose = _window_means(disorder, 25)
+    first, last = (places[0], len(codes) - 19 - places[-1]) if len(places) else (500, 500)
+    values = [_blocks_of(membrane), membrane.mean(), min(first, 500) / 500, min(last, 500) / 500]
+    values += [helix[:12].max(), helix[:42].max(), helix[-42:].max(), turn[:13].max(), turn.max()]
+    values += [_moment(hydropathy, 160).max(), charge[:15].sum(), charge[:30].sum(), charge[-15:].sum()]
+    head = codes[:40]
+    values += [np.sum(head == RESIDUES.index("R")) - np.sum((head == 2) | (head == 3))]
+    values += [
+        _blocks_of(near >= 4.5),
+        _blocks_of(near <= -4.5),
+        near.max(),
+        near.min(),
+        wide.max(),
+        wide.min(),
+    ]
+    values += [(loose > 0.4).mean(), disorder[:50].mean(), disorder[-50:].mean(), *_entropies(codes)]
+    return np.array(values, np.float32)
+
+
+def _runs(codes: Codes, _: str) -> Vector:
+    """Longest run of each residue, as log(1 + n)."""
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    lengths = np.diff(starts, append=len(codes))
+    longest = np.zeros(21, np.int64)
+    np.maximum.at(longest, codes[starts], lengths)
+    return np.log1p(longest[:20]).astype(np.float32)
+
+
+def _motifs(_: Codes, sequence: str) -> Vector:
+    return count_motifs(sequence)
+
+
+def _kmer_names() -> tuple[str, ...]:
+    sevens = range(7)
+    pairs = [f"pair_{a}{b}" for a in RESIDUES for b in RESIDUES]
+    triads = [f"triad7_{a}{b}{c}" for a in sevens for b in sevens for c in sevens]
+    fours = [f"tetrad4_{a}{b}{c}{d}" for a in range(4) for b in range(4) for c in range(4) for d in range(4)]
+    gapped = [f"gap{gap}_{a}{b}" for gap in _GAPS for a in sevens for b in sevens]
+    return (*pairs, *triads, *fours, *gapped)
+
+
+def _physics_names() -> tuple[str, ...]:
+    ends = [f"{end}{width}" for width in _WINDOWS for end in ("max", "min")]
+    columns = ["mean", "sd", *ends, *(f"lag{lag}" for lag in _LAGS)]
+    return tuple(f"{scale}_{column}" for scale in SCALES for column in columns)
+
+
+def _terminus_names() -> tuple[str, ...]:
+    first = [f"n{place}_group{group}" for place in range(2, _N_POSITIONS + 2) for group in range(7)]
+    last = [f"c{place}_{residue}" for place in range(_C_POSITIONS, 0, -1) for residue in RESIDUES]
+    return (*first, *last)
+
+
+_BLOCKS: tuple[tuple[Callable[[Codes, str], Vector], Callable[[], tuple[str, ...]]], ...] = (
+    (_length, lambda: ("log_length", "length")),
+    (_composition, lambda: tuple(f"{place}_{residue}" for place in _PLACES for residue in RESIDUES)),
+    (_termini, _terminus_names),
+    (_kmers, _kmer_names),
+    (_physics, _physics_names),
+    (_stretches, lambda: _STRETCHES),
+    (_runs, lambda: tuple(f"run_{residue}" for residue in RESIDUES)),
+    (_motifs, lambda: tuple(f"motif_{name}" for name in MOTIFS)),
+)
+
+
+@lru_cache(maxsize=1)
+def feature_names() -> tuple[str, ...]:
+    """Names of the features, in the order of `sequence_features`."""
+    return tuple(name for _, names in _BLOCKS for name in names())
+
+
+def sequence_features(sequence: str) -> Vector:
+    """Describe a sequence by its features.
+
+    Parameters
+    ----------
+    sequence
+        One-letter residues, one at least, in either case; letters other than the 20 amino acids, U, O, B and Z
+        count for nothing.
+
+    Returns
+    -------
+    Vector
+        (F,) float32, finite, not standardised; F is ``len(feature_names())``.
+    """
+    text = sequence.upper()
+    codes = residue_codes(text)
+    return np.concatenate([block(codes, text) for block, _ in _BLOCKS])

@@ -1,0 +1,277 @@
+"""The nearest annotated proteins: an index of k-mers that votes on a localization and serves as evidence.
+
+A protein is the set of its 5-residue words, one in four of them kept by a fixed hash. Two proteins are as similar as
+the cosine of those sets, each word weighted by its inverse document frequency: 1 for the same protein, 0 for no
+word in common. It is a sketch of homology, not an alignment.
+"""
+
+import io
+import zipfile
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepgps.errors import BundleError
+from deepgps.proteins.features import UNKNOWN, residue_codes
+
+K = 5
+TOP = 6
+FORMAT = 1
+_UNSEEN = 255  # a label nobody knows, among labels stored as percent
+
+Similarities = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An annotated protein that resembles the query.
+
+    Attributes
+    ----------
+    accession
+        Its accession, or its id in the table it came from.
+    localizations
+        The class slugs it is annotated with.
+    similarity
+        Weighted cosine in (0, 1]; 1 is the same set of words.
+    """
+
+    accession: str
+    localizations: tuple[str, ...]
+    similarity: float
+
+
+def sketch(sequence: str) -> NDArray[np.uint32]:
+    """Reduce a sequence to the words the index keeps.
+
+    Parameters
+    ----------
+    sequence
+        One-letter residues in either case.
+
+    Returns
+    -------
+    NDArray[np.uint32]
+        (W,) sorted, distinct word codes in base 20; words with an unknown residue are left out.
+    """
+    codes = residue_codes(sequence)
+    n = len(codes) - K + 1
+    if n <= 0:
+        return np.zeros(0, np.uint32)
+    known = np.logical_and.reduce([codes[i : i + n] != UNKNOWN for i in range(K)])
+    words = sum(codes[i : i + n] * 20 ** (K - 1 - i) for i in range(K))
+    distinct = np.unique(np.asarray(words)[known]).astype(np.uint32)
+    # Knuth's multiplicative hash, modulo 2**32: the two top bits choose one word in four, alike on every machine.
+    kept: NDArray[np.uint32] = distinct[(distinct * np.uint32(2654435761)) >> np.uint32(30) == 0]
+    return kept
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NeighbourIndex:
+    """Annotated proteins, found by the words they share with a query.
+
+    Attributes
+    ----------
+    accessions
+        (N,) names of the proteins.
+    slugs
+        The K classes, in the order of `labels`.
+    labels
+        (N, K) uint8: percent of the annotation that says yes; 255 where nobody knows.
+    words, starts, postings
+        Sorted distinct words (W,), where the proteins of each begin in `postings` (W + 1,), and those rows.
+    norms
+        (N,) length of each protein's weighted word vector.
+    """
+
+    accessions: NDArray[np.str_]
+    slugs: tuple[str, ...]
+    labels: NDArray[np.uint8]
+    words: NDArray[np.uint32]
+    starts: NDArray[np.int64]
+    postings: NDArray[np.integer]
+    norms: NDArray[np.float32]
+
+    @classmethod
+    def build(
+        cls,
+        accessions: Sequence[str],
+        sequences: Sequence[str],
+        labels: NDArray[np.floating],
+        mask: NDArray[np.bool_],
+        slugs: Sequence[str],
+    ) -> "NeighbourIndex":
+        """Index annotated proteins.
+
+        Parameters
+        ----------
+        accessions, sequences
+            N names and sequences.
+        labels, mask
+            (N, K) annotation in [0, 1], and where it is known.
+        slugs
+            The K classes.
+        """
+        sketches = [sketch(sequence) for sequence in sequences]
+        rows = np.repeat(np.arange(len(sketches)), [len(each) for each in sketches])
+        words = np.concatenate([*sketches, np.zeros(0, np.uint32)])
+        order = np.argsort(words, kind="stable")
+        distinct, starts = np.unique(words[order], return_index=True)
+        starts = np.append(starts, len(words)).astype(np.int64)
+        weights = np.repeat(_idf(np.diff(starts), len(sketches)), np.diff(starts))
+        norms = np.sqrt(np.bincount(rows[order], weights**2, minlength=len(sketches))).astype(np.float32)
+        percent = np.where(mask, np.rint(np.asarray(labels) * 100), _UNSEEN).astype(np.uint8)
+        postings = rows[order].astype(np.uint16 if len(sketches) <= 2**16 else np.uint32)
+        return cls(np.array(accessions, np.str_), tuple(slugs), percent, distinct, starts, postings, norms)
+
+    def to_bytes(self) -> bytes:
+        """Write the index as a compressed NPZ (no pickle inside)."""
+        buffer = io.BytesIO()
+        counts = np.diff(self.starts).astype(np.uint16 if len(self.accessions) <= 2**16 else np.uint32)
+        np.savez_compressed(
+            buffer,
+            format=np.array(FORMAT),
+            accessions=self.accessions.astype(np.bytes_),
+            slugs=np.array(self.slugs, np.bytes_),
+            labels=self.labels,
+            words=np.diff(self.words, prepend=np.uint32(0)),
+            counts=counts,
+            postings=self.postings,
+            norms=self.norms,
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "NeighbourIndex":
+        """Read what `to_bytes` wrote.
+
+        Raises
+        ------
+        BundleError
+            If it is not an index, or one of an unknown format.
+        """
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                return cls._of(dict(arrays))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise BundleError(
+                f"The neighbour index cannot be read ({error}); fetch the model again."
+            ) from None
+
+    @classmethod
+    def _of(cls, arrays: dict[str, NDArray[np.generic]]) -> "NeighbourIndex":
+        if int(arrays["format"]) != FORMAT:  # type: ignore[call-overload]
+            raise ValueError(f"format {arrays['format']} is not {FORMAT}")
+        return cls(
+            arrays["accessions"].astype(np.str_),
+            tuple(slug.decode() for slug in arrays["slugs"].tolist()),
+            arrays["labels"].astype(np.uint8),
+            np.cumsum(arrays["words"], dtype=np.uint32),
+            np.concatenate([[0], np.cumsum(arrays["counts"], dtype=np.int64)]),
+            arrays["postings"],  # type: ignore[arg-type]
+            arrays["norms"].astype(np.float32),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "NeighbourIndex":
+        """Read an index from a file.
+
+        Raises
+        ------
+        BundleError
+            If the file is missing, damaged or of an unknown format.
+        """
+        try:
+            return cls.from_bytes(path.read_bytes())
+        except OSError as error:
+            raise BundleError(f"The neighbour index {path} cannot be read: {error.strerror}.") from None
+
+    @property
+    def vote_size(self) -> int:
+        """Length V of the votes: 2 K + 1."""
+        return 2 * len(self.slugs) + 1
+
+    def similarities(self, sequence: str) -> Similarities:
+        """Compare a sequence with every protein of the index: (N,) float32 in [0, 1]."""
+        words = sketch(sequence)
+        places = np.minimum(np.searchsorted(self.words, words), max(0, len(self.words) - 1))
+        places = places[self.words[places] == words] if len(self.words) else places[:0]
+        counts = self.starts[places + 1] - self.starts[places]
+        weights = _idf(counts, len(self.accessions))
+        unseen = (len(words) - len(places)) * np.log1p(len(self.accessions)) ** 2
+        norm = np.sqrt(float((weights**2).sum()) + unseen)
+        offsets = np.repeat(self.starts[places] - np.cumsum(counts) + counts, counts) + np.arange(
+            counts.sum()
+        )
+        dots = np.bincount(
+            self.postings[offsets], np.repeat(weights**2, counts), minlength=len(self.accessions)
+        )
+        similar: Similarities = (dots / np.maximum(1e-9, norm * self.norms)).astype(np.float32)
+        return np.minimum(similar, np.float32(1))
+
+    def ranked(self, similarities: Similarities, top: int = TOP) -> NDArray[np.intp]:
+        """Rows of the ``top`` most similar proteins, best first, ties in table order; none of similarity 0."""
+        top = min(top, len(similarities))
+        if not top:
+            return np.zeros(0, np.intp)
+        edge = np.partition(similarities, -top)[-top]
+        rows = np.flatnonzero((similarities >= edge) & (similarities > 0))
+        return rows[np.argsort(-similarities[rows], kind="stable")][:top]
+
+    def query(self, sequence: str, top: int = TOP, exclude: Collection[str] = ()) -> list[Neighbour]:
+        """Find the annotated proteins most like a sequence.
+
+        Parameters
+        ----------
+        sequence
+            The query.
+        top
+            How many to return at most.
+        exclude
+            Accessions to pass over.
+
+        Returns
+        -------
+        list[Neighbour]
+            The best first; fewer than ``top``, or none, where nothing shares a word.
+        """
+        similar = self._without(self.similarities(sequence), exclude)
+        return [self._neighbour(row, float(similar[row])) for row in self.ranked(similar, top)]
+
+    def votes(self, sequence: str, exclude: Collection[str] = ()) -> NDArray[np.float32]:
+        """Let the nearest proteins vote: (V,) float32 in [0, 1], see `vote`."""
+        return self.vote(self._without(self.similarities(sequence), exclude))
+
+    def vote(self, similarities: Similarities) -> NDArray[np.float32]:
+        """Turn similarities into votes.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            (V,) in [0, 1]: per class the similarity-weighted share of the top 6 that have it, then per class the
+            similarity of the nearest that has it, and last the similarity of the nearest protein of all.
+        """
+        rows = self.ranked(similarities)
+        near = similarities[rows][:, None]
+        known = self.labels[rows] != _UNSEEN
+        has = np.where(known, self.labels[rows] / 100, 0)
+        share = (near * has).sum(0) / np.maximum(1e-9, (near * known).sum(0))
+        nearest = (near * has).max(0, initial=0)
+        return np.concatenate([share, nearest, near.max(0, initial=0)]).astype(np.float32)
+
+    def _without(self, similarities: Similarities, exclude: Collection[str]) -> Similarities:
+        if not exclude:
+            return similarities
+        return np.where(np.isin(self.accessions, list(exclude)), np.float32(0), similarities)
+
+    def _neighbour(self, row: int, similarity: float) -> Neighbour:
+        has = (self.labels[row] >= 50) & (self.labels[row] != _UNSEEN)
+        names = tuple(slug for slug, yes in zip(self.slugs, has, strict=True) if yes)
+        return Neighbour(str(self.accessions[row]), names, similarity)
+
+
+def _idf(counts: NDArray[np.integer], proteins: int) -> NDArray[np.float64]:
+    return np.log1p(proteins / counts)
