@@ -1,0 +1,100 @@
+"""Fusion: how the protein's latent tokens meet the nucleus at the bottleneck of the U-Net.
+
+Three ways, one signature: image (B, C, H, W), latent (B, T, D), optional mask (B, T) → (B, C, H, W).
+
+``paper``
+    As published: one latent token is both key and value of a one-head attention without a residual. A softmax
+    over one key is 1, so every position receives the same vector and the deepest nucleus features are lost.
+``residual``
+    Layer normalisation, positions, several heads and a residual; several latent tokens to choose from.
+``per_residue``
+    The same over one token per residue, with the residues' positions and a mask for padding.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+FusionMode = Literal["paper", "residual", "per_residue"]
+
+
+def sinusoids(length: int, dimension: int, device: torch.device) -> Tensor:
+    """Sinusoidal positions (length, dimension), as in "Attention is all you need" (2017), section 3.5."""
+    rates = torch.exp(torch.arange(0, dimension, 2, device=device) * (-math.log(10_000.0) / dimension))
+    angles = torch.arange(length, device=device)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :dimension]
+
+
+def grid_sinusoids(height: int, width: int, dimension: int, device: torch.device) -> Tensor:
+    """Positions of a grid (height · width, dimension): half of the channels for rows, half for columns."""
+    half = dimension // 2
+    rows = sinusoids(height, half, device)[:, None].expand(height, width, half)
+    columns = sinusoids(width, dimension - half, device)[None].expand(height, width, dimension - half)
+    return torch.cat([rows, columns], -1).flatten(0, 1)
+
+
+class PaperFusion(nn.Module):
+    """The published fusion; constant over positions, kept to compare with (paper, figure 1 and methods)."""
+
+    def __init__(self, channels: int, latent_dim: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(latent_dim, channels)
+        self.value = nn.Linear(latent_dim, channels)
+
+    def forward(self, image: Tensor, latent: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Fuse; the latent must be one token, (B, 1, D)."""
+        if latent.shape[1] != 1:
+            raise ValueError(f"fusion 'paper' takes one latent token, not {latent.shape[1]}; use 'residual'.")
+        tokens = image.flatten(2).transpose(1, 2)
+        fused = F.scaled_dot_product_attention(self.query(tokens), self.key(latent), self.value(latent))
+        return fused.transpose(1, 2).reshape_as(image)
+
+
+class AttentionFusion(nn.Module):
+    """Cross-attention with positions, heads and a residual, for ``residual`` and ``per_residue``."""
+
+    def __init__(self, channels: int, latent_dim: int, *, heads: int = 4, residue_positions: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.residue_positions = residue_positions
+        self.image_norm = nn.LayerNorm(channels)
+        self.latent_norm = nn.LayerNorm(latent_dim) if residue_positions else nn.Identity()
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(latent_dim, channels)
+        self.value = nn.Linear(latent_dim, channels)
+        self.out = nn.Linear(channels, channels)
+        self.mlp_norm = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, channels))
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        batch, length, channels = tokens.shape
+        return tokens.reshape(batch, length, self.heads, channels // self.heads).transpose(1, 2)
+
+    def forward(self, image: Tensor, latent: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Fuse; ``mask`` (B, T) is true where a token is real."""
+        batch, channels, height, width = image.shape
+        tokens = image.flatten(2).transpose(1, 2)
+        queries = self.image_norm(tokens) + grid_sinusoids(height, width, channels, image.device)
+        keys = self.latent_norm(latent)
+        if self.residue_positions:
+            keys = keys + sinusoids(latent.shape[1], latent.shape[2], latent.device)
+        attended = F.scaled_dot_product_attention(
+            self._split(self.query(queries)),
+            self._split(self.key(keys)),
+            self._split(self.value(keys)),
+            attn_mask=None if mask is None else mask[:, None, None, :],
+        )
+        tokens = tokens + self.out(attended.transpose(1, 2).reshape(batch, height * width, channels))
+        tokens = tokens + self.mlp(self.mlp_norm(tokens))
+        return tokens.transpose(1, 2).reshape_as(image)
+
+
+def build_fusion(mode: FusionMode, channels: int, latent_dim: int, heads: int = 4) -> nn.Module:
+    """Build the fusion of that name."""
+    if mode == "paper":
+        return PaperFusion(channels, latent_dim)
+    return AttentionFusion(channels, latent_dim, heads=heads, residue_positions=mode == "per_residue")

@@ -1,0 +1,122 @@
+"""The generator: a U-Net over the nucleus image that the protein joins at the bottleneck.
+
+The paper's is ``UNet()``: widths 64-128-256-512-1024, 208 px in, 13 x 13 at the bottleneck. A narrower one for
+laptops folds ``fold`` x ``fold`` pixels into channels at the stem, which spares the memory traffic of the full
+resolution, and draws the last step at full resolution with the nucleus at hand, so that no grid of the fold shows.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from deepgps.models.fusion import FusionMode, build_fusion
+
+PAPER_WIDTHS = (64, 128, 256, 512, 1024)
+HEAD_CHANNELS = 8
+
+
+def double_conv(inputs: int, outputs: int) -> nn.Sequential:
+    """Twice 3 x 3 convolution, batch normalisation and ReLU (Ronneberger et al. 2015, with normalisation)."""
+    layers: list[nn.Module] = []
+    for channels in (inputs, outputs):
+        layers += [
+            nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
+
+
+class FoldedHead(nn.Module):
+    """Unfold channels to pixels and finish at full resolution beside the nucleus."""
+
+    def __init__(self, channels: int, fold: int) -> None:
+        super().__init__()
+        self.unfold = nn.Sequential(nn.Conv2d(channels, HEAD_CHANNELS * fold**2, 1), nn.PixelShuffle(fold))
+        self.smooth = nn.Sequential(
+            nn.Conv2d(HEAD_CHANNELS + 1, HEAD_CHANNELS, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(HEAD_CHANNELS, 1, 3, padding=1),
+        )
+
+    def forward(self, features: Tensor, nucleus: Tensor) -> Tensor:
+        """Draw (B, 1, H, W) logits from (B, C, H / fold, W / fold) features."""
+        drawn: Tensor = self.smooth(torch.cat([self.unfold(features), nucleus], 1))
+        return drawn
+
+
+class UNet(nn.Module):
+    """Nucleus image and latent tokens in, protein image out.
+
+    Parameters
+    ----------
+    widths
+        Channels from the first level to the bottleneck.
+    latent_dim
+        Size of a latent token.
+    fusion
+        How the protein joins: ``paper``, ``residual`` or ``per_residue``.
+    heads
+        Attention heads of the fusion (not of ``paper``, which has one).
+    fold
+        Edge of the square of pixels folded into channels at the stem; 1 for the paper's network.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = PAPER_WIDTHS,
+        latent_dim: int = 1024,
+        fusion: FusionMode = "residual",
+        heads: int = 4,
+        fold: int = 1,
+    ) -> None:
+        super().__init__()
+        self.fold = fold
+        self.multiple = fold * 2 ** (len(widths) - 1)
+        inputs = [fold**2, *widths[:-1]]
+        self.down = nn.ModuleList(double_conv(i, o) for i, o in zip(inputs, widths, strict=True))
+        self.fusion = build_fusion(fusion, widths[-1], latent_dim, heads)
+        pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(deep, flat, 2, stride=2) for deep, flat in pairs)
+        self.merge = nn.ModuleList(double_conv(2 * flat, flat) for _, flat in pairs)
+        self.head = nn.Conv2d(widths[0], 1, 1) if fold == 1 else FoldedHead(widths[0], fold)
+
+    def encode(self, nucleus: Tensor) -> list[Tensor]:
+        """Features of the nucleus, from the first level to the bottleneck."""
+        if nucleus.shape[-1] % self.multiple or nucleus.shape[-2] % self.multiple:
+            size = " x ".join(str(edge) for edge in nucleus.shape[-2:])
+            raise ValueError(
+                f"the nucleus image is {size} px; its edges must be multiples of {self.multiple}."
+            )
+        level = F.pixel_unshuffle(nucleus, self.fold) if self.fold > 1 else nucleus
+        levels = []
+        for depth, block in enumerate(self.down):
+            level = block(F.max_pool2d(level, 2) if depth else level)
+            levels.append(level)
+        return levels
+
+    def forward(self, nucleus: Tensor, latent: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Draw the protein.
+
+        Parameters
+        ----------
+        nucleus
+            (B, 1, H, W) in [0, 1]; H and W multiples of ``fold * 2 ** (levels - 1)``.
+        latent
+            (B, T, latent_dim) latent tokens, or residue vectors for ``per_residue``.
+        mask
+            (B, T), true where a token is real; all are if None.
+
+        Returns
+        -------
+        Tensor
+            (B, 1, H, W) in [0, 1].
+        """
+        *skips, features = self.encode(nucleus)
+        features = self.fusion(features, latent, mask)
+        for up, merge, skip in zip(self.up, self.merge, reversed(skips), strict=True):
+            features = merge(torch.cat([skip, up(features)], 1))
+        drawn = self.head(features) if self.fold == 1 else self.head(features, nucleus)
+        return torch.sigmoid(drawn)

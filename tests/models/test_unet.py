@@ -1,0 +1,136 @@
+import hashlib
+
+import pytest
+import torch
+from deepgps.models.deepgps import DeepGPS, LocalizationTokens, MiniGenerator
+from deepgps.models.unet import PAPER_WIDTHS, UNet
+
+NARROW = (4, 8, 8, 16, 16)
+
+
+def narrow(fusion: str, **options: object) -> UNet:
+    torch.manual_seed(0)
+    return UNet(NARROW, latent_dim=12, fusion=fusion, heads=2, **options).eval()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fusion", ["paper", "residual", "per_residue"])
+@pytest.mark.parametrize("size", [(208, 208), (64, 96), (16, 16)])
+def test_draws_an_image_of_the_nucleus_size(fusion, size):
+    image = narrow(fusion)(torch.rand(2, 1, *size), torch.rand(2, 1, 12))
+    assert image.shape == (2, 1, *size)
+    assert image.min() >= 0
+    assert image.max() <= 1
+
+
+def test_a_size_that_cannot_be_halved_is_refused_with_the_remedy():
+    with pytest.raises(ValueError, match="200 x 208 px; its edges must be multiples of 16"):
+        narrow("residual")(torch.rand(1, 1, 200, 208), torch.rand(1, 1, 12))
+
+
+def test_the_paper_network_has_the_published_shapes():
+    with torch.device("meta"):
+        net = UNet(fusion="paper")
+    assert PAPER_WIDTHS == (64, 128, 256, 512, 1024)
+    levels = UNet(NARROW, latent_dim=12).encode(torch.rand(1, 1, 208, 208))
+    assert levels[-1].shape[-2:] == (13, 13)
+    shapes = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    assert shapes["down.0.0.weight"] == (64, 1, 3, 3)
+    assert shapes["down.4.3.weight"] == (1024, 1024, 3, 3)
+    assert shapes["fusion.query.weight"] == (1024, 1024)
+    assert shapes["up.0.weight"] == (1024, 512, 2, 2)
+    assert shapes["head.weight"] == (1, 64, 1, 1)
+
+
+def fingerprint(module: torch.nn.Module) -> tuple[int, str]:
+    lines = [f"{name} {tuple(value.shape)}" for name, value in module.state_dict().items()]
+    return len(lines), hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def test_state_dicts_are_pinned_so_that_weights_stay_loadable():
+    with torch.device("meta"):
+        paper = DeepGPS(UNet(fusion="paper"))
+        residual = UNet()
+        mini = MiniGenerator(12)
+    assert sum(p.numel() for p in paper.parameters()) == PINNED_PAPER_PARAMETERS
+    assert [fingerprint(module) for module in (paper, residual, mini)] == PINNED
+
+
+def bottleneck(net: UNet, nucleus: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+    return net.fusion(net.encode(nucleus)[-1], latent)
+
+
+def test_paper_fusion_is_constant_over_positions_and_blind_to_the_nucleus():
+    net, latent = narrow("paper"), torch.rand(1, 1, 12)
+    fused = bottleneck(net, torch.rand(1, 1, 208, 208), latent)
+    torch.testing.assert_close(fused, fused[:, :, :1, :1].expand_as(fused))
+    torch.testing.assert_close(fused, bottleneck(net, torch.rand(1, 1, 208, 208), latent))
+
+
+def test_paper_fusion_gives_the_deepest_block_and_the_query_no_gradient():
+    net = narrow("paper").train()
+    net(torch.rand(2, 1, 32, 32), torch.rand(2, 1, 12)).mean().backward()
+    for name in ("down.4.0.weight", "fusion.query.weight", "fusion.key.weight"):
+        assert net.get_parameter(name).grad.abs().max() < 1e-9
+    assert net.get_parameter("fusion.value.weight").grad.abs().max() > 1e-9
+
+
+@pytest.mark.parametrize("fusion", ["residual", "per_residue"])
+def test_the_other_fusions_vary_over_positions_and_with_both_inputs(fusion):
+    net, nucleus, latent = narrow(fusion), torch.rand(1, 1, 208, 208), torch.rand(1, 5, 12)
+    fused = bottleneck(net, nucleus, latent)
+    assert fused.std((2, 3)).max() > 1e-3
+    assert not torch.allclose(fused, bottleneck(net, torch.rand(1, 1, 208, 208), latent))
+    assert not torch.allclose(fused, bottleneck(net, nucleus, torch.rand(1, 5, 12)), atol=1e-5)
+
+
+def test_attention_chooses_between_tokens_by_position():
+    net = narrow("residual")
+    tokens = torch.randn(1, 2, 12) * 5
+    features = torch.randn(1, 16, 13, 13)
+    step = net.fusion(features, tokens) - net.fusion(features, tokens.mean(1, keepdim=True))
+    assert step.std((2, 3)).max() > 1e-3
+
+
+def test_per_residue_ignores_padding_but_not_order():
+    net, nucleus = narrow("per_residue"), torch.rand(1, 1, 64, 64)
+    latent = torch.rand(1, 6, 12)
+    padded = torch.cat([latent, torch.full((1, 3, 12), 7.0)], 1)
+    mask = torch.arange(9)[None] < 6
+    torch.testing.assert_close(net(nucleus, padded, mask), net(nucleus, latent))
+    assert not torch.allclose(bottleneck(net, nucleus, latent), bottleneck(net, nucleus, latent.flip(1)))
+
+
+def test_paper_fusion_refuses_several_tokens():
+    with pytest.raises(ValueError, match="takes one latent token, not 3; use 'residual'"):
+        narrow("paper")(torch.rand(1, 1, 32, 32), torch.rand(1, 3, 12))
+
+
+@pytest.mark.parametrize("fusion", ["paper", "residual", "per_residue"])
+def test_a_picture_does_not_depend_on_the_rest_of_the_batch(fusion):
+    net, nuclei, latents = narrow(fusion), torch.rand(5, 1, 64, 64), torch.rand(5, 1, 12)
+    together = net(nuclei, latents)
+    alone = torch.cat([net(n[None], z[None]) for n, z in zip(nuclei, latents, strict=True)])
+    torch.testing.assert_close(together, alone)
+
+
+def test_deepgps_gives_an_image_and_logits():
+    model = DeepGPS(UNet(NARROW, latent_dim=16), embedding_dim=20, latent_dim=16, classes=4).eval()
+    image, logits = model(torch.rand(3, 1, 32, 32), torch.rand(3, 20))
+    assert image.shape == (3, 1, 32, 32)
+    assert logits.shape == (3, 4)
+
+
+def test_localization_tokens_carry_each_class_by_its_share():
+    module = LocalizationTokens(3, 4)
+    tokens = module(torch.tensor([[0.4, 0.4, 0.0]]))
+    torch.testing.assert_close(tokens[0, 0], module.tokens[0] / 2)
+    assert tokens[0, 2].abs().max() == 0
+
+
+def test_folding_draws_at_full_resolution():
+    net = UNet((8, 16), latent_dim=6, fold=4).eval()
+    assert net(torch.rand(1, 1, 40, 48), torch.rand(1, 2, 6)).shape == (1, 1, 40, 48)
+
+
+PINNED_PAPER_PARAMETERS = 36_153_667
+PINNED = [(132, "bd0b905ec9c8"), (134, "1504769a57a9"), (87, "6196c8c2adb1")]
