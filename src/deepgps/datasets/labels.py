@@ -70,7 +70,13 @@ class LabelledProteins:
     def subset(self, keep: NDArray[np.bool_]) -> "LabelledProteins":
         """Keep the rows where ``keep`` (N,) is true."""
         sequences = tuple(sequence for sequence, kept in zip(self.sequences, keep, strict=True) if kept)
-        arrays = (self.labels[keep], self.mask[keep], self.weight[keep], self.cluster[keep], self.source[keep])
+        arrays = (
+            self.labels[keep],
+            self.mask[keep],
+            self.weight[keep],
+            self.cluster[keep],
+            self.source[keep],
+        )
         return LabelledProteins(self.ids[keep], sequences, self.slugs, *arrays)
 
 
@@ -87,7 +93,9 @@ class _Annotation(NamedTuple):
 
 
 def _opencell(row: dict[str, Any]) -> _Annotation | None:
-    grades = [tuple(filter(None, (row[f"annotations_grade_{grade}"] or "").split(";"))) for grade in (3, 2, 1)]
+    grades = [
+        tuple(filter(None, (row[f"annotations_grade_{grade}"] or "").split(";"))) for grade in (3, 2, 1)
+    ]
     major = frozenset(major_localizations(grades[0], grades[1]))
     if not major:
         return None
@@ -116,7 +124,11 @@ def _hpa(row: dict[str, Any]) -> _Annotation | None:
         sure = sure - unsure
     unknown = (unsure | set(_UNSEEN_BY_MICROSCOPE)) - sure
     weight = HPA_WEIGHTS[row["reliability"]]
-    return _Annotation(row["accession"], row["sequence"], row["cluster"], sure, unknown, weight, "hpa") if sure else None
+    return (
+        _Annotation(row["accession"], row["sequence"], row["cluster"], sure, unknown, weight, "hpa")
+        if sure
+        else None
+    )
 
 
 _TABLES: Mapping[str, Callable[[dict[str, Any]], _Annotation | None]] = {
@@ -150,9 +162,9 @@ def _annotations(data_dir: Path) -> list[_Annotation]:
 def load_labelled_proteins(data_dir: Path, classes: ClassSet) -> LabelledProteins:
     """Merge OpenCell, Swiss-Prot and the Human Protein Atlas by sequence.
 
-    A class is known for a protein if a table says yes, or if it can see every localization of the class and says no.
-    Where tables disagree, the label is their weighted share. The peers' benchmark (``hou_test``) is a test set and
-    never read here.
+    A class is known for a protein if a table says yes, or if it can see every localization of the class and
+    says no. Where tables disagree, the label is their weighted share. The peers' benchmark (``hou_test``)
+    is a test set and never read here.
 
     Parameters
     ----------
@@ -179,7 +191,9 @@ def load_labelled_proteins(data_dir: Path, classes: ClassSet) -> LabelledProtein
         mask=np.stack(mask),
         weight=np.array([max(each.weight for each in group) for group in groups], np.float32),
         cluster=np.array([group[0].cluster for group in groups], np.int64),
-        source=np.array(["+".join(dict.fromkeys(each.source for each in group)) for group in groups], np.str_),
+        source=np.array(
+            ["+".join(dict.fromkeys(each.source for each in group)) for group in groups], np.str_
+        ),
     )
 
 

@@ -1,6 +1,7 @@
 """From a protein's features and its neighbours' votes to the logits of its localizations."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class FeatureMLP(nn.Sequential):
     def __init__(self, features: int, classes: int, widths: Sequence[int], dropout: float = 0.5) -> None:
         layers: list[nn.Module] = []
         sizes = (features, *widths)
-        for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+        for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
         super().__init__(*layers, nn.Linear(sizes[-1], classes))
 
@@ -35,9 +36,9 @@ class FeatureMLP(nn.Sequential):
 class SequenceEncoder(nn.Module):
     """An ensemble of feature MLPs, and a head that weighs them against the nearest annotated proteins.
 
-    The head is a logistic regression per class over `EVIDENCE` numbers: how far to believe the neighbours depends on
-    how near the nearest is. Its calibration, a scale and a shift per class, is part of the graph, so that
-    ``sigmoid(logits)`` are calibrated probabilities. No row looks at another.
+    The head is a logistic regression per class over `EVIDENCE` numbers: how far to believe the neighbours
+    depends on how near the nearest is. Its calibration, a scale and a shift per class, is part of the
+    graph, so that ``sigmoid(logits)`` are calibrated probabilities. No row looks at another.
 
     Parameters
     ----------

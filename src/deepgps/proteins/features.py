@@ -1,11 +1,12 @@
 """Hand-made numbers that say what a protein sequence looks like to the cell's sorting machinery.
 
-Every feature comes from the residues alone: composition by place, k-mers of residue groups, running physico-chemistry
-and known sorting motifs. They are raw; the encoder graph holds their mean and scale.
+Every feature comes from the residues alone: composition by place, k-mers of residue groups, running
+physico-chemistry and known sorting motifs. They are raw; the encoder graph holds their mean and scale.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,9 +95,10 @@ def _composition(codes: Codes, _: str) -> Vector:
         *(slice(0, n) for n in (10, 25, 50, 100)),
         *(slice(-n, None) for n in (10, 25, 50, 100)),
     ]
-    places += [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    places += [slice(a, b) for a, b in pairwise(cuts)]
     counts = np.stack([np.bincount(codes[place], minlength=21)[:20] for place in places])
-    return (counts / np.maximum(1, counts.sum(1, keepdims=True))).astype(np.float32).ravel()
+    shares: Vector = (counts / np.maximum(1, counts.sum(1, keepdims=True))).astype(np.float32).ravel()
+    return shares
 
 
 def _termini(codes: Codes, _: str) -> Vector:
@@ -119,7 +121,7 @@ def _kmers(codes: Codes, _: str) -> Vector:
 
 
 def _window_means(values: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """Means of every window of ``width`` along the last axis; one shorter window where the protein is shorter."""
+    """Means of every window of ``width`` along the last axis; one window where it is shorter."""
     width = max(1, min(width, values.shape[-1]))
     sums = np.cumsum(np.pad(values, [(0, 0)] * (values.ndim - 1) + [(1, 0)]), axis=-1, dtype=np.float64)
     means: NDArray[np.float32] = ((sums[..., width:] - sums[..., :-width]) / width).astype(np.float32)
@@ -142,7 +144,8 @@ def _moment(hydropathy: NDArray[np.float32], degrees: float) -> NDArray[np.float
     """Hydrophobic moments of 18-residue windows at a turn of ``degrees`` per residue (Eisenberg 1982)."""
     angle = np.deg2rad(degrees) * np.arange(len(hydropathy))
     waves = np.stack([hydropathy * np.cos(angle), hydropathy * np.sin(angle)]).astype(np.float32)
-    return np.hypot(*_window_means(waves, 18))
+    moments: NDArray[np.float32] = np.hypot(*_window_means(waves, 18))
+    return moments
 
 
 _STRETCHES = (
@@ -260,8 +263,8 @@ def sequence_features(sequence: str) -> Vector:
     Parameters
     ----------
     sequence
-        One-letter residues, one at least, in either case; letters other than the 20 amino acids, U, O, B and Z
-        count for nothing.
+        One-letter residues, one at least, in either case; letters other than the 20 amino acids, U, O, B and
+        Z count for nothing.
 
     Returns
     -------

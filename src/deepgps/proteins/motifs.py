@@ -62,124 +62,37 @@ MOTIFS: Mapping[str, str] = {
 }
 _PATTERNS = tuple(re.compile(pattern) for pattern in MOTIFS.values())
 
-_RAW_SCALES: Mapping[str, tuple[float, ...]] = {
-    # In the order ACDEFGHIKLMNPQRSTVWY; Kyte and Doolittle 1982.
-    "hydropathy": (
-        1.8,
-        2.5,
-        -3.5,
-        -3.5,
-        2.8,
-        -0.4,
-        -3.2,
-        4.5,
-        -3.9,
-        3.8,
-        1.9,
-        -3.5,
-        -1.6,
-        -3.5,
-        -4.5,
-        -0.8,
-        -0.7,
-        4.2,
-    )
-    + (-0.9, -1.3),
-    "charge": (0, 0, -1, -1, 0, 0, 0.1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0),
+# Twenty values in the order ACDEFGHIKLMNPQRSTVWY.
+_RAW_SCALES: Mapping[str, str] = {
+    # Kyte and Doolittle 1982.
+    "hydropathy": "1.8 2.5 -3.5 -3.5 2.8 -0.4 -3.2 4.5 -3.9 3.8 "
+    "1.9 -3.5 -1.6 -3.5 -4.5 -0.8 -0.7 4.2 -0.9 -1.3",
+    "charge": "0 0 -1 -1 0 0 0.1 0 1 0 0 0 0 0 1 0 0 0 0 0",
     # TOP-IDP, Campen 2008.
-    "disorder": (
-        0.06,
-        0.02,
-        0.192,
-        0.736,
-        -0.697,
-        0.166,
-        0.303,
-        -0.486,
-        0.586,
-        -0.326,
-        -0.397,
-        0.007,
-        0.987,
-        0.318,
-    )
-    + (0.18, 0.341, 0.059, -0.121, -0.884, -0.51),
+    "disorder": "0.06 0.02 0.192 0.736 -0.697 0.166 0.303 -0.486 0.586 -0.326 "
+    "-0.397 0.007 0.987 0.318 0.18 0.341 0.059 -0.121 -0.884 -0.51",
     # Chou and Fasman 1978.
-    "helix": (
-        1.42,
-        0.7,
-        1.01,
-        1.51,
-        1.13,
-        0.57,
-        1.0,
-        1.08,
-        1.16,
-        1.21,
-        1.45,
-        0.67,
-        0.57,
-        1.11,
-        0.98,
-        0.77,
-        0.83,
-        1.06,
-    )
-    + (1.08, 0.69),
-    "strand": (
-        0.83,
-        1.19,
-        0.54,
-        0.37,
-        1.38,
-        0.75,
-        0.87,
-        1.6,
-        0.74,
-        1.3,
-        1.05,
-        0.89,
-        0.55,
-        1.1,
-        0.93,
-        0.75,
-        1.19,
-        1.7,
-    )
-    + (1.37, 1.47),
-    # Side-chain volume, Zamyatnin 1972, in cubic angstroms.
-    "volume": (
-        88.6,
-        108.5,
-        111.1,
-        138.4,
-        189.9,
-        60.1,
-        153.2,
-        166.7,
-        168.6,
-        166.7,
-        162.9,
-        114.1,
-        112.7,
-        143.8,
-        173.4,
-    )
-    + (89.0, 116.1, 140.0, 227.8, 193.6),
-    "aromatic": (0, 0, 0, 0, 1, 0, 0.5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1),
-    "serine_like": (0, 0, 0, 0, 0, 0.5, 0, 0, 0, 0, 0, 0.3, 0.5, 0.3, 0, 1, 1, 0, 0, 0),
+    "helix": "1.42 0.7 1.01 1.51 1.13 0.57 1 1.08 1.16 1.21 "
+    "1.45 0.67 0.57 1.11 0.98 0.77 0.83 1.06 1.08 0.69",
+    "strand": "0.83 1.19 0.54 0.37 1.38 0.75 0.87 1.6 0.74 1.3 "
+    "1.05 0.89 0.55 1.1 0.93 0.75 1.19 1.7 1.37 1.47",
+    # Side-chain volume in cubic angstroms, Zamyatnin 1972.
+    "volume": "88.6 108.5 111.1 138.4 189.9 60.1 153.2 166.7 168.6 166.7 "
+    "162.9 114.1 112.7 143.8 173.4 89 116.1 140 227.8 193.6",
+    "aromatic": "0 0 0 0 1 0 0.5 0 0 0 0 0 0 0 0 0 0 0 1 1",
+    "serine_like": "0 0 0 0 0 0.5 0 0 0 0 0 0.3 0.5 0.3 0 1 1 0 0 0",
 }
 
 
-def _standardised(values: tuple[float, ...]) -> tuple[float, ...]:
-    array = np.array(values)
-    return tuple((array - array.mean()) / array.std())
+def _standardised(name: str, text: str) -> tuple[float, ...]:
+    values = np.array(text.split(), float)
+    return tuple(values if name == "charge" else (values - values.mean()) / values.std())
 
 
 SCALES: Mapping[str, tuple[float, ...]] = {
-    name: values if name == "charge" else _standardised(values) for name, values in _RAW_SCALES.items()
+    name: _standardised(name, text) for name, text in _RAW_SCALES.items()
 }
-"""Scale name to 20 values in the order ACDEFGHIKLMNPQRSTVWY; mean 0 and deviation 1, but charge in elementary charges."""
+"""Scale name to 20 values in that order: mean 0 and deviation 1, but charge in elementary charges."""
 
 
 def count_motifs(sequence: str) -> NDArray[np.float32]:

@@ -1,8 +1,8 @@
 """The nearest annotated proteins: an index of k-mers that votes on a localization and serves as evidence.
 
-A protein is the set of its 5-residue words, one in four of them kept by a fixed hash. Two proteins are as similar as
-the cosine of those sets, each word weighted by its inverse document frequency: 1 for the same protein, 0 for no
-word in common. It is a sketch of homology, not an alignment.
+A protein is the set of its 5-residue words, one in four of them kept by a fixed hash. Two proteins are as
+similar as the cosine of those sets, each word weighted by its inverse document frequency: 1 for the same
+protein, 0 for no word in common. It is a sketch of homology, not an alignment.
 """
 
 import io
@@ -44,8 +44,8 @@ class Neighbour:
     similarity: float
 
 
-def sketch(sequence: str) -> NDArray[np.uint32]:
-    """Reduce a sequence to the words the index keeps.
+def words(sequence: str) -> NDArray[np.uint32]:
+    """List the distinct 5-residue words of a sequence.
 
     Parameters
     ----------
@@ -55,16 +55,21 @@ def sketch(sequence: str) -> NDArray[np.uint32]:
     Returns
     -------
     NDArray[np.uint32]
-        (W,) sorted, distinct word codes in base 20; words with an unknown residue are left out.
+        (W,) sorted word codes in base 20; words with an unknown residue are left out.
     """
     codes = residue_codes(sequence)
     n = len(codes) - K + 1
     if n <= 0:
         return np.zeros(0, np.uint32)
     known = np.logical_and.reduce([codes[i : i + n] != UNKNOWN for i in range(K)])
-    words = sum(codes[i : i + n] * 20 ** (K - 1 - i) for i in range(K))
-    distinct = np.unique(np.asarray(words)[known]).astype(np.uint32)
-    # Knuth's multiplicative hash, modulo 2**32: the two top bits choose one word in four, alike on every machine.
+    numbers = sum(codes[i : i + n] * 20 ** (K - 1 - i) for i in range(K))
+    return np.unique(np.asarray(numbers)[known]).astype(np.uint32)
+
+
+def sketch(sequence: str) -> NDArray[np.uint32]:
+    """Reduce a sequence to the one word in four that the index keeps, see `words`."""
+    distinct = words(sequence)
+    # Knuth's multiplicative hash, modulo 2**32: its top bits choose alike on every machine.
     kept: NDArray[np.uint32] = distinct[(distinct * np.uint32(2654435761)) >> np.uint32(30) == 0]
     return kept
 
@@ -117,14 +122,14 @@ class NeighbourIndex:
         """
         sketches = [sketch(sequence) for sequence in sequences]
         rows = np.repeat(np.arange(len(sketches)), [len(each) for each in sketches])
-        words = np.concatenate([*sketches, np.zeros(0, np.uint32)])
-        order = np.argsort(words, kind="stable")
-        distinct, starts = np.unique(words[order], return_index=True)
-        starts = np.append(starts, len(words)).astype(np.int64)
+        all_words = np.concatenate([*sketches, np.zeros(0, np.uint32)])
+        order = np.argsort(all_words, kind="stable")
+        distinct, starts = np.unique(all_words[order], return_index=True)
+        starts = np.append(starts, len(all_words)).astype(np.int64)
         weights = np.repeat(_idf(np.diff(starts), len(sketches)), np.diff(starts))
         norms = np.sqrt(np.bincount(rows[order], weights**2, minlength=len(sketches))).astype(np.float32)
         percent = np.where(mask, np.rint(np.asarray(labels) * 100), _UNSEEN).astype(np.uint8)
-        postings = rows[order].astype(np.uint16 if len(sketches) <= 2**16 else np.uint32)
+        postings: NDArray[np.integer] = rows[order].astype(np.uint16 if len(sketches) <= 2**16 else np.uint32)
         return cls(np.array(accessions, np.str_), tuple(slugs), percent, distinct, starts, postings, norms)
 
     def to_bytes(self) -> bytes:
@@ -163,7 +168,7 @@ class NeighbourIndex:
 
     @classmethod
     def _of(cls, arrays: dict[str, NDArray[np.generic]]) -> "NeighbourIndex":
-        if int(arrays["format"]) != FORMAT:  # type: ignore[call-overload]
+        if int(arrays["format"]) != FORMAT:
             raise ValueError(f"format {arrays['format']} is not {FORMAT}")
         return cls(
             arrays["accessions"].astype(np.str_),
@@ -196,12 +201,12 @@ class NeighbourIndex:
 
     def similarities(self, sequence: str) -> Similarities:
         """Compare a sequence with every protein of the index: (N,) float32 in [0, 1]."""
-        words = sketch(sequence)
-        places = np.minimum(np.searchsorted(self.words, words), max(0, len(self.words) - 1))
-        places = places[self.words[places] == words] if len(self.words) else places[:0]
+        wanted = sketch(sequence)
+        places = np.minimum(np.searchsorted(self.words, wanted), max(0, len(self.words) - 1))
+        places = places[self.words[places] == wanted] if len(self.words) else places[:0]
         counts = self.starts[places + 1] - self.starts[places]
         weights = _idf(counts, len(self.accessions))
-        unseen = (len(words) - len(places)) * np.log1p(len(self.accessions)) ** 2
+        unseen = (len(wanted) - len(places)) * np.log1p(len(self.accessions)) ** 2
         norm = np.sqrt(float((weights**2).sum()) + unseen)
         offsets = np.repeat(self.starts[places] - np.cumsum(counts) + counts, counts) + np.arange(
             counts.sum()
@@ -213,7 +218,7 @@ class NeighbourIndex:
         return np.minimum(similar, np.float32(1))
 
     def ranked(self, similarities: Similarities, top: int = TOP) -> NDArray[np.intp]:
-        """Rows of the ``top`` most similar proteins, best first, ties in table order; none of similarity 0."""
+        """Rows of the ``top`` most similar proteins, best first; ties in table order, none at 0."""
         top = min(top, len(similarities))
         if not top:
             return np.zeros(0, np.intp)
@@ -251,8 +256,8 @@ class NeighbourIndex:
         Returns
         -------
         NDArray[np.float32]
-            (V,) in [0, 1]: per class the similarity-weighted share of the top 6 that have it, then per class the
-            similarity of the nearest that has it, and last the similarity of the nearest protein of all.
+            (V,) in [0, 1]: per class the similarity-weighted share of the top 6 that have it, then per class
+            the similarity of the nearest that has it, and last the similarity of the nearest protein of all.
         """
         rows = self.ranked(similarities)
         near = similarities[rows][:, None]

@@ -1,0 +1,271 @@
+"""Train the sequence encoder and its neighbour index from annotated proteins.
+
+MLPs are fitted on each side of a split by homology cluster, so that every protein has logits from a model
+that never saw its like. On those, the head learns how far to believe the neighbours, once with no homolog
+among them and once with all but the protein itself; the calibration is learned on heads that did not see
+the protein's cluster. The members that ship are then trained on everything.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.progress import Progress
+from safetensors.torch import load_file, save_file
+
+from deepgps.datasets.labels import LabelledProteins
+from deepgps.errors import InputError
+from deepgps.models.sequence_encoder import SequenceEncoder, evidence
+from deepgps.proteins.features import FEATURES_NAME, feature_names, sequence_features
+from deepgps.proteins.neighbours import NeighbourIndex
+from deepgps.training.label_fits import Examples, fit_calibration, fit_head, fit_member, standardisation
+
+_REGIMES = ("without homologs", "without itself")
+
+
+class LabelSettings(BaseModel):
+    """The recipe of the sequence half."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = 0
+    """Seed of the folds, the initial weights, the dropout and the order of the batches."""
+    folds: int = Field(5, ge=2)
+    """Parts that the homology clusters are dealt into for out-of-fold logits."""
+    members: int = Field(1, ge=1)
+    """MLPs whose logits are averaged; each fold trains as many."""
+    widths: tuple[int, ...] = (512, 256)
+    """Hidden sizes of each MLP."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Share of hidden units left out in training."""
+    epochs: int = Field(10, ge=1)
+    """Passes over the proteins."""
+    batch_size: int = Field(128, ge=1)
+    """Proteins in a step."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak of the one-cycle schedule of AdamW."""
+    weight_decay: float = Field(1e-2, ge=0)
+    """AdamW's weight decay."""
+    head_penalty: float = Field(1e-3, ge=0)
+    """Weight of the squared head weights in its loss."""
+
+
+def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path) -> None:
+    """Train an encoder and write it with its index.
+
+    Writes ``encoder.safetensors``, ``encoder.json`` and ``neighbours.npz`` into ``folder``. Every MLP is kept
+    in ``folder/parts`` as soon as it is trained: a run that was killed takes up there and ends with the same
+    weights.
+
+    Parameters
+    ----------
+    proteins
+        What to train on; nothing is held out for a test.
+    settings
+        The recipe.
+    folder
+        Made if missing; what an earlier run finished there is replaced.
+    """
+    parts = folder / "parts" / _fingerprint(proteins, settings)
+    parts.mkdir(parents=True, exist_ok=True)
+    with Progress(console=Console(stderr=True)) as progress:
+        examples = _examples(proteins, progress)
+        index = NeighbourIndex.build(
+            proteins.ids.tolist(), proteins.sequences, proteins.labels, proteins.mask, proteins.slugs
+        )
+        votes = _training_votes(proteins, index, progress)
+        folds = _cluster_folds(proteins.cluster, settings)
+        own = _out_of_fold(examples, folds, settings, parts, progress)
+        model = SequenceEncoder(
+            len(feature_names()), index.vote_size, len(proteins.slugs), settings.widths, settings.members
+        )
+        everything = np.ones(len(proteins), np.bool_)
+        _fill_members(model, examples, everything, settings, parts, "member", progress)
+    ece = _fit_top(model, own, votes, examples, folds, settings)
+    _write(folder, model, index, settings, proteins, ece)
+    shutil.rmtree(folder / "parts")
+
+
+def load_encoder(folder: Path) -> SequenceEncoder:
+    """Load the encoder that `fit_labels` left in a folder, ready to predict.
+
+    Raises
+    ------
+    InputError
+        If the folder holds none.
+    """
+    try:
+        about = json.loads((folder / "encoder.json").read_text("utf-8"))
+        weights = load_file(folder / "encoder.safetensors")
+    except FileNotFoundError as error:
+        raise InputError(
+            f"Folder '{folder}' holds no trained encoder ({error.filename}); train it first."
+        ) from None
+    sizes = (about["features"], about["votes"], len(about["classes"]), about["widths"], about["members"])
+    model = SequenceEncoder(*sizes)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def _fingerprint(proteins: LabelledProteins, settings: LabelSettings) -> str:
+    digest = hashlib.sha256(settings.model_dump_json().encode())
+    digest.update(FEATURES_NAME.encode() + "\n".join(proteins.sequences).encode())
+    for array in (proteins.labels, proteins.mask, proteins.weight, proteins.cluster):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _examples(proteins: LabelledProteins, progress: Progress) -> Examples:
+    texts = progress.track(proteins.sequences, description="sequence features")
+    features = np.stack([sequence_features(text) for text in texts])
+    weight = proteins.mask * proteins.weight[:, None]
+    return Examples(*(torch.from_numpy(a.astype(np.float32)) for a in (features, proteins.labels, weight)))
+
+
+def _training_votes(
+    proteins: LabelledProteins, index: NeighbourIndex, progress: Progress
+) -> list[torch.Tensor]:
+    """Votes (N, V) of each regime: all homologs silenced, and the protein alone."""
+    votes = np.zeros((len(_REGIMES), len(proteins), index.vote_size), np.float32)
+    for row, text in enumerate(progress.track(proteins.sequences, description="neighbours")):
+        similar = index.similarities(text)
+        similar[row] = 0
+        votes[1, row] = index.vote(similar)
+        votes[0, row] = index.vote(
+            np.where(proteins.cluster == proteins.cluster[row], np.float32(0), similar)
+        )
+    return [torch.from_numpy(each) for each in votes]
+
+
+def _cluster_folds(cluster: NDArray[np.int64], settings: LabelSettings) -> NDArray[np.int64]:
+    """Deal whole clusters into folds: (N,) fold of each protein."""
+    distinct, inverse = np.unique(cluster, return_inverse=True)
+    dealt = np.random.default_rng(settings.seed).permutation(len(distinct)) % settings.folds
+    return np.asarray(dealt[inverse], np.int64)
+
+
+def _out_of_fold(
+    examples: Examples, folds: NDArray[np.int64], settings: LabelSettings, parts: Path, progress: Progress
+) -> torch.Tensor:
+    """Logits (N, K) from the features alone, each by members that saw no protein of its cluster."""
+    features, classes = examples.features.shape[1], examples.labels.shape[1]
+    own = torch.zeros_like(examples.labels)
+    for fold in range(settings.folds):
+        model = SequenceEncoder(features, 2 * classes + 1, classes, settings.widths, settings.members)
+        _fill_members(model, examples, folds != fold, settings, parts, f"fold-{fold}", progress)
+        held_out = torch.from_numpy(folds == fold)
+        with torch.no_grad():
+            own[held_out] = model.eval().own_logits(examples.features[held_out])
+    return own
+
+
+def _fill_members(
+    model: SequenceEncoder,
+    examples: Examples,
+    rows: NDArray[np.bool_],
+    settings: LabelSettings,
+    parts: Path,
+    name: str,
+    progress: Progress,
+) -> None:
+    """Train each member on ``rows``, or take it from ``parts`` where an earlier run left it."""
+    chosen = torch.from_numpy(np.flatnonzero(rows))
+    model.mean, model.scale = standardisation(examples.features[chosen])
+    for number, member in enumerate(model.members):
+        path = parts / f"{name}-{number}.safetensors"
+        if not path.exists():
+            torch.manual_seed(settings.seed + number)
+            inputs = Examples(model.standardise(examples.features[chosen]), *examples.targets(chosen))
+            _save(fit_member(inputs, settings, progress, path.stem).state_dict(), path)
+        member.load_state_dict(load_file(path))
+
+
+def _fit_top(
+    model: SequenceEncoder,
+    own: torch.Tensor,
+    votes: list[torch.Tensor],
+    examples: Examples,
+    folds: NDArray[np.int64],
+    settings: LabelSettings,
+) -> list[float]:
+    """Fit head and calibration in place; return the held-out calibration error of each regime."""
+    seen = torch.cat([evidence(own, each) for each in votes])
+    labels, weight = (tensor.repeat(len(votes), 1) for tensor in (examples.labels, examples.weight))
+    fold = torch.from_numpy(np.tile(folds, len(votes)))
+    held_out = torch.zeros_like(labels)
+    for number in range(settings.folds):
+        rest, here = fold != number, fold == number
+        weights, bias = fit_head(seen[rest], labels[rest], weight[rest], settings.head_penalty)
+        held_out[here] = (seen[here] * weights).sum(2) + bias
+    weights, bias = fit_head(seen, labels, weight, settings.head_penalty)
+    scale, shift = fit_calibration(held_out, labels, weight)
+    with torch.no_grad():
+        model.head_weight.copy_(weights)
+        model.head_bias.copy_(bias)
+        model.calibration_scale.copy_(scale)
+        model.calibration_shift.copy_(shift)
+        chances = torch.sigmoid(model.calibrate(held_out))
+    each = zip(*(t.chunk(len(votes)) for t in (chances, labels, weight)), strict=True)
+    return [expected_calibration_error(*regime) for regime in each]
+
+
+def expected_calibration_error(
+    chances: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, bins: int = 15
+) -> float:
+    """Mean distance of probability and frequency over equal-width bins, all classes pooled.
+
+    Parameters
+    ----------
+    chances, labels
+        (N, K) probabilities and labels in [0, 1].
+    weight
+        (N, K); where 0 the label is unknown and left out.
+    bins
+        Number of bins.
+    """
+    known = weight > 0
+    chance, label = chances[known].double(), labels[known].double()
+    places = (chance * bins).long().clamp(max=bins - 1)
+    gaps = torch.bincount(places, chance - label, minlength=bins).abs()
+    return float(gaps.sum() / len(chance))
+
+
+def _save(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Write to a neighbour file and rename, so that a kill leaves no half of one."""
+    draft = path.with_suffix(".part")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft)
+    draft.replace(path)
+
+
+def _write(
+    folder: Path,
+    model: SequenceEncoder,
+    index: NeighbourIndex,
+    settings: LabelSettings,
+    proteins: LabelledProteins,
+    ece: list[float],
+) -> None:
+    about = {
+        "features_name": FEATURES_NAME,
+        "features": len(feature_names()),
+        "votes": index.vote_size,
+        "classes": list(proteins.slugs),
+        "widths": list(settings.widths),
+        "members": settings.members,
+        "proteins": len(proteins),
+        "calibration_ece": dict(zip(_REGIMES, ece, strict=True)),
+        "settings": settings.model_dump(mode="json"),
+    }
+    draft = folder / "neighbours.part"
+    draft.write_bytes(index.to_bytes())
+    draft.replace(folder / "neighbours.npz")
+    _save(model.state_dict(), folder / "encoder.safetensors")
+    draft = folder / "encoder.part"
+    draft.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+    draft.replace(folder / "encoder.json")
