@@ -1,0 +1,115 @@
+"""Which channel of an image is the nucleus stain."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepgps.errors import InputError
+
+_NUCLEUS_NAME = re.compile(r"dapi|hoechst|\bdna\b|nucle(us|i|ar)\b|draq|h2b|\b405\b", re.IGNORECASE)
+_COLOURS = ("red", "green", "blue")
+_GUESS_EDGE_PX = 256
+
+
+def check_channel(channel: int, count: int, name: str) -> int:
+    """Return a channel number that exists.
+
+    Raises
+    ------
+    InputError
+        If the image called `name` has no such channel.
+    """
+    if not 0 <= channel < count:
+        raise InputError(f"Channel {channel} of image '{name}' does not exist; it has channels 0 to {count - 1}.")
+    return channel
+
+
+def guess_channel(channels: NDArray[np.generic], names: Sequence[str], image: str) -> tuple[int, str]:
+    """Guess the nucleus channel: by its name if one says so, else the one with most nucleus-like blobs.
+
+    Parameters
+    ----------
+    channels
+        (C, H, W) intensities.
+    names
+        The channels' names; empty where the file has none.
+    image
+        The image's name, for the warning.
+
+    Returns
+    -------
+    The channel's index and a warning that says which was taken, and why.
+    """
+    named = [index for index, name in enumerate(names) if _NUCLEUS_NAME.search(name)]
+    if named:
+        index, why = named[0], f"by its name, '{names[named[0]]}'"
+    else:
+        scores = [nucleus_likeness(channel) for channel in channels]
+        index, why = int(np.argmax(scores)), "because it has most blobs that look like nuclei"
+    return index, (
+        f"Image '{image}' has {len(channels)} channels; channel {index} was taken as the nucleus, {why}. "
+        "Choose another with --channel."
+    )
+
+
+def colour_channel(channels: NDArray[np.generic], image: str) -> tuple[int, tuple[str, ...]]:
+    """Find the one channel of a colour image that carries the picture.
+
+    Parameters
+    ----------
+    channels
+        (3, H, W): red, green, blue.
+    image
+        The image's name, for messages.
+
+    Returns
+    -------
+    The channel's index and warnings: 0 where all three are equal (grey saved as colour), or the only one that is
+    not constant (one stain shown in its colour).
+
+    Raises
+    ------
+    InputError
+        If several channels differ: a photograph, or a composite whose nucleus channel must be named.
+    """
+    if all(np.array_equal(channels[0], other) for other in channels[1:]):
+        return 0, ()
+    lit = [index for index, channel in enumerate(channels) if channel.min() != channel.max()]
+    if len(lit) == 1:
+        return lit[0], (f"Image '{image}' has signal in {_COLOURS[lit[0]]} alone; that channel was taken.",)
+    raise InputError(
+        f"Image '{image}' is an RGB picture with several colours, and nothing says which is the nucleus stain; "
+        "give a one-channel image, or, for a fluorescence composite, --channel 0 (red), 1 (green) or 2 (blue). "
+        "Photographs cannot be used."
+    )
+
+
+def nucleus_likeness(pixels: NDArray[np.generic]) -> float:
+    """Score how much a channel looks like a nucleus stain, at any scale.
+
+    Parameters
+    ----------
+    pixels
+        (H, W) intensities.
+
+    Returns
+    -------
+    The number of blobs above Otsu's threshold that are compact (an ellipse fills π/4 of its box) and of the size
+    of a nucleus (0.05 to 15 % of the field, whose area they share); the fraction is the share of all bright pixels
+    that these blobs hold and decides between equal numbers.
+    """
+    from scipy import ndimage
+    from skimage.filters import threshold_otsu
+
+    step = max(1, max(pixels.shape) // _GUESS_EDGE_PX)
+    smooth = ndimage.gaussian_filter(pixels.astype(np.float32), step)[::step, ::step]
+    if not np.isfinite(smooth).all() or smooth.min() == smooth.max():
+        return 0.0
+    bright = ndimage.binary_fill_holes(smooth > threshold_otsu(smooth))
+    labels, _ = ndimage.label(bright)
+    areas = np.bincount(labels.ravel())[1:]
+    boxes = np.array([(r.stop - r.start) * (c.stop - c.start) for r, c in ndimage.find_objects(labels)])
+    fits = (areas / boxes > 0.6) & (areas >= 5e-4 * smooth.size) & (areas <= 0.15 * smooth.size)
+    return float(fits.sum() + areas[fits].sum() / (areas.sum() + 1))

@@ -1,0 +1,193 @@
+"""From a file's bytes to channels: TIFF through tifffile, PNG and JPEG through Pillow."""
+
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepgps.errors import InputError
+from deepgps.images.limits import MAX_PIXELS
+from deepgps.images.pixel_size import ome_pixels, tiff_pixel_size
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPageSeries
+
+_MOST_CHANNELS = 8
+"""A third axis of unknown meaning is channels up to this length; a longer one is a stack."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """What a file holds.
+
+    Attributes
+    ----------
+    channels
+        (C, H, W) intensities as stored.
+    names
+        The channels' names, or empty.
+    colour
+        Whether the channels are red, green and blue.
+    pixel_size_um
+        What the metadata say, in micrometres, or None.
+    warnings
+        What the user should know.
+    """
+
+    channels: NDArray[np.generic]
+    names: tuple[str, ...] = ()
+    colour: bool = False
+    pixel_size_um: float | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def decode(path: Path) -> Decoded:
+    """Decode a TIFF, OME-TIFF, PNG or JPEG file, known by its first bytes.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be opened, is none of these, is damaged, is larger than `MAX_PIXELS`, or is a stack.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise InputError(f"Image '{path}' cannot be opened: {error.strerror}.") from None
+    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        reader = _decode_tiff
+    elif start == b"\x89PNG\r\n\x1a\n" or start[:3] == b"\xff\xd8\xff":
+        reader = _decode_picture
+    else:
+        raise InputError(f"'{path}' is not an image deepGPS can read; give a TIFF, OME-TIFF or PNG file.")
+    try:
+        return reader(path)
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise anything on damaged bytes
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(f"Image '{path}' is truncated or damaged ({reason}); save it anew.") from None
+
+
+def _check_size(shape: tuple[int, ...], path: Path) -> None:
+    if math.prod(shape) > MAX_PIXELS:
+        size = " × ".join(f"{n:,}" for n in shape)
+        raise InputError(
+            f"Image '{path}' claims {size} pixels; at most {MAX_PIXELS:,} are read. Crop it or save it smaller."
+        )
+
+
+def _decode_picture(path: Path) -> Decoded:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is the stricter
+        try:
+            picture = Image.open(path)
+        except Image.DecompressionBombError:
+            raise InputError(
+                f"Image '{path}' claims more than the {MAX_PIXELS:,} pixels that are read. Crop it or save it smaller."
+            ) from None
+    with picture:
+        if getattr(picture, "n_frames", 1) > 1:
+            raise InputError(_stack_message(path, f"{picture.n_frames} frames"))
+        grey = picture.mode in ("1", "L", "LA", "La", "F") or picture.mode.startswith("I")
+        _check_size((picture.height, picture.width, 1 if grey else 3), path)
+        lossy = (f"Image '{path.name}' is a JPEG; its compression blurs texture.",) if picture.format == "JPEG" else ()
+        if picture.mode in ("1", "LA", "La"):
+            picture = picture.convert("L")
+        if not grey:
+            picture = picture.convert("RGB")
+        pixels = np.asarray(picture)
+    channels = pixels[None] if grey else np.moveaxis(pixels, -1, 0)
+    return Decoded(channels, colour=not grey, warnings=lossy)
+
+
+def _decode_tiff(path: Path) -> Decoded:
+    from tifffile import TiffFile
+
+    with TiffFile(path) as tif:
+        series = tif.series[0]
+        axes, shape = _squeezed(series.axes, series.shape)
+        channel_axis = _channel_axis(axes, shape, path)
+        _check_size(shape, path)
+        _check_complete(tif, path)
+        pixels = _tiff_pixels(series, path).reshape(shape)
+        size, notes = tiff_pixel_size(tif)
+        names = _channel_names(tif)
+        if len(tif.series) > 1:
+            notes += (f"Image '{path.name}' holds {len(tif.series)} images; the first was read.",)
+    channels = pixels[None] if channel_axis is None else np.moveaxis(pixels, channel_axis, 0)
+    colour = channel_axis is not None and axes[channel_axis] == "S" and len(channels) in (3, 4)
+    if colour:
+        channels = channels[:3]  # the fourth is transparency
+    return Decoded(channels, names if len(names) == len(channels) else (), colour, size, notes)
+
+
+def _squeezed(axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    kept = [(axis, n) for axis, n in zip(axes, shape, strict=True) if n > 1 or axis in "YX"]
+    return "".join(axis for axis, _ in kept), tuple(n for _, n in kept)
+
+
+def _channel_axis(axes: str, shape: tuple[int, ...], path: Path) -> int | None:
+    """Tell the axis of the channels, or None of a plain (H, W) image; refuse stacks."""
+    if len(shape) == 2:
+        return None
+    named = [index for index, axis in enumerate(axes) if axis in "CS"]
+    if len(shape) == 3 and named:
+        return named[0]
+    smallest = int(np.argmin(shape))
+    if len(shape) == 3 and not set(axes) & set("ZT") and shape[smallest] <= _MOST_CHANNELS:
+        return smallest
+    raise InputError(_stack_message(path, " × ".join(f"{n} {a}" for a, n in zip(axes, shape, strict=True))))
+
+
+def _stack_message(path: Path, extent: str) -> str:
+    return (
+        f"Image '{path}' is a stack or a time series ({extent}); "
+        "deepGPS reads one plane: give a maximum projection or a single slice."
+    )
+
+
+def _check_complete(tif: "TiffFile", path: Path) -> None:
+    pages = [page for page in tif.series[0].pages if page is not None]
+    end = max(
+        offset + count
+        for page in pages
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
+    )
+    if end > path.stat().st_size:
+        raise InputError(f"Image '{path}' is truncated: {end:,} bytes expected, {path.stat().st_size:,} found.")
+
+
+def _tiff_pixels(series: "TiffPageSeries", path: Path) -> NDArray[np.generic]:
+    try:
+        return np.asarray(series.asarray(maxworkers=1))
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+    return _tiff_pixels_by_pillow(series, path)
+
+
+def _tiff_pixels_by_pillow(series: "TiffPageSeries", path: Path) -> NDArray[np.generic]:
+    """Decode pages in a compression (LZW, JPEG) that tifffile alone lacks."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        pages = []
+        for page in series.pages:
+            picture.seek(page.index)
+            pages.append(np.asarray(picture))
+    return np.stack(pages)
+
+
+def _channel_names(tif: "TiffFile") -> tuple[str, ...]:
+    if not tif.is_ome:
+        return tuple(map(str, (tif.imagej_metadata or {}).get("Labels", ()))) if tif.is_imagej else ()
+    pixels = ome_pixels(tif.ome_metadata)
+    nodes = () if pixels is None else [node for node in pixels if node.tag.endswith("}Channel")]
+    return tuple(node.get("Name") or node.get("Fluor") or "" for node in nodes)

@@ -1,0 +1,34 @@
+"""Intensities onto a common scale."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def percentile_normalise(
+    pixels: NDArray[np.generic], low: float = 3.0, high: float = 99.8, *, clip: bool = True, eps: float = 1e-20
+) -> NDArray[np.float32]:
+    """Map two percentiles of a whole field onto 0 and 1.
+
+    Equal to ``csbdeep.utils.normalize(x, pmin, pmax, clip=...)``, which the paper uses:
+    ``(x - p_low) / (p_high - p_low + eps)``, percentiles with linear interpolation over every pixel, the
+    arithmetic in float32. It differs in the default of `clip` alone: deepGPS clips, for its pictures are in
+    [0, 1].
+
+    Parameters
+    ----------
+    pixels
+        (H, W) intensities of any numeric type, finite.
+    low, high
+        The percentiles, 0 … 100.
+    clip
+        Whether to cut the result to [0, 1].
+    eps
+        Keeps a constant image from dividing by zero.
+
+    Returns
+    -------
+    (H, W) float32.
+    """
+    p_low, p_high = np.percentile(pixels, (low, high)).astype(np.float32)
+    scaled = (pixels.astype(np.float32) - p_low) / (p_high - p_low + np.float32(eps))
+    return np.clip(scaled, 0, 1) if clip else scaled
