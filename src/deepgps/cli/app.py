@@ -1,0 +1,99 @@
+"""The table of commands, and what the user sees when one fails.
+
+Exit codes: 0; 2 for input or usage that cannot be used; 1 for a failure; 130 when interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+from cyclopts import App, CycloptsError
+
+from deepgps import __version__
+from deepgps.errors import DeepGPSError, InputError, MissingExtraError
+
+# A package that is not there, and the extra that brings it.
+_EXTRA_OF = dict.fromkeys(
+    ("lightning", "onnx", "onnxscript", "polars", "safetensors", "sklearn", "torch", "yaml"), "train"
+)
+
+app = App(
+    name="deepgps",
+    help="Where in the cell does this protein go? A label with probabilities, and a picture.",
+    version=__version__,
+    suppress_keyboard_interrupt=False,
+)
+models = App(name="models", help="Show the installed models.")
+nuclei = App(name="nuclei", help="Show the nuclei that deepGPS can draw into.")
+
+app.command(
+    "deepgps.cli.predict:predict", name="predict", help="Predict proteins: labels, pictures and a report."
+)
+app.command(models)
+app.command(nuclei)
+app.command("deepgps.cli.train:train", name="train", help="Train a model (extra 'train').")
+app.command("deepgps.cli.train:export", name="export", help="Export a trained model (extra 'train').")
+models.command("deepgps.cli.models:list_models", name="list", help="List the installed models.")
+models.command(
+    "deepgps.cli.models:info", name="info", help="Show one model: classes, quality, data, licence."
+)
+nuclei.command("deepgps.cli.nuclei:list_nuclei", name="list", help="List the default nuclei.")
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Run one command.
+
+    Returns
+    -------
+    int
+        Its exit code.
+    """
+    try:
+        result = app(list(tokens), exit_on_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError:
+        return 2
+    except KeyboardInterrupt:
+        _say("Interrupted.")
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; without this, Python complains once more while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (DeepGPSError, OSError, ImportError) as error:
+        return _fail(error)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(error: Exception) -> int:
+    if isinstance(error, ImportError):
+        error = _missing_extra(error)
+    _say(_sentence(error))
+    return 2 if isinstance(error, InputError) else 1
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f" '{error.filename}'" if error.filename else ""
+        return f"Cannot read or write{where}: {error.strerror}."
+    return str(error)
+
+
+def _missing_extra(error: ImportError) -> Exception:
+    for cause in _chain(error):
+        extra = _EXTRA_OF.get((getattr(cause, "name", None) or "").partition(".")[0])
+        if isinstance(cause, ModuleNotFoundError) and extra:
+            return MissingExtraError(
+                f"This command needs '{cause.name}', which is not installed: pip install 'deepgps[{extra}]'."
+            )
+    raise error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _say(text: str) -> None:
+    print(f"deepgps: {text}", file=sys.stderr)

@@ -1,0 +1,140 @@
+"""What a prediction shows while it runs, on stderr, and when it is done, on stdout."""
+
+import gzip
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from deepgps.proteins.protein import Rejection
+from deepgps.results.records import read_records
+from deepgps.results.save import Summary
+from deepgps.results.table import Record
+
+SHOWN_ROWS = 12
+SHOWN_REJECTIONS = 10
+
+
+class Console:
+    """A progress bar where stderr is a terminal, and the summary afterwards.
+
+    Parameters
+    ----------
+    total
+        Proteins expected; None if not known.
+    """
+
+    def __init__(self, total: int | None) -> None:
+        self._terminal = Terminal(stderr=True, soft_wrap=True, highlight=False, markup=False)
+        self._progress = Progress(
+            TextColumn("predicting"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("proteins"),
+            TimeRemainingColumn(),
+            console=self._terminal,
+            transient=True,
+            disable=not self._terminal.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=total)
+        self._rejected = 0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        if kind is KeyboardInterrupt:
+            self._terminal.print("What is done is kept: the same command continues.")
+
+    def advance(self, _: str) -> None:
+        """Count one protein as done."""
+        self._progress.advance(self._task)
+
+    def reject(self, rejection: Rejection) -> None:
+        """Say why a record is left out; after a few, only count."""
+        self._rejected += 1
+        self._progress.advance(self._task)
+        if self._rejected <= SHOWN_REJECTIONS:
+            self._terminal.print(f"deepgps: {rejection.reason}")
+
+    def summarise(self, summary: Summary) -> None:
+        """Print the first rows, the counts and the files."""
+        if self._rejected > SHOWN_REJECTIONS:
+            more = self._rejected - SHOWN_REJECTIONS
+            self._terminal.print(f"deepgps: {more:,} more records were rejected; see rejected.csv.")
+        rows = list(islice(read_records(summary.folder / "results.jsonl"), SHOWN_ROWS + 1))
+        _print_rows(rows[:SHOWN_ROWS])
+        if len(rows) > SHOWN_ROWS:
+            print("…")
+        earlier = f" ({summary.resumed:,} by an earlier run)" if summary.resumed else ""
+        print(f"{summary.predicted:,} predicted{earlier}, {summary.rejected:,} rejected")
+        for path in summary.files:
+            print(f"{path}{'/' if path.is_dir() else ''}")
+
+
+def _print_rows(rows: Sequence[Record]) -> None:
+    header = ("Protein", "Localizations", "Probability", "Intranuclear", "Nucleus")
+    lines = [_cells(row) for row in rows]
+    if not sys.stdout.isatty():
+        print("\n".join("\t".join(line) for line in (header, *lines)))
+        return
+    table = Table(*header, box=None, header_style="bold")
+    for line in lines:
+        table.add_row(*line)
+    Terminal(markup=False).print(table)
+
+
+def _cells(row: Record) -> tuple[str, ...]:
+    fraction = row["intranuclear_fraction"]
+    return (
+        row["protein_id"],
+        "|".join(row["localizations"]),
+        f"{row['confidence']:.2f}",
+        "" if fraction is None else f"{fraction:.2f}",
+        row["nucleus"] or "",
+    )
+
+
+def record_count(inputs: Iterable[str], sequence: str | None) -> int | None:
+    """Count the records of all inputs beforehand; None where that cannot be known, or nobody would see it."""
+    if not sys.stderr.isatty():
+        return None
+    counts = [_records_in(Path(each)) for each in inputs]
+    if None in counts:
+        return None
+    return sum(count or 0 for count in counts) + (sequence is not None)
+
+
+def _records_in(path: Path) -> int | None:
+    if path.exists() and not path.is_file():
+        return None
+    if not path.is_file():
+        return None if str(path) == "-" else 1
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else path.open("rb") as lines:
+            return _count(lines)
+    except (OSError, EOFError):
+        return None
+
+
+def _count(lines: Iterable[bytes] | BinaryIO) -> int:
+    """Count headers of FASTA, or else the lines of a table after its header."""
+    headers = others = 0
+    for line in lines:
+        if line.startswith(b">"):
+            headers += 1
+        else:
+            others += bool(line.strip())
+    return headers or max(0, others - 1)

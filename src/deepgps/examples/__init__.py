@@ -1,0 +1,1 @@
+"""Proteins to try deepGPS on."""

@@ -1,0 +1,232 @@
+"""One run's folder: locked while it is written, resumed when it was left, refused when it is another's."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from deepgps.errors import InputError
+from deepgps.proteins.protein import Protein, Rejection
+from deepgps.results.appending import AppendFile, offset_after, record_ends
+from deepgps.results.atomic import remove_drafts
+from deepgps.results.names import FileNames
+from deepgps.results.records import read_records
+from deepgps.results.run import RUN_FILE, Run, check_same, now, packages, read_run, write_run
+from deepgps.results.table import DELIMITERS, Record, cells, columns, json_line, sequence_sha256, table_line
+
+RECORDS_FILE = "results.jsonl"
+REJECTED_FILE = "rejected.csv"
+REPORT_FILE = "report.html"
+IMAGES = "images"
+LOCK_FILE = ".deepgps.lock"
+TABLES = ("results.csv", "results.tsv")
+EXTENSIONS = (".png", ".ome.tif")
+
+
+class RunFolder:
+    """A folder that holds the results of one run; use it in a ``with`` block.
+
+    Parameters
+    ----------
+    path
+        The folder; made if missing.
+    run
+        What is going to be written.
+    overwrite
+        Remove an earlier run's files (nothing else) and start anew.
+
+    Attributes
+    ----------
+    done
+        Proteins whose results an earlier call left complete.
+    predicted, rejected
+        Proteins with results, and records without, so far.
+
+    Raises
+    ------
+    InputError
+        If another process writes to the folder, or it holds results of another run.
+    """
+
+    def __init__(self, path: Path, run: Run, *, overwrite: bool = False) -> None:
+        self.path, self.run = path, run
+        if path.exists() and not path.is_dir():
+            raise InputError(f"'{path}' is a file; give --out a folder.")
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(path)
+        try:
+            self._begin(overwrite=overwrite)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _begin(self, *, overwrite: bool) -> None:
+        if overwrite:
+            remove_results(self.path)
+        earlier = read_run(self.path)
+        self._document = {**self.run.document(), "packages": packages(), "started": now(), "finished": None}
+        if earlier is None:
+            _check_free(self.path)
+        else:
+            check_same(self.path, earlier, self._document)
+            self._document["started"] = earlier.get("started", self._document["started"])
+        if self.run.images:
+            (self.path / IMAGES).mkdir(exist_ok=True)
+            remove_drafts(self.path / IMAGES)
+        remove_drafts(self.path)
+        (self.path / REJECTED_FILE).unlink(missing_ok=True)
+        self._names, self.rejected = FileNames(), 0
+        self._rejections: AppendFile | None = None
+        self._open_tables()
+        self.predicted = self.done
+        self.record_run()
+
+    def _open_tables(self) -> None:
+        """Cut the files back to the last protein that is whole in all of them, and open them to append."""
+        records = self.path / RECORDS_FILE
+        table = None if self.run.table == "json" else self.path / f"results.{self.run.table}"
+        rows = sum(1 for _ in record_ends(records, quoted=False))
+        if table is not None:
+            rows = min(rows, max(0, sum(1 for _ in record_ends(table, quoted=True)) - 1))
+        self.done = rows // self.run.rows_per_protein
+        rows = self.done * self.run.rows_per_protein
+        self._records = AppendFile(records, offset_after(records, rows, quoted=False))
+        self._table: AppendFile | None = None
+        if table is not None:
+            header = table_line(columns(self.run.classes), self._delimiter)
+            kept = offset_after(table, rows + 1, quoted=True) if rows else 0
+            self._table = AppendFile(table, kept)
+            if not rows:
+                self._table.append(header)
+
+    @property
+    def _delimiter(self) -> str:
+        return DELIMITERS.get(self.run.table, ",")
+
+    def undone(
+        self, proteins: Iterator[Protein], on_done: Callable[[str], None] | None = None
+    ) -> Iterator[Protein]:
+        """Pass over the proteins whose results are complete, and hold them against the earlier input.
+
+        Parameters
+        ----------
+        proteins
+            All proteins of the input.
+        on_done
+            Called with the id of each that is passed over.
+
+        Raises
+        ------
+        InputError
+            If the input is not the one the earlier results were made from.
+        """
+        step = self.run.rows_per_protein
+        for number, record in enumerate(read_records(self.path / RECORDS_FILE)):
+            if number >= self.done * step:
+                break
+            if self.run.images:
+                self.file_name(record["protein_id"], record["nucleus"] or "")
+            if number % step:
+                continue
+            if _identity(record) != _identity(next(proteins, None)):
+                raise InputError(
+                    f"'{self.path}' holds results of '{record['protein_id']}' from another input; "
+                    "use --overwrite to start anew, or another --out."
+                )
+            if on_done:
+                on_done(record["protein_id"])
+        yield from proteins
+
+    def file_name(self, protein_id: str, nucleus: str) -> str:
+        """Name the next row's pictures; call it once per row, in order."""
+        return self._names.name(protein_id, nucleus if len(self.run.nuclei) > 1 else None)
+
+    def add(self, record: Record) -> None:
+        """Append one row to the results."""
+        self._records.append(json_line(record))
+        if self._table is not None:
+            self._table.append(table_line(cells(record, self.run.classes), self._delimiter))
+
+    def reject(self, rejection: Rejection) -> None:
+        """List a record that could not be used."""
+        if self._rejections is None:
+            self._rejections = AppendFile(self.path / REJECTED_FILE)
+            self._rejections.append(table_line(["Protein_ID", "Source", "Reason"]))
+        self._rejections.append(table_line([rejection.id, rejection.source, rejection.reason]))
+        self.rejected += 1
+
+    def record_run(self, *, finished: bool = False) -> None:
+        """Bring ``run.json`` up to date."""
+        self._document["proteins"] = {"predicted": self.predicted, "rejected": self.rejected}
+        self._document["finished"] = now() if finished else None
+        write_run(self.path, self._document)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for file in (self._records, self._table, self._rejections):
+            if file is not None:
+                file.close()
+        os.close(self._lock)
+
+
+def remove_results(folder: Path) -> None:
+    """Remove a run's files, and no others, from a folder."""
+    images = folder / IMAGES
+    for record in read_records(folder / RECORDS_FILE):
+        if name := record.get("images"):
+            for extension in EXTENSIONS:
+                # The name comes from a file that anyone may have edited: it must stay in its folder.
+                (images / Path(name + extension).name).unlink(missing_ok=True)
+    if images.is_dir():
+        remove_drafts(images)
+        with suppress(OSError):
+            images.rmdir()
+    for name in (*TABLES, RECORDS_FILE, REJECTED_FILE, REPORT_FILE, RUN_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _identity(thing: Any) -> tuple[str, str] | None:
+    if thing is None:
+        return None
+    if isinstance(thing, Protein):
+        return thing.id, sequence_sha256(thing.sequence)
+    return thing["protein_id"], thing["sequence_sha256"]
+
+
+def _check_free(folder: Path) -> None:
+    for name in (*TABLES, RECORDS_FILE):
+        if (folder / name).exists():
+            raise InputError(
+                f"'{folder}' holds a {name} but no {RUN_FILE} to continue from; "
+                "use --overwrite to start anew, or another --out."
+            )
+
+
+def _lock(folder: Path) -> int:
+    """Lock a folder for this process; the system lets go of it however the process ends."""
+    handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+    if sys.platform == "win32":
+        return handle
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(
+            f"Another deepGPS process is writing to '{folder}'; wait for it, or use another --out."
+        ) from None
+    except OSError:
+        # Some network file systems have no locks; working without one beats not working.
+        pass
+    return handle

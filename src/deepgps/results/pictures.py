@@ -1,0 +1,165 @@
+"""A drawn prediction as pictures: a labelled PNG to look at and an OME-TIFF to measure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from deepgps.images.nucleus import Nucleus
+from deepgps.images.write import write_ome_tiff
+from deepgps.predict import Prediction
+
+PANEL = 312
+MARGIN = 12
+HEADER = 52
+FOOTER = 26
+COMPRESS_LEVEL = 1
+
+# Blue and yellow stay apart for every common kind of colour blindness, and meet in white.
+NUCLEUS_COLOUR = (70, 120, 255)
+PROTEIN_COLOUR = (255, 196, 0)
+
+_INK = (238, 238, 238)
+_FAINT = (170, 170, 170)
+_GROUND = (16, 16, 18)
+_BARS_UM = (50.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.5)
+
+Floats = NDArray[np.float32]
+
+
+def stretched(pixels: Floats) -> Floats:
+    """Stretch an image for display, so that its 99.9th percentile is white and black stays black.
+
+    Parameters
+    ----------
+    pixels
+        (H, W) in [0, 1].
+
+    Returns
+    -------
+    (H, W) float32 in [0, 1]
+    """
+    top = float(np.percentile(pixels, 99.9))
+    return np.asarray(np.clip(pixels / max(top, 1e-6), 0, 1), np.float32)
+
+
+def overlay(nucleus: Floats, protein: Floats) -> NDArray[np.uint8]:
+    """Lay a protein image (yellow) over a nucleus image (blue).
+
+    Parameters
+    ----------
+    nucleus, protein
+        (H, W) in [0, 1].
+
+    Returns
+    -------
+    (H, W, 3) uint8
+    """
+    blue = np.multiply.outer(nucleus, np.array(NUCLEUS_COLOUR, np.float32))
+    yellow = np.multiply.outer(protein, np.array(PROTEIN_COLOUR, np.float32))
+    return np.asarray(np.clip(blue + yellow, 0, 255), np.uint8)
+
+
+def picture(prediction: Prediction) -> Image.Image:
+    """Draw the labelled picture: nucleus, predicted protein and their overlay, side by side.
+
+    Each panel is stretched for display; only the OME-TIFF holds intensities to measure.
+    """
+    nucleus, image = _drawn(prediction)
+    shown = stretched(nucleus.pixels), stretched(image)
+    panels = {
+        "nucleus": Image.fromarray((shown[0] * 255).astype(np.uint8)),
+        "protein, predicted": Image.fromarray((shown[1] * 255).astype(np.uint8)),
+        "overlay: nucleus blue, protein yellow": Image.fromarray(overlay(*shown)),
+    }
+    size = (3 * PANEL + 4 * MARGIN, HEADER + PANEL + FOOTER)
+    canvas = Image.new("RGB", size, _GROUND)
+    draw = ImageDraw.Draw(canvas)
+    _write_header(draw, prediction, size[0] - 2 * MARGIN)
+    for place, (label, panel) in enumerate(panels.items()):
+        left = MARGIN + place * (PANEL + MARGIN)
+        canvas.paste(panel.resize((PANEL, PANEL), Image.Resampling.BICUBIC), (left, HEADER))
+        _write(draw, (left, HEADER + PANEL + 5), label, 13, _FAINT)
+    um_per_pixel = nucleus.pixel_size_um * image.shape[1] / PANEL
+    _scale_bar(draw, size[0] - MARGIN, HEADER + PANEL, um_per_pixel)
+    return canvas
+
+
+def write_pictures(prediction: Prediction, png: Path, tiff: Path) -> None:
+    """Write both pictures of a prediction.
+
+    The TIFF has the channels ``nucleus`` and ``protein_predicted``, float32 in [0, 1], unstretched, and the
+    pixel size in micrometres.
+    """
+    nucleus, image = _drawn(prediction)
+    channels = {"nucleus": nucleus.pixels, "protein_predicted": image}
+    write_ome_tiff(tiff, channels, nucleus.pixel_size_um)
+    picture(prediction).save(png, format="PNG", compress_level=COMPRESS_LEVEL)
+
+
+def headline(prediction: Prediction) -> str:
+    """Say where the protein goes in a line, most probable first."""
+    return ", ".join(f"{slug} {prediction.probabilities[slug]:.2f}" for slug in prediction.localizations)
+
+
+def bar_length_um(field_um: float) -> float:
+    """Choose a round scale bar of at most a quarter of the field."""
+    return next((bar for bar in _BARS_UM if bar <= field_um / 4), _BARS_UM[-1])
+
+
+def _drawn(prediction: Prediction) -> tuple[Nucleus, Floats]:
+    if prediction.nucleus is None or prediction.image is None:
+        raise ValueError(f"prediction of '{prediction.protein.id}' holds no picture")
+    return prediction.nucleus, prediction.image
+
+
+def _write_header(draw: ImageDraw.ImageDraw, prediction: Prediction, width: int) -> None:
+    _write(draw, (MARGIN, 7), prediction.protein.id, 17, _INK, width)
+    _write(draw, (MARGIN, 29), headline(prediction), 14, _FAINT, width)
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    size: int,
+    colour: tuple[int, int, int],
+    width: int | None = None,
+) -> None:
+    font = ImageFont.load_default(size)
+    text = "".join(letter if letter.isprintable() else " " for letter in text[:300])
+    if width is not None and draw.textlength(text, font) > width:
+        while text and draw.textlength(f"{text}…", font) > width:
+            text = text[:-1]
+        text += "…"
+    draw.text(place, text, fill=colour, font=font)
+
+
+def _scale_bar(draw: ImageDraw.ImageDraw, right: int, bottom: int, um_per_pixel: float) -> None:
+    length_um = bar_length_um(PANEL * um_per_pixel)
+    length = round(length_um / um_per_pixel)
+    left, low = right - 10 - length, bottom - 12
+    draw.rectangle((left, low - 3, left + length, low), fill=_INK)
+    text, font = f"{length_um:g} µm", ImageFont.load_default(13)
+    draw.text((left + (length - draw.textlength(text, font)) / 2, low - 21), text, fill=_INK, font=font)
+
+
+def contact_sheet(nuclei: Sequence[Nucleus]) -> Image.Image:
+    """Draw nuclei side by side, each with its name and a scale bar."""
+    columns = min(4, len(nuclei))
+    tile = PANEL + FOOTER
+    rows = -(-len(nuclei) // columns)
+    size = (columns * (PANEL + MARGIN) + MARGIN, rows * (tile + MARGIN) + MARGIN)
+    sheet = Image.new("RGB", size, _GROUND)
+    draw = ImageDraw.Draw(sheet)
+    for place, nucleus in enumerate(nuclei):
+        row, column = divmod(place, columns)
+        left, top = MARGIN + column * (PANEL + MARGIN), MARGIN + row * (tile + MARGIN)
+        panel = Image.fromarray((stretched(nucleus.pixels) * 255).astype(np.uint8))
+        sheet.paste(panel.resize((PANEL, PANEL), Image.Resampling.BICUBIC), (left, top))
+        _write(draw, (left, top + PANEL + 5), nucleus.name, 13, _FAINT, PANEL)
+        um_per_pixel = nucleus.pixel_size_um * nucleus.pixels.shape[1] / PANEL
+        _scale_bar(draw, left + PANEL, top + PANEL, um_per_pixel)
+    return sheet

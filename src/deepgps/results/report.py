@@ -1,0 +1,178 @@
+"""The report: one HTML page with everything in it, to read, print and send on."""
+
+import base64
+import html
+import io
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+from deepgps.results.atomic import replacing
+from deepgps.results.records import read_records
+from deepgps.results.run import read_run
+from deepgps.results.style import STYLE
+from deepgps.results.table import Evidence, Record
+
+# A page of 10,000 rows opens in any browser; one of 10,000 pictures in none.
+MAX_CARDS = 100
+MAX_ROWS = 10_000
+# Rows from which the table starts folded, so that the first picture is in sight.
+FOLDED_FROM = 20
+
+_JPEG_QUALITY = 88
+
+
+def write_report(folder: Path) -> Path:
+    """Write ``report.html`` from the ``results.jsonl`` and ``run.json`` of a folder.
+
+    The first `MAX_CARDS` rows are shown in full, pictures embedded; the first `MAX_ROWS` are listed; the page
+    says so where there are more. Nothing is loaded from elsewhere.
+    """
+    target = folder / "report.html"
+    records = folder / "results.jsonl"
+    run = read_run(folder) or {}
+    rows = sum(1 for _ in read_records(records))
+    with replacing(target) as draft, draft.open("w", encoding="utf-8", errors="replace") as page:
+        page.write(_head(run, rows))
+        _write_table(page, records, rows)
+        page.write('<section id="details">\n<h2>In detail</h2>\n')
+        for number, record in enumerate(islice(read_records(records), MAX_CARDS)):
+            page.write(_card(number, record, folder / "images"))
+        page.write("</section>\n</main>\n</body>\n</html>\n")
+    return target
+
+
+def _head(run: dict[str, Any], rows: int) -> str:
+    model = run.get("model", {})
+    proteins = run.get("proteins", {})
+    title = "deepGPS: where the proteins go"
+    facts = [
+        f"Model {_text(model.get('name', ''))} {_text(model.get('version', ''))}",
+        f"{proteins.get('predicted', 0):,} proteins predicted, {proteins.get('rejected', 0):,} rejected",
+        _text(run.get("started", "")),
+    ]
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
+        f'<p class="facts">{" · ".join(fact for fact in facts if fact)}</p>\n{_limits(rows)}'
+        "<p>The pictures are predictions, drawn into the nucleus shown and stretched for display; the "
+        "intensities to measure are in <code>images/*.ome.tif</code>. The intranuclear fraction is the share "
+        "of the drawn protein that lies inside the nuclei.</p>\n"
+    )
+
+
+def _limits(rows: int) -> str:
+    if rows <= MAX_CARDS:
+        return ""
+    listed = f"the first {MAX_ROWS:,} are listed" if rows > MAX_ROWS else "all are listed"
+    return (
+        f'<p class="note">Of {rows:,} rows {listed} and the first {MAX_CARDS} are shown in full; the rest is '
+        'in <a href="results.jsonl">results.jsonl</a>, the table beside it and '
+        '<a href="images/">images/</a>.</p>\n'
+    )
+
+
+def _write_table(page: TextIO, records: Path, rows: int) -> None:
+    opened = " open" if rows < FOLDED_FROM else ""
+    page.write(
+        f"<details{opened}>\n<summary>Table of {min(rows, MAX_ROWS):,} rows</summary>\n"
+        '<div class="wide"><table>\n<thead><tr><th>Protein</th><th>Localizations</th><th>Probability</th>'
+        "<th>Intranuclear fraction</th><th>Nucleus</th><th>Warnings</th></tr></thead>\n<tbody>\n"
+    )
+    for number, record in enumerate(islice(read_records(records), MAX_ROWS)):
+        page.write(_row(number, record))
+    page.write("</tbody>\n</table></div>\n</details>\n")
+
+
+def _row(number: int, record: Record) -> str:
+    name = _text(record["protein_id"])
+    values = [
+        f'<a href="#p{number}">{name}</a>' if number < MAX_CARDS else name,
+        _text(", ".join(record["localizations"])),
+        f"{record['confidence']:.2f}",
+        _fraction(record),
+        _text(record["nucleus"] or ""),
+        _text("; ".join(record["warnings"])),
+    ]
+    return f"<tr>{''.join(f'<td>{value}</td>' for value in values)}</tr>\n"
+
+
+def _card(number: int, record: Record, images: Path) -> str:
+    places = _text(", ".join(record["localizations"]))
+    fraction = _fraction(record)
+    facts = [f"{record['length']:,} residues", f"intranuclear fraction {fraction}" if fraction else ""]
+    warnings = "".join(f"<li>{_text(warning)}</li>" for warning in record["warnings"])
+    listed = f'<ul class="warnings">{warnings}</ul>\n' if warnings else ""
+    return (
+        f'<article id="p{number}">\n<h3>{_text(record["protein_id"])}</h3>\n'
+        f'<p><strong>{places}</strong> <span class="facts">{" · ".join(f for f in facts if f)}</span></p>\n'
+        f"{_picture(record, images)}"
+        f'<div class="columns">\n{_bars(record)}{_evidence(record["evidence"])}</div>\n'
+        f"{listed}</article>\n"
+    )
+
+
+def _picture(record: Record, images: Path) -> str:
+    if not record["images"]:
+        return ""
+    # The name may have been edited: only a file in the folder itself is ever embedded.
+    path = images / Path(f"{record['images']}.png").name
+    alt = f"Nucleus, predicted protein and overlay: {record['protein_id']}"
+    try:
+        data = _jpeg(path)
+    except OSError:
+        return f'<p class="note">The picture images/{_text(path.name)} is not there.</p>\n'
+    return f'<img alt="{_text(alt)}" loading="lazy" src="data:image/jpeg;base64,{data}">\n'
+
+
+def _jpeg(path: Path) -> str:
+    """Shrink a PNG to a JPEG for the page: a quarter of the size, and the PNG stays in the folder."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").save(buffer, format="JPEG", quality=_JPEG_QUALITY)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _bars(record: Record) -> str:
+    named = set(record["localizations"])
+    ranked = sorted(record["probabilities"].items(), key=lambda item: -item[1])
+    lines = "".join(
+        f'<div class="bar{" named" if slug in named else ""}"><span>{_text(slug)}</span>'
+        f'<i style="--p:{100 * probability:.1f}%"></i><b>{probability:.2f}</b></div>\n'
+        for slug, probability in ranked
+    )
+    return f'<div class="bars">\n<h4>Probability</h4>\n{lines}</div>\n'
+
+
+def _evidence(evidence: list[Evidence]) -> str:
+    if not evidence:
+        return ""
+    lines = "\n".join(_evidence_lines(evidence))
+    return (
+        '<div class="evidence">\n<h4>Most similar annotated proteins</h4>\n<table>\n<thead><tr>'
+        "<th>Accession</th><th>Localizations</th><th>Similarity</th></tr></thead>\n"
+        f"<tbody>\n{lines}\n</tbody>\n</table>\n</div>\n"
+    )
+
+
+def _evidence_lines(evidence: list[Evidence]) -> Iterator[str]:
+    for near in evidence:
+        places = _text(", ".join(near["localizations"]) or "unknown")
+        yield (
+            f"<tr><td>{_text(near['accession'])}</td><td>{places}</td><td>{near['similarity']:.2f}</td></tr>"
+        )
+
+
+def _fraction(record: Record) -> str:
+    fraction = record["intranuclear_fraction"]
+    return "" if fraction is None else f"{fraction:.2f}"
+
+
+def _text(value: object) -> str:
+    """Escape for HTML, attributes included."""
+    return html.escape(str(value), quote=True)

@@ -1,0 +1,115 @@
+"""A prediction as a record (JSON Lines) and as a row of a table (CSV, TSV)."""
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+
+from deepgps.predict import Prediction
+
+TableFormat = Literal["csv", "tsv", "json"]
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+
+
+class Evidence(TypedDict):
+    """One annotated protein that resembles the query."""
+
+    accession: str
+    localizations: list[str]
+    similarity: float
+
+
+class Record(TypedDict):
+    """One protein in one nucleus: a line of ``results.jsonl``."""
+
+    protein_id: str
+    sequence_sha256: str
+    length: int
+    localizations: list[str]
+    probabilities: dict[str, float]
+    confidence: float
+    intranuclear_fraction: float | None
+    model: str
+    version: str
+    nucleus: str | None
+    images: str | None
+    evidence: list[Evidence]
+    warnings: list[str]
+
+
+def sequence_sha256(sequence: str) -> str:
+    """Fingerprint a sequence."""
+    return hashlib.sha256(sequence.encode()).hexdigest()
+
+
+def record_of(prediction: Prediction, stem: str | None) -> Record:
+    """Turn a prediction into a record.
+
+    Parameters
+    ----------
+    prediction
+        The prediction; its pictures stay out of the record.
+    stem
+        Name of its files in ``images/`` without extension; None without pictures.
+    """
+    fraction = prediction.readouts.get("intranuclear_fraction", math.nan)
+    return Record(
+        protein_id=prediction.protein.id,
+        sequence_sha256=sequence_sha256(prediction.protein.sequence),
+        length=len(prediction.protein.sequence),
+        localizations=list(prediction.localizations),
+        probabilities={slug: round(float(p), 6) for slug, p in prediction.probabilities.items()},
+        confidence=round(float(prediction.confidence), 6),
+        intranuclear_fraction=None if math.isnan(fraction) else round(float(fraction), 6),
+        model=prediction.model,
+        version=prediction.version,
+        nucleus=prediction.nucleus.name if prediction.nucleus else None,
+        images=stem,
+        evidence=[
+            Evidence(
+                accession=near.accession,
+                localizations=list(near.localizations),
+                similarity=round(float(near.similarity), 4),
+            )
+            for near in prediction.evidence
+        ],
+        warnings=list(prediction.warnings),
+    )
+
+
+def columns(classes: Sequence[str]) -> list[str]:
+    """Columns of the table, in order."""
+    return [
+        *("Protein_ID", "Localizations", *classes),
+        *("Intranuclear_Fraction", "Model", "Version", "Nucleus", "Warnings"),
+    ]
+
+
+def cells(record: Record, classes: Sequence[str]) -> list[str]:
+    """One row of the table: probabilities to four places, lists joined by ``|``, nothing left empty."""
+    fraction = record["intranuclear_fraction"]
+    return [
+        record["protein_id"],
+        "|".join(record["localizations"]),
+        *(f"{record['probabilities'][slug]:.4f}" for slug in classes),
+        "" if fraction is None else f"{fraction:.4f}",
+        record["model"],
+        record["version"],
+        record["nucleus"] or "",
+        " | ".join(record["warnings"]),
+    ]
+
+
+def table_line(values: Sequence[str], delimiter: str = ",") -> bytes:
+    """Encode one line of a table, quoted where a value needs it, in UTF-8."""
+    line = io.StringIO()
+    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(values)
+    return line.getvalue().encode("utf-8", "backslashreplace")
+
+
+def json_line(record: Record) -> bytes:
+    """Encode a record as one line of JSON."""
+    return (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")

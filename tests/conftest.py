@@ -1,0 +1,134 @@
+"""What tests of several rooms share."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deepgps.bundle import Bundle, write_bundle
+from deepgps.images.nucleus import Nucleus
+from deepgps.localization import CLASS_SETS
+
+TINY_TOKENS, TINY_WIDTH, TINY_SIZE = 4, 8, 208
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data; a test that asks for it is skipped, and says so, where it is absent."""
+    root = Path(__file__).parents[1]
+    path = Path(os.environ.get("DEEPGPS_SHARED_DATA", root.parent / "shared" / "data"))
+    if not path.is_dir():
+        pytest.skip(f"real data not found at '{path}'; set DEEPGPS_SHARED_DATA to run this test")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A real bundle with tiny random graphs, without an index of neighbours."""
+    from deepgps.proteins.features import feature_names
+
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    dimension = len(feature_names())
+    files = {
+        "encoder.onnx": _encoder(dimension, len(CLASS_SETS["mini"].slugs)),
+        "generator.onnx": _generator(),
+        "CARD.md": b"# tiny\n\nRandom weights, for tests.\n",
+    }
+    return write_bundle(folder, _metadata(dimension), files)
+
+
+@pytest.fixture
+def drawn_nucleus() -> Nucleus:
+    """A round nucleus, brighter than its surroundings."""
+    return round_nucleus("round")
+
+
+def round_nucleus(name: str, radius_px: float = 45) -> Nucleus:
+    y, x = np.mgrid[:TINY_SIZE, :TINY_SIZE] - TINY_SIZE / 2
+    pixels = (0.05 + 0.75 * (np.hypot(y, x) < radius_px)).astype(np.float32)
+    return Nucleus(name, pixels, 0.206, "drawn")
+
+
+def _metadata(dimension: int) -> Mapping[str, Any]:
+    from deepgps.proteins.features import FEATURES_NAME
+
+    mini = CLASS_SETS["mini"]
+    return {
+        "name": "tiny",
+        "version": "0.0.1",
+        "classes": mini.slugs,
+        "multi_label": mini.multi_label,
+        "thresholds": [0.5] * len(mini.slugs),
+        "cell_line": "none",
+        "encoder": {
+            "kind": "features",
+            "name": FEATURES_NAME,
+            "dimension": dimension,
+            "max_length": 2000,
+        },
+        "crop": {"size_px": TINY_SIZE, "pixel_size_um": 0.206},
+        "normalisation": {"low": 3.0, "high": 99.8},
+        "calibration": "none: random weights",
+        "metrics": {"nothing": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 3}},
+        "training_data": {"nothing": "random weights"},
+        "licence": "BSD-3-Clause",
+    }
+
+
+def _encoder(dimension: int, classes: int) -> bytes:
+    """Features (B, F) to logits (B, K) by one random layer, and to a latent (B, T, D) by another."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    weights = {
+        "to_logits": rng.normal(0, 0.5, (dimension, classes)),
+        "to_latent": rng.normal(0, 0.5, (dimension, TINY_TOKENS * TINY_WIDTH)),
+    }
+    nodes = [
+        helper.make_node("Tanh", ["features"], ["bounded"]),
+        helper.make_node("MatMul", ["bounded", "to_logits"], ["logits"]),
+        helper.make_node("MatMul", ["bounded", "to_latent"], ["flat"]),
+        helper.make_node("Reshape", ["flat", "shape"], ["latent"]),
+    ]
+    constants = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()]
+    shape = numpy_helper.from_array(np.array([-1, TINY_TOKENS, TINY_WIDTH], np.int64), "shape")
+    inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["B", dimension])]
+    outputs = [
+        helper.make_tensor_value_info("latent", TensorProto.FLOAT, ["B", TINY_TOKENS, TINY_WIDTH]),
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", classes]),
+    ]
+    return _model(helper.make_graph(nodes, "encoder", inputs, outputs, [*constants, shape]))
+
+
+def _generator() -> bytes:
+    """Image = sigmoid(nucleus + mean of the latent): (B, 1, H, W), (B, T, D) to (B, 1, H, W)."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [
+        helper.make_node("ReduceMean", ["latent", "axes"], ["mean"], keepdims=1),
+        helper.make_node("Unsqueeze", ["mean", "last"], ["level"]),
+        helper.make_node("Add", ["nucleus", "level"], ["sum"]),
+        helper.make_node("Sigmoid", ["sum"], ["image"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array([1, 2], np.int64), "axes"),
+        numpy_helper.from_array(np.array([3], np.int64), "last"),
+    ]
+    square = ["B", 1, TINY_SIZE, TINY_SIZE]
+    inputs = [
+        helper.make_tensor_value_info("nucleus", TensorProto.FLOAT, square),
+        helper.make_tensor_value_info("latent", TensorProto.FLOAT, ["B", TINY_TOKENS, TINY_WIDTH]),
+    ]
+    outputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, square)]
+    return _model(helper.make_graph(nodes, "generator", inputs, outputs, constants))
+
+
+def _model(graph: Any) -> bytes:
+    from onnx import helper
+
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    content: bytes = model.SerializeToString()
+    return content
