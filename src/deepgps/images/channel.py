@@ -22,7 +22,9 @@ def check_channel(channel: int, count: int, name: str) -> int:
         If the image called `name` has no such channel.
     """
     if not 0 <= channel < count:
-        raise InputError(f"Channel {channel} of image '{name}' does not exist; it has channels 0 to {count - 1}.")
+        raise InputError(
+            f"Channel {channel} of image '{name}' does not exist; it has channels 0 to {count - 1}."
+        )
     return channel
 
 
@@ -66,8 +68,8 @@ def colour_channel(channels: NDArray[np.generic], image: str) -> tuple[int, tupl
 
     Returns
     -------
-    The channel's index and warnings: 0 where all three are equal (grey saved as colour), or the only one that is
-    not constant (one stain shown in its colour).
+    The channel's index and warnings: 0 where all three are equal (grey saved as colour), or the only one that
+    is not constant (one stain shown in its colour).
 
     Raises
     ------
@@ -80,9 +82,9 @@ def colour_channel(channels: NDArray[np.generic], image: str) -> tuple[int, tupl
     if len(lit) == 1:
         return lit[0], (f"Image '{image}' has signal in {_COLOURS[lit[0]]} alone; that channel was taken.",)
     raise InputError(
-        f"Image '{image}' is an RGB picture with several colours, and nothing says which is the nucleus stain; "
-        "give a one-channel image, or, for a fluorescence composite, --channel 0 (red), 1 (green) or 2 (blue). "
-        "Photographs cannot be used."
+        f"Image '{image}' is an RGB picture with several colours, and nothing says which is the nucleus "
+        "stain; give a one-channel image, or, for a fluorescence composite, --channel 0 (red), 1 (green) or "
+        "2 (blue). Photographs cannot be used."
     )
 
 
@@ -96,9 +98,9 @@ def nucleus_likeness(pixels: NDArray[np.generic]) -> float:
 
     Returns
     -------
-    The number of blobs above Otsu's threshold that are compact (an ellipse fills π/4 of its box) and of the size
-    of a nucleus (0.05 to 15 % of the field, whose area they share); the fraction is the share of all bright pixels
-    that these blobs hold and decides between equal numbers.
+    The number of blobs above Otsu's threshold that are compact (an ellipse fills π/4 of its box) and cover
+    0.05 to 15 % of the field each; the fraction, the share of all bright pixels that these blobs hold,
+    decides between equals.
     """
     from scipy import ndimage
     from skimage.filters import threshold_otsu
@@ -107,7 +109,7 @@ def nucleus_likeness(pixels: NDArray[np.generic]) -> float:
     smooth = ndimage.gaussian_filter(pixels.astype(np.float32), step)[::step, ::step]
     if not np.isfinite(smooth).all() or smooth.min() == smooth.max():
         return 0.0
-    bright = ndimage.binary_fill_holes(smooth > threshold_otsu(smooth))
+    bright = ndimage.binary_fill_holes(smooth > threshold_otsu(smooth))  # type: ignore[no-untyped-call]
     labels, _ = ndimage.label(bright)
     areas = np.bincount(labels.ravel())[1:]
     boxes = np.array([(r.stop - r.start) * (c.stop - c.start) for r, c in ndimage.find_objects(labels)])

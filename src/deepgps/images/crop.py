@@ -40,8 +40,8 @@ def nucleus_crops(
 ) -> list[Crop]:
     """Cut one crop around the centroid of each nucleus, in the order of the labels.
 
-    The paper's border rule is the default: a nucleus whose crop would reach over the border of the field gives
-    none. With `padded` it gives one whose missing part is the field's background, and ``complete=False``.
+    The paper's border rule is the default: a nucleus whose crop would reach over the border of the field
+    gives none. With `padded` it gives one whose missing part is background, and ``complete=False``.
 
     Parameters
     ----------

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _MOST_CHANNELS = 8
 """A third axis of unknown meaning is channels up to this length; a longer one is a stack."""
 
+_EXACT_MODES = ("L", "I", "I;16", "I;16B", "F", "RGB")
+_GREY_MODES = ("1", "LA", "La", *_EXACT_MODES[:-1])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
@@ -51,7 +54,8 @@ def decode(path: Path) -> Decoded:
     Raises
     ------
     InputError
-        If the file cannot be opened, is none of these, is damaged, is larger than `MAX_PIXELS`, or is a stack.
+        If the file cannot be opened, is none of these, is damaged, has more than `MAX_PIXELS`, or is a
+        stack.
     """
     try:
         with path.open("rb") as file:
@@ -77,7 +81,8 @@ def _check_size(shape: tuple[int, ...], path: Path) -> None:
     if math.prod(shape) > MAX_PIXELS:
         size = " × ".join(f"{n:,}" for n in shape)
         raise InputError(
-            f"Image '{path}' claims {size} pixels; at most {MAX_PIXELS:,} are read. Crop it or save it smaller."
+            f"Image '{path}' claims {size} pixels; at most {MAX_PIXELS:,} are read. "
+            "Crop it or save it smaller."
         )
 
 
@@ -90,19 +95,20 @@ def _decode_picture(path: Path) -> Decoded:
             picture = Image.open(path)
         except Image.DecompressionBombError:
             raise InputError(
-                f"Image '{path}' claims more than the {MAX_PIXELS:,} pixels that are read. Crop it or save it smaller."
+                f"Image '{path}' claims more than the {MAX_PIXELS:,} pixels that are read. "
+                "Crop it or save it smaller."
             ) from None
     with picture:
-        if getattr(picture, "n_frames", 1) > 1:
-            raise InputError(_stack_message(path, f"{picture.n_frames} frames"))
-        grey = picture.mode in ("1", "L", "LA", "La", "F") or picture.mode.startswith("I")
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1:
+            raise InputError(_stack_message(path, f"{frames} frames"))
+        grey = picture.mode in _GREY_MODES
         _check_size((picture.height, picture.width, 1 if grey else 3), path)
-        lossy = (f"Image '{path.name}' is a JPEG; its compression blurs texture.",) if picture.format == "JPEG" else ()
-        if picture.mode in ("1", "LA", "La"):
-            picture = picture.convert("L")
-        if not grey:
-            picture = picture.convert("RGB")
-        pixels = np.asarray(picture)
+        pixels = np.asarray(
+            picture if picture.mode in _EXACT_MODES else picture.convert("L" if grey else "RGB")
+        )
+        jpeg = picture.format != "PNG"
+    lossy = (f"Image '{path.name}' is a JPEG; its compression blurs texture.",) if jpeg else ()
     channels = pixels[None] if grey else np.moveaxis(pixels, -1, 0)
     return Decoded(channels, colour=not grey, warnings=lossy)
 
@@ -160,8 +166,8 @@ def _check_complete(tif: "TiffFile", path: Path) -> None:
         for page in pages
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
     )
-    if end > path.stat().st_size:
-        raise InputError(f"Image '{path}' is truncated: {end:,} bytes expected, {path.stat().st_size:,} found.")
+    if end > (size := path.stat().st_size):
+        raise InputError(f"Image '{path}' is truncated: {end:,} bytes expected, {size:,} found.")
 
 
 def _tiff_pixels(series: "TiffPageSeries", path: Path) -> NDArray[np.generic]:
@@ -180,6 +186,8 @@ def _tiff_pixels_by_pillow(series: "TiffPageSeries", path: Path) -> NDArray[np.g
     with Image.open(path) as picture:
         pages = []
         for page in series.pages:
+            if page is None:
+                raise ValueError("a page is missing")
             picture.seek(page.index)
             pages.append(np.asarray(picture))
     return np.stack(pages)

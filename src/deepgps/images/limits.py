@@ -7,4 +7,4 @@ MIN_EDGE_PX = 16
 """A nucleus needs more pixels than this in either direction."""
 
 PLAUSIBLE_PIXEL_UM = (0.01, 10.0)
-"""Pixel sizes of microscopes, in micrometres; what a file claims beyond them is print resolution or a default."""
+"""Pixel sizes of microscopes, in micrometres; what a file claims beyond is print resolution or a default."""

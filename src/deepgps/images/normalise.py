@@ -5,7 +5,12 @@ from numpy.typing import NDArray
 
 
 def percentile_normalise(
-    pixels: NDArray[np.generic], low: float = 3.0, high: float = 99.8, *, clip: bool = True, eps: float = 1e-20
+    pixels: NDArray[np.integer | np.floating],
+    low: float = 3.0,
+    high: float = 99.8,
+    *,
+    clip: bool = True,
+    eps: float = 1e-20,
 ) -> NDArray[np.float32]:
     """Map two percentiles of a whole field onto 0 and 1.
 
@@ -29,6 +34,6 @@ def percentile_normalise(
     -------
     (H, W) float32.
     """
-    p_low, p_high = np.percentile(pixels, (low, high)).astype(np.float32)
+    p_low, p_high = np.asarray(np.percentile(pixels, (low, high)), np.float32)
     scaled = (pixels.astype(np.float32) - p_low) / (p_high - p_low + np.float32(eps))
-    return np.clip(scaled, 0, 1) if clip else scaled
+    return np.asarray(np.clip(scaled, 0, 1) if clip else scaled, np.float32)

@@ -33,9 +33,9 @@ def load_nucleus(
 ) -> Nucleus:
     """Take one nucleus out of an image file: read, resample, normalise, segment, crop.
 
-    The crop is centred on the nucleus nearest to the centre of the field whose crop lies inside the field. Where
-    no crop does, it is padded with background, with a warning. An image no larger than a crop is taken for a
-    crop, and centred as it is.
+    The crop is centred on the nucleus nearest to the centre of the field whose crop lies inside the field.
+    Where no crop does, it is padded with background, with a warning. An image no larger than a crop is taken
+    for a crop, and centred as it is.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ def _prepared(field: Field, um: float) -> tuple[NDArray[np.float32], tuple[str, 
     pixels = resample(field.pixels, field.pixel_size_um or um, um)
     if min(pixels.shape) < MIN_EDGE_PX:
         raise InputError(
-            f"Image '{field.source}' is {min(pixels.shape) * um:.2g} µm wide at {field.pixel_size_um:g} µm per pixel, "
-            "too small for a nucleus; check its pixel size."
+            f"Image '{field.source}' is {min(pixels.shape) * um:.2g} µm wide at {field.pixel_size_um:g} µm "
+            "per pixel, too small for a nucleus; check its pixel size."
         )
     return percentile_normalise(pixels), notes
 
@@ -99,9 +99,13 @@ def _central_crop(
     labels = (segmenter or OtsuWatershed())(pixels, um)
     height, width = pixels.shape
     if max(height, width) <= crop_px:
-        notes = [] if labels.any() else [f"No nucleus was found in '{path.name}'; the image was used as it is."]
+        notes = (
+            [] if labels.any() else [f"No nucleus was found in '{path.name}'; the image was used as it is."]
+        )
         if min(height, width) < crop_px:
-            notes.append(f"Image '{path.name}' is smaller than a crop of {crop_px} pixels; its border was padded.")
+            notes.append(
+                f"Image '{path.name}' is smaller than a crop of {crop_px} px; its border was padded."
+            )
         return cut(pixels, height // 2, width // 2, crop_px), tuple(notes)
     crops = nucleus_crops(pixels, labels, crop_px, padded=True)
     if not crops:
@@ -113,5 +117,6 @@ def _central_crop(
         crops,
         key=lambda c: (not c.complete, not c.whole_nucleus, np.hypot(c.row - height / 2, c.col - width / 2)),
     )
-    padded = f"Every nucleus of '{path.name}' lies near its border; the crop around one was padded with background."
-    return best.pixels, () if best.complete else (padded,)
+    if best.complete:
+        return best.pixels, ()
+    return best.pixels, (f"Every nucleus of '{path.name}' lies near its border; the crop was padded.",)

@@ -41,8 +41,8 @@ def tiff_pixel_size(tif: "TiffFile") -> tuple[float | None, tuple[str, ...]]:
 
     Returns
     -------
-    Micrometres per pixel (of the first image, along x), or None where no source gives a plausible one; and what
-    the user should know about it. A resolution of 72 or 96 dpi is a screen's, not a microscope's.
+    Micrometres per pixel (of the first image, along x), or None where no source gives a plausible one; and
+    what the user should know about it. A resolution of 72 or 96 dpi is a screen's, not a microscope's.
     """
     size = _from_ome(tif.ome_metadata) if tif.is_ome else None
     if size is None and tif.is_imagej:
@@ -53,7 +53,9 @@ def tiff_pixel_size(tif: "TiffFile") -> tuple[float | None, tuple[str, ...]]:
     if _plausible(size):
         return size, ()
     low, high = PLAUSIBLE_PIXEL_UM
-    return None, (f"Its metadata give {size:g} µm per pixel, which is not within {low} and {high} µm; ignored.",)
+    return None, (
+        f"Its metadata give {size:g} µm per pixel, which is not within {low} and {high} µm; ignored.",
+    )
 
 
 def _plausible(size_um: float) -> bool:

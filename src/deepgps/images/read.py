@@ -44,8 +44,8 @@ def read_field(
     Parameters
     ----------
     path
-        8- or 16-bit or float, (H, W), (C, H, W) or (H, W, C); the axes are those the file names, otherwise the
-        shortest of three is the channels'.
+        8- or 16-bit or float, (H, W), (C, H, W) or (H, W, C); the axes are those the file names, otherwise
+        the shortest of three is the channels'.
     channel
         Which channel is the nucleus, from 0; guessed, with a warning, where it is not given.
     pixel_size_um
@@ -54,12 +54,12 @@ def read_field(
     Raises
     ------
     InputError
-        If the file is no image, damaged, too large, too small, blank, a stack, an RGB photograph, or has NaN or
-        infinite pixels; if the channel does not exist; if the pixel size is not a positive number.
+        If the file is no image, damaged, too large, too small, blank, a stack, an RGB photograph, or has NaN
+        or infinite pixels; if the channel does not exist; if the pixel size is not a positive number.
     """
     path = Path(path)
     if pixel_size_um is not None and not (math.isfinite(pixel_size_um) and pixel_size_um > 0):
-        raise InputError(f"Pixel size {pixel_size_um} µm is not a positive number; give micrometres per pixel.")
+        raise InputError(f"Pixel size {pixel_size_um} is not a positive number; give micrometres per pixel.")
     decoded = decode(path)
     index, notes = _choose(decoded, channel, path.name)
     return Field(
@@ -86,13 +86,13 @@ def _checked(pixels: NDArray[np.generic], path: Path) -> NDArray[np.float32]:
     height, width = pixels.shape
     if min(height, width) < MIN_EDGE_PX:
         raise InputError(
-            f"Image '{path}' has {width} × {height} pixels; at least {MIN_EDGE_PX} × {MIN_EDGE_PX} are needed."
+            f"Image '{path}' has {width} × {height} pixels; {MIN_EDGE_PX} × {MIN_EDGE_PX} are needed."
         )
     if np.iscomplexobj(pixels):
         raise InputError(f"Image '{path}' has complex numbers as pixels; give intensities.")
     values = pixels.astype(np.float32)
     if bad := int(values.size - np.isfinite(values).sum()):
-        raise InputError(f"Image '{path}' has {bad:,} pixels that are NaN or infinite; replace them, e.g. by 0.")
+        raise InputError(f"Image '{path}' has {bad:,} NaN or infinite pixels; replace them, e.g. by 0.")
     if values.min() == values.max():
-        raise InputError(f"Image '{path}' is blank: every pixel is {values.flat[0]:g}; give one with a nucleus.")
+        raise InputError(f"Image '{path}' is blank: every pixel is {values.flat[0]:g}; give one of nuclei.")
     return values

@@ -34,14 +34,14 @@ def resample(pixels: NDArray[np.float32], from_um: float, to_um: float) -> NDArr
     """
     for size in (from_um, to_um):
         if not (math.isfinite(size) and size > 0):
-            raise InputError(f"Pixel size {size} µm is not a positive number; give micrometres per pixel.")
+            raise InputError(f"Pixel size {size} is not a positive number; give micrometres per pixel.")
     if abs(from_um / to_um - 1) <= SAME_SIZE:
         return pixels
     shape = tuple(max(1, round(n * from_um / to_um)) for n in pixels.shape)
     if math.prod(shape) > MAX_PIXELS:
         raise InputError(
-            f"At {from_um:g} µm per pixel the image would have {shape[1]:,} × {shape[0]:,} pixels of {to_um:g} µm; "
-            f"at most {MAX_PIXELS:,} are taken. Check its pixel size, or crop it."
+            f"At {from_um:g} µm per pixel the image would have {shape[1]:,} × {shape[0]:,} pixels of "
+            f"{to_um:g} µm; at most {MAX_PIXELS:,} are taken. Check its pixel size, or crop it."
         )
     from scipy import ndimage  # 0.2 s that most predictions, in default nuclei, never need
 

@@ -87,7 +87,7 @@ class OtsuWatershed:
             return np.zeros(pixels.shape, bool)
         halo = _edge(self.halo_um, um)
         brightest = ndimage.uniform_filter(ndimage.maximum_filter(smooth, halo), halo)
-        mask = smooth > self.otsu_share * threshold_otsu(smooth)
+        mask = smooth > self.otsu_share * threshold_otsu(smooth)  # type: ignore[no-untyped-call]
         mask &= smooth > ndimage.uniform_filter(smooth, _edge(self.surroundings_um, um))
         mask &= smooth > self.halo_share * brightest
         outlined = ndimage.gaussian_filter(mask.astype(np.float32), self.outline_um / um) > 0.5
@@ -98,7 +98,8 @@ class OtsuWatershed:
         depth = ndimage.gaussian_filter(depth.astype(np.float32), self.distance_smoothing_um / um)
         peaks = mask & (depth == ndimage.maximum_filter(depth, _edge(self.seed_distance_um, um)))
         seeds, _ = ndimage.label(peaks, np.ones((3, 3)))
-        return np.asarray(watershed(-depth, seeds, mask=mask), np.int32)
+        parted = watershed(-depth, seeds, mask=mask)  # type: ignore[no-untyped-call]
+        return np.asarray(parted, np.int32)
 
 
 def _edge(length_um: float, um: float) -> int:

@@ -25,8 +25,8 @@ def write_ome_tiff(
     path
         The file; its folder exists. What is there is replaced.
     channels
-        Channel name to (H, W) float32 in [0, 1], all of one shape. They are stored in this order on axes ``CYX``
-        as uint16, 0 as 0 and 1 as `FULL_SCALE`, rounded; what lies outside is clipped.
+        Channel name to (H, W) float32 in [0, 1], all of one shape. They are stored in this order on axes
+        ``CYX`` as uint16, 0 as 0 and 1 as `FULL_SCALE`, rounded; what lies outside is clipped.
     pixel_size_um
         Edge of a pixel in micrometres.
 
