@@ -1,8 +1,8 @@
 """Proteins from UniProt, by accession or gene symbol, with a cache."""
 
 # biotite.database.uniprot cannot be asked: its requests never time out, it takes no other address, it returns
-# the error pages of a busy server (429, 502) as content, and its SimpleQuery refuses every symbol with AND, OR
-# or NOT in it, such as NOTCH1 and RORA.
+# the error pages of a busy server (429, 502) as content, and its SimpleQuery refuses symbols with AND, OR or
+# NOT in them, such as NOTCH1 and RORA.
 
 import os
 import re
@@ -25,7 +25,6 @@ from deepgps.proteins.record import Record
 UNIPROT = "https://rest.uniprot.org"
 TIMEOUT_S = 20.0
 
-_MAX_BYTES = 10_000_000
 _MAX_HITS = 25
 # UniProt's own pattern, with an isoform; symbols such as C9ORF3 match it too and are not meant as accessions.
 _ACCESSION = re.compile(
@@ -76,18 +75,14 @@ def resolve(
         If the query is neither, UniProt has no such entry or several, or UniProt cannot be asked.
     """
     if not _SYMBOL.fullmatch(query):
-        raise InputError(
-            f"'{query}' is neither a file, a UniProt accession nor a gene symbol; check its spelling."
-        )
+        raise InputError(f"'{query}' is no file, UniProt accession or gene symbol; check its spelling.")
     by_accession = is_accession(query)
     path = _accession_path(query) if by_accession else _symbol_path(query, organism_id)
     text = _cached(f"{base_url or UNIPROT}{path}", query, _cache(cache_dir), offline)
     entries = list(fasta_records(text.splitlines()))
     if not entries:
-        wanted = "" if by_accession else f" among its reviewed entries of organism {organism_id}"
-        raise InputError(
-            f"UniProt has no sequence for '{query}'{wanted}; check its spelling or give a FASTA file."
-        )
+        where = "" if by_accession else f" among the reviewed entries of organism {organism_id}"
+        raise InputError(f"UniProt has no sequence for '{query}'{where}; {_SPELLING}.")
     entry = entries[0] if by_accession else _only(query, entries)
     return Protein(query, entry.sequence, entry.gene_symbol, entry.accession)
 
@@ -98,9 +93,8 @@ def _accession_path(query: str) -> str:
 
 def _symbol_path(query: str, organism_id: int) -> str:
     terms = f'(gene_exact:"{query}") AND (organism_id:{organism_id}) AND (reviewed:true)'
-    return "/uniprotkb/search?" + urlencode(
-        {"query": terms, "format": "fasta", "size": _MAX_HITS}, quote_via=quote
-    )
+    fields = {"query": terms, "format": "fasta", "size": _MAX_HITS}
+    return "/uniprotkb/search?" + urlencode(fields, quote_via=quote)
 
 
 def _only(query: str, entries: list[Record]) -> Record:
@@ -110,9 +104,7 @@ def _only(query: str, entries: list[Record]) -> Record:
     if len(found) == 1:
         return found[0]
     choices = ", ".join(f"{entry.accession} ({entry.gene_symbol})" for entry in found)
-    raise InputError(
-        f"Gene symbol '{query}' stands for several UniProt entries: {choices}; give an accession."
-    )
+    raise InputError(f"Gene symbol '{query}' stands for several entries: {choices}; give an accession.")
 
 
 def _cache(cache_dir: Path | None) -> Path:
@@ -125,9 +117,7 @@ def _cached(url: str, query: str, folder: Path, offline: bool) -> str:
         if (text := path.read_text("utf-8")).startswith(">"):
             return text
     if offline:
-        raise InputError(
-            f"'{query}' is not in the cache and UniProt is not asked offline; give a FASTA file."
-        )
+        raise InputError(f"Offline, and '{query}' is not in the cache; go online or give a FASTA file.")
     text = _fetch(url, query)
     if text.startswith(">"):
         _write(path, text)
@@ -150,7 +140,8 @@ def _write(path: Path, text: str) -> None:
 def _fetch(url: str, query: str) -> str:
     try:
         with urlopen(Request(url, headers={"User-Agent": "deepGPS"}), timeout=TIMEOUT_S) as answer:
-            text: str = answer.read(_MAX_BYTES).decode("utf-8", errors="replace")
+            # Read whole: with a limit, an answer that breaks off would not be noticed.
+            text: str = answer.read().decode("utf-8", errors="replace")
     except HTTPError as error:
         raise InputError(_refusal(query, error.code)) from None
     except (OSError, HTTPException) as error:

@@ -89,9 +89,10 @@ def accept(records: Iterable[Record], source: str, seen: Seen) -> Iterator[Prote
 
 
 def _duplicate(record: Record, digest: int, source: str, seen: Seen) -> str | None:
-    known, place, number = seen.setdefault(record.id, (digest, source, record.number))
-    if (place, number) == (source, record.number):
+    if record.id not in seen:
+        seen[record.id] = (digest, source, record.number)
         return None
+    known, place, number = seen[record.id]
     where = (
         f"Id '{record.id}' of record {record.number} in '{source}' was used by record {number} in '{place}'"
     )

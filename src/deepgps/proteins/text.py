@@ -79,7 +79,7 @@ def text_lines(source: str, stdin: BinaryIO | None = None) -> Iterator[str]:
     ------
     InputError
         If there is no such file, or it cannot be read, is a folder, is not text, has a line of `MAX_LINE`
-        characters or more, or is a damaged gzip (then after the lines before the damage).
+        characters or more, or is a damaged gzip (then perhaps after the lines before the damage).
     """
     shown = "stdin" if source == "-" else source
     with _opened(source, stdin) as stream:
@@ -124,7 +124,7 @@ def _decoded(stream: BinaryIO, source: str) -> Iterator[str]:
     while line := text.readline(MAX_LINE):
         if len(line) == MAX_LINE:
             raise InputError(
-                f"'{source}' has a line of more than {MAX_LINE:,} characters; give a file of proteins."
+                f"'{source}' has a line of {MAX_LINE:,} characters or more; give a file of proteins."
             )
         yield line
 
