@@ -128,7 +128,7 @@ def _minimise(start: list[Tensor], loss: Callable[[Tensor, Tensor], Tensor]) -> 
         optimiser.zero_grad()
         value = loss(first, second)
         value.backward()  # type: ignore[no-untyped-call]
-        return float(value)
+        return float(value.detach())
 
     optimiser.step(closure)  # type: ignore[no-untyped-call]
     return first.detach(), second.detach()

@@ -1,0 +1,136 @@
+import gzip
+
+import numpy as np
+import pytest
+
+from deepgps.datasets.identity import identity, training_set
+from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
+from deepgps.errors import InputError
+from deepgps.localization import CLASS_SETS
+
+RNG = np.random.default_rng(1)
+
+
+def random_protein(length: int = 120) -> str:
+    return "".join(RNG.choice(list("ACDEFGHIKLMNPQRSTVWY"), length))
+
+
+A, B, C, D = (random_protein() for _ in range(4))
+TABLES = {
+    "opencell_targets": (
+        "target_name,uniprot_id,ensg_id,annotations_grade_3,annotations_grade_2,annotations_grade_1,sequence,cluster",
+        f"TA,PA,E1,cytoplasmic,er,golgi,{A},1",
+        f"TB,PB,E2,,nucleoplasm;vesicles,,{B},2",
+        f"TD,PD,E4,,,er,{D},4",
+    ),
+    "swissprot_localizations": (
+        "accession,sequence,localizations,partition,kingdom,membrane,cluster",
+        f"SA,{A},Nucleus|Cytoplasm,0,Metazoa,0,1",
+        f"SC,{C},Extracellular,0,Metazoa,0,3",
+    ),
+    "hpa_localizations": (
+        "ensembl_gene_id,accession,sequence_source,sequence,cluster,reliability,main_location,additional_location,"
+        "enhanced,supported,approved,uncertain",
+        f"E1,PA,hou,{A},1,Approved,Cytosol,Nucleoli;Golgi apparatus,,,Cytosol;Nucleoli,Golgi apparatus",
+        f"E5,PE,hou,{random_protein()},5,Uncertain,Vesicles,,,,,Vesicles",
+    ),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "sequences").mkdir()
+    for name, lines in TABLES.items():
+        with gzip.open(tmp_path / "sequences" / f"{name}.csv.gz", "wt") as file:
+            file.write("\n".join(lines))
+    return tmp_path
+
+
+@pytest.fixture
+def proteins(folder) -> LabelledProteins:
+    return load_labelled_proteins(folder, CLASS_SETS["mini"])
+
+
+def label(proteins: LabelledProteins, row: int, slug: str) -> float | None:
+    column = proteins.slugs.index(slug)
+    return float(proteins.labels[row, column]) if proteins.mask[row, column] else None
+
+
+def test_one_row_per_sequence_from_all_tables(proteins):
+    assert proteins.ids.tolist() == ["PA", "PB", "SC", "PE"]
+    assert proteins.source.tolist() == ["opencell+swissprot+hpa", "opencell", "swissprot", "hpa"]
+    assert proteins.cluster.tolist() == [1, 2, 3, 5]
+
+
+def test_agreement_is_1_and_disagreement_the_weighted_share(proteins):
+    assert label(proteins, 0, "cytoplasmic") == 1
+    assert label(proteins, 0, "nucleoplasm") == pytest.approx(1 / 2.7)
+
+
+def test_the_grade_rule_and_minor_grades_stay_open(proteins):
+    assert label(proteins, 1, "nucleoplasm") == label(proteins, 1, "vesicles") == 1
+    assert label(proteins, 1, "er") == 0
+    # OpenCell's minor grade and HPA's uncertain location say nothing; Swiss-Prot and the others decide.
+    assert label(proteins, 0, "golgi") == 0
+    assert "PD" not in proteins.ids
+
+
+def test_what_a_table_cannot_see_is_masked(proteins):
+    assert label(proteins, 1, "extracellular") is None
+    assert label(proteins, 2, "extracellular") == 1
+    assert label(proteins, 0, "nucleolus") == pytest.approx(
+        0.7 / 1.7
+    )  # Swiss-Prot's "Nucleus" leaves it open
+
+
+def test_uncertain_rows_count_little(proteins):
+    assert label(proteins, 3, "vesicles") == 1
+    assert proteins.weight.tolist() == pytest.approx([1, 1, 1, 0.3])
+
+
+def test_a_missing_table_is_named(folder):
+    (folder / "sequences" / "hpa_localizations.csv.gz").unlink()
+    with pytest.raises(InputError, match="hpa_localizations"):
+        load_labelled_proteins(folder, CLASS_SETS["mini"])
+
+
+def test_identity():
+    changed = "".join("A" if i % 10 == 0 and c != "A" else "C" if i % 10 == 0 else c for i, c in enumerate(A))
+    assert identity(A, A) == 1
+    assert identity(A, A[20:90]) == 1
+    assert identity(A, changed) == pytest.approx(0.9)
+    assert identity(A, B) < 0.4
+
+
+def family() -> LabelledProteins:
+    """A protein, itself with three residues changed, a remote homolog of its cluster, and a stranger."""
+    near = "GGG" + A[3:]
+    remote = random_protein(60) + A[60:]
+    count = 4
+    return LabelledProteins(
+        ids=np.array(["P", "near", "remote", "stranger"]),
+        sequences=(A, near, remote, B),
+        slugs=("x",),
+        labels=np.zeros((count, 1), np.float32),
+        mask=np.ones((count, 1), bool),
+        weight=np.ones(count, np.float32),
+        cluster=np.array([1, 9, 1, 2]),  # the near copy fell into another cluster
+        source=np.array(["hpa"] * count),
+    )
+
+
+def test_protocol_a_leaves_out_the_cluster_and_b_the_protein():
+    assert training_set(family(), ["P"], "A").tolist() == [False, False, False, True]
+    assert training_set(family(), ["P"], "B").tolist() == [False, False, True, True]
+
+
+def test_nobody_is_held_out_by_an_unknown_id():
+    with pytest.raises(InputError, match="'Q'"):
+        training_set(family(), ["Q"], "A")
+
+
+def test_real_tables(shared_data):
+    real = load_labelled_proteins(shared_data, CLASS_SETS["mini"])
+    assert len(set(real.sequences)) == len(real) > 30_000
+    assert (real.labels[~real.mask] == 0).all()
+    assert real.mask.any(1).all()

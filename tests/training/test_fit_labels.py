@@ -1,0 +1,107 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from deepgps.datasets.labels import LabelledProteins
+from deepgps.errors import InputError
+from deepgps.proteins.features import sequence_features
+from deepgps.proteins.neighbours import NeighbourIndex
+from deepgps.training import labels as training
+from deepgps.training.labels import LabelSettings, expected_calibration_error, fit_labels, load_encoder
+
+SETTINGS = LabelSettings(folds=2, epochs=6, batch_size=16, widths=(8,), members=2)
+
+
+@pytest.fixture(scope="module")
+def proteins() -> LabelledProteins:
+    """Two kinds of protein: basic ones in the nucleus, acidic ones in the cytoplasm."""
+    rng = np.random.default_rng(0)
+    count = 80
+    basic = np.arange(count) % 2 == 0
+    sequences = tuple("".join(rng.choice(list("KRGSAL" if b else "DEGSAL"), 60)) for b in basic)
+    labels = np.stack([basic, ~basic], axis=1).astype(np.float32)
+    names = np.array([f"P{i}" for i in range(count)])
+    ones = np.ones(count, np.float32)
+    mask = np.ones((count, 2), bool)
+    return LabelledProteins(
+        names, sequences, ("nuc", "cyt"), labels, mask, ones, np.arange(count), np.array(["hpa"] * count)
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(proteins, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labels")
+    fit_labels(proteins, SETTINGS, folder)
+    return folder
+
+
+def logits(folder, sequence: str) -> torch.Tensor:
+    votes = NeighbourIndex.load(folder / "neighbours.npz").votes(sequence)
+    with torch.no_grad():
+        return load_encoder(folder)(
+            torch.from_numpy(sequence_features(sequence))[None], torch.from_numpy(votes)[None]
+        )[0]
+
+
+def test_it_learns_what_is_there_to_learn(trained):
+    basic, acidic = logits(trained, "MKRGKRSALK" * 6), logits(trained, "MDEGDESALE" * 6)
+    assert basic[0] > basic[1]
+    assert acidic[1] > acidic[0]
+
+
+def test_it_leaves_three_files_and_says_what_they_are(trained):
+    assert {path.name for path in trained.iterdir()} == {
+        "encoder.safetensors",
+        "encoder.json",
+        "neighbours.npz",
+    }
+    about = json.loads((trained / "encoder.json").read_text())
+    assert (about["classes"], about["votes"], about["proteins"]) == (["nuc", "cyt"], 5, 80)
+    assert all(0 <= value <= 1 for value in about["calibration_ece"].values())
+
+
+def test_a_killed_run_resumes_and_ends_the_same(proteins, trained, tmp_path, monkeypatch):
+    fit_member, calls = training.fit_member, []
+
+    def dies_at_the_third(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return fit_member(*arguments)
+
+    monkeypatch.setattr(training, "fit_member", dies_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        fit_labels(proteins, SETTINGS, tmp_path)
+    assert not (tmp_path / "encoder.json").exists()
+    fit_labels(proteins, SETTINGS, tmp_path)
+    assert len(calls) == 3 + 4  # 2 folds and the final fit of 2 members are 6, and 2 were there already
+    first, second = load_encoder(trained).state_dict(), load_encoder(tmp_path).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_other_settings_do_not_take_up_an_old_run(proteins, tmp_path):
+    left = tmp_path / "parts" / training._fingerprint(proteins, SETTINGS)
+    other = tmp_path / "parts" / training._fingerprint(proteins, SETTINGS.model_copy(update={"seed": 1}))
+    assert left != other
+
+
+def test_an_empty_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match="train it first"):
+        load_encoder(tmp_path)
+
+
+def test_calibration_error():
+    chance = torch.full((100, 1), 0.3)
+    label = (torch.arange(100) < 30).float()[:, None]
+    known = torch.ones(100, 1)
+    assert expected_calibration_error(chance, label, known) == pytest.approx(0, abs=1e-6)
+    assert expected_calibration_error(chance + 0.2, label, known) == pytest.approx(0.2, abs=1e-6)
+    known[30:] = 0
+    assert expected_calibration_error(chance, label, known) == pytest.approx(0.7, abs=1e-6)
+
+
+def test_settings_refuse_what_they_do_not_know():
+    with pytest.raises(ValueError, match="learning_rat"):
+        LabelSettings(learning_rat=1)
