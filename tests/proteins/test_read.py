@@ -156,6 +156,7 @@ def test_a_rejected_record_does_not_take_its_id() -> None:
         (b"PK\x03\x04\x14\x00\x06\x00", "Excel"),
         (random.Random(0).randbytes(5000), "not text"),
         (gzip.compress(random.Random(0).randbytes(5000)), "not text"),
+        (random.Random(0).randbytes(5000).replace(b"\x00", b""), "not text"),
         (b"\x1f\x8b" + random.Random(0).randbytes(500), "damaged or incomplete gzip"),
         (gzip.compress(FASTA.encode())[:-12], "damaged or incomplete gzip"),
         (gzip.compress(FASTA.encode())[:-3], "damaged or incomplete gzip"),
@@ -236,6 +237,20 @@ def test_nucleotides_are_read_and_left_to_the_warnings() -> None:
     (protein,) = parsed(">gene\nATGGAGGAGCCGCAGTCAGATCCTAGCGTCGAGCC\n")
     assert isinstance(protein, Protein)
     assert "nucleotides" in sequence_warnings(protein.sequence, None)[0]
+
+
+def test_every_opencell_target_is_usable(shared_data: Path) -> None:
+    with gzip.open(shared_data / "sequences" / "opencell_targets.csv.gz", "rt") as table:
+        renamed = table.read().replace("target_name", "id", 1)
+    items = parsed(gzip.compress(renamed.encode()))
+    assert len(items) == 1310
+    assert all(isinstance(item, Protein) for item in items)
+    assert not any("nucleotides" in str(sequence_warnings(p.sequence, None)) for p in items)
+
+
+def test_a_table_without_an_id_names_its_columns(shared_data: Path) -> None:
+    with pytest.raises(InputError, match="found: accession, sequence, localizations"):
+        list(read_proteins(shared_data / "sequences" / "swissprot_localizations.csv.gz"))
 
 
 class Endless(io.RawIOBase):

@@ -41,7 +41,7 @@ def read_proteins(
     Raises
     ------
     InputError
-        If the whole source cannot be used: not found, a folder, empty, not text, without the columns or any
+        While iterating, if the whole source cannot be used: not found, a folder, empty, not text, without the columns or any
         record; or a damaged gzip (then after the proteins before the damage).
     """
     name = str(source)
