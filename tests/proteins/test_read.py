@@ -1,10 +1,7 @@
 import gzip
 import io
-import os
 import random
-import threading
-import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -183,48 +180,6 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
         list(read_proteins(tmp_path))
 
 
-def test_a_cut_gzip_gives_no_half_record(write: Write) -> None:
-    whole = "".join(f">P{i}\n{''.join(random.Random(i).choices(SEQUENCE, k=300))}\n" for i in range(2000))
-    items = []
-    with pytest.raises(InputError, match="damaged or incomplete gzip"):
-        for item in read_proteins(write(gzip.compress(whole.encode())[:-40_000])):
-            items.append(item)
-    assert 100 < len(items) < 2000
-    assert all(isinstance(item, Protein) and len(item.sequence) == 300 for item in items)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_named_pipe_is_read_like_a_file(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=pipe.write_bytes, args=(gzip.compress(FASTA.encode()),))
-    writer.start()
-    assert list(read_proteins(pipe)) == BOTH
-    writer.join()
-
-
-class Dripping(io.RawIOBase):
-    """A pipe that gives one byte at a time."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = io.BytesIO(content)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        chunk = self.content.read(1)
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
-
-
-@pytest.mark.parametrize("content", [FASTA.encode(), gzip.compress(FASTA.encode())])
-def test_stdin_may_come_in_drips_and_stays_open(content: bytes) -> None:
-    stream = Dripping(content)
-    assert list(read_proteins("-", stdin=stream)) == BOTH
-    assert not stream.closed
-
-
 def test_a_titin_of_40_000_residues_is_whole() -> None:
     titin = "".join(random.Random(1).choices("ACDEFGHIKLMNPQRSTVWY", k=40_000))
     lines = "\n".join(titin[i : i + 60] for i in range(0, len(titin), 60))
@@ -251,47 +206,6 @@ def test_every_opencell_target_is_usable(shared_data: Path) -> None:
 def test_a_table_without_an_id_names_its_columns(shared_data: Path) -> None:
     with pytest.raises(InputError, match="found: accession, sequence, localizations"):
         list(read_proteins(shared_data / "sequences" / "swissprot_localizations.csv.gz"))
-
-
-class Endless(io.RawIOBase):
-    """FASTA of ``count`` records, made as it is read, 100 at a time."""
-
-    def __init__(self, count: int) -> None:
-        self.records: Iterator[bytes] = (
-            "".join(f">p{i}\n{SEQUENCE}\n" for i in range(start, start + 100)).encode()
-            for start in range(0, count, 100)
-        )
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        chunk = next(self.records, b"")
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
-
-
-def _peak_per_record(count: int) -> float:
-    tracemalloc.start()
-    assert sum(isinstance(item, Protein) for item in read_proteins("-", stdin=Endless(count))) == count
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return peak / count
-
-
-def test_100_000_short_records_cost_no_more_than_their_ids() -> None:
-    # About 210 bytes for an id and its place; a kept Protein would be some 300 more.
-    assert _peak_per_record(100_000) < 300
-
-
-def test_a_genome_costs_no_memory() -> None:
-    chromosome = io.BytesIO(b">chr1\n" + (b"ACGT" * 200 + b"\n") * 12_500)
-    tracemalloc.start()
-    (rejection,) = read_proteins("-", stdin=chromosome)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert isinstance(rejection, Rejection)
-    assert peak < 2_000_000
 
 
 IDS = st.text(

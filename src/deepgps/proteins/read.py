@@ -41,8 +41,8 @@ def read_proteins(
     Raises
     ------
     InputError
-        While iterating, if the whole source cannot be used: not found, a folder, empty, not text, without the columns or any
-        record; or a damaged gzip (then after the proteins before the damage).
+        While iterating, if the whole source cannot be used: not found, a folder, empty, not text, without the
+        columns or any record; or a damaged gzip (then after the proteins before the damage).
     """
     name = str(source)
     shown = "stdin" if name == "-" else name
