@@ -122,14 +122,14 @@ def _nuclei(
 def _nucleus(
     predictor: "Predictor", chosen: str, pixel_size_um: float | None, channel: int | None
 ) -> "Nucleus":
-    from deepgps.images.nuclei import default_nuclei, load_nucleus
+    from deepgps.images.defaults import DEFAULT_NAMES, default_nucleus
+    from deepgps.images.nuclei import load_nucleus
 
     crop = predictor.bundle.metadata.crop
+    if chosen in DEFAULT_NAMES and not Path(chosen).exists():
+        return default_nucleus(chosen)
     if not Path(chosen).exists():
-        drawn = {nucleus.name: nucleus for nucleus in default_nuclei()}
-        if chosen in drawn:
-            return drawn[chosen]
-        raise InputError(f"Nucleus '{chosen}' is neither a file nor one of {', '.join(drawn)}.")
+        raise InputError(f"Nucleus '{chosen}' is neither a file nor one of {', '.join(DEFAULT_NAMES)}.")
     return load_nucleus(
         Path(chosen),
         crop_px=crop.size_px,

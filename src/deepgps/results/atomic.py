@@ -25,5 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def remove_drafts(folder: Path) -> None:
     """Remove what a killed run left half-written in a folder."""
-    for draft in folder.glob(f"{HIDDEN}*"):
-        draft.unlink(missing_ok=True)
+    # A writer may hide its own draft once more.
+    for pattern in (f"{HIDDEN}*", f".{HIDDEN}*"):
+        for draft in folder.glob(pattern):
+            draft.unlink(missing_ok=True)

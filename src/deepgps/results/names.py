@@ -3,7 +3,7 @@
 import hashlib
 import re
 
-MAX_STEM = 80
+MAX_STEM = 60
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # Windows keeps these names for devices, with any extension.
@@ -11,7 +11,7 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE
 
 
 def safe_stem(text: str) -> str:
-    """Make a file name's stem of any text: ASCII letters, digits, ``.``, ``_`` and ``-``, at most 80 of them.
+    """Make a file name's stem of any text: ASCII letters, digits, ``.``, ``_`` and ``-``, at most 60 of them.
 
     It never starts or ends with a dot, so it neither hides nor leaves its folder.
     """

@@ -90,8 +90,8 @@ def picture(prediction: Prediction) -> Image.Image:
 def write_pictures(prediction: Prediction, png: Path, tiff: Path) -> None:
     """Write both pictures of a prediction.
 
-    The TIFF has the channels ``nucleus`` and ``protein_predicted``, float32 in [0, 1], unstretched, and the
-    pixel size in micrometres.
+    The TIFF has the channels ``nucleus`` and ``protein_predicted``, unstretched, on the scale of
+    `write_ome_tiff`, and the pixel size in micrometres.
     """
     nucleus, image = _drawn(prediction)
     channels = {"nucleus": nucleus.pixels, "protein_predicted": image}

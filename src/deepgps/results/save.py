@@ -117,9 +117,9 @@ def pixels_sha256(nucleus: Nucleus) -> str:
 
 
 def _nuclei(nuclei: Sequence[Nucleus] | None) -> tuple[Nucleus, ...]:
-    from deepgps.images.nuclei import default_nuclei
+    from deepgps.images.nuclei import default_nucleus
 
-    return tuple(nuclei) if nuclei is not None else (default_nuclei()[0],)
+    return tuple(nuclei) if nuclei is not None else (default_nucleus(),)
 
 
 def _run(

@@ -1,0 +1,57 @@
+# Every verb sets up what it needs: `make demo` and `make test` work on a fresh clone with Python 3.11 or later.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first of these that is there and new enough; or say it: make test PYTHON=/path/to/python
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Installed first and alone: nothing else may choose another build of it.
+TORCH ?= torch==2.13.0
+CODE := src tests benchmarks
+
+help:  ## Show the verbs
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+demo: $(VENV)/.base  ## Install the base package, predict the example proteins into ./demo (no torch)
+	@echo "Predicting the example proteins:"
+	@$(BIN)/deepgps predict example --out demo --overwrite
+	@echo "The pictures are in demo/images; demo/report.html shows them all."
+
+test: $(VENV)/.test  ## Install what the tests need (torch included) and run them
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.test  ## Lint, formatting, types and the layering of rooms
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test  ## Format the code
+	$(BIN)/ruff check --fix-only $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+bench: $(VENV)/.test  ## Measure start-up, speed and memory on this machine
+	@$(BIN)/python benchmarks/bench.py
+
+clean:  ## Remove the environment and the demo's results
+	rm -rf $(VENV) demo
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "deepGPS needs Python 3.11 or later; none was found. Name one: make PYTHON=..."; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+# The stamps make a second call fast; a change of the dependencies makes them stale.
+$(VENV)/.base: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing deepGPS and what it needs (no torch) into $(VENV)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing $(TORCH), then what training and the tests need, into $(VENV)"
+	@$(PIP) '$(TORCH)'
+	@$(PIP) --editable '.[train,test]'
+	@touch $@ $(VENV)/.base
