@@ -1,0 +1,199 @@
+"""The default nuclei, drawn: Hoechst-stained HEK293T and U-2 OS nuclei as a confocal microscope shows them.
+
+Every feature is a plain model with a size in micrometres: a smooth bent ellipse; chromatin as noise of
+several scales folded into a network; a bright rim and bright foci of heterochromatin; dark nucleoli in a bright
+shell; then the microscope's blur, haze, shot noise and read noise. ``python -m deepgps.images.drawn`` draws the
+files that ship; no image from elsewhere is in them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepgps.images.defaults import PIXEL_SIZE_UM
+from deepgps.images.normalise import percentile_normalise
+
+SIZE_PX = 208
+_MARGIN_PX = 48
+_CANVAS_PX = SIZE_PX + 2 * _MARGIN_PX
+
+Pixels = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What to draw.
+
+    Attributes
+    ----------
+    seed
+        Decides everything that is not said here.
+    axes_um
+        Long and short axis of the central nucleus; the neighbours vary around it.
+    neighbours
+        Nuclei sought around it; fewer where there is no room.
+    dent
+        Depth of one inward bend of the central nucleus as a share of its radius: a kidney has 0.4.
+    bend
+        How irregular outlines are.
+    contrast
+        How strongly chromatin is textured.
+    gap_um
+        Empty space kept between nuclei.
+    """
+
+    seed: int
+    axes_um: tuple[float, float] = (15.5, 12.5)
+    neighbours: int = 2
+    dent: float = 0.0
+    bend: float = 0.1
+    contrast: float = 1.0
+    gap_um: float = 0.8
+
+
+SCENES: Mapping[str, Scene] = {
+    "hek-1": Scene(seed=1, axes_um=(16.0, 13.0)),
+    "hek-2": Scene(seed=2, axes_um=(16.0, 12.0), neighbours=1, contrast=0.9),
+    "hek-3": Scene(seed=3, axes_um=(15.0, 13.0), neighbours=3),
+    "hek-crowded": Scene(seed=4, axes_um=(15.0, 12.0), neighbours=6, gap_um=0.3),
+    "hek-kidney": Scene(seed=5, axes_um=(16.0, 13.0), dent=0.42),
+    "u2os-1": Scene(seed=6, axes_um=(23.0, 15.5), neighbours=0, bend=0.05, contrast=0.6),
+}
+"""The scene of each default nucleus."""
+
+
+def draw(scene: Scene) -> Pixels:
+    """Draw a scene.
+
+    Returns
+    -------
+    (208, 208) float32 in [0, 1], percentile-normalised, of `PIXEL_SIZE_UM`.
+    """
+    rng = np.random.default_rng(scene.seed)
+    canvas = np.zeros((_CANVAS_PX, _CANVAS_PX), np.float32)
+    taken = np.zeros(canvas.shape, bool)
+    for mask in _masks(scene, rng):
+        taken |= mask
+        brightness = 0.9 if not canvas.any() else rng.uniform(0.5, 1.0)
+        canvas += brightness * _nucleus(mask, scene.contrast, rng)
+    seen = _through_microscope(canvas, taken, rng)
+    return percentile_normalise(seen[_MARGIN_PX:-_MARGIN_PX, _MARGIN_PX:-_MARGIN_PX])
+
+
+def write_default_nuclei(folder: Path) -> list[Path]:
+    """Draw every scene of `SCENES` into a folder, as 8-bit PNG; return the files."""
+    from PIL import Image
+
+    files = [folder / f"{name}.png" for name in SCENES]
+    for file, scene in zip(files, SCENES.values(), strict=True):
+        Image.fromarray(np.rint(draw(scene) * 255).astype(np.uint8)).save(file, optimize=True)
+    return files
+
+
+def _masks(scene: Scene, rng: np.random.Generator) -> list[NDArray[np.bool_]]:
+    """Outline the central nucleus, then neighbours wherever chance finds room."""
+    centre = np.array([_CANVAS_PX / 2, _CANVAS_PX / 2])
+    masks = [_outline(centre, scene.axes_um, scene.dent, scene.bend, rng)]
+    free = _distance_from(masks)
+    for _ in range(80 * scene.neighbours):
+        if len(masks) > scene.neighbours:
+            break
+        place = rng.uniform(20, _CANVAS_PX - 20, 2)
+        axes = (scene.axes_um[0] * rng.uniform(0.8, 1.05), scene.axes_um[1] * rng.uniform(0.8, 1.05))
+        mask = _outline(place, axes, 0.0, scene.bend, rng)
+        if scene.gap_um <= free[mask].min() <= scene.gap_um + 3 and _seen(mask):
+            masks.append(mask)
+            free = _distance_from(masks)
+    return masks
+
+
+def _distance_from(masks: list[NDArray[np.bool_]]) -> NDArray[np.float64]:
+    return np.asarray(ndimage.distance_transform_edt(~np.any(masks, axis=0)) * PIXEL_SIZE_UM)
+
+
+def _seen(mask: NDArray[np.bool_]) -> bool:
+    inner = mask[_MARGIN_PX:-_MARGIN_PX, _MARGIN_PX:-_MARGIN_PX]
+    return bool(inner.sum() > 0.1 * mask.sum())
+
+
+def _outline(
+    centre: NDArray[np.float64],
+    axes_um: tuple[float, float],
+    dent: float,
+    bend: float,
+    rng: np.random.Generator,
+) -> NDArray[np.bool_]:
+    """Fill an ellipse whose radius is bent by a few low harmonics and, perhaps, one dent."""
+    rows, cols = np.indices((_CANVAS_PX, _CANVAS_PX)) - centre[:, None, None]
+    angle = np.arctan2(rows, cols) - rng.uniform(0, np.pi)
+    long, short = (axis / 2 / PIXEL_SIZE_UM for axis in axes_um)
+    radius = long * short / np.hypot(short * np.cos(angle), long * np.sin(angle))
+    for harmonic in (2, 3, 4, 5):
+        amplitude = rng.normal(0, bend / harmonic)
+        radius *= 1 + amplitude * np.cos(harmonic * angle + rng.uniform(0, 2 * np.pi))
+    side = np.angle(np.exp(1j * (angle - np.pi / 2)))  # a dent sits on a long side
+    radius *= 1 - dent * np.exp(-((side / 0.7) ** 2))
+    return np.asarray(np.hypot(rows, cols) < radius, bool)
+
+
+def _nucleus(mask: NDArray[np.bool_], contrast: float, rng: np.random.Generator) -> Pixels:
+    """Stain one nucleus: 0 outside, about 0.5 inside."""
+    depth = ndimage.distance_transform_edt(mask) * PIXEL_SIZE_UM
+    stain = 0.36 * np.exp(contrast * _chromatin(rng))
+    stain *= 1 + 0.7 * contrast * np.exp(-((depth / 0.5) ** 2))
+    for row, col, radius in _spots(depth > 2.0, int(rng.integers(1, 5)), (0.7, 1.5), rng):
+        shell = _distance(row, col, rng) - radius
+        stain *= 1 - 0.55 * (0.5 - 0.5 * np.tanh(shell / 0.4))
+        stain += 0.15 * contrast * np.exp(-(((shell - 0.3) / 0.3) ** 2))
+    for row, col, radius in _spots(depth > 0.6, int(rng.integers(6, 16)), (0.25, 0.5), rng):
+        stain += 0.8 * contrast * np.exp(-((_distance(row, col, rng) / radius) ** 2))
+    return np.asarray(stain * mask, np.float32)
+
+
+def _chromatin(rng: np.random.Generator) -> Pixels:
+    """Mix noise of three scales with a network, the ridges where a smooth noise changes sign; mean 0."""
+    coarse, middle, fine = (_noise(scale, rng) for scale in (1.4, 0.6, 0.3))
+    network = 0.8 - np.abs(_noise(0.75, rng))
+    return np.asarray(0.15 * coarse + 0.2 * middle + 0.2 * fine + 0.4 * network, np.float32)
+
+
+def _noise(scale_um: float, rng: np.random.Generator) -> Pixels:
+    white = rng.standard_normal((_CANVAS_PX, _CANVAS_PX)).astype(np.float32)
+    smooth = ndimage.gaussian_filter(white, scale_um / PIXEL_SIZE_UM, mode="wrap")
+    return np.asarray(smooth / smooth.std(), np.float32)
+
+
+def _spots(
+    room: NDArray[np.bool_], count: int, radii_um: tuple[float, float], rng: np.random.Generator
+) -> list[tuple[int, int, float]]:
+    """Choose places inside `room`: row and column in pixels, radius in micrometres."""
+    rows, cols = np.nonzero(room)
+    chosen = rng.integers(0, len(rows), count if len(rows) else 0)
+    return [(int(rows[i]), int(cols[i]), float(rng.uniform(*radii_um))) for i in chosen]
+
+
+def _distance(row: int, col: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Tell every pixel's distance from a place in micrometres, squeezed and made ragged by chance."""
+    rows, cols = np.indices((_CANVAS_PX, _CANVAS_PX)) - np.array([row, col])[:, None, None]
+    turn, squeeze = rng.uniform(0, np.pi), rng.uniform(1.0, 1.5)
+    along = rows * np.cos(turn) + cols * np.sin(turn)
+    across = cols * np.cos(turn) - rows * np.sin(turn)
+    ragged = 1 + 0.12 * _noise(0.6, rng)
+    return np.asarray(np.hypot(along * squeeze, across) * ragged * PIXEL_SIZE_UM)
+
+
+def _through_microscope(stain: Pixels, nuclei: NDArray[np.bool_], rng: np.random.Generator) -> Pixels:
+    haze = ndimage.gaussian_filter(stain, 3.0 / PIXEL_SIZE_UM)
+    specks = np.clip(_noise(0.35, rng) - 2.2, 0, None) * np.clip(_noise(4.0, rng), 0, None) * ~nuclei
+    light = ndimage.gaussian_filter(stain, 0.22 / PIXEL_SIZE_UM) + 0.05 * haze + 0.06 * specks + 0.015
+    noise = np.hypot(np.sqrt(light / 75), 0.012) * rng.standard_normal(stain.shape)  # shot and read
+    return np.asarray(light + noise, np.float32)
+
+
+if __name__ == "__main__":
+    for written in write_default_nuclei(Path(__file__).parent / "default_nuclei"):
+        print(written)
