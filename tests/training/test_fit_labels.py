@@ -9,7 +9,13 @@ from deepgps.errors import InputError
 from deepgps.proteins.features import sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.training import labels as training
-from deepgps.training.labels import LabelSettings, expected_calibration_error, fit_labels, load_encoder
+from deepgps.training.labels import (
+    LabelSettings,
+    best_thresholds,
+    expected_calibration_error,
+    fit_labels,
+    load_encoder,
+)
 
 SETTINGS = LabelSettings(folds=2, epochs=6, batch_size=16, widths=(8,), members=2)
 
@@ -51,12 +57,9 @@ def test_it_learns_what_is_there_to_learn(trained):
     assert acidic[1] > acidic[0]
 
 
-def test_it_leaves_three_files_and_says_what_they_are(trained):
-    assert {path.name for path in trained.iterdir()} == {
-        "encoder.safetensors",
-        "encoder.json",
-        "neighbours.npz",
-    }
+def test_it_leaves_four_files_and_says_what_they_are(trained):
+    files = {"encoder.safetensors", "encoder.json", "neighbours.npz", "held_out.safetensors"}
+    assert {path.name for path in trained.iterdir()} == files
     about = json.loads((trained / "encoder.json").read_text())
     assert (about["classes"], about["votes"], about["proteins"]) == (["nuc", "cyt"], 5, 80)
     assert all(0 <= value <= 1 for value in about["calibration_ece"].values())
@@ -100,6 +103,13 @@ def test_calibration_error():
     assert expected_calibration_error(chance + 0.2, label, known) == pytest.approx(0.2, abs=1e-6)
     known[30:] = 0
     assert expected_calibration_error(chance, label, known) == pytest.approx(0.7, abs=1e-6)
+
+
+def test_thresholds_part_yes_from_no():
+    chance = torch.tensor([[0.9], [0.8], [0.3], [0.2]])
+    label = torch.tensor([[1.0], [1.0], [1.0], [0.0]])
+    assert best_thresholds(chance, label, torch.ones(4, 1)) == [0.21]
+    assert best_thresholds(chance, 1 - label, torch.tensor([[1.0], [1.0], [0.0], [0.0]])) == [0.05]
 
 
 def test_settings_refuse_what_they_do_not_know():

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from rich.progress import Progress
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, dropout
 
 from deepgps.models.sequence_encoder import FeatureMLP
 
@@ -42,6 +42,8 @@ class MemberSettings(Protocol):
     def widths(self) -> tuple[int, ...]: ...  # noqa: D102
     @property
     def dropout(self) -> float: ...  # noqa: D102
+    @property
+    def input_dropout(self) -> float: ...  # noqa: D102
     @property
     def epochs(self) -> int: ...  # noqa: D102
     @property
@@ -78,7 +80,8 @@ def fit_member(examples: Examples, settings: MemberSettings, progress: Progress,
     for _ in range(settings.epochs):
         for rows in torch.randperm(count)[: count // size * size].reshape(-1, size):
             optimiser.zero_grad()
-            weighted_loss(net(examples.features[rows]), *examples.targets(rows)).backward()  # type: ignore[no-untyped-call]
+            inputs = dropout(examples.features[rows], settings.input_dropout)
+            weighted_loss(net(inputs), *examples.targets(rows)).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
             progress.advance(task)

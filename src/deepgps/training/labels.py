@@ -25,8 +25,10 @@ from deepgps.models.sequence_encoder import SequenceEncoder, evidence
 from deepgps.proteins.features import FEATURES_NAME, feature_names, sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.training.label_fits import Examples, fit_calibration, fit_head, fit_member, standardisation
+from deepgps.training.label_quality import best_thresholds, expected_calibration_error
 
-_REGIMES = ("without homologs", "without itself")
+REGIMES = ("without homologs", "without itself")
+"""Whose votes a held-out protein got: those of other clusters, or those of all proteins but itself."""
 
 
 class LabelSettings(BaseModel):
@@ -44,7 +46,9 @@ class LabelSettings(BaseModel):
     """Hidden sizes of each MLP."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """Share of hidden units left out in training."""
-    epochs: int = Field(10, ge=1)
+    input_dropout: float = Field(0.4, ge=0, lt=1)
+    """Share of the standardised features left out in training."""
+    epochs: int = Field(12, ge=1)
     """Passes over the proteins."""
     batch_size: int = Field(128, ge=1)
     """Proteins in a step."""
@@ -59,9 +63,10 @@ class LabelSettings(BaseModel):
 def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path) -> None:
     """Train an encoder and write it with its index.
 
-    Writes ``encoder.safetensors``, ``encoder.json`` and ``neighbours.npz`` into ``folder``. Every MLP is kept
-    in ``folder/parts`` as soon as it is trained: a run that was killed takes up there and ends with the same
-    weights.
+    Writes ``encoder.safetensors``, ``encoder.json`` and ``neighbours.npz`` into ``folder``, and
+    ``held_out.safetensors``: each protein's calibrated logits (N, K) from models that never saw its cluster,
+    under the names `REGIMES`. Every MLP is kept in ``folder/parts`` as soon as it is trained: a run that was
+    killed takes up there and ends with the same weights.
 
     Parameters
     ----------
@@ -87,8 +92,9 @@ def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path
         )
         everything = np.ones(len(proteins), np.bool_)
         _fill_members(model, examples, everything, settings, parts, "member", progress)
-    ece = _fit_top(model, own, votes, examples, folds, settings)
-    _write(folder, model, index, settings, proteins, ece)
+    held_out = _fit_top(model, own, votes, examples, folds, settings)
+    _save(dict(zip(REGIMES, held_out, strict=True)), folder / "held_out.safetensors")
+    _write(folder, model, index, settings, proteins, _quality(held_out, examples))
     shutil.rmtree(folder / "parts")
 
 
@@ -132,7 +138,7 @@ def _training_votes(
     proteins: LabelledProteins, index: NeighbourIndex, progress: Progress
 ) -> list[torch.Tensor]:
     """Votes (N, V) of each regime: all homologs silenced, and the protein alone."""
-    votes = np.zeros((len(_REGIMES), len(proteins), index.vote_size), np.float32)
+    votes = np.zeros((len(REGIMES), len(proteins), index.vote_size), np.float32)
     for row, text in enumerate(progress.track(proteins.sequences, description="neighbours")):
         similar = index.similarities(text)
         similar[row] = 0
@@ -193,8 +199,8 @@ def _fit_top(
     examples: Examples,
     folds: NDArray[np.int64],
     settings: LabelSettings,
-) -> list[float]:
-    """Fit head and calibration in place; return the held-out calibration error of each regime."""
+) -> list[torch.Tensor]:
+    """Fit head and calibration in place; return the held-out calibrated logits (N, K) of each regime."""
     seen = torch.cat([evidence(own, each) for each in votes])
     labels, weight = (tensor.repeat(len(votes), 1) for tensor in (examples.labels, examples.weight))
     fold = torch.from_numpy(np.tile(folds, len(votes)))
@@ -210,30 +216,17 @@ def _fit_top(
         model.head_bias.copy_(bias)
         model.calibration_scale.copy_(scale)
         model.calibration_shift.copy_(shift)
-        chances = torch.sigmoid(model.calibrate(held_out))
-    each = zip(*(t.chunk(len(votes)) for t in (chances, labels, weight)), strict=True)
-    return [expected_calibration_error(*regime) for regime in each]
+        return list(model.calibrate(held_out).chunk(len(votes)))
 
 
-def expected_calibration_error(
-    chances: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, bins: int = 15
-) -> float:
-    """Mean distance of probability and frequency over equal-width bins, all classes pooled.
-
-    Parameters
-    ----------
-    chances, labels
-        (N, K) probabilities and labels in [0, 1].
-    weight
-        (N, K); where 0 the label is unknown and left out.
-    bins
-        Number of bins.
-    """
-    known = weight > 0
-    chance, label = chances[known].double(), labels[known].double()
-    places = (chance * bins).long().clamp(max=bins - 1)
-    gaps = torch.bincount(places, chance - label, minlength=bins).abs()
-    return float(gaps.sum() / len(chance))
+def _quality(held_out: list[torch.Tensor], examples: Examples) -> dict[str, object]:
+    """Calibration error of each regime, and the threshold of each class that serves its F1 best."""
+    chances = [torch.sigmoid(logits) for logits in held_out]
+    errors = [expected_calibration_error(each, examples.labels, examples.weight) for each in chances]
+    return {
+        "calibration_ece": dict(zip(REGIMES, errors, strict=True)),
+        "thresholds": best_thresholds(chances[-1], examples.labels, examples.weight),
+    }
 
 
 def _save(tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -249,7 +242,7 @@ def _write(
     index: NeighbourIndex,
     settings: LabelSettings,
     proteins: LabelledProteins,
-    ece: list[float],
+    quality: dict[str, object],
 ) -> None:
     about = {
         "features_name": FEATURES_NAME,
@@ -259,7 +252,7 @@ def _write(
         "widths": list(settings.widths),
         "members": settings.members,
         "proteins": len(proteins),
-        "calibration_ece": dict(zip(_REGIMES, ece, strict=True)),
+        **quality,
         "settings": settings.model_dump(mode="json"),
     }
     draft = folder / "neighbours.part"

@@ -1,0 +1,47 @@
+"""How good held-out probabilities are, and from which of them a class is named."""
+
+import torch
+
+
+def expected_calibration_error(
+    chances: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, bins: int = 15
+) -> float:
+    """Mean distance of probability and frequency over equal-width bins, all classes pooled.
+
+    Parameters
+    ----------
+    chances, labels
+        (N, K) probabilities and labels in [0, 1].
+    weight
+        (N, K); where 0 the label is unknown and left out.
+    bins
+        Number of bins.
+    """
+    known = weight > 0
+    chance, label = chances[known].double(), labels[known].double()
+    places = (chance * bins).long().clamp(max=bins - 1)
+    gaps = torch.bincount(places, chance - label, minlength=bins).abs()
+    return float(gaps.sum() / len(chance))
+
+
+def best_thresholds(chances: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor) -> list[float]:
+    """Find the probability of each class from which naming it gives the best weighted F1.
+
+    Parameters
+    ----------
+    chances, labels
+        (N, K) probabilities and labels in [0, 1].
+    weight
+        (N, K); 0 where a label is unknown.
+
+    Returns
+    -------
+    list[float]
+        K thresholds, on a grid of 0.01 from 0.05 to 0.95.
+    """
+    grid = torch.arange(5, 96) / 100
+    named = chances[:, :, None] >= grid
+    hits = torch.stack([(weight * labels)[:, k] @ named[:, k].float() for k in range(chances.shape[1])])
+    total = torch.stack([weight[:, k] @ named[:, k].float() for k in range(chances.shape[1])])
+    f1 = 2 * hits / (total + (weight * labels).sum(0)[:, None]).clamp(min=1e-9)
+    return [round(float(grid[best]), 2) for best in f1.argmax(1)]
