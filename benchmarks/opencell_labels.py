@@ -1,10 +1,11 @@
 """Measure how well the sequence half knows where OpenCell's single-localized proteins are.
 
 Trains the shipped recipe under protocol A (no homolog of a test protein) and B (only the test proteins, and
-what is at least 95 % identical to one, kept out), all test proteins held out at once, and prints protein-level
-figures with 95 % bootstrap intervals over proteins beside trivial baselines. Cytoplasmic is the positive
-class; the two-class score is logit(cytoplasmic) - logit(nucleoplasm); its threshold is the one of best balanced
-accuracy on held-out training proteins that the HPA or OpenCell sees in one of the two only, never on the test.
+what is at least 95 % identical to one, kept out), all test proteins held out at once, and prints
+protein-level figures with 95 % bootstrap intervals over proteins beside trivial baselines. Cytoplasmic is
+the positive class; the two-class score is logit(cytoplasmic) - logit(nucleoplasm); its threshold is the one
+of best balanced accuracy on held-out training proteins that the HPA or OpenCell sees in only one of the two,
+never on the test.
 """
 
 import argparse
