@@ -129,7 +129,8 @@ def _write(
     width: int | None = None,
 ) -> None:
     font = ImageFont.load_default(size)
-    text = "".join(letter if letter.isprintable() else " " for letter in text[:300])
+    # PIL's own font draws ASCII; a question mark is better than a box.
+    text = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text[:300])
     if width is not None and draw.textlength(text, font) > width:
         while text and draw.textlength(f"{text}…", font) > width:
             text = text[:-1]
@@ -141,9 +142,12 @@ def _scale_bar(draw: ImageDraw.ImageDraw, right: int, bottom: int, um_per_pixel:
     length_um = bar_length_um(PANEL * um_per_pixel)
     length = round(length_um / um_per_pixel)
     left, low = right - 10 - length, bottom - 12
+    draw.rectangle((left - 1, low - 4, left + length + 1, low + 1), fill=_GROUND)
     draw.rectangle((left, low - 3, left + length, low), fill=_INK)
-    text, font = f"{length_um:g} µm", ImageFont.load_default(13)
-    draw.text((left + (length - draw.textlength(text, font)) / 2, low - 21), text, fill=_INK, font=font)
+    # PIL's own font has no micro sign.
+    text, font = f"{length_um:g} um", ImageFont.load_default(13)
+    place = (left + (length - draw.textlength(text, font)) / 2, low - 21)
+    draw.text(place, text, fill=_INK, font=font, stroke_width=2, stroke_fill=_GROUND)
 
 
 def contact_sheet(nuclei: Sequence[Nucleus]) -> Image.Image:

@@ -19,9 +19,9 @@ a{color:var(--named)}
 .wide{overflow-x:auto}
 summary{cursor:pointer;padding:.5rem 0;font-weight:600}
 table{border-collapse:collapse;font-size:.9rem;width:100%}
-th,td{text-align:left;padding:.3rem .75rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top;
-overflow-wrap:anywhere}
-th{color:var(--faint);font-weight:600}
+th,td{text-align:left;padding:.3rem .75rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}
+th{color:var(--faint);font-weight:600;white-space:nowrap}
+td:first-child{min-width:7rem;overflow-wrap:anywhere}
 td{font-variant-numeric:tabular-nums}
 article{background:var(--panel);border:1px solid var(--line);border-radius:.6rem;padding:1rem;margin:0 0 1rem;
 content-visibility:auto;contain-intrinsic-size:auto 46rem;break-inside:avoid}
