@@ -16,7 +16,7 @@ EXAMPLE = "example"
 
 
 def predict(
-    *inputs: str,
+    *inputs: Annotated[str, Parameter(allow_leading_hyphen=True)],
     sequence: str | None = None,
     nucleus: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     model: str = "deepgps-mini",
@@ -67,7 +67,7 @@ def predict(
     from deepgps.results.inputs import fingerprints
     from deepgps.results.save import save
 
-    _check_usage(images=images, nucleus=nucleus, threads=threads)
+    _check_usage(inputs, images=images, nucleus=nucleus, threads=threads)
     given = [str(_example()) if each == EXAMPLE and not Path(each).exists() else each for each in inputs]
     proteins = proteins_from(given, sequence=sequence, offline=offline)
     predictor = Predictor.load(model, threads=threads)
@@ -89,7 +89,12 @@ def predict(
     return 2 if summary.rejected else 0
 
 
-def _check_usage(*, images: bool, nucleus: list[str] | None, threads: int | None) -> None:
+def _check_usage(
+    inputs: tuple[str, ...], *, images: bool, nucleus: list[str] | None, threads: int | None
+) -> None:
+    # The parser lets "-" through as an input, and with it every option that it does not know.
+    for unknown in (each for each in inputs if each.startswith("-") and each != "-"):
+        raise InputError(f"Option '{unknown}' is unknown; see deepgps predict --help.")
     if nucleus and not images:
         raise InputError("--no-images draws nothing, so --nucleus says nothing; leave one of them out.")
     if threads is not None and threads < 1:

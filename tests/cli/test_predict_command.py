@@ -1,0 +1,204 @@
+import csv
+import gzip
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import round_nucleus
+from deepgps.cli.app import run
+
+LETTERS = "ACDEFGHIKLMNPQRSTVWY"
+FASTA = ">sp|P1|A first\nMKVLAAGIVGLCAKWDEYHR\n>b\nMSTNPKPQRKTKRNTNRRPQ\n"
+
+
+def fasta(n):
+    return "".join(
+        f">P{i}\nM{''.join(LETTERS[(i * 7 + k * k + i * k) % 20] for k in range(900))}\n" for i in range(n)
+    )
+
+
+@pytest.fixture
+def predict(tiny_bundle, tmp_path, capsys):
+    def call(*tokens, out=tmp_path / "out"):
+        code = run(["predict", *map(str, tokens), "--model", str(tiny_bundle.path), "--out", str(out)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def proteins_file(tmp_path):
+    path = tmp_path / "in.fasta"
+    path.write_text(FASTA)
+    return path
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_file_becomes_a_folder_of_results(predict, proteins_file, tmp_path):
+    code, out, err = predict(proteins_file)
+    assert (code, err) == (0, "")
+    assert [row["Protein_ID"] for row in rows(tmp_path / "out/results.csv")] == ["sp|P1|A", "b"]
+    assert {path.name for path in (tmp_path / "out/images").iterdir()} == {
+        *("sp_P1_A.png", "sp_P1_A.ome.tif", "b.png", "b.ome.tif")
+    }
+    assert "2 predicted, 0 rejected" in out
+    assert str(tmp_path / "out/report.html") in out
+
+
+def test_bad_records_are_named_the_others_predicted_and_the_code_is_2(predict, proteins_file, tmp_path):
+    proteins_file.write_text(FASTA + ">bad\nMKVLAAGJVGLCAKWDEYHR\n")
+    code, out, err = predict(proteins_file, "--no-images")
+    assert code == 2
+    assert "'bad'" in err
+    assert "'J'" in err
+    assert "2 predicted, 1 rejected" in out
+    assert [row["Protein_ID"] for row in rows(tmp_path / "out/rejected.csv")] == ["bad"]
+
+
+def test_many_bad_records_do_not_flood_the_terminal(predict, proteins_file):
+    proteins_file.write_text(FASTA + "".join(f">bad{i}\nMJJJJJJJJJJJ\n" for i in range(50)))
+    _, _, err = predict(proteins_file, "--no-images")
+    assert len(err.splitlines()) < 15
+    assert "40 more" in err
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        ([], "nothing to predict"),
+        (["missing.fasta"], "missing.fasta"),
+        (["IN", "--nucleus", "nowhere.png"], "nowhere.png"),
+        (["IN", "--nucleus", "IN"], "in.fasta"),
+        (["IN", "--no-images", "--nucleus", "hek-1"], "--no-images"),
+        (["IN", "--threads", "0"], "--threads is 0"),
+        (["--sequence", "MK"], "2"),
+    ],
+)
+def test_input_that_cannot_be_used_ends_with_2_and_a_sentence(predict, proteins_file, tokens, said):
+    code, _, err = predict(*[proteins_file if token == "IN" else token for token in tokens])
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_an_unknown_model_is_refused_before_anything_is_read_or_written(tmp_path, capsys):
+    code = run(["predict", "-", "--model", "no-such-model", "--out", str(tmp_path / "out")])
+    assert code == 2
+    assert "no-such-model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_sequence_and_json(predict, tmp_path):
+    code, _, _ = predict("--sequence", "mkvlaagivg lcakwdeyhr*", "--no-images", "--format", "json")
+    assert code == 0
+    (line,) = (tmp_path / "out/results.jsonl").read_text().splitlines()
+    assert json.loads(line)["length"] == 20
+
+
+def test_the_examples_come_with_the_package(predict, tmp_path):
+    code, out, _ = predict("example", "--no-images")
+    assert code == 0
+    assert {"GAPDH", "NPM1"} <= {row["Protein_ID"] for row in rows(tmp_path / "out/results.csv")}
+    assert "GAPDH" in out
+
+
+def test_nuclei_by_file_and_by_name_two_of_one_name_told_apart(predict, proteins_file, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        pixels = (round_nucleus("x", 40).pixels * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / folder / "cell.png")
+    nuclei = [tmp_path / "a/cell.png", tmp_path / "b/cell.png", "hek-1"]
+    code, _, _ = predict(proteins_file, "--nucleus", *nuclei, "--pixel-size-um", "0.206")
+    assert code == 0
+    assert [row["Nucleus"] for row in rows(tmp_path / "out/results.csv")] == ["cell", "cell-2", "hek-1"] * 2
+
+
+def test_the_same_command_continues_and_overwrite_starts_anew(predict, proteins_file):
+    predict(proteins_file, "--no-images")
+    assert "(2 by an earlier run)" in predict(proteins_file, "--no-images")[1]
+    code, _, err = predict(proteins_file, "--no-images", "--format", "tsv")
+    assert code == 2
+    assert "--overwrite" in err
+    code, out, _ = predict(proteins_file, "--no-images", "--format", "tsv", "--overwrite")
+    assert code == 0
+    assert "earlier" not in out
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(predict, proteins_file, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = predict(proteins_file, "--no-images", out=tmp_path / "file" / "out")
+    assert code == 1
+    assert "file" in err
+    assert "Traceback" not in err
+
+
+def test_interrupting_says_how_to_go_on(predict, proteins_file, monkeypatch):
+    from deepgps.predict import Predictor
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, "encode", interrupted)
+    code, _, err = predict(proteins_file, "--no-images")
+    assert code == 130
+    assert "the same command continues" in err
+
+
+def test_gzip_counts_and_predicts(predict, tmp_path):
+    path = tmp_path / "in.fa.gz"
+    path.write_bytes(gzip.compress(FASTA.encode()))
+    assert predict(path, "--no-images")[0] == 0
+
+
+def test_a_killed_run_resumes_to_what_an_undisturbed_one_gives(tiny_bundle, tmp_path):
+    text = fasta(160)
+
+    def command(out):
+        return [
+            *(sys.executable, "-c", "from deepgps.cli import main; main()"),
+            *("predict", "-", "--no-images", "--threads", "1"),
+            *("--model", tiny_bundle.path, "--out", tmp_path / out),
+        ]
+
+    killed = subprocess.Popen(command("killed"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    table = tmp_path / "killed/results.csv"
+    assert killed.stdin is not None
+    killed.stdin.write(text[: len(text) // 2])
+    killed.stdin.flush()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not (table.exists() and table.read_text().count("\n") > 20):
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    killed.stdin.close()
+    left = table.read_bytes()
+    for out in ("killed", "whole"):
+        subprocess.run(command(out), input=text, text=True, check=True, stdout=subprocess.DEVNULL)
+    whole = (tmp_path / "whole/results.csv").read_bytes()
+    assert 20 < left.count(b"\n") < 160
+    assert whole.startswith(left)
+    assert table.read_bytes() == whole
+
+
+def test_predict_loads_no_torch_and_no_network(tiny_bundle, proteins_file, tmp_path):
+    code = (
+        "import sys\nfrom deepgps.cli.app import run\n"
+        f"code = run(['predict', {str(proteins_file)!r}, '--model', {str(tiny_bundle.path)!r}, "
+        f"'--out', {str(tmp_path / 'out')!r}])\n"
+        "assert code == 0\n"
+        "heavy = ('torch', 'lightning', 'polars', 'sklearn', 'requests', 'matplotlib')\n"
+        "print('LOADED', *(module for module in heavy if module in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "LOADED"

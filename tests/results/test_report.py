@@ -1,0 +1,101 @@
+import re
+
+import pytest
+from PIL import Image
+
+from deepgps.results import report
+from deepgps.results.report import MAX_CARDS, write_report
+from deepgps.results.table import Record, json_line
+
+
+def record(number=0, **changed) -> Record:
+    fields = {
+        "protein_id": f"P{number}",
+        "sequence_sha256": "0" * 64,
+        "length": 1234,
+        "localizations": ["er", "golgi"],
+        "probabilities": {"golgi": 0.51, "er": 0.93, "vesicles": 0.05},
+        "confidence": 0.93,
+        "intranuclear_fraction": 0.25,
+        "model": "tiny",
+        "version": "1",
+        "nucleus": "one",
+        "images": None,
+        "evidence": [{"accession": "Q9", "localizations": ["er"], "similarity": 0.42}],
+        "warnings": [],
+    }
+    return Record(**{**fields, **changed})
+
+
+@pytest.fixture
+def page(tmp_path):
+    def render(*records):
+        (tmp_path / "results.jsonl").write_bytes(b"".join(json_line(each) for each in records))
+        return write_report(tmp_path).read_text(encoding="utf-8")
+
+    return render
+
+
+def test_it_shows_labels_bars_evidence_and_warnings(page):
+    text = page(record(warnings=["5,000 residues were read in 3 windows"]))
+    for said in ("P0", "er, golgi", "1,234 residues", "0.25", "Q9", "0.42", "5,000 residues were read"):
+        assert said in text
+    assert re.findall(r'class="bar( named)?"><span>(\w+)', text) == [
+        *((" named", "er"), (" named", "golgi"), ("", "vesicles"))
+    ]
+
+
+@pytest.mark.parametrize(
+    "field", ["protein_id", "nucleus", "warnings", "localizations", "evidence", "images"]
+)
+def test_whatever_a_user_named_is_shown_as_text(page, field):
+    attack = "\"'><script>alert(1)</script>"
+    values = {
+        "evidence": [{"accession": attack, "localizations": [attack], "similarity": 0.1}],
+        "warnings": [attack],
+        "localizations": [attack],
+    }
+    text = page(record(**{field: values.get(field, attack)}))
+    assert "<script" not in text
+    assert "script&gt;" in text
+
+
+def test_nothing_is_loaded_from_elsewhere(page, tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "images/P0.png")
+    text = page(record(images="P0"))
+    assert text.count("data:image/jpeg;base64,") == 1
+    assert not re.search(r"https?://|//cdn|<link|<script|@import|url\(", text)
+    assert all(source.startswith("data:") for source in re.findall(r'src="([^"]*)"', text))
+
+
+def test_a_picture_that_is_gone_or_elsewhere_is_said_to_be_missing(page, tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "secret.png")
+    text = page(record(images="../secret"), record(1, images="P1"))
+    assert text.count("is not there") == 2
+    assert "base64" not in text
+
+
+def test_only_the_first_rows_are_shown_in_full_and_the_page_says_so(page):
+    text = page(*(record(n) for n in range(MAX_CARDS + 5)))
+    assert text.count("<article") == MAX_CARDS
+    assert f"Of {MAX_CARDS + 5} rows all are listed" in text
+    assert f"the first {MAX_CARDS} are shown in full" in text
+    assert 'href="results.jsonl"' in text
+    assert f"<td>P{MAX_CARDS + 4}</td>" in text
+
+
+def test_the_list_ends_too(page, monkeypatch):
+    monkeypatch.setattr(report, "MAX_ROWS", 120)
+    text = page(*(record(n) for n in range(130)))
+    assert "the first 120 are listed" in text
+    assert "P119<" in text
+    assert "P120<" not in text
+
+
+def test_ten_thousand_rows_make_a_page_that_opens(page):
+    assert len(page(*(record(n) for n in range(10_000)))) < 3_000_000
+
+
+def test_no_rows_make_a_page_too(page):
+    assert "Table of 0 rows" in page()

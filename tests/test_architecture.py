@@ -1,0 +1,25 @@
+"""The house's own rules."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_rooms_look_only_downwards():
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_torchvision_is_absent():
+    # No build of it fits the torch that is used, and beside it torchmetrics breaks.
+    assert importlib.util.find_spec("torchvision") is None
+
+
+def test_no_file_outgrows_its_reader():
+    sizes = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in ROOT.glob("src/**/*.py")}
+    assert sizes
+    assert [str(path) for path, lines in sizes.items() if lines > 320] == []
