@@ -1,3 +1,3 @@
-"""deepGPS: where in the cell does this protein go?"""
+"""deepGPS tells where in the cell a protein goes: as a label, and as a picture."""
 
 __version__ = "0.1.0"

@@ -50,6 +50,7 @@ HPA_TO_LOCALIZATIONS: Mapping[str, tuple[str, ...]] = {
     "Lipid droplets": ("vesicles",),
     "Lysosomes": ("vesicles",),
     "Microtubule ends": ("cytoskeleton",),
+    "Microtubule organizing center": ("centrosome",),
     "Microtubules": ("cytoskeleton",),
     "Midbody": ("cytoskeleton",),
     "Midbody ring": ("cytoskeleton",),

@@ -1,7 +1,7 @@
 """From proteins and nuclei to predictions: every command, page and worker goes through `Predictor`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -41,7 +41,8 @@ class Prediction:
     evidence
         The nearest annotated proteins, most similar first; empty where the model has no index.
     nucleus, image
-        The nucleus image and the protein image drawn into it, (H, W) float32 in [0, 1]; None without pictures.
+        The nucleus image and the protein image drawn into it, (H, W) float32
+        in [0, 1]; None without pictures.
     readouts
         Numbers read off the picture: ``intranuclear_fraction`` in [0, 1].
     model, version
@@ -79,12 +80,12 @@ class Encoding:
     latent: Floats
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Drawable:
     """A nucleus with what is computed once for it: the mask of its nuclei."""
 
     nucleus: Nucleus
-    mask: NDArray[np.bool_] = field(repr=False)
+    mask: NDArray[np.bool_]
 
 
 class Predictor:
@@ -164,14 +165,15 @@ class Predictor:
         stream = iter(proteins)
         while batch := list(islice(stream, PROTEINS_AT_ONCE)):
             encodings = self.encode([protein.sequence for protein in batch])
-            pairs = list(zip(batch, encodings, strict=True))
+            answers = [self._answer(*pair) for pair in zip(batch, encodings, strict=True)]
             if images:
-                yield from self._drawn(pairs, drawables)
+                latents = [encoding.latent for encoding in encodings]
+                yield from self._drawn(list(zip(answers, latents, strict=True)), drawables)
             else:
-                yield from (self._prediction(protein, encoding) for protein, encoding in pairs)
+                yield from answers
 
     def encode(self, sequences: Sequence[str]) -> list[Encoding]:
-        """Encode sequences; one longer than the encoder's window is the length-weighted mean of its windows."""
+        """Encode sequences; one longer than the encoder's window is the weighted mean of its windows."""
         parts = [windows(sequence, self.bundle.metadata.encoder.max_length) for sequence in sequences]
         flat = [window for part in parts for window in part]
         inputs = {"features": np.stack([sequence_features(window) for window in flat])}
@@ -206,55 +208,51 @@ class Predictor:
         from deepgps.images.nuclei import default_nuclei
         from deepgps.images.segment import OtsuWatershed
 
-        size = self.bundle.metadata.crop.size_px
-        segment = OtsuWatershed()
         chosen = [default_nuclei()[0]] if nuclei is None else list(nuclei)
+        size = self.bundle.metadata.crop.size_px
         for nucleus in chosen:
             if nucleus.pixels.shape != (size, size):
                 shape = " x ".join(str(edge) for edge in nucleus.pixels.shape)
                 raise InputError(
-                    f"Nucleus '{nucleus.name}' is {shape} px; this model draws {size} x {size} px: use load_nucleus()."
+                    f"Nucleus '{nucleus.name}' is {shape} px; this model draws {size} x {size} px: "
+                    "read it with load_nucleus()."
                 )
+        segment = OtsuWatershed()
         return [_Drawable(n, segment(n.pixels, n.pixel_size_um) > 0) for n in chosen]
 
     def _drawn(
-        self, pairs: Sequence[tuple[Protein, Encoding]], drawables: Sequence[_Drawable]
+        self, answers: Sequence[tuple[Prediction, Floats]], drawables: Sequence[_Drawable]
     ) -> Iterator[Prediction]:
-        jobs = ((protein, encoding, drawable) for protein, encoding in pairs for drawable in drawables)
+        """Draw each answer's latent into each nucleus, a few at a time."""
+        jobs = ((answer, latent, drawable) for answer, latent in answers for drawable in drawables)
         while batch := list(islice(jobs, PICTURES_AT_ONCE)):
-            images = self.draw([job[2].nucleus for job in batch], [job[1].latent for job in batch])
-            for (protein, encoding, drawable), image in zip(batch, images, strict=True):
-                yield self._prediction(protein, encoding, drawable, image)
+            images = self.draw([drawable.nucleus for _, _, drawable in batch], [job[1] for job in batch])
+            for (answer, _, drawable), image in zip(batch, images, strict=True):
+                yield replace(
+                    answer,
+                    nucleus=drawable.nucleus,
+                    image=image,
+                    readouts={"intranuclear_fraction": intranuclear_fraction(image, drawable.mask)},
+                    warnings=answer.warnings + drawable.nucleus.warnings,
+                )
 
-    def _prediction(
-        self,
-        protein: Protein,
-        encoding: Encoding,
-        drawable: _Drawable | None = None,
-        image: Floats | None = None,
-    ) -> Prediction:
+    def _answer(self, protein: Protein, encoding: Encoding) -> Prediction:
+        """Answer without a picture."""
         metadata = self.bundle.metadata
         probabilities = _probabilities(encoding.logits, multi_label=metadata.multi_label)
         named, doubt = self._named(probabilities)
-        readouts = {}
-        if drawable is not None and image is not None:
-            readouts["intranuclear_fraction"] = intranuclear_fraction(image, drawable.mask)
         return Prediction(
             protein=protein,
             localizations=named,
             probabilities=dict(zip(self.classes, probabilities.tolist(), strict=True)),
             confidence=float(probabilities.max()),
             evidence=tuple(self._index.query(protein.sequence)) if self._index is not None else (),
-            nucleus=drawable.nucleus if drawable else None,
-            image=image,
-            readouts=readouts,
+            nucleus=None,
+            image=None,
+            readouts={},
             model=metadata.name,
             version=metadata.version,
-            warnings=(
-                *sequence_warnings(protein.sequence, metadata.encoder.max_length),
-                *doubt,
-                *(drawable.nucleus.warnings if drawable else ()),
-            ),
+            warnings=sequence_warnings(protein.sequence, metadata.encoder.max_length) + doubt,
         )
 
     def _named(self, probabilities: Floats) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -265,11 +263,9 @@ class Predictor:
             return best, ()
         thresholds = self.bundle.metadata.thresholds
         named = tuple(self.classes[k] for k in order if probabilities[k] >= thresholds[k])
-        return (
-            (named, ())
-            if named
-            else (best, ("no class reaches its threshold: the most probable one is given",))
-        )
+        if named:
+            return named, ()
+        return best, ("no class reaches its threshold: the most probable one is given",)
 
 
 def intranuclear_fraction(image: Floats, mask: NDArray[np.bool_]) -> float:

@@ -57,7 +57,7 @@ class DeepGPS(nn.Module):
 
 
 class LocalizationTokens(nn.Module):
-    """A localization mixture as latent tokens: one per class, weighted by the class's share of the probability.
+    """A localization mixture as latent tokens: one per class, weighted by its share of the probability.
 
     A protein of two localizations carries both tokens, so that it can be drawn in both places.
     """

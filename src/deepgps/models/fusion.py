@@ -90,7 +90,8 @@ class AttentionFusion(nn.Module):
         )
         tokens = tokens + self.out(attended.transpose(1, 2).reshape(batch, height * width, channels))
         tokens = tokens + self.mlp(self.mlp_norm(tokens))
-        return tokens.transpose(1, 2).reshape_as(image)
+        fused: Tensor = tokens.transpose(1, 2).reshape_as(image)
+        return fused
 
 
 def build_fusion(mode: FusionMode, channels: int, latent_dim: int, heads: int = 4) -> nn.Module:

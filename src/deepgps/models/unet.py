@@ -1,8 +1,9 @@
 """The generator: a U-Net over the nucleus image that the protein joins at the bottleneck.
 
-The paper's is ``UNet()``: widths 64-128-256-512-1024, 208 px in, 13 x 13 at the bottleneck. A narrower one for
-laptops folds ``fold`` x ``fold`` pixels into channels at the stem, which spares the memory traffic of the full
-resolution, and draws the last step at full resolution with the nucleus at hand, so that no grid of the fold shows.
+The paper's is ``UNet()``: widths 64-128-256-512-1024, 208 px in, 13 x 13 at the bottleneck. A narrower one
+for laptops folds ``fold`` x ``fold`` pixels into channels at the stem, which spares the memory traffic of the
+full resolution, and draws the last step at full resolution with the nucleus at hand, so that no grid of the
+fold shows.
 """
 
 from collections.abc import Sequence

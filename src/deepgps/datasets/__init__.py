@@ -1,0 +1,1 @@
+"""Datasets: labelled proteins and pictures, from files to training arrays."""

@@ -1,0 +1,175 @@
+"""From a training run to a model bundle: two ONNX graphs that answer as the torch modules do."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from deepgps.bundle import Bundle, Metric, write_bundle
+from deepgps.errors import DeepGPSError, InputError
+from deepgps.localization import class_set
+from deepgps.models.deepgps import LocalizationTokens
+from deepgps.proteins.features import FEATURES_NAME, feature_names
+from deepgps.training.card import model_card
+from deepgps.training.labels import load_encoder
+from deepgps.training.pictures import build_generator
+from deepgps.training.recipe import load_recipe
+from deepgps.training.run import GENERATOR, RECIPE
+
+TOLERANCE = 1e-4
+MAX_LENGTH = 5000
+OPSET = 20
+
+
+class EncoderGraph(nn.Module):
+    """What becomes ``encoder.onnx``: features and votes to latent tokens and calibrated logits."""
+
+    def __init__(self, encoder: nn.Module, tokens: LocalizationTokens) -> None:
+        super().__init__()
+        self.encoder, self.tokens = encoder, tokens
+
+    def forward(self, features: Tensor, votes: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode (B, F) and (B, V) to latent (B, T, D) and logits (B, K)."""
+        logits = self.encoder(features, votes)
+        return self.tokens(torch.sigmoid(logits)), logits
+
+
+def export(run: Path, to: Path, metric_files: Sequence[Path] = ()) -> Bundle:
+    """Write the bundle of a finished run.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    to
+        Folder of the bundle.
+    metric_files
+        JSON files of measured figures for ``bundle.json`` and the card: name to value, low, high, n.
+
+    Raises
+    ------
+    InputError
+        If the run is not finished.
+    DeepGPSError
+        If a graph does not answer as its module does.
+    """
+    if not (run / "pictures" / GENERATOR).exists():
+        raise InputError(f"'{run}' holds no finished run; go on with `deepgps train … --out {run} --resume`.")
+    recipe = load_recipe(str(run / RECIPE))
+    classes = class_set(recipe.class_set)
+    encoder = load_encoder(run / "labels")
+    about = json.loads((run / "labels" / "encoder.json").read_text(encoding="utf-8"))
+    generator = build_generator(len(classes.slugs), recipe.pictures)
+    generator.load_state_dict(load_file(run / "pictures" / GENERATOR))
+    generator.eval()
+    size = recipe.crop.size_px
+    features, votes = torch.rand(2, len(feature_names())), torch.rand(2, about["votes"])
+    nucleus, latent = (
+        torch.rand(2, 1, size, size),
+        torch.rand(2, len(classes.slugs), recipe.pictures.latent_dim),
+    )
+    metrics = {name: metric for path in metric_files for name, metric in read_metrics(path).items()}
+    fields: dict[str, Any] = {
+        "name": recipe.name,
+        "version": recipe.version,
+        "classes": classes.slugs,
+        "multi_label": classes.multi_label,
+        "thresholds": about["thresholds"],
+        "cell_line": recipe.cell_line,
+        "encoder": {
+            "kind": "features",
+            "name": FEATURES_NAME,
+            "dimension": len(feature_names()),
+            "max_length": MAX_LENGTH,
+        },
+        "crop": recipe.crop.model_dump(),
+        "normalisation": {"low": 3.0, "high": 99.8},
+        "calibration": "Platt scaling of each class on proteins of clusters that the model had not seen",
+        "metrics": {name: metric.model_dump() for name, metric in metrics.items()},
+        "training_data": TRAINING_DATA,
+        "licence": "CC BY-SA 4.0",
+    }
+    files = {
+        "encoder.onnx": to_onnx(
+            EncoderGraph(encoder, generator.tokens).eval(),
+            {"features": features, "votes": votes},
+            ("latent", "logits"),
+        ),
+        "generator.onnx": to_onnx(generator.unet, {"nucleus": nucleus, "latent": latent}, ("image",)),
+        "neighbours.npz": (run / "labels" / "neighbours.npz").read_bytes(),
+        "CARD.md": model_card(fields, metrics, about["proteins"]).encode(),
+    }
+    return write_bundle(to, fields, files)
+
+
+TRAINING_DATA = {
+    "OpenCell annotations": "graded localizations of 1,310 proteins in HEK293T (BSD-3-Clause)",
+    "UniProt/Swiss-Prot": "experimental localizations, the DeepLoc 2 training set (CC BY 4.0)",
+    "Human Protein Atlas table": "localizations with reliability (CC BY-SA)",
+    "Human Protein Atlas images": "U-2 OS cells, fields of 8 human lines and NIH 3T3, dictionary (CC BY-SA)",
+    "OpenCell images": "published tiles of 36 proteins in HEK293T (CC BY-SA)",
+}
+
+
+def read_metrics(path: Path) -> dict[str, Metric]:
+    """Read measured figures.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or not of that form.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {name: Metric.model_validate(entry) for name, entry in entries.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"Metrics file '{path}' cannot be used: {error}.") from None
+
+
+def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> bytes:
+    """Export a module for any batch size and hold the graph against it.
+
+    Raises
+    ------
+    DeepGPSError
+        If any output differs by more than `TOLERANCE`.
+    """
+    batch = torch.export.Dim("batch")
+    program = torch.onnx.export(
+        module,
+        tuple(inputs.values()),
+        input_names=list(inputs),
+        output_names=list(outputs),
+        dynamic_shapes=tuple({0: batch} for _ in inputs),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    graph = program.model_proto.SerializeToString()
+    _check_parity(module, graph, inputs, outputs)
+    return bytes(graph)
+
+
+def _check_parity(
+    module: nn.Module, graph: bytes, inputs: Mapping[str, Tensor], outputs: Sequence[str]
+) -> None:
+    """Compare at another batch size than the one exported with."""
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    more = {name: torch.cat([value, value.flip(0), value[:1]]) for name, value in inputs.items()}
+    with torch.no_grad():
+        expected = module(*more.values())
+    drawn = session.run(list(outputs), {name: value.numpy() for name, value in more.items()})
+    wanted = expected if isinstance(expected, tuple) else (expected,)
+    for name, want, got in zip(outputs, wanted, drawn, strict=True):
+        difference = float(np.abs(want.numpy() - got).max())
+        if not difference <= TOLERANCE:
+            raise DeepGPSError(
+                f"Graph output '{name}' differs from the module by {difference:.2g}; not exported."
+            )

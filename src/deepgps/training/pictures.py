@@ -1,0 +1,198 @@
+"""The picture half of ``deepgps-mini``: the generator, trained on crops paired with proteins."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightning as L  # noqa: N812
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from deepgps.datasets.crops import CropStore
+from deepgps.models.deepgps import MiniGenerator
+from deepgps.training.pairing import Pairing
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class PictureSettings(BaseModel):
+    """How the generator is trained."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    widths: tuple[int, ...] = (64, 128, 256)
+    """Channels of the U-Net, first level to bottleneck."""
+    fold: int = 4
+    """Pixels folded into channels at the stem, along each edge."""
+    latent_dim: int = 64
+    """Size of a localization token."""
+    epochs: int = 100
+    """Epochs of ``batches`` batches; a checkpoint follows each."""
+    batches: int = 40
+    """Batches in an epoch."""
+    batch_size: int = 16
+    """Crops in a batch."""
+    learning_rate: float = 2e-3
+    """Peak learning rate; it warms up and falls to zero along a cosine."""
+    weight_decay: float = 1e-3
+    """Weight decay of AdamW."""
+    source_shares: dict[str, float] = {
+        "hpa_u2os_cells": 0.45,
+        "hpa_fields": 0.15,
+        "opencell_tiles": 0.2,
+        "hpa_dictionary": 0.2,
+    }
+    """Share of each picture source in a batch."""
+    threads: int = 1
+    """Threads of the CPU; on machines shared with others one is often faster than two."""
+    seed: int = 1
+    """Seed of weights, sampling and augmentation."""
+
+
+class PictureBatches(IterableDataset[Batch]):
+    """One epoch of augmented batches: nucleus, protein image (B, 1, S, S) and probabilities (B, K)."""
+
+    def __init__(self, store: CropStore, pairing: Pairing, settings: PictureSettings, epoch: int) -> None:
+        self.store, self.pairing, self.settings = store, pairing, settings
+        self.rng = np.random.default_rng([settings.seed, epoch])
+        rows = store.rows(split="train")
+        self.rows, self.weights = rows, sampling_weights(store, rows, settings.source_shares)
+        self.localizations = store.index["localizations"].to_list()
+        self.accessions = store.index["accession"].to_list()
+        self.cells: dict[str, list[int]] = {}
+        names = store.index["cell"].to_list()
+        for row in rows:
+            self.cells.setdefault(names[row], []).append(int(row))
+        self.partners = [self.cells.get(name, []) for name in names]
+
+    def __iter__(self) -> Iterator[Batch]:
+        for _ in range(self.settings.batches):
+            chosen = self.rng.choice(self.rows, self.settings.batch_size, p=self.weights)
+            samples = [self._sample(int(row)) for row in chosen]
+            pairs = torch.from_numpy(np.stack([pair for pair, _ in samples]))
+            yield pairs[:, :1], pairs[:, 1:], torch.from_numpy(np.stack([p for _, p in samples]))
+
+    def _sample(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        pair = self.store.crops[row].astype(np.float32) / 255
+        probabilities = self.pairing.draw(self.localizations[row], self.accessions[row], self.rng)
+        others = [
+            other for other in self.partners[row] if self.localizations[other] != self.localizations[row]
+        ]
+        if others and self.rng.random() < 0.15:
+            pair, probabilities = self._mixed(pair, probabilities, int(self.rng.choice(others)))
+        return augment(pair, self.rng), probabilities
+
+    def _mixed(
+        self, pair: NDArray[np.float32], probabilities: NDArray[np.float32], other: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Draw a dual-localized protein: two channels of the same cell, and both places' probabilities."""
+        second = self.store.crops[other, 1].astype(np.float32) / 255
+        theirs = self.pairing.draw(self.localizations[other], self.accessions[other], self.rng)
+        pair = np.stack([pair[0], np.clip(0.6 * (pair[1] + second), 0, 1)])
+        return pair, np.maximum(probabilities, theirs)
+
+
+def sampling_weights(
+    store: CropStore, rows: NDArray[np.int64], shares: dict[str, float]
+) -> NDArray[np.float64]:
+    """Probability of each row: sources by their shares, then localizations by the root of their size."""
+    table = store.index[rows.tolist()]
+    counts = table.group_by("source", "localizations").len()
+    sizes = table.join(counts, on=["source", "localizations"], how="left", maintain_order="left")["len"]
+    roots = sizes.to_numpy() ** -0.5
+    sources = table["source"].to_numpy()
+    weights = np.zeros(len(rows))
+    for source, share in shares.items():
+        members = sources == source
+        if members.any():
+            weights[members] = share * roots[members] / roots[members].sum()
+    return np.asarray(weights / weights.sum())
+
+
+def augment(pair: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Turn and flip both images; vary the nucleus's brightness, background and noise as microscopes do.
+
+    Parameters
+    ----------
+    pair
+        (2, S, S) nucleus and protein image in [0, 1].
+    rng
+        Source of chance.
+    """
+    pair = np.rot90(pair, int(rng.integers(4)), (1, 2))
+    if rng.random() < 0.5:
+        pair = pair[:, :, ::-1]
+    nucleus = pair[0] ** rng.uniform(0.6, 1.5) * rng.uniform(0.7, 1.1)
+    if rng.random() < 0.6:
+        nucleus = nucleus + rng.uniform(0, 0.06)
+        nucleus = nucleus + rng.normal(0, rng.uniform(0, 0.05), nucleus.shape)
+    return np.stack([np.clip(nucleus, 0, 1), pair[1]]).astype(np.float32)
+
+
+class PictureTask(L.LightningModule):
+    """Mean squared error between drawn and real protein images, under a warm-up and cosine schedule."""
+
+    def __init__(
+        self, generator: MiniGenerator, store: CropStore, pairing: Pairing, settings: PictureSettings
+    ) -> None:
+        super().__init__()
+        self.generator, self.store, self.pairing, self.settings = generator, store, pairing, settings
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Give the batches of the current epoch."""
+        batches = PictureBatches(self.store, self.pairing, self.settings, self.current_epoch)
+        return DataLoader(batches, batch_size=None)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """One step."""
+        nucleus, protein, probabilities = batch
+        with torch.autocast("cpu", torch.bfloat16):
+            drawn = self.generator(nucleus, probabilities)
+        loss = torch.nn.functional.mse_loss(drawn.float(), protein)
+        self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(nucleus))
+        return loss
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW with a one-cycle schedule over all steps."""
+        settings = self.settings
+        optimizer = torch.optim.AdamW(
+            self.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, settings.learning_rate, total_steps=settings.epochs * settings.batches, pct_start=0.05
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def fit_pictures(
+    store: CropStore, pairing: Pairing, settings: PictureSettings, folder: Path
+) -> MiniGenerator:
+    """Train the generator; a second call in the same folder goes on from the last finished epoch."""
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    generator = build_generator(len(pairing.classes.slugs), settings)
+    task = PictureTask(generator, store, pairing, settings)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=settings.epochs,
+        reload_dataloaders_every_n_epochs=1,
+        logger=CSVLogger(folder, name="log", version=""),
+        callbacks=[ModelCheckpoint(folder, "last", enable_version_counter=False), RichProgressBar()],
+        enable_model_summary=False,
+        log_every_n_steps=settings.batches,
+    )
+    last = folder / "last.ckpt"
+    trainer.fit(task, ckpt_path=last if last.exists() else None, weights_only=True)
+    return generator.eval()
+
+
+def build_generator(classes: int, settings: PictureSettings) -> MiniGenerator:
+    """Build the generator of these settings, with fresh weights."""
+    generator = MiniGenerator(classes, settings.latent_dim, settings.widths, settings.fold)
+    return generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

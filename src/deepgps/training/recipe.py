@@ -1,0 +1,61 @@
+"""Recipes: everything that decides a training run, in one YAML file."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from deepgps.bundle import CropSpec
+from deepgps.errors import InputError
+from deepgps.training.labels import LabelSettings
+from deepgps.training.pictures import PictureSettings
+
+
+class Recipe(BaseModel):
+    """A model of two halves, one trained on labelled sequences and one on pictures."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """Name of the bundle."""
+    version: str
+    """Version of the bundle."""
+    class_set: str
+    """Name of the class set that it predicts."""
+    cell_line: str
+    """The cells the pictures show."""
+    crop: CropSpec
+    """Size and scale of the pictures."""
+    labels: LabelSettings = LabelSettings()
+    """The sequence half."""
+    pictures: PictureSettings = PictureSettings()
+    """The picture half."""
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Recipes in the package, by name."""
+    folder = Path(str(files("deepgps.training"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read a recipe of the package by name, or any by path.
+
+    Raises
+    ------
+    InputError
+        If there is none, or a field of it is unknown or wrong.
+    """
+    shipped = shipped_recipes()
+    path = shipped.get(name_or_path, Path(name_or_path))
+    if not path.is_file():
+        raise InputError(f"Recipe '{name_or_path}' is neither a file nor one of {', '.join(shipped)}.")
+    try:
+        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise InputError(f"Recipe '{path}' is not YAML: {error}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"Recipe '{path}', field '{where}': {first['msg']}.") from None

@@ -1,0 +1,113 @@
+"""A training run: one folder, stage after stage, each finished stage kept.
+
+``RUN/`` holds ``recipe.yaml``, ``labels/`` (encoder and index), ``crops/`` (the crop store), ``pictures/``
+(the generator and its checkpoint) and, at the end, ``manifest.json``.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+import deepgps
+from deepgps.datasets.crops import MANIFEST, open_crops
+from deepgps.datasets.labels import load_labelled_proteins
+from deepgps.datasets.prepare import prepare_pictures
+from deepgps.errors import InputError
+from deepgps.localization import class_set
+from deepgps.training.labels import REGIMES, fit_labels, load_encoder
+from deepgps.training.pairing import Pairing
+from deepgps.training.pictures import fit_pictures
+from deepgps.training.recipe import Recipe
+
+RECIPE, GENERATOR = "recipe.yaml", "generator.safetensors"
+
+
+def train(recipe: Recipe, data: Path, run: Path, *, resume: bool = False) -> None:
+    """Train what the recipe asks for, from the tables and pictures in ``data``, into the folder ``run``.
+
+    Parameters
+    ----------
+    recipe
+        What to train.
+    data
+        A folder with ``sequences/`` and ``images/``.
+    run
+        The run's folder; made if missing.
+    resume
+        Go on with the run that the folder holds; finished stages are not repeated.
+
+    Raises
+    ------
+    InputError
+        If the data are not there, or the folder holds a run that is not to be resumed, or another recipe's.
+    """
+    for part in ("sequences", "images"):
+        if not (data / part).is_dir():
+            raise InputError(f"Data folder '{data}' has no '{part}' folder; give the folder that holds both.")
+    _claim(run, recipe, resume=resume)
+    classes = class_set(recipe.class_set)
+    proteins = load_labelled_proteins(data, classes)
+    if not (run / "labels" / "encoder.json").exists():
+        fit_labels(proteins, recipe.labels, run / "labels")
+    if not (run / "crops" / MANIFEST).exists():
+        crop = recipe.crop
+        prepare_pictures(
+            data / "images", run / "crops", size_px=crop.size_px, pixel_size_um=crop.pixel_size_um
+        )
+    if not (run / "pictures" / GENERATOR).exists():
+        fresh, unseen = training_probabilities(run / "labels", proteins.sequences)
+        pairing = Pairing(proteins, fresh, unseen, classes)
+        generator = fit_pictures(open_crops(run / "crops"), pairing, recipe.pictures, run / "pictures")
+        weights = {name: value.contiguous() for name, value in generator.state_dict().items()}
+        save_file(weights, run / "pictures" / GENERATOR)
+    _write_manifest(run, data, len(proteins))
+
+
+def _claim(run: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Put the recipe into the run's folder, or see that it is the one already there."""
+    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    path = run / RECIPE
+    if not path.exists():
+        run.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    elif not resume:
+        raise InputError(
+            f"'{run}' holds a run already; add --resume to go on with it, or name another folder."
+        )
+    elif path.read_text(encoding="utf-8") != text:
+        raise InputError(f"'{run}' was begun with another recipe than '{recipe.name}'; name another folder.")
+
+
+def training_probabilities(
+    labels: Path, sequences: tuple[str, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What the encoder says of its own training proteins, (N, K) each: with and without having seen them."""
+    from deepgps.proteins.features import sequence_features
+    from deepgps.proteins.neighbours import NeighbourIndex
+
+    encoder, index = load_encoder(labels), NeighbourIndex.load(labels / "neighbours.npz")
+    features = torch.from_numpy(np.stack([sequence_features(sequence) for sequence in sequences]))
+    votes = torch.from_numpy(np.stack([index.votes(sequence) for sequence in sequences]))
+    with torch.no_grad():
+        fresh = torch.sigmoid(encoder(features, votes)).numpy()
+    unseen = torch.sigmoid(load_file(labels / "held_out.safetensors")[REGIMES[-1]]).numpy()
+    return fresh, unseen
+
+
+def _write_manifest(run: Path, data: Path, proteins: int) -> None:
+    inputs = sorted((data / "sequences").glob("*.csv.gz")) + sorted((data / "images").glob("*/index.csv"))
+    manifest = {
+        "deepgps": deepgps.__version__,
+        "torch": torch.__version__,
+        "proteins": proteins,
+        "inputs": {
+            str(path.relative_to(data)): hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs
+        },
+    }
+    (run / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
