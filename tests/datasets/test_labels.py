@@ -67,6 +67,20 @@ def test_agreement_is_1_and_disagreement_the_weighted_share(proteins):
     assert label(proteins, 0, "nucleoplasm") == pytest.approx(1 / 2.7)
 
 
+def test_each_view_keeps_its_own_word(proteins):
+    column = proteins.slugs.index("nucleoplasm")
+    assert proteins.view_labels[0, :, column].tolist() == [0, 1]
+    assert proteins.view_mask[1, :, column].tolist() == [True, False]
+
+
+def test_a_subset_keeps_rows_together(proteins):
+    part = proteins.subset(np.array([False, True, False, True]))
+    assert part.ids.tolist() == ["PB", "PE"]
+    assert part.sequences == (B, proteins.sequences[3])
+    np.testing.assert_array_equal(part.view_mask, proteins.view_mask[[1, 3]])
+    assert part.slugs == proteins.slugs
+
+
 def test_the_grade_rule_and_minor_grades_stay_open(proteins):
     assert label(proteins, 1, "nucleoplasm") == label(proteins, 1, "vesicles") == 1
     assert label(proteins, 1, "er") == 0
@@ -113,6 +127,8 @@ def family() -> LabelledProteins:
         slugs=("x",),
         labels=np.zeros((count, 1), np.float32),
         mask=np.ones((count, 1), bool),
+        view_labels=np.zeros((count, 2, 1), np.float32),
+        view_mask=np.ones((count, 2, 1), bool),
         weight=np.ones(count, np.float32),
         cluster=np.array([1, 9, 1, 2]),  # the near copy fell into another cluster
         source=np.array(["hpa"] * count),

@@ -20,14 +20,14 @@ def test_state_dict_is_pinned(model):
         "0.bias": (5,),
         "3.weight": (4, 5),
         "3.bias": (4,),
-        "6.weight": (3, 4),
-        "6.bias": (3,),
+        "6.weight": (6, 4),
+        "6.bias": (6,),
     }
     expected = {"mean": (7,), "scale": (7,), "head_weight": (3, EVIDENCE), "head_bias": (3,)}
     expected |= {"calibration_scale": (3,), "calibration_shift": (3,)}
     expected |= {f"members.{number}.{name}": shape for number in (0, 1) for name, shape in member.items()}
     assert {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()} == expected
-    assert sum(p.numel() for p in model.parameters()) == 2 * (40 + 24 + 15) + 3 * EVIDENCE + 9
+    assert sum(p.numel() for p in model.parameters()) == 2 * (40 + 24 + 30) + 3 * EVIDENCE + 9
 
 
 def test_a_row_does_not_depend_on_its_batch(model):
@@ -36,10 +36,10 @@ def test_a_row_does_not_depend_on_its_batch(model):
     torch.testing.assert_close(model(features, votes), alone)
 
 
-def test_an_untrained_head_passes_the_own_logits_on():
+def test_an_untrained_head_averages_the_own_logits():
     model = SequenceEncoder(7, 7, 3, widths=(5,)).eval()
     features = torch.randn(4, 7)
-    torch.testing.assert_close(model(features, torch.rand(4, 7)), model.own_logits(features))
+    torch.testing.assert_close(model(features, torch.rand(4, 7)), model.own_logits(features).mean(1))
 
 
 def test_outliers_are_clipped(model):
@@ -48,9 +48,11 @@ def test_outliers_are_clipped(model):
 
 
 def test_evidence_pairs_each_class_with_its_own_votes():
-    own = torch.tensor([[1.0, 2.0]])
+    own = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
     seen = evidence(own, torch.tensor([[0.1, 0.2, 0.3, 0.4, 0.5]]))
-    expected = torch.tensor([[[1.0, 0.1, 0.3, 0.5, 0.05, 0.15], [2.0, 0.2, 0.4, 1.0, 0.1, 0.2]]])
+    expected = torch.tensor(
+        [[[1.0, 3.0, 0.1, 0.3, 0.5, 1.5, 0.05, 0.15], [2.0, 4.0, 0.2, 0.4, 1.0, 2.0, 0.1, 0.2]]]
+    )
     torch.testing.assert_close(seen, expected)
 
 

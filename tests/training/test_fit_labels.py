@@ -32,7 +32,16 @@ def proteins() -> LabelledProteins:
     ones = np.ones(count, np.float32)
     mask = np.ones((count, 2), bool)
     return LabelledProteins(
-        names, sequences, ("nuc", "cyt"), labels, mask, ones, np.arange(count), np.array(["hpa"] * count)
+        names,
+        sequences,
+        ("nuc", "cyt"),
+        labels,
+        mask,
+        np.stack([labels, labels], axis=1),
+        np.stack([mask, ~mask], axis=1),
+        ones,
+        np.arange(count),
+        np.array(["hpa"] * count),
     )
 
 

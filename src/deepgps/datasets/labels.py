@@ -2,7 +2,7 @@
 
 import gzip
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ _UNSEEN_BY_MICROSCOPE = ("extracellular", "plastid")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledProteins:
-    """Annotated proteins, one row per distinct sequence.
+    """Annotated proteins, one row per distinct sequence, homologs side by side.
 
     Attributes
     ----------
@@ -47,6 +47,8 @@ class LabelledProteins:
         (N, K) float32 in [0, 1]: the weighted share of the tables that say yes; 0 or 1 where they agree.
     mask
         (N, K) bool: whether any table can tell.
+    view_labels, view_mask
+        (N, 2, K): the same, first by the microscopes alone (OpenCell, HPA), then by Swiss-Prot alone.
     weight
         (N,) float32 above 0: the most reliable annotation's weight.
     cluster
@@ -60,6 +62,8 @@ class LabelledProteins:
     slugs: tuple[str, ...]
     labels: NDArray[np.float32]
     mask: NDArray[np.bool_]
+    view_labels: NDArray[np.float32]
+    view_mask: NDArray[np.bool_]
     weight: NDArray[np.float32]
     cluster: NDArray[np.int64]
     source: NDArray[np.str_]
@@ -70,14 +74,12 @@ class LabelledProteins:
     def subset(self, keep: NDArray[np.bool_]) -> "LabelledProteins":
         """Keep the rows where ``keep`` (N,) is true."""
         sequences = tuple(sequence for sequence, kept in zip(self.sequences, keep, strict=True) if kept)
-        arrays = (
-            self.labels[keep],
-            self.mask[keep],
-            self.weight[keep],
-            self.cluster[keep],
-            self.source[keep],
-        )
-        return LabelledProteins(self.ids[keep], sequences, self.slugs, *arrays)
+        arrays = {
+            field.name: getattr(self, field.name)[keep]
+            for field in fields(self)
+            if field.name not in ("sequences", "slugs")
+        }
+        return replace(self, sequences=sequences, **arrays)
 
 
 class _Annotation(NamedTuple):
@@ -181,20 +183,37 @@ def load_labelled_proteins(data_dir: Path, classes: ClassSet) -> LabelledProtein
     merged: dict[str, list[_Annotation]] = {}
     for annotation in _annotations(data_dir):
         merged.setdefault(annotation.sequence, []).append(annotation)
-    groups = list(merged.values())
-    labels, mask = zip(*(_labels_of(group, classes) for group in groups), strict=True)
+    groups = sorted(merged.values(), key=lambda group: group[0].cluster)
+    labels, mask = _stacked(groups, classes)
+    views = [_stacked([[a for a in group if is_view(a)] for group in groups], classes) for is_view in _VIEWS]
     return LabelledProteins(
         ids=np.array([group[0].id for group in groups], np.str_),
-        sequences=tuple(merged),
+        sequences=tuple(group[0].sequence for group in groups),
         slugs=classes.slugs,
-        labels=np.stack(labels).astype(np.float32),
-        mask=np.stack(mask),
+        labels=labels,
+        mask=mask,
+        view_labels=np.stack([labels for labels, _ in views], axis=1),
+        view_mask=np.stack([mask for _, mask in views], axis=1),
         weight=np.array([max(each.weight for each in group) for group in groups], np.float32),
         cluster=np.array([group[0].cluster for group in groups], np.int64),
         source=np.array(
             ["+".join(dict.fromkeys(each.source for each in group)) for group in groups], np.str_
         ),
     )
+
+
+_VIEWS: tuple[Callable[[_Annotation], bool], ...] = (
+    lambda annotation: annotation.source != "swissprot",
+    lambda annotation: annotation.source == "swissprot",
+)
+
+
+def _stacked(
+    groups: list[list[_Annotation]], classes: ClassSet
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Labels and mask, (N, K) each, of N groups of annotations."""
+    labels, mask = zip(*(_labels_of(group, classes) for group in groups), strict=True)
+    return np.stack(labels).astype(np.float32), np.stack(mask)
 
 
 def _labels_of(group: list[_Annotation], classes: ClassSet) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -6,19 +6,21 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-EVIDENCE = 6
-"""What the head weighs per class: own logit, vote, nearest, and each of them times the top similarity."""
+VIEWS = 2
+"""Each MLP has two opinions: what microscopes see and what UniProt's curators write; they differ."""
+EVIDENCE = 2 * (VIEWS + 2)
+"""What the head weighs per class: own logits, vote, nearest, and each of them times the top similarity."""
 
 _CLIP = 6.0  # standardised features beyond this many deviations say no more
 
 
 class FeatureMLP(nn.Sequential):
-    """Standardised features to logits: linear layers, ReLU and dropout.
+    """Standardised features (B, F) to logits (B, `VIEWS` K): linear layers, ReLU and dropout.
 
     Parameters
     ----------
     features, classes
-        Sizes of input and output.
+        F and K.
     widths
         Sizes of the hidden layers.
     dropout
@@ -30,7 +32,7 @@ class FeatureMLP(nn.Sequential):
         sizes = (features, *widths)
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
-        super().__init__(*layers, nn.Linear(sizes[-1], classes))
+        super().__init__(*layers, nn.Linear(sizes[-1], VIEWS * classes))
 
 
 class SequenceEncoder(nn.Module):
@@ -79,19 +81,20 @@ class SequenceEncoder(nn.Module):
         self.calibration_scale = nn.Parameter(torch.ones(classes))
         self.calibration_shift = nn.Parameter(torch.zeros(classes))
         with torch.no_grad():
-            self.head_weight[:, 0] = 1
+            self.head_weight[:, :VIEWS] = 1 / VIEWS
 
     def standardise(self, features: Tensor) -> Tensor:
         """Bring raw features (B, F) to mean 0 and deviation 1, clipped."""
         return torch.clamp((features - self.mean) / self.scale, -_CLIP, _CLIP)
 
     def own_logits(self, features: Tensor) -> Tensor:
-        """Logits (B, K) from the sequence features (B, F) alone: the members' mean."""
+        """Logits (B, `VIEWS`, K) from the sequence features (B, F) alone: the members' mean."""
         inputs = self.standardise(features)
-        return torch.stack([member(inputs) for member in self.members]).mean(0)
+        mean = torch.stack([member(inputs) for member in self.members]).mean(0)
+        return mean.reshape(len(mean), VIEWS, -1)
 
     def combine(self, own: Tensor, votes: Tensor) -> Tensor:
-        """Weigh own logits (B, K) against votes (B, V): uncalibrated logits (B, K)."""
+        """Weigh own logits (B, `VIEWS`, K) against votes (B, V): uncalibrated logits (B, K)."""
         return (evidence(own, votes) * self.head_weight).sum(2) + self.head_bias
 
     def calibrate(self, logits: Tensor) -> Tensor:
@@ -122,7 +125,7 @@ def evidence(own: Tensor, votes: Tensor) -> Tensor:
     Parameters
     ----------
     own
-        (B, K) logits of the features alone.
+        (B, `VIEWS`, K) logits of the features alone.
     votes
         (B, 2 K + 1) shares, nearest similarities and the top similarity.
 
@@ -131,7 +134,7 @@ def evidence(own: Tensor, votes: Tensor) -> Tensor:
     Tensor
         (B, K, `EVIDENCE`).
     """
-    classes = own.shape[1]
+    classes = own.shape[2]
     share, nearest, top = votes[:, :classes], votes[:, classes : 2 * classes], votes[:, 2 * classes :]
-    plain = torch.stack([own, share, nearest], dim=2)
+    plain = torch.cat([own.transpose(1, 2), torch.stack([share, nearest], dim=2)], dim=2)
     return torch.cat([plain, plain * top[:, :, None]], dim=2)

@@ -9,7 +9,7 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, dropout
 
-from deepgps.models.sequence_encoder import FeatureMLP
+from deepgps.models.sequence_encoder import VIEWS, FeatureMLP
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class Examples:
     features
         (N, F) sequence features.
     labels
-        (N, K) in [0, 1].
+        (N, `VIEWS` K) in [0, 1].
     weight
-        (N, K); 0 where a label is unknown.
+        (N, `VIEWS` K); 0 where a label is unknown.
     """
 
     features: Tensor
@@ -69,8 +69,9 @@ def weighted_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
 def fit_member(examples: Examples, settings: MemberSettings, progress: Progress, name: str) -> FeatureMLP:
     """Train one MLP on standardised examples; torch's own seed decides weights, dropout and order."""
     count, features = examples.features.shape
+    classes = examples.labels.shape[1] // VIEWS
     size = min(settings.batch_size, count)
-    net = FeatureMLP(features, examples.labels.shape[1], settings.widths, settings.dropout)
+    net = FeatureMLP(features, classes, settings.widths, settings.dropout)
     optimiser = torch.optim.AdamW(
         net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -106,7 +107,7 @@ def fit_head(seen: Tensor, labels: Tensor, weight: Tensor, penalty: float) -> tu
         Weights (K, E) and bias (K,).
     """
     weights = torch.zeros(seen.shape[1:])
-    weights[:, 0] = 1
+    weights[:, :VIEWS] = 1 / VIEWS
     return _minimise(
         [weights, torch.zeros(seen.shape[1])],
         lambda w, b: weighted_loss((seen * w).sum(2) + b, labels, weight) + penalty * w.square().mean(),

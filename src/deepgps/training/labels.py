@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.errors import InputError
-from deepgps.models.sequence_encoder import SequenceEncoder, evidence
+from deepgps.models.sequence_encoder import VIEWS, SequenceEncoder, evidence
 from deepgps.proteins.features import FEATURES_NAME, feature_names, sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.training.label_fits import Examples, fit_calibration, fit_head, fit_member, standardisation
@@ -44,11 +44,11 @@ class LabelSettings(BaseModel):
     """MLPs whose logits are averaged; each fold trains as many."""
     widths: tuple[int, ...] = (512, 256)
     """Hidden sizes of each MLP."""
-    dropout: float = Field(0.5, ge=0, lt=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
     """Share of hidden units left out in training."""
-    input_dropout: float = Field(0.4, ge=0, lt=1)
+    input_dropout: float = Field(0.5, ge=0, lt=1)
     """Share of the standardised features left out in training."""
-    epochs: int = Field(12, ge=1)
+    epochs: int = Field(10, ge=1)
     """Passes over the proteins."""
     batch_size: int = Field(128, ge=1)
     """Proteins in a step."""
@@ -92,9 +92,13 @@ def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path
         )
         everything = np.ones(len(proteins), np.bool_)
         _fill_members(model, examples, everything, settings, parts, "member", progress)
-    held_out = _fit_top(model, own, votes, examples, folds, settings)
+    labels, weight = (
+        torch.from_numpy(array.astype(np.float32))
+        for array in (proteins.labels, proteins.mask * proteins.weight[:, None])
+    )
+    held_out = _fit_top(model, own, votes, (labels, weight), folds, settings)
     _save(dict(zip(REGIMES, held_out, strict=True)), folder / "held_out.safetensors")
-    _write(folder, model, index, settings, proteins, _quality(held_out, examples))
+    _write(folder, model, index, settings, proteins, _quality(held_out, labels, weight))
     shutil.rmtree(folder / "parts")
 
 
@@ -130,8 +134,9 @@ def _fingerprint(proteins: LabelledProteins, settings: LabelSettings) -> str:
 def _examples(proteins: LabelledProteins, progress: Progress) -> Examples:
     texts = progress.track(proteins.sequences, description="sequence features")
     features = np.stack([sequence_features(text) for text in texts])
-    weight = proteins.mask * proteins.weight[:, None]
-    return Examples(*(torch.from_numpy(a.astype(np.float32)) for a in (features, proteins.labels, weight)))
+    weight = proteins.view_mask * proteins.weight[:, None, None]
+    views = (array.reshape(len(proteins), -1) for array in (proteins.view_labels, weight))
+    return Examples(*(torch.from_numpy(array.astype(np.float32)) for array in (features, *views)))
 
 
 def _training_votes(
@@ -159,9 +164,9 @@ def _cluster_folds(cluster: NDArray[np.int64], settings: LabelSettings) -> NDArr
 def _out_of_fold(
     examples: Examples, folds: NDArray[np.int64], settings: LabelSettings, parts: Path, progress: Progress
 ) -> torch.Tensor:
-    """Logits (N, K) from the features alone, each by members that saw no protein of its cluster."""
-    features, classes = examples.features.shape[1], examples.labels.shape[1]
-    own = torch.zeros_like(examples.labels)
+    """Logits (N, `VIEWS`, K) of the features alone, each by members that saw no protein of its cluster."""
+    features, classes = examples.features.shape[1], examples.labels.shape[1] // VIEWS
+    own = torch.zeros(len(folds), VIEWS, classes)
     for fold in range(settings.folds):
         model = SequenceEncoder(features, 2 * classes + 1, classes, settings.widths, settings.members)
         _fill_members(model, examples, folds != fold, settings, parts, f"fold-{fold}", progress)
@@ -196,13 +201,13 @@ def _fit_top(
     model: SequenceEncoder,
     own: torch.Tensor,
     votes: list[torch.Tensor],
-    examples: Examples,
+    targets: tuple[torch.Tensor, torch.Tensor],
     folds: NDArray[np.int64],
     settings: LabelSettings,
 ) -> list[torch.Tensor]:
     """Fit head and calibration in place; return the held-out calibrated logits (N, K) of each regime."""
     seen = torch.cat([evidence(own, each) for each in votes])
-    labels, weight = (tensor.repeat(len(votes), 1) for tensor in (examples.labels, examples.weight))
+    labels, weight = (tensor.repeat(len(votes), 1) for tensor in targets)
     fold = torch.from_numpy(np.tile(folds, len(votes)))
     held_out = torch.zeros_like(labels)
     for number in range(settings.folds):
@@ -219,13 +224,13 @@ def _fit_top(
         return list(model.calibrate(held_out).chunk(len(votes)))
 
 
-def _quality(held_out: list[torch.Tensor], examples: Examples) -> dict[str, object]:
+def _quality(held_out: list[torch.Tensor], labels: torch.Tensor, weight: torch.Tensor) -> dict[str, object]:
     """Calibration error of each regime, and the threshold of each class that serves its F1 best."""
     chances = [torch.sigmoid(logits) for logits in held_out]
-    errors = [expected_calibration_error(each, examples.labels, examples.weight) for each in chances]
+    errors = [expected_calibration_error(each, labels, weight) for each in chances]
     return {
         "calibration_ece": dict(zip(REGIMES, errors, strict=True)),
-        "thresholds": best_thresholds(chances[-1], examples.labels, examples.weight),
+        "thresholds": best_thresholds(chances[-1], labels, weight),
     }
 
 
