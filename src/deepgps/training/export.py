@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from safetensors.torch import load_file
@@ -63,11 +64,11 @@ def export(run: Path, to: Path, metric_files: Sequence[Path] = ()) -> Bundle:
         raise InputError(f"'{run}' holds no finished run; go on with `deepgps train … --out {run} --resume`.")
     recipe = load_recipe(str(run / RECIPE))
     classes = class_set(recipe.class_set)
-    encoder = load_encoder(run / "labels")
+    encoder = rounded(load_encoder(run / "labels"))
     about = json.loads((run / "labels" / "encoder.json").read_text(encoding="utf-8"))
     generator = build_generator(len(classes.slugs), recipe.pictures)
     generator.load_state_dict(load_file(run / "pictures" / GENERATOR))
-    generator.eval()
+    rounded(generator)
     size = recipe.crop.size_px
     features, votes = torch.rand(2, len(feature_names())), torch.rand(2, about["votes"])
     nucleus, latent = (
@@ -132,8 +133,19 @@ def read_metrics(path: Path) -> dict[str, Metric]:
         raise InputError(f"Metrics file '{path}' cannot be used: {error}.") from None
 
 
+def rounded(module: nn.Module) -> nn.Module:
+    """Round a module's parameters to half precision in place, as the graphs store them; ready to predict."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(parameter.half().float())
+    return module.eval()
+
+
 def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> bytes:
     """Export a module for any batch size and hold the graph against it.
+
+    Weights that half precision holds exactly are stored in it, which halves the file; the graph computes in
+    single precision.
 
     Raises
     ------
@@ -152,9 +164,26 @@ def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[s
         verbose=False,
     )
     assert program is not None
-    graph = program.model_proto.SerializeToString()
+    graph = _stored_in_half(program.model_proto)
     _check_parity(module, graph, inputs, outputs)
-    return bytes(graph)
+    return graph
+
+
+def _stored_in_half(model: onnx.ModelProto) -> bytes:
+    """Store exact weights as float16 behind a cast, which the runtime folds away when it loads the graph."""
+    casts = []
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        half = values.astype(np.float16)
+        if values.dtype != np.float32 or values.size < 256 or not np.array_equal(half, values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*casts, *nodes])
+    return bytes(model.SerializeToString())
 
 
 def _check_parity(
