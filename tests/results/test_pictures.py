@@ -67,11 +67,12 @@ def test_the_overlay_is_blue_for_nucleus_yellow_for_protein():
 
 def test_the_panels_show_what_the_images_hold(prediction):
     pixels = np.asarray(picture(prediction()))
-    middle = pixels[52 + 156]
-    # Nucleus in the middle of the first panel; protein 60 px (90 on screen) to its right in the second.
-    assert middle[12 + 156].min() > 200
-    assert middle[12 + 324 + 156 + 90].min() > 200
-    assert middle[12 + 324 + 20].max() < 60
+    panel, margin = 260, 12
+    middle = pixels[52 + panel // 2]
+    # Nucleus in the middle of the first panel; protein 60 px (75 on screen) to its right in the second.
+    assert middle[margin + panel // 2].min() > 200
+    assert middle[2 * margin + panel + panel // 2 + 75].min() > 200
+    assert middle[2 * margin + panel + 20].max() < 60
 
 
 def test_display_stretches_a_dim_image_and_leaves_a_black_one_black():

@@ -1,6 +1,7 @@
 """A drawn prediction as pictures: a labelled PNG to look at and an OME-TIFF to measure."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from deepgps.images.nucleus import Nucleus
 from deepgps.images.write import write_ome_tiff
 from deepgps.predict import Prediction
 
-PANEL = 312
+# The whole picture is as wide as a page of text; larger ones take longer to write than to compute.
+PANEL = 260
 MARGIN = 12
 HEADER = 52
 FOOTER = 26
@@ -115,6 +117,12 @@ def _drawn(prediction: Prediction) -> tuple[Nucleus, Floats]:
     return prediction.nucleus, prediction.image
 
 
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Load PIL's own font once: no font file is needed on the machine."""
+    return ImageFont.load_default(size)
+
+
 def _write_header(draw: ImageDraw.ImageDraw, prediction: Prediction, width: int) -> None:
     _write(draw, (MARGIN, 7), prediction.protein.id, 17, _INK, width)
     _write(draw, (MARGIN, 29), headline(prediction), 14, _FAINT, width)
@@ -128,7 +136,7 @@ def _write(
     colour: tuple[int, int, int],
     width: int | None = None,
 ) -> None:
-    font = ImageFont.load_default(size)
+    font = _font(size)
     # PIL's own font draws ASCII; a question mark is better than a box.
     text = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text[:300])
     if width is not None and draw.textlength(text, font) > width:
@@ -145,7 +153,7 @@ def _scale_bar(draw: ImageDraw.ImageDraw, right: int, bottom: int, um_per_pixel:
     draw.rectangle((left - 1, low - 4, left + length + 1, low + 1), fill=_GROUND)
     draw.rectangle((left, low - 3, left + length, low), fill=_INK)
     # PIL's own font has no micro sign.
-    text, font = f"{length_um:g} um", ImageFont.load_default(13)
+    text, font = f"{length_um:g} um", _font(13)
     place = (left + (length - draw.textlength(text, font)) / 2, low - 21)
     draw.text(place, text, fill=_INK, font=font, stroke_width=2, stroke_fill=_GROUND)
 
