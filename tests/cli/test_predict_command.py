@@ -143,16 +143,26 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(predict, proteins_file, tmp_
     assert "Traceback" not in err
 
 
-def test_interrupting_says_how_to_go_on(predict, proteins_file, monkeypatch):
+@pytest.mark.parametrize(
+    ("stop", "ends_with"), [(KeyboardInterrupt, 130), (OSError(28, "No space left on device"), 1)]
+)
+def test_a_run_that_stops_says_how_to_go_on(predict, tmp_path, monkeypatch, stop, ends_with):
     from deepgps.predict import Predictor
 
-    def interrupted(*_):
-        raise KeyboardInterrupt
+    encode, calls = Predictor.encode, []
 
-    monkeypatch.setattr(Predictor, "encode", interrupted)
-    code, _, err = predict(proteins_file, "--no-images")
-    assert code == 130
+    def stopping(self, sequences):
+        calls.append(sequences)
+        if len(calls) > 1:
+            raise stop
+        return encode(self, sequences)
+
+    (tmp_path / "in.fasta").write_text(fasta(70))
+    monkeypatch.setattr(Predictor, "encode", stopping)
+    code, _, err = predict(tmp_path / "in.fasta", "--no-images")
+    assert code == ends_with
     assert "the same command continues" in err
+    assert "Traceback" not in err
 
 
 def test_gzip_counts_and_predicts(predict, tmp_path):

@@ -12,6 +12,7 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from deepgps.errors import InputError
 from deepgps.proteins.protein import Rejection
 from deepgps.results.records import read_records
 from deepgps.results.save import Summary
@@ -43,7 +44,7 @@ class Console:
             disable=not self._terminal.is_terminal,
         )
         self._task = self._progress.add_task("", total=total)
-        self._rejected = 0
+        self._done = self._rejected = 0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -53,11 +54,13 @@ class Console:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
-        if kind is KeyboardInterrupt:
+        # Input that cannot be used will not be usable next time either.
+        if kind is not None and self._done and not issubclass(kind, InputError):
             self._terminal.print("What is done is kept: the same command continues.")
 
     def advance(self, _: str) -> None:
         """Count one protein as done."""
+        self._done += 1
         self._progress.advance(self._task)
 
     def reject(self, rejection: Rejection) -> None:
