@@ -1,13 +1,13 @@
 """How well nuclei are found: F1 of `OtsuWatershed` on the 2018 Data Science Bowl's fluorescence images.
 
-Run ``python benchmarks/segmentation.py``. The images are in ``../shared/data/images/nuclei_dsb2018`` beside the
-project (or under ``DEEPGPS_SHARED_DATA``).
+Run ``python benchmarks/segmentation.py``. The images are in ``../shared/data/images/nuclei_dsb2018`` beside
+the project (or under ``DEEPGPS_SHARED_DATA``).
 
-Their pixel size is not recorded and varies about fivefold. It is set for each image from the image alone, never
-from its labels: after a plain Otsu threshold, the median object is taken for a nucleus 12 µm across. The smallest
-nucleus is set to 15 µm², for with a scale so rough the paper's bound would drop real nuclei.
-A prediction matches a labelled nucleus when their intersection over union exceeds the threshold; counts are pooled
-over all images.
+Their pixel size is not recorded and varies about fivefold. It is set for each image from the image alone,
+never from its labels: after a plain Otsu threshold, the median object is taken for a nucleus 12 µm across.
+The smallest nucleus is set to 15 µm², for with a scale so rough the paper's bound would drop real nuclei. A
+prediction matches a labelled nucleus when their intersection over union exceeds the threshold; counts are
+pooled over all images.
 """
 
 import os
@@ -37,7 +37,7 @@ def estimated_pixel_size(pixels: NDArray[np.float32]) -> float:
 
 
 def best_overlaps(truth: Labels, found: Labels) -> NDArray[np.float64]:
-    """Intersection over union of each true nucleus with the found one that fits best; above 0.5 it is unique."""
+    """IoU of each true nucleus with the found one that fits best; above 0.5 that one is unique."""
     shape = truth.max() + 1, found.max() + 1
     shared = np.bincount(truth.ravel() * shape[1] + found.ravel(), minlength=shape[0] * shape[1]).reshape(
         shape

@@ -29,7 +29,7 @@ def check_channel(channel: int, count: int, name: str) -> int:
 
 
 def guess_channel(channels: NDArray[np.generic], names: Sequence[str], image: str) -> tuple[int, str]:
-    """Guess the nucleus channel: by its name if one says so, else the one with most nucleus-like blobs.
+    """Guess the nucleus channel: by its name if one says so, else the one of nucleus-like blobs.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def guess_channel(channels: NDArray[np.generic], names: Sequence[str], image: st
         index, why = named[0], f"by its name, '{names[named[0]]}'"
     else:
         scores = [nucleus_likeness(channel) for channel in channels]
-        index, why = int(np.argmax(scores)), "because it has most blobs that look like nuclei"
+        index, why = int(np.argmax(scores)), "because its blobs look most like nuclei"
     return index, (
         f"Image '{image}' has {len(channels)} channels; channel {index} was taken as the nucleus, {why}. "
         "Choose another with --channel."
@@ -98,9 +98,8 @@ def nucleus_likeness(pixels: NDArray[np.generic]) -> float:
 
     Returns
     -------
-    The number of blobs above Otsu's threshold that are compact (an ellipse fills π/4 of its box) and cover
-    0.05 to 15 % of the field each; the fraction, the share of all bright pixels that these blobs hold,
-    decides between equals.
+    The share, 0 … 1, of the area above Otsu's threshold that lies in nucleus-like blobs: each 0.05 to 15 % of
+    the field, and so round that the largest circle in it has 0.55 of the radius of a disc of its area.
     """
     from scipy import ndimage
     from skimage.filters import threshold_otsu
@@ -110,8 +109,12 @@ def nucleus_likeness(pixels: NDArray[np.generic]) -> float:
     if not np.isfinite(smooth).all() or smooth.min() == smooth.max():
         return 0.0
     bright = ndimage.binary_fill_holes(smooth > threshold_otsu(smooth))  # type: ignore[no-untyped-call]
-    labels, _ = ndimage.label(bright)
+    labels, count = ndimage.label(bright)
     areas = np.bincount(labels.ravel())[1:]
-    boxes = np.array([(r.stop - r.start) * (c.stop - c.start) for r, c in ndimage.find_objects(labels)])
-    fits = (areas / boxes > 0.6) & (areas >= 5e-4 * smooth.size) & (areas <= 0.15 * smooth.size)
-    return float(fits.sum() + areas[fits].sum() / (areas.sum() + 1))
+    depths = ndimage.maximum(ndimage.distance_transform_edt(bright), labels, np.arange(1, count + 1))
+    fits = (
+        (depths > 0.55 * np.sqrt(areas / np.pi))
+        & (areas >= 5e-4 * smooth.size)
+        & (areas <= 0.15 * smooth.size)
+    )
+    return float(areas[fits].sum() / areas.sum())

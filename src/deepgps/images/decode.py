@@ -1,5 +1,6 @@
 """From a file's bytes to channels: TIFF through tifffile, PNG and JPEG through Pillow."""
 
+import logging
 import math
 import warnings
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from deepgps.images.pixel_size import ome_pixels, tiff_pixel_size
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
+
+# Without a handler, Python prints what tifffile logs about damaged tags beside our own sentence.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _MOST_CHANNELS = 8
 """A third axis of unknown meaning is channels up to this length; a longer one is a stack."""

@@ -1,9 +1,9 @@
 """The default nuclei, drawn: Hoechst-stained HEK293T and U-2 OS nuclei as a confocal microscope shows them.
 
 Every feature is a plain model with a size in micrometres: a smooth bent ellipse; chromatin as noise of
-several scales folded into a network; a bright rim and bright foci of heterochromatin; dark nucleoli in a bright
-shell; then the microscope's blur, haze, shot noise and read noise. ``python -m deepgps.images.drawn`` draws the
-files that ship; no image from elsewhere is in them.
+several scales folded into a network; a bright rim and bright foci of heterochromatin; dark nucleoli in a
+bright shell; then the microscope's blur, haze, shot noise and read noise. ``python -m
+deepgps.images.drawn`` draws the files that ship; no image from elsewhere is in them.
 """
 
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ SCENES: Mapping[str, Scene] = {
     "hek-2": Scene(seed=2, axes_um=(16.0, 12.0), neighbours=1, contrast=0.9),
     "hek-3": Scene(seed=3, axes_um=(15.0, 13.0), neighbours=3),
     "hek-crowded": Scene(seed=4, axes_um=(15.0, 12.0), neighbours=6, gap_um=0.3),
-    "hek-kidney": Scene(seed=5, axes_um=(16.0, 13.0), dent=0.42),
+    "hek-kidney": Scene(seed=8, axes_um=(17.0, 13.0), dent=0.5),
     "u2os-1": Scene(seed=6, axes_um=(23.0, 15.5), neighbours=0, bend=0.05, contrast=0.6),
 }
 """The scene of each default nucleus."""
@@ -103,6 +103,8 @@ def _masks(scene: Scene, rng: np.random.Generator) -> list[NDArray[np.bool_]]:
         if len(masks) > scene.neighbours:
             break
         place = rng.uniform(20, _CANVAS_PX - 20, 2)
+        if free[tuple(place.astype(int))] < scene.axes_um[1] / 3:
+            continue
         axes = (scene.axes_um[0] * rng.uniform(0.8, 1.05), scene.axes_um[1] * rng.uniform(0.8, 1.05))
         mask = _outline(place, axes, 0.0, scene.bend, rng)
         if scene.gap_um <= free[mask].min() <= scene.gap_um + 3 and _seen(mask):

@@ -51,8 +51,12 @@ class OtsuWatershed:
         Sigma of the Gaussian blur before thresholding.
     otsu_share
         Share of the Otsu threshold that every nuclear pixel exceeds.
-    surroundings_um
-        Edge of the square whose mean a nuclear pixel exceeds: about two nuclei.
+    min_contrast
+        How much brighter than the rest nuclear pixels are on average, after smoothing; a field with less is
+        noise, without nuclei.
+    surroundings_um, surroundings_margin
+        Edge of the square whose mean a nuclear pixel exceeds, about two nuclei, and by how much, as a share
+        of the Otsu threshold.
     halo_um, halo_share
         Edge of the square in which the brightest pixel is sought, and the share of it to be exceeded.
     outline_um
@@ -67,7 +71,9 @@ class OtsuWatershed:
 
     smoothing_um: float = 0.4
     otsu_share: float = 0.5
+    min_contrast: float = 0.1
     surroundings_um: float = 25.0
+    surroundings_margin: float = 0.1
     halo_um: float = 10.0
     halo_share: float = 0.35
     outline_um: float = 0.5
@@ -84,12 +90,16 @@ class OtsuWatershed:
         # Below half a pixel a blur does nothing and single-pixel noise would pass for nuclei.
         smooth = ndimage.gaussian_filter(pixels, max(self.smoothing_um / um, 0.5))
         if smooth.min() == smooth.max():
-            return np.zeros(pixels.shape, bool)
+            return np.zeros(pixels.shape, bool)  # Otsu has no threshold for it
         halo = _edge(self.halo_um, um)
         brightest = ndimage.uniform_filter(ndimage.maximum_filter(smooth, halo), halo)
-        mask = smooth > self.otsu_share * threshold_otsu(smooth)  # type: ignore[no-untyped-call]
-        mask &= smooth > ndimage.uniform_filter(smooth, _edge(self.surroundings_um, um))
+        surroundings = ndimage.uniform_filter(smooth, _edge(self.surroundings_um, um))
+        otsu = threshold_otsu(smooth)  # type: ignore[no-untyped-call]
+        mask = smooth > self.otsu_share * otsu
+        mask &= smooth > surroundings + self.surroundings_margin * otsu
         mask &= smooth > self.halo_share * brightest
+        if smooth.mean(where=mask) - smooth.mean(where=~mask) < self.min_contrast:
+            return np.zeros(pixels.shape, bool)
         outlined = ndimage.gaussian_filter(mask.astype(np.float32), self.outline_um / um) > 0.5
         return np.asarray(ndimage.binary_fill_holes(outlined), bool)
 

@@ -1,7 +1,10 @@
 """Images out: OME-TIFF that any microscopy software opens with its pixel size and channel names."""
 
 import os
+import uuid
 from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 
@@ -44,12 +47,15 @@ def write_ome_tiff(
     except OSError as error:
         raise DeepGPSError(f"Image '{path}' cannot be written: {error.strerror or error}.") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _write(path: Path, stack: NDArray[np.uint16], names: list[str], um: float) -> None:
     import tifffile
 
+    # tifffile's own identifier holds the time and the machine's address; equal images get equal files.
+    identifier = uuid.uuid5(uuid.NAMESPACE_OID, f"{names}{um}{sha256(stack.tobytes()).hexdigest()}")
     tifffile.imwrite(
         path,
         stack,
@@ -62,6 +68,7 @@ def _write(path: Path, stack: NDArray[np.uint16], names: list[str], um: float) -
         resolutionunit="CENTIMETER",
         metadata={
             "axes": "CYX",
+            "UUID": str(identifier),
             "Channel": {"Name": names},
             "PhysicalSizeX": um,
             "PhysicalSizeXUnit": "µm",

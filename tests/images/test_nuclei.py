@@ -1,0 +1,166 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from deepgps.errors import InputError
+from deepgps.images.nuclei import default_nuclei, default_nucleus, image_stem, load_nucleus
+from deepgps.images.nucleus import Nucleus
+
+UM = 0.206349
+
+
+def field(*places: tuple[int, int], shape: tuple[int, int] = (400, 500), radius: float = 35) -> np.ndarray:
+    rows, cols = np.indices(shape)
+    bright = np.any([np.hypot(rows - r, cols - c) < radius for r, c in places], axis=0)
+    noise = np.random.default_rng(0).normal(0, 20, shape)
+    return (300 + 3000.0 * bright + noise).astype(np.uint16)
+
+
+def load(path: Path, pixels: np.ndarray, um: float | None = UM, **options: float) -> Nucleus:
+    metadata = {"axes": "YX"} | ({"PhysicalSizeX": um, "PhysicalSizeY": um} if um else {})
+    tifffile.imwrite(path, pixels, ome=True, metadata=metadata)
+    return load_nucleus(path, crop_px=208, pixel_size_um=UM, **options)
+
+
+def centre_level(nucleus: Nucleus) -> float:
+    return float(nucleus.pixels[94:114, 94:114].mean())
+
+
+def test_the_nucleus_nearest_to_the_centre(tmp_path: Path) -> None:
+    pixels = field((150, 150), (190, 270), (280, 380))
+    pixels[190:200, 270:280] += 500  # marks the middle one
+    nucleus = load(tmp_path / "my.field.ome.tif", pixels)
+    assert nucleus.name == "my.field"
+    assert nucleus.pixels.shape == (208, 208)
+    assert nucleus.pixels.dtype == np.float32
+    assert (nucleus.pixels.min(), nucleus.pixels.max()) == (0, 1)
+    assert nucleus.pixels[108, 108] == 1
+    assert nucleus.pixel_size_um == UM
+    assert nucleus.source == str(tmp_path / "my.field.ome.tif")
+    assert nucleus.warnings == ()
+
+
+def test_a_complete_crop_wins_over_a_nearer_nucleus(tmp_path: Path) -> None:
+    nucleus = load(tmp_path / "a.tif", field((60, 200), (140, 140), shape=(260, 400)))
+    assert nucleus.warnings == ()
+    assert centre_level(nucleus) > 0.8
+    assert nucleus.pixels[24, 164] > 0.8  # the other, 80 px up and 60 to the right
+
+
+def test_a_nucleus_at_the_border_is_padded_with_a_warning(tmp_path: Path) -> None:
+    nucleus = load(tmp_path / "a.tif", field((50, 250)))
+    assert "border" in nucleus.warnings[0]
+    assert centre_level(nucleus) > 0.8
+    assert nucleus.pixels[:50].max() < 0.2
+
+
+def test_other_pixel_sizes_are_resampled(tmp_path: Path) -> None:
+    nucleus = load(tmp_path / "a.tif", field((500, 500), shape=(1000, 1000), radius=90), um=0.08)
+    width_um = (nucleus.pixels[104] > 0.5).sum() * UM
+    assert width_um == pytest.approx(180 * 0.08, rel=0.03)
+
+
+def test_a_missing_pixel_size_is_taken_as_the_models(tmp_path: Path) -> None:
+    nucleus = load(tmp_path / "a.tif", field((200, 250)), um=None)
+    assert "0.206349 µm per pixel was assumed" in nucleus.warnings[0]
+    given = load(tmp_path / "a.tif", field((200, 250)), um=None, image_pixel_size_um=UM)
+    assert given.warnings == ()
+    np.testing.assert_array_equal(given.pixels, nucleus.pixels)
+
+
+def test_no_nucleus(tmp_path: Path) -> None:
+    pixels = field((200, 250), radius=4)
+    with pytest.raises(InputError, match=r"No nucleus was found in image .*a\.tif.*nuclear stain"):
+        load(tmp_path / "a.tif", pixels)
+
+
+@pytest.mark.parametrize("edge", [208, 120])
+def test_an_image_no_larger_than_a_crop_is_a_crop(tmp_path: Path, edge: int) -> None:
+    pixels = field((edge // 2 + 9, edge // 2), shape=(edge, edge))
+    nucleus = load(tmp_path / "a.tif", pixels)
+    off = (208 - edge) // 2
+    inner = nucleus.pixels[off : off + edge, off : off + edge]
+    assert np.corrcoef(inner.ravel(), pixels.ravel())[0, 1] > 0.99
+    assert ["smaller" in warning for warning in nucleus.warnings] == ([] if edge == 208 else [True])
+
+
+def test_a_small_image_without_nucleus_is_used_as_it_is(tmp_path: Path) -> None:
+    nucleus = load(tmp_path / "a.tif", field((60, 60), shape=(120, 120), radius=4))
+    assert "No nucleus was found" in nucleus.warnings[0]
+
+
+def test_an_image_far_too_small_at_its_pixel_size(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="check its pixel size"):
+        load(tmp_path / "a.tif", field((50, 50), shape=(100, 100)), um=0.02)
+
+
+def test_a_segmenter_of_ones_own(tmp_path: Path) -> None:
+    def corner(pixels: np.ndarray, pixel_size_um: float) -> np.ndarray:
+        assert pixel_size_um == UM
+        labels = np.zeros(pixels.shape, np.int32)
+        labels[140:161, 340:361] = 1
+        return labels
+
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels := field((200, 250)), resolution=(1e4 / UM,) * 2, resolutionunit=3
+    )
+    nucleus = load_nucleus(tmp_path / "a.tif", crop_px=64, pixel_size_um=UM, segmenter=corner)
+    assert np.corrcoef(nucleus.pixels.ravel(), pixels[118:182, 318:382].ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("a.ome.tif", "a"),
+        ("x/a.OME.TIFF", "a"),
+        ("a.b.png", "a.b"),
+        ("a.tif.png", "a.tif"),
+        ("a", "a"),
+        (".png", ".png"),
+    ],
+)
+def test_image_stem(name: str, stem: str) -> None:
+    assert image_stem(name) == stem
+
+
+def test_default_nuclei_are_ready_to_draw_into() -> None:
+    nuclei = default_nuclei()
+    assert len({nucleus.name for nucleus in nuclei}) == len(nuclei) == 6
+    for nucleus in nuclei:
+        assert nucleus.pixels.shape == (208, 208)
+        assert nucleus.pixels.dtype == np.float32
+        assert (nucleus.pixels.min(), nucleus.pixels.max()) == (0, 1)
+        assert (nucleus.source, nucleus.warnings) == ("drawn", ())
+
+
+def test_a_default_nucleus_survives_a_round_trip_through_a_file(tmp_path: Path) -> None:
+    nucleus = default_nucleus("hek-2")
+    Image.fromarray(np.rint(nucleus.pixels * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    again = load_nucleus(tmp_path / "a.png", crop_px=208, pixel_size_um=UM, image_pixel_size_um=UM)
+    assert np.abs(again.pixels - nucleus.pixels).max() < 0.05
+
+
+def test_an_unknown_default_nucleus() -> None:
+    with pytest.raises(InputError, match="'hela' is unknown; use one of hek-1"):
+        default_nucleus("hela")
+
+
+def test_a_default_nucleus_needs_neither_scipy_nor_skimage() -> None:
+    code = (
+        "import sys; from deepgps.images.nuclei import default_nucleus; default_nucleus(); "
+        "print([m for m in ('scipy', 'skimage', 'tifffile', 'torch') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_a_real_field(shared_data: Path) -> None:
+    path = shared_data / "images" / "opencell_hoechst" / "good-1.tif"
+    nucleus = load_nucleus(path, crop_px=208, pixel_size_um=UM, image_pixel_size_um=UM)
+    assert nucleus.warnings == ()
+    assert centre_level(nucleus) > 2 * np.median(nucleus.pixels)
