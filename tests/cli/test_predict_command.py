@@ -1,6 +1,7 @@
 import csv
 import gzip
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -133,6 +134,26 @@ def test_the_same_command_continues_and_overwrite_starts_anew(predict, proteins_
     code, out, _ = predict(proteins_file, "--no-images", "--format", "tsv", "--overwrite")
     assert code == 0
     assert "earlier" not in out
+
+
+def test_a_record_cannot_steer_the_terminal(predict, tmp_path):
+    good = "MKVLAAGIVGLCAKWDEYHR" * 10
+    (tmp_path / "in.csv").write_text(f"id,sequence\n\x1b[31mred,{good}\nbad\x1b[2J,MJ{good}\n")
+    _, out, err = predict(tmp_path / "in.csv", "--no-images")
+    assert "red" in out
+    assert "\x1b" not in out + err
+
+
+def test_a_terminal_without_utf_8_is_no_failure(tiny_bundle, tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", "from deepgps.cli import main; main()", "predict", "example"),
+            *("--no-images", "--model", tiny_bundle.path, "--out", tmp_path / "größe"),
+        ],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(predict, proteins_file, tmp_path):

@@ -311,6 +311,29 @@ def test_the_run_record_says_what_was_done_with_what(predictor, tmp_path):
     assert "onnxruntime" in run["packages"]
 
 
+def test_two_nuclei_of_one_name_are_refused(predictor, tmp_path):
+    with pytest.raises(InputError, match="Two nuclei are called 'one'"):
+        save(predictor, proteins(1), tmp_path, nuclei=[NUCLEI[0], NUCLEI[0]])
+
+
+def test_a_run_killed_before_its_first_row_can_be_resumed(predictor, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AppendFile, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save(predictor, proteins(1), tmp_path, images=False)
+    assert save(predictor, proteins(1), tmp_path, images=False).predicted == 1
+
+
+def test_an_input_without_a_single_good_record_still_says_why(predictor, tmp_path):
+    summary = save(predictor, [Rejection("X", "f", "r")], tmp_path, images=False)
+    assert (summary.predicted, summary.rejected) == (0, 1)
+    assert ids(tmp_path) == []
+    assert (tmp_path / "report.html").exists()
+
+
 def test_an_interrupted_run_is_not_recorded_as_finished(predictor, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         save(predictor, stopping_after(1, proteins(2)), tmp_path, images=False)

@@ -68,7 +68,7 @@ class Console:
         self._rejected += 1
         self._progress.advance(self._task)
         if self._rejected <= SHOWN_REJECTIONS:
-            self._terminal.print(f"deepgps: {rejection.reason}")
+            self._terminal.print(f"deepgps: {_printable(rejection.reason)}")
 
     def summarise(self, summary: Summary) -> None:
         """Print the first rows, the counts and the files."""
@@ -100,12 +100,17 @@ def _print_rows(rows: Sequence[Record]) -> None:
 def _cells(row: Record) -> tuple[str, ...]:
     fraction = row["intranuclear_fraction"]
     return (
-        row["protein_id"],
+        _printable(row["protein_id"]),
         "|".join(row["localizations"]),
         f"{row['confidence']:.2f}",
         "" if fraction is None else f"{fraction:.2f}",
-        row["nucleus"] or "",
+        _printable(row["nucleus"] or ""),
     )
+
+
+def _printable(text: str) -> str:
+    """Keep what a user's file holds from steering the terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def record_count(inputs: Iterable[str], sequence: str | None) -> int | None:

@@ -80,9 +80,11 @@ class RunFolder:
         (self.path / REJECTED_FILE).unlink(missing_ok=True)
         self._names, self.rejected = FileNames(), 0
         self._rejections: AppendFile | None = None
+        self.predicted = 0
+        # Before the tables: a table without a run record would be taken for somebody else's.
+        self.record_run()
         self._open_tables()
         self.predicted = self.done
-        self.record_run()
 
     def _open_tables(self) -> None:
         """Cut the files back to the last protein that is whole in all of them, and open them to append."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
+from deepgps.errors import InputError
 from deepgps.images.nucleus import Nucleus
 from deepgps.predict import Prediction, Predictor
 from deepgps.proteins.protein import Protein, Rejection
@@ -89,7 +90,7 @@ def save(
     Raises
     ------
     InputError
-        If the folder is in use, or holds results of another run.
+        If the folder is in use, or holds results of another run; or two nuclei have the same name.
     OSError
         If the disk is full or not writable; what was written before stays valid.
     """
@@ -119,7 +120,11 @@ def pixels_sha256(nucleus: Nucleus) -> str:
 def _nuclei(nuclei: Sequence[Nucleus] | None) -> tuple[Nucleus, ...]:
     from deepgps.images.nuclei import default_nucleus
 
-    return tuple(nuclei) if nuclei is not None else (default_nucleus(),)
+    chosen = tuple(nuclei or (default_nucleus(),))
+    names = [nucleus.name for nucleus in chosen]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"Two nuclei are called '{twice}'; give each a name of its own.")
+    return chosen
 
 
 def _run(
