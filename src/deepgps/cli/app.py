@@ -27,7 +27,12 @@ models = App(name="models", help="Show the installed models.")
 nuclei = App(name="nuclei", help="Show the nuclei that deepGPS can draw into.")
 
 app.command(
-    "deepgps.cli.predict:predict", name="predict", help="Predict proteins: labels, pictures and a report."
+    "deepgps.cli.predict:predict",
+    name="predict",
+    usage="Usage: deepgps predict INPUT... [OPTIONS]",
+    help="Predict where proteins go: labels, pictures and a report.\n\n"
+    "The same command again continues what an earlier one left unfinished. Exit codes: 0; 2 if some input "
+    "could not be used (see rejected.csv; the rest is predicted); 1 for a failure.",
 )
 app.command(models)
 app.command(nuclei)

@@ -18,7 +18,7 @@ EXAMPLE = "example"
 def predict(
     *inputs: Annotated[str, Parameter(allow_leading_hyphen=True)],
     sequence: str | None = None,
-    nucleus: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    nucleus: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     model: str = "deepgps-mini",
     out: Path = Path("deepgps-results"),
     format: Literal["csv", "tsv", "json"] = "csv",
