@@ -1,19 +1,21 @@
 """The model bundle: the one thing that crosses from the training world into the prediction world.
 
-A bundle is a folder, or a ``.zip`` of it, with ``bundle.json`` (described by `BundleMetadata`), the graphs
-``encoder.onnx`` and ``generator.onnx``, optionally ``neighbours.npz``, and ``CARD.md``. No pickle anywhere.
+A bundle is a folder, or a ``.zip`` of it or of its files, with ``bundle.json`` (described by
+`BundleMetadata`), the graphs ``encoder.onnx`` and ``generator.onnx``, optionally ``neighbours.npz``, and
+``CARD.md``. No pickle anywhere.
 """
 
 import hashlib
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from deepgps.errors import BundleError
 
@@ -34,18 +36,18 @@ class EncoderSpec(_Strict):
     """Hand-made features, residue tokens, or an ESM2 embedding."""
     name: str
     """Name and version of the features, alphabet or language model."""
-    dimension: int
+    dimension: int = Field(ge=1)
     """Size of the input vector (per residue for ``tokens``)."""
-    max_length: int
+    max_length: int = Field(ge=1)
     """Longest stretch encoded at once, in residues; longer sequences are windowed."""
 
 
 class CropSpec(_Strict):
     """The square of the field that the generator sees and draws."""
 
-    size_px: int
+    size_px: int = Field(ge=1)
     """Edge in pixels."""
-    pixel_size_um: float
+    pixel_size_um: float = Field(gt=0)
     """Edge of a pixel in micrometres."""
 
 
@@ -80,12 +82,12 @@ class BundleMetadata(_Strict):
     """Name of the model."""
     version: str
     """Version of the model."""
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = Field(min_length=1)
     """Class slugs in the order of the logits."""
     multi_label: bool
     """Whether a protein may belong to several classes: sigmoid if so, softmax if not."""
     thresholds: tuple[float, ...]
-    """Per class, the probability from which it is named (multi-label only)."""
+    """Per class, the probability from which it is named (used by multi-label models only)."""
     cell_line: str
     """The cells the pictures were learned from."""
     encoder: EncoderSpec
@@ -104,6 +106,14 @@ class BundleMetadata(_Strict):
     """Licence of the weights."""
     files: Mapping[str, str]
     """sha256 of every other file, by name."""
+
+    @field_validator("thresholds")
+    @classmethod
+    def _one_per_class(cls, thresholds: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        classes = info.data.get("classes", thresholds)
+        if len(thresholds) != len(classes):
+            raise ValueError(f"{len(thresholds)} thresholds do not fit {len(classes)} classes")
+        return thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +157,18 @@ def _read(path: Path, name: str) -> bytes:
         if path.is_dir():
             return (path / name).read_bytes()
         with zipfile.ZipFile(path) as archive:
-            return archive.read(name)
+            return archive.read(_member(archive, name))
     except (KeyError, FileNotFoundError):
         raise BundleError(f"Bundle '{path}' has no '{name}'; fetch or export it again.") from None
-    except (OSError, zipfile.BadZipFile) as error:
-        raise BundleError(f"Bundle '{path}' cannot be read: {error}.") from None
+    # The last four are how a damaged or encrypted archive shows, depending on where it is damaged.
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise BundleError(f"Bundle '{path}' cannot be read ({reason}); fetch or export it again.") from None
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> str:
+    """Name a file within an archive, whether the bundle's files or their folder was zipped."""
+    return next((each for each in archive.namelist() if each.partition("/")[2] == name), name)
 
 
 def _metadata(path: Path, content: bytes) -> BundleMetadata:
@@ -170,7 +187,9 @@ def _metadata(path: Path, content: bytes) -> BundleMetadata:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"Bundle '{path}': field '{where}' of {METADATA_FILE}: {first['msg']}.") from None
+        raise BundleError(
+            f"Bundle '{path}': field '{where}' of {METADATA_FILE}: {first['msg']}; export it again."
+        ) from None
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -185,7 +204,7 @@ def open_bundle(path: Path) -> Bundle:
         raise BundleError(f"Bundle '{path}' does not exist; `deepgps models list` shows what is installed.")
     content = _read(path, METADATA_FILE)
     bundle = Bundle(path, _metadata(path, content), hashlib.sha256(content).hexdigest())
-    for name in (*REQUIRED_FILES, *bundle.metadata.files):
+    for name in dict.fromkeys((*REQUIRED_FILES, *bundle.metadata.files)):
         bundle.read(name)
     return bundle
 
@@ -202,12 +221,12 @@ def write_bundle(folder: Path, metadata: Mapping[str, Any], files: Mapping[str, 
     files
         Contents by name; must include `REQUIRED_FILES`.
     """
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    whole = BundleMetadata.model_validate({**metadata, "schema_version": SCHEMA_VERSION, "files": hashes})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / METADATA_FILE).unlink(missing_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    whole = BundleMetadata.model_validate({**metadata, "schema_version": SCHEMA_VERSION, "files": hashes})
     (folder / METADATA_FILE).write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return open_bundle(folder)
 

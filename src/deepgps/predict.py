@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -9,9 +10,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deepgps.bundle import DEFAULT_MODEL, Bundle, find_bundle, open_bundle
+from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, find_bundle, open_bundle
 from deepgps.errors import BundleError, InputError
 from deepgps.images.nucleus import Nucleus
+from deepgps.images.resample import SAME_SIZE
 from deepgps.proteins.check import check_sequence, clean_sequence, sequence_warnings
 from deepgps.proteins.features import FEATURES_NAME, sequence_features
 from deepgps.proteins.neighbours import Neighbour, NeighbourIndex
@@ -19,6 +21,7 @@ from deepgps.proteins.protein import Protein
 from deepgps.proteins.windows import windows
 
 Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 PROTEINS_AT_ONCE = 32
 PICTURES_AT_ONCE = 8
@@ -80,14 +83,6 @@ class Encoding:
     latent: Floats
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Drawable:
-    """A nucleus with what is computed once for it: the mask of its nuclei."""
-
-    nucleus: Nucleus
-    mask: NDArray[np.bool_]
-
-
 class Predictor:
     """A bundle, loaded and ready.
 
@@ -113,8 +108,6 @@ class Predictor:
             )
         self.bundle = bundle
         self._encoder = _session(bundle.read("encoder.onnx"), threads)
-        self._generator_graph: bytes | None = bundle.read("generator.onnx")
-        self._generator: Any = None
         self._threads = threads
         name = "neighbours.npz"
         self._index = NeighbourIndex.from_bytes(bundle.read(name)) if bundle.has(name) else None
@@ -157,9 +150,14 @@ class Predictor:
         proteins
             Checked proteins; read lazily, a few at a time.
         nuclei
-            Nuclei of the bundle's crop size and pixel size; the first default nucleus if None.
+            Nuclei of the bundle's crop size and pixel size; the first default nucleus if none is given.
         images
             Whether to draw; without pictures there is one prediction a protein.
+
+        Raises
+        ------
+        InputError
+            If a nucleus has another size or pixel size than the bundle's crops.
         """
         drawables = self._drawables(nuclei) if images else []
         stream = iter(proteins)
@@ -196,44 +194,40 @@ class Predictor:
         -------
         (B, H, W) float32 in [0, 1]
         """
-        if self._generator is None:
-            self._generator = _session(self._generator_graph or b"", self._threads)
-            self._generator_graph = None
         pixels = np.stack([nucleus.pixels for nucleus in nuclei])[:, None]
         inputs = {"nucleus": pixels.astype(np.float32), "latent": np.stack(latents)}
         image: Floats = self._generator.run(["image"], inputs)[0]
         return image[:, 0]
 
-    def _drawables(self, nuclei: Sequence[Nucleus] | None) -> list[_Drawable]:
-        from deepgps.images.nuclei import default_nuclei
+    @cached_property
+    def _generator(self) -> Any:
+        return _session(self.bundle.read("generator.onnx"), self._threads)
+
+    def _drawables(self, nuclei: Sequence[Nucleus] | None) -> list[tuple[Nucleus, Mask]]:
+        """Pair each nucleus with what is computed once for it: the mask of its nuclei."""
+        from deepgps.images.defaults import default_nucleus
         from deepgps.images.segment import OtsuWatershed
 
-        chosen = [default_nuclei()[0]] if nuclei is None else list(nuclei)
-        size = self.bundle.metadata.crop.size_px
+        chosen = list(nuclei or [default_nucleus()])
         for nucleus in chosen:
-            if nucleus.pixels.shape != (size, size):
-                shape = " x ".join(str(edge) for edge in nucleus.pixels.shape)
-                raise InputError(
-                    f"Nucleus '{nucleus.name}' is {shape} px; this model draws {size} x {size} px: "
-                    "read it with load_nucleus()."
-                )
+            _check_scale(nucleus, self.bundle.metadata.crop)
         segment = OtsuWatershed()
-        return [_Drawable(n, segment(n.pixels, n.pixel_size_um) > 0) for n in chosen]
+        return [(nucleus, segment(nucleus.pixels, nucleus.pixel_size_um) > 0) for nucleus in chosen]
 
     def _drawn(
-        self, answers: Sequence[tuple[Prediction, Floats]], drawables: Sequence[_Drawable]
+        self, answers: Sequence[tuple[Prediction, Floats]], drawables: Sequence[tuple[Nucleus, Mask]]
     ) -> Iterator[Prediction]:
         """Draw each answer's latent into each nucleus, a few at a time."""
-        jobs = ((answer, latent, drawable) for answer, latent in answers for drawable in drawables)
+        jobs = ((*answer, *drawable) for answer in answers for drawable in drawables)
         while batch := list(islice(jobs, PICTURES_AT_ONCE)):
-            images = self.draw([drawable.nucleus for _, _, drawable in batch], [job[1] for job in batch])
-            for (answer, _, drawable), image in zip(batch, images, strict=True):
+            _, latents, nuclei, _ = zip(*batch, strict=True)
+            for (answer, _, nucleus, mask), image in zip(batch, self.draw(nuclei, latents), strict=True):
                 yield replace(
                     answer,
-                    nucleus=drawable.nucleus,
+                    nucleus=nucleus,
                     image=image,
-                    readouts={"intranuclear_fraction": intranuclear_fraction(image, drawable.mask)},
-                    warnings=answer.warnings + drawable.nucleus.warnings,
+                    readouts={"intranuclear_fraction": intranuclear_fraction(image, mask)},
+                    warnings=answer.warnings + nucleus.warnings,
                 )
 
     def _answer(self, protein: Protein, encoding: Encoding) -> Prediction:
@@ -245,7 +239,7 @@ class Predictor:
             protein=protein,
             localizations=named,
             probabilities=dict(zip(self.classes, probabilities.tolist(), strict=True)),
-            confidence=float(probabilities.max()),
+            confidence=float(probabilities[self.classes.index(named[0])]),
             evidence=tuple(self._index.query(protein.sequence)) if self._index is not None else (),
             nucleus=None,
             image=None,
@@ -268,7 +262,19 @@ class Predictor:
         return best, ("no class reaches its threshold: the most probable one is given",)
 
 
-def intranuclear_fraction(image: Floats, mask: NDArray[np.bool_]) -> float:
+def _check_scale(nucleus: Nucleus, crop: CropSpec) -> None:
+    """Refuse a nucleus that is not a crop of the bundle's size and scale."""
+    shape, size = nucleus.pixels.shape, crop.size_px
+    same_scale = abs(nucleus.pixel_size_um / crop.pixel_size_um - 1) <= SAME_SIZE
+    if shape != (size, size) or not same_scale:
+        edges = " x ".join(str(edge) for edge in shape)
+        raise InputError(
+            f"Nucleus '{nucleus.name}' is {edges} px of {nucleus.pixel_size_um:g} µm; this model draws "
+            f"{size} x {size} px of {crop.pixel_size_um:g} µm: read it with load_nucleus()."
+        )
+
+
+def intranuclear_fraction(image: Floats, mask: Mask) -> float:
     """Share of a protein image's intensity that lies inside the nuclei.
 
     Parameters
@@ -293,7 +299,7 @@ def _mean(rows: Floats, weights: Floats) -> Floats:
 
 def _probabilities(logits: Floats, *, multi_label: bool) -> Floats:
     if multi_label:
-        return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
+        return np.asarray(np.exp(-np.logaddexp(0, -logits)), np.float32)
     powers = np.exp(logits - logits.max())
     return np.asarray(powers / powers.sum(), np.float32)
 

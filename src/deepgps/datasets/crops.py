@@ -46,6 +46,7 @@ def write_crops(
 ) -> None:
     """Write a crop store of pairs (2, S, S) and their rows; the manifest comes last."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
     np.save(folder / CROPS, np.stack(list(crops)))
     pl.DataFrame(list(rows)).write_parquet(folder / INDEX)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

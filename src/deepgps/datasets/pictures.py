@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from deepgps.errors import InputError
 from deepgps.images.normalise import percentile_normalise
 from deepgps.images.segment import OtsuWatershed
 from deepgps.localization import HPA_TO_LOCALIZATIONS, major_localizations
@@ -71,7 +72,13 @@ class PictureField:
 
 
 def reference_fields(images: Path) -> Iterator[PictureField]:
-    """All fields of the reference images, source by source."""
+    """All fields of the reference images, source by source.
+
+    Raises
+    ------
+    InputError
+        If a source has no ``index.csv``.
+    """
     yield from u2os_cells(images / "hpa_u2os_cells")
     yield from hpa_fields(images / "hpa_fields")
     yield from opencell_tiles(images / "opencell_tiles")
@@ -139,37 +146,48 @@ def hpa_dictionary(folder: Path) -> Iterator[PictureField]:
 def estimate_pixel_size(nucleus: Floats, diameter_um: float) -> float:
     """Guess the pixel size from the median nucleus, taken to be ``diameter_um`` across.
 
-    The image is segmented as if its nuclei were 1/8 of its edge, whatever their size.
+    The image (H, W) is segmented as if its nuclei were 1/8 of its edge, and again as if they were as large as
+    found then. Without nuclei the answer is the first guess.
     """
-    guess = diameter_um / (min(nucleus.shape) / 8)
-    labels = OtsuWatershed()(percentile_normalise(nucleus), guess)
-    areas = np.bincount(labels.ravel())[1:]
-    if not areas.size:
-        return guess
-    diameter_px = np.sqrt(4 / np.pi * np.median(areas[areas >= 0.3 * areas.max()]))
-    return float(diameter_um / diameter_px)
+    normalised = percentile_normalise(nucleus)
+    size = 8 * diameter_um / float(min(nucleus.shape))
+    for _ in range(2):
+        areas = np.bincount(OtsuWatershed()(normalised, size).ravel())[1:]
+        if areas.size:
+            size = diameter_um / float(np.sqrt(4 / np.pi * np.median(areas[areas >= 0.3 * areas.max()])))
+    return size
 
 
 def without_scale_bar(pixels: Floats) -> Floats:
-    """Paint over a drawn scale bar: a flat saturated strip in the lower part of the image."""
-    labels, count = ndimage.label(pixels >= 0.97 * pixels.max())
-    if not count:
-        return pixels
+    """Paint over a drawn scale bar, a flat bright strip in the lowest fifth of an image (H, W)."""
     cleaned = pixels.copy()
-    for index, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        filled = float((labels[rows, columns] == index).mean())
-        if rows.start > 0.8 * pixels.shape[0] and width >= 4 * height and filled > 0.85 and width > 12:
-            window = (
-                slice(max(rows.start - 4, 0), rows.stop + 4),
-                slice(max(columns.start - 4, 0), columns.stop + 4),
-            )
-            cleaned[window] = np.percentile(pixels[window], 10)
+    for window in _scale_bars(pixels):
+        cleaned[window] = np.percentile(pixels[window], 10)
     return cleaned
 
 
+def _scale_bars(pixels: Floats) -> Iterator[tuple[slice, slice]]:
+    """Find scale bars, with a border that takes in their blur."""
+    # A blurred bar shows at the lower level alone, one that touches bright structures at the higher.
+    for level in (0.97, 0.9):
+        labels, _ = ndimage.label(pixels >= level * pixels.max())
+        for index, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
+            height, width = rows.stop - rows.start, columns.stop - columns.start
+            low, flat = rows.start > 0.8 * pixels.shape[0], width >= 4 * height and width > 12
+            if low and flat and (labels[rows, columns] == index).mean() > 0.85:
+                yield (
+                    slice(max(rows.start - 4, 0), rows.stop + 4),
+                    slice(max(columns.start - 4, 0), columns.stop + 4),
+                )
+
+
 def _rows(folder: Path) -> Iterator[dict[str, str]]:
-    with (folder / "index.csv").open(newline="", encoding="utf-8") as lines:
+    index = folder / "index.csv"
+    if not index.exists():
+        raise InputError(
+            f"Picture source '{folder}' has no index.csv; give the folder that holds all sources."
+        )
+    with index.open(newline="", encoding="utf-8") as lines:
         yield from csv.DictReader(lines)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 import deepgps
 from deepgps.datasets.crops import write_crops
 from deepgps.datasets.pictures import HELD_OUT_FRACTION, PictureField, reference_fields
+from deepgps.errors import InputError
 from deepgps.images.crop import nucleus_crops
 from deepgps.images.normalise import percentile_normalise
 from deepgps.images.resample import resample
@@ -22,12 +23,20 @@ MIRRORED = ("opencell_tiles", "hpa_dictionary")
 
 
 def prepare_pictures(images: Path, folder: Path, *, size_px: int, pixel_size_um: float) -> None:
-    """Cut all reference fields into crops and write them to a crop store."""
+    """Cut all reference fields into crops and write them to a crop store.
+
+    Raises
+    ------
+    InputError
+        If a source is missing, or no crop can be cut from any.
+    """
     pairs, rows = [], []
     for picture in reference_fields(images):
         for pair, row in crop_field(picture, size_px, pixel_size_um):
             pairs.append(pair)
             rows.append(row)
+    if not rows:
+        raise InputError(f"No crop could be cut from the pictures in '{images}'; are there nuclei in them?")
     splits = split_groups(rows)
     rows = [{**row, "split": splits[row["source"], row["group"]]} for row in rows]
     manifest = {"deepgps": deepgps.__version__, "size_px": size_px, "pixel_size_um": pixel_size_um}
@@ -51,8 +60,6 @@ def crop_field(
     labels = OtsuWatershed()(nucleus, pixel_size_um)
     proteins = [widened(protein.pixels) for protein in picture.proteins]
     for number, crop in enumerate(nucleus_crops(nucleus, labels, size_px)):
-        if not crop.complete:
-            continue
         if _touches_padding(labels == crop.label, margin):
             continue
         top, left = crop.row - size_px // 2, crop.col - size_px // 2
@@ -86,8 +93,9 @@ def _row(picture: PictureField, cell: int, localizations: tuple[str, ...], acces
 
 
 def split_groups(rows: list[dict[str, Any]]) -> Mapping[tuple[str, str], str]:
-    """Hold out one group in five, in the order of a hash, within each source and first-named localization.
+    """Hold out one group in five of each source and localization, in the order of a hash.
 
+    A group of several localizations, such as a mosaic, counts as its first crop's.
     The textbook fields of ``hpa_dictionary`` all train: a localization has too few of them to hold one out.
     """
     named: dict[tuple[str, str], str] = {}

@@ -68,7 +68,7 @@ class LocalizationTokens(nn.Module):
 
     def forward(self, probabilities: Tensor) -> Tensor:
         """Probabilities (B, K) to tokens (B, K, D)."""
-        shares = probabilities / probabilities.sum(-1, keepdim=True)
+        shares = probabilities / probabilities.sum(-1, keepdim=True).clamp(min=1e-6)
         return shares[..., None] * self.tokens
 
 

@@ -34,5 +34,5 @@ def metric_table(metrics: Mapping[str, Metric]) -> str:
 
 def shown(metric: Metric) -> str:
     """Write a figure with its interval, where it has one."""
-    interval = f" [{metric.low:.3f}, {metric.high:.3f}]" if metric.low is not None else ""
+    interval = f" [{metric.low:.3f}, {metric.high:.3f}]" if None not in (metric.low, metric.high) else ""
     return f"{metric.value:.3f}{interval}"

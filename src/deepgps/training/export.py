@@ -16,11 +16,10 @@ from deepgps.bundle import Bundle, Metric, write_bundle
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens
-from deepgps.proteins.features import FEATURES_NAME, feature_names
 from deepgps.training.card import model_card
 from deepgps.training.labels import load_encoder
 from deepgps.training.pictures import build_generator
-from deepgps.training.recipe import load_recipe
+from deepgps.training.recipe import Recipe, load_recipe
 from deepgps.training.run import GENERATOR, RECIPE
 
 TOLERANCE = 1e-4
@@ -63,30 +62,43 @@ def export(run: Path, to: Path, metric_files: Sequence[Path] = ()) -> Bundle:
     if not (run / "pictures" / GENERATOR).exists():
         raise InputError(f"'{run}' holds no finished run; go on with `deepgps train … --out {run} --resume`.")
     recipe = load_recipe(str(run / RECIPE))
-    classes = class_set(recipe.class_set)
-    encoder = rounded(load_encoder(run / "labels"))
     about = json.loads((run / "labels" / "encoder.json").read_text(encoding="utf-8"))
-    generator = build_generator(len(classes.slugs), recipe.pictures)
+    encoder = rounded(load_encoder(run / "labels"))
+    generator = build_generator(len(about["classes"]), recipe.pictures)
     generator.load_state_dict(load_file(run / "pictures" / GENERATOR))
     rounded(generator)
     size = recipe.crop.size_px
-    features, votes = torch.rand(2, len(feature_names())), torch.rand(2, about["votes"])
-    nucleus, latent = (
-        torch.rand(2, 1, size, size),
-        torch.rand(2, len(classes.slugs), recipe.pictures.latent_dim),
-    )
+    sequence = {"features": torch.rand(2, about["features"]), "votes": torch.rand(2, about["votes"])}
+    picture = {
+        "nucleus": torch.rand(2, 1, size, size),
+        "latent": torch.rand(2, len(about["classes"]), recipe.pictures.latent_dim),
+    }
     metrics = {name: metric for path in metric_files for name, metric in read_metrics(path).items()}
-    fields: dict[str, Any] = {
+    fields = _fields(recipe, about, metrics)
+    files = {
+        "encoder.onnx": to_onnx(
+            EncoderGraph(encoder, generator.tokens).eval(), sequence, ("latent", "logits")
+        ),
+        "generator.onnx": to_onnx(generator.unet, picture, ("image",)),
+        "neighbours.npz": (run / "labels" / "neighbours.npz").read_bytes(),
+        "CARD.md": model_card(fields, metrics, about["proteins"]).encode(),
+    }
+    return write_bundle(to, fields, files)
+
+
+def _fields(recipe: Recipe, about: Mapping[str, Any], metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """Fields of ``bundle.json``, from the recipe and what ``encoder.json`` says about the sequence half."""
+    return {
         "name": recipe.name,
         "version": recipe.version,
-        "classes": classes.slugs,
-        "multi_label": classes.multi_label,
+        "classes": about["classes"],
+        "multi_label": class_set(recipe.class_set).multi_label,
         "thresholds": about["thresholds"],
         "cell_line": recipe.cell_line,
         "encoder": {
             "kind": "features",
-            "name": FEATURES_NAME,
-            "dimension": len(feature_names()),
+            "name": about["features_name"],
+            "dimension": about["features"],
             "max_length": MAX_LENGTH,
         },
         "crop": recipe.crop.model_dump(),
@@ -96,17 +108,6 @@ def export(run: Path, to: Path, metric_files: Sequence[Path] = ()) -> Bundle:
         "training_data": TRAINING_DATA,
         "licence": "CC BY-SA 4.0",
     }
-    files = {
-        "encoder.onnx": to_onnx(
-            EncoderGraph(encoder, generator.tokens).eval(),
-            {"features": features, "votes": votes},
-            ("latent", "logits"),
-        ),
-        "generator.onnx": to_onnx(generator.unet, {"nucleus": nucleus, "latent": latent}, ("image",)),
-        "neighbours.npz": (run / "labels" / "neighbours.npz").read_bytes(),
-        "CARD.md": model_card(fields, metrics, about["proteins"]).encode(),
-    }
-    return write_bundle(to, fields, files)
 
 
 TRAINING_DATA = {
@@ -114,7 +115,7 @@ TRAINING_DATA = {
     "UniProt/Swiss-Prot": "experimental localizations, the DeepLoc 2 training set (CC BY 4.0)",
     "Human Protein Atlas table": "localizations with reliability (CC BY-SA)",
     "Human Protein Atlas images": "U-2 OS cells, fields of 8 human lines and NIH 3T3, dictionary (CC BY-SA)",
-    "OpenCell images": "published tiles of 36 proteins in HEK293T (CC BY-SA)",
+    "OpenCell images": "published tiles of 35 proteins in HEK293T (CC BY-SA)",
 }
 
 

@@ -43,7 +43,10 @@ class Pairing:
         self.by_classes = {named: np.array(rows) for named, rows in groups.items()}
 
     def draw(self, localizations: str, accession: str, rng: np.random.Generator) -> Floats:
-        """Probabilities (K,) of the picture's own protein where it is known, else of one that goes there.
+        """Probabilities (K,) of a protein that goes where the picture's does.
+
+        Where the picture's own protein is known it is that one every other time: there are too few of them
+        to teach the generator more than their own probabilities.
 
         Parameters
         ----------

@@ -183,7 +183,10 @@ def fit_pictures(
         max_epochs=settings.epochs,
         reload_dataloaders_every_n_epochs=1,
         logger=CSVLogger(folder, name="log", version=""),
-        callbacks=[ModelCheckpoint(folder, "last", enable_version_counter=False), RichProgressBar()],
+        callbacks=[
+            ModelCheckpoint(folder, "last", enable_version_counter=False),
+            RichProgressBar(console_kwargs={"stderr": True}),
+        ],
         enable_model_summary=False,
         log_every_n_steps=settings.batches,
     )

@@ -53,9 +53,9 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise InputError(f"Recipe '{name_or_path}' is neither a file nor one of {', '.join(shipped)}.")
     try:
         return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"Recipe '{path}' is not YAML: {error}.") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"]) or "(all of it)"
         raise InputError(f"Recipe '{path}', field '{where}': {first['msg']}.") from None

@@ -1,12 +1,14 @@
 """A training run: one folder, stage after stage, each finished stage kept.
 
-``RUN/`` holds ``recipe.yaml``, ``labels/`` (encoder and index), ``crops/`` (the crop store), ``pictures/``
-(the generator and its checkpoint) and, at the end, ``manifest.json``.
+``RUN/`` holds ``recipe.yaml``, ``inputs.json`` (sha256 of the tables), ``labels/`` (encoder and index),
+``crops/`` (the crop store), ``pictures/`` (the generator and its checkpoint) and, at the end,
+``manifest.json``.
 """
 
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +27,7 @@ from deepgps.training.pairing import Pairing
 from deepgps.training.pictures import fit_pictures
 from deepgps.training.recipe import Recipe
 
-RECIPE, GENERATOR = "recipe.yaml", "generator.safetensors"
+RECIPE, INPUTS, GENERATOR = "recipe.yaml", "inputs.json", "generator.safetensors"
 
 
 def train(recipe: Recipe, data: Path, run: Path, *, resume: bool = False) -> None:
@@ -45,13 +47,15 @@ def train(recipe: Recipe, data: Path, run: Path, *, resume: bool = False) -> Non
     Raises
     ------
     InputError
-        If the data are not there, or the folder holds a run that is not to be resumed, or another recipe's.
+        If the data are not there, or the folder holds a run that is not to be resumed, or one of another
+        recipe or other data.
     """
     for part in ("sequences", "images"):
         if not (data / part).is_dir():
             raise InputError(f"Data folder '{data}' has no '{part}' folder; give the folder that holds both.")
-    _claim(run, recipe, resume=resume)
     classes = class_set(recipe.class_set)
+    inputs = _fingerprints(data)
+    _claim(run, recipe, inputs, resume=resume)
     proteins = load_labelled_proteins(data, classes)
     if not (run / "labels" / "encoder.json").exists():
         fit_labels(proteins, recipe.labels, run / "labels")
@@ -65,16 +69,28 @@ def train(recipe: Recipe, data: Path, run: Path, *, resume: bool = False) -> Non
         pairing = Pairing(proteins, fresh, unseen, classes)
         generator = fit_pictures(open_crops(run / "crops"), pairing, recipe.pictures, run / "pictures")
         weights = {name: value.contiguous() for name, value in generator.state_dict().items()}
-        save_file(weights, run / "pictures" / GENERATOR)
-    _write_manifest(run, data, len(proteins))
+        draft = run / "pictures" / "generator.part"
+        save_file(weights, draft)
+        draft.replace(run / "pictures" / GENERATOR)
+    manifest = {"deepgps": deepgps.__version__, "torch": torch.__version__, "proteins": len(proteins)}
+    _write_json(run / MANIFEST, {**manifest, "inputs": inputs})
 
 
-def _claim(run: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Put the recipe into the run's folder, or see that it is the one already there."""
+def _fingerprints(data: Path) -> dict[str, str]:
+    """Hash every table and every index of pictures, by its path within the data folder."""
+    tables = sorted((data / "sequences").glob("*.csv.gz")) + sorted((data / "images").glob("*/index.csv"))
+    return {
+        path.relative_to(data).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in tables
+    }
+
+
+def _claim(run: Path, recipe: Recipe, inputs: dict[str, str], *, resume: bool) -> None:
+    """Put recipe and inputs into the run's folder, or see that they are the ones already there."""
     text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     path = run / RECIPE
     if not path.exists():
         run.mkdir(parents=True, exist_ok=True)
+        _write_json(run / INPUTS, inputs)
         path.write_text(text, encoding="utf-8")
     elif not resume:
         raise InputError(
@@ -82,6 +98,8 @@ def _claim(run: Path, recipe: Recipe, *, resume: bool) -> None:
         )
     elif path.read_text(encoding="utf-8") != text:
         raise InputError(f"'{run}' was begun with another recipe than '{recipe.name}'; name another folder.")
+    elif json.loads((run / INPUTS).read_text(encoding="utf-8")) != inputs:
+        raise InputError(f"'{run}' was begun with other data; name another folder.")
 
 
 def training_probabilities(
@@ -100,14 +118,5 @@ def training_probabilities(
     return fresh, unseen
 
 
-def _write_manifest(run: Path, data: Path, proteins: int) -> None:
-    inputs = sorted((data / "sequences").glob("*.csv.gz")) + sorted((data / "images").glob("*/index.csv"))
-    manifest = {
-        "deepgps": deepgps.__version__,
-        "torch": torch.__version__,
-        "proteins": proteins,
-        "inputs": {
-            str(path.relative_to(data)): hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs
-        },
-    }
-    (run / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
