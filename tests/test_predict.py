@@ -1,0 +1,282 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from conftest import round_nucleus
+from deepgps.bundle import Bundle, write_bundle
+from deepgps.errors import BundleError, InputError
+from deepgps.predict import PROTEINS_AT_ONCE, Predictor, intranuclear_fraction
+from deepgps.proteins.neighbours import NeighbourIndex
+from deepgps.proteins.protein import Protein
+from deepgps.proteins.windows import windows
+
+RNG = np.random.default_rng(7)
+
+
+def random_sequence(length: int) -> str:
+    return "M" + "".join(RNG.choice(list("ACDEFGHIKLMNPQRSTVWY"), length - 1))
+
+
+PROTEINS = [
+    Protein(f"P{number}", random_sequence(length)) for number, length in enumerate((40, 300, 12, 2500, 90))
+]
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_bundle) -> Predictor:
+    return Predictor(tiny_bundle, threads=1)
+
+
+@pytest.fixture
+def variant(tiny_bundle, tmp_path) -> Callable[..., Predictor]:
+    """A predictor of the tiny bundle with other metadata or more files."""
+
+    def build(files: dict[str, bytes] | None = None, **changes: object) -> Predictor:
+        fields = tiny_bundle.metadata.model_dump(exclude={"schema_version", "files"})
+        contents = {name: tiny_bundle.read(name) for name in tiny_bundle.metadata.files}
+        return Predictor(
+            write_bundle(tmp_path / "variant", {**fields, **changes}, contents | (files or {})), threads=1
+        )
+
+    return build
+
+
+def probabilities(predictions) -> np.ndarray:
+    return np.array([list(prediction.probabilities.values()) for prediction in predictions])
+
+
+def test_predictions_come_in_input_order_whatever_their_length(predictor):
+    many = [replace(PROTEINS[i % 3], id=str(i)) for i in range(PROTEINS_AT_ONCE + 3)]
+    assert [each.protein for each in predictor.predict(many, images=False)] == many
+
+
+def test_each_protein_is_drawn_into_each_nucleus(predictor):
+    nuclei = [round_nucleus(f"n{radius}", radius) for radius in (20, 30, 40)]
+    drawn = list(predictor.predict(PROTEINS, nuclei))
+    expected = [(protein.id, nucleus.name) for protein in PROTEINS for nucleus in nuclei]
+    assert [(each.protein.id, each.nucleus.name) for each in drawn] == expected
+    for each in drawn:
+        assert each.image.shape == (208, 208)
+        assert each.image.dtype == np.float32
+        assert 0 <= each.image.min() <= each.image.max() <= 1
+
+
+def test_a_protein_is_answered_alone_as_in_company(predictor):
+    nuclei = [round_nucleus("small", 20), round_nucleus("large", 50)]
+    together = list(predictor.predict(PROTEINS, nuclei))
+    alone = [next(predictor.predict([protein], [nucleus])) for protein in PROTEINS for nucleus in nuclei]
+    np.testing.assert_allclose(probabilities(together), probabilities(alone), atol=1e-6)
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.image, other.image, atol=1e-6)
+        assert one.localizations == other.localizations
+        assert one.readouts == pytest.approx(other.readouts, abs=1e-6)
+    assert np.ptp(probabilities(together), axis=0).max() > 0.1  # the proteins do differ
+
+
+def test_labels_do_not_depend_on_pictures(predictor):
+    with_pictures, without = (
+        list(predictor.predict(PROTEINS)),
+        list(predictor.predict(PROTEINS, images=False)),
+    )
+    np.testing.assert_array_equal(probabilities(with_pictures), probabilities(without))
+    assert all((each.image, each.nucleus, dict(each.readouts)) == (None, None, {}) for each in without)
+
+
+def test_without_nuclei_the_first_default_one_is_drawn_into(predictor):
+    for nuclei in (None, []):
+        assert next(predictor.predict(PROTEINS, nuclei)).nucleus.name == "hek-1"
+
+
+def test_a_long_sequence_is_the_weighted_mean_of_its_windows_and_says_so(predictor):
+    long, limit = PROTEINS[3], predictor.bundle.metadata.encoder.max_length
+    parts = windows(long.sequence, limit)
+    assert len(parts) > 1
+    weights = [len(part) for part in parts]
+    expected = np.average([each.logits for each in predictor.encode(parts)], axis=0, weights=weights)
+    encoding = predictor.encode(["MKV" * 20, long.sequence])[1]
+    np.testing.assert_allclose(encoding.logits, expected, rtol=1e-4, atol=1e-5)
+    warning = f"2500 residues exceed {limit}: is encoded in {len(parts)} windows"
+    assert warning in next(predictor.predict([long], images=False)).warnings
+    assert next(predictor.predict(PROTEINS[:1], images=False)).warnings == ()
+
+
+def test_proteins_are_read_no_further_ahead_than_needed(predictor):
+    read = []
+
+    def endless():
+        while True:
+            read.append(1)
+            yield PROTEINS[0]
+
+    stream = predictor.predict(endless(), images=False)
+    assert not read
+    for _ in range(PROTEINS_AT_ONCE):
+        next(stream)
+    assert len(read) == PROTEINS_AT_ONCE
+    next(stream)
+    assert len(read) == 2 * PROTEINS_AT_ONCE
+
+
+def test_no_proteins_give_no_predictions(predictor):
+    assert list(predictor.predict([])) == []
+
+
+def test_every_class_at_or_above_its_threshold_is_named_most_probable_first(variant, predictor):
+    first = next(predictor.predict(PROTEINS, images=False)).probabilities
+    ranked = sorted(first, key=first.get, reverse=True)
+    # The third just reaches its threshold, the second misses its own.
+    wanted = {ranked[0]: 0.0, ranked[1]: first[ranked[1]] + 1e-4, ranked[2]: first[ranked[2]] - 1e-7}
+    answer = next(
+        variant(thresholds=[wanted.get(slug, 1.0) for slug in first]).predict(PROTEINS, images=False)
+    )
+    assert answer.localizations == (ranked[0], ranked[2])
+    assert answer.warnings == ()
+
+
+def test_the_confidence_is_that_of_the_first_localization_named(variant, predictor):
+    first = next(predictor.predict(PROTEINS, images=False)).probabilities
+    ranked = sorted(first, key=first.get, reverse=True)
+    only_second = [0.0 if slug == ranked[1] else 1.0 for slug in first]
+    answer = next(variant(thresholds=only_second).predict(PROTEINS, images=False))
+    assert answer.localizations == (ranked[1],)
+    assert answer.confidence == first[ranked[1]] < first[ranked[0]]
+
+
+def test_where_no_class_reaches_its_threshold_the_most_probable_is_named_with_a_warning(variant):
+    for answer in variant(thresholds=[1.0] * 12).predict(PROTEINS, images=False):
+        assert answer.localizations == (max(answer.probabilities, key=answer.probabilities.get),)
+        assert answer.warnings[-1] == "no class reaches its threshold: the most probable one is given"
+
+
+def test_a_single_label_model_names_one_class_and_its_probabilities_sum_to_1(variant, predictor):
+    answers = list(variant(multi_label=False).predict(PROTEINS, images=False))
+    logits = np.array([each.logits for each in predictor.encode([each.sequence for each in PROTEINS])])
+    np.testing.assert_allclose(probabilities(answers).sum(1), 1, atol=1e-6)
+    odds = np.exp(logits - logits[:, :1])
+    np.testing.assert_allclose(probabilities(answers), odds / odds.sum(1, keepdims=True), rtol=1e-4)
+    best = [predictor.classes[column] for column in logits.argmax(1)]
+    assert [each.localizations for each in answers] == [(slug,) for slug in best]
+    assert answers[0].warnings == ()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_extreme_logits_overflow_nothing(variant, multi_label, monkeypatch):
+    sure = variant(multi_label=multi_label)
+    extreme = np.zeros((1, 12), np.float32)
+    extreme[0, :2] = 500, -500
+    monkeypatch.setattr(sure, "_encoder", SimpleNamespace(run=lambda *_: [np.zeros((1, 4, 8)), extreme]))
+    answer = next(sure.predict(PROTEINS[:1], images=False))
+    assert [*answer.probabilities.values()][:2] == [1, 0]
+
+
+def test_neighbours_are_shown_as_evidence_and_their_votes_reach_the_encoder(
+    variant, tiny_bundle, monkeypatch
+):
+    labels = np.eye(len(PROTEINS), 12, dtype=np.float32)
+    names, sequences = [each.id for each in PROTEINS], [each.sequence for each in PROTEINS]
+    known = np.ones_like(labels, bool)
+    index = NeighbourIndex.build(names, sequences, labels, known, tiny_bundle.metadata.classes)
+    voting = variant({"neighbours.npz": index.to_bytes()})
+
+    def run(_, inputs):  # the votes' shares as logits: a class that no neighbour has gets 0
+        return [np.zeros((len(inputs["votes"]), 4, 8), np.float32), inputs["votes"][:, :12]]
+
+    monkeypatch.setattr(voting, "_encoder", SimpleNamespace(run=run))
+    answer = next(voting.predict([Protein("again", PROTEINS[1].sequence)], images=False))
+    assert (answer.evidence[0].accession, answer.evidence[0].similarity) == ("P1", 1)
+    assert answer.evidence[0].localizations == (tiny_bundle.metadata.classes[1],)
+    assert answer.localizations[0] == tiny_bundle.metadata.classes[1]
+
+
+def test_without_an_index_there_is_no_evidence(predictor):
+    assert next(predictor.predict(PROTEINS, images=False)).evidence == ()
+
+
+def test_a_nucleus_of_another_size_or_scale_is_refused_before_a_protein_is_read(predictor, drawn_nucleus):
+    small = replace(drawn_nucleus, name="small", pixels=drawn_nucleus.pixels[:100])
+    coarse = replace(drawn_nucleus, name="coarse", pixel_size_um=0.325)
+
+    def unread():
+        raise AssertionError
+        yield
+
+    for nucleus, said in (
+        (small, "Nucleus 'small' is 100 x 208 px of 0.206 µm"),
+        (coarse, "Nucleus 'coarse' is 208 x 208 px of 0.325 µm"),
+    ):
+        remedy = r"; this model draws 208 x 208 px of 0.206 µm: read it with load_nucleus\(\)\."
+        with pytest.raises(InputError, match=said + remedy):
+            next(predictor.predict(unread(), [drawn_nucleus, nucleus]))
+
+
+def test_the_warnings_of_a_nucleus_reach_its_predictions(predictor, drawn_nucleus):
+    doubtful = replace(drawn_nucleus, warnings=("pixel size assumed",))
+    drawn = list(predictor.predict(PROTEINS[:1], [doubtful, drawn_nucleus]))
+    assert [each.warnings for each in drawn] == [("pixel size assumed",), ()]
+
+
+def test_intranuclear_fraction_by_hand():
+    image = np.array([[0.2, 0.6], [0.0, 0.2]], np.float32)
+    mask = np.array([[False, True], [True, False]])
+    assert intranuclear_fraction(image, mask) == pytest.approx(0.6)
+    assert intranuclear_fraction(image, ~mask) == pytest.approx(0.4)
+    assert np.isnan(intranuclear_fraction(np.zeros((2, 2), np.float32), mask))
+
+
+def test_the_intranuclear_fraction_is_that_of_the_picture_in_its_nucleus(predictor, drawn_nucleus):
+    answer = next(predictor.predict(PROTEINS, [drawn_nucleus]))
+    inside = drawn_nucleus.pixels > 0.5
+    expected = answer.image[inside].sum() / answer.image.sum()
+    assert answer.readouts["intranuclear_fraction"] == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("esm2", "esm2-650m"), ("tokens", "t-1"), ("features", "other-9")]
+)
+def test_an_encoder_that_is_not_here_is_refused(tiny_bundle, kind, name):
+    spec = tiny_bundle.metadata.encoder.model_copy(update={"kind": kind, "name": name})
+    other: Bundle = replace(tiny_bundle, metadata=tiny_bundle.metadata.model_copy(update={"encoder": spec}))
+    with pytest.raises(BundleError, match=f"needs the encoder {kind}:{name}; this deepGPS has features:"):
+        Predictor(other)
+
+
+def test_predict_one_takes_a_sequence_as_people_write_it(predictor, drawn_nucleus):
+    answer = predictor.predict_one(" mkvlaagivg lcakwdeyhr*\n", drawn_nucleus)
+    assert answer.protein.sequence == "MKVLAAGIVGLCAKWDEYHR"
+    assert answer.nucleus is drawn_nucleus
+    assert predictor.predict_one("MKVLAAGIVGLCAKWDEYHR", image=False).image is None
+
+
+@pytest.mark.parametrize(
+    ("sequence", "said"), [("MKVLAAJVGLCA", "'J' at residue 7"), ("MK", "only 2"), ("", "is empty")]
+)
+def test_predict_one_says_what_is_wrong_with_a_sequence(predictor, sequence, said):
+    with pytest.raises(InputError, match=said):
+        predictor.predict_one(sequence)
+
+
+def test_load_takes_a_name_or_a_path(tiny_bundle, monkeypatch):
+    monkeypatch.setenv("DEEPGPS_MODELS", str(tiny_bundle.path.parent))
+    for model in ("tiny", tiny_bundle.path):
+        assert Predictor.load(model, threads=1).bundle.sha256 == tiny_bundle.sha256
+    with pytest.raises(BundleError, match="'small'"):
+        Predictor.load("small")
+
+
+def test_predicting_imports_nothing_of_the_training_world(tiny_bundle: Bundle):
+    code = f"""
+import sys
+from pathlib import Path
+from deepgps.predict import Predictor
+answer = Predictor.load(Path({str(tiny_bundle.path)!r}), threads=1).predict_one("MKVLAAGIVGLCAKWDEYHR")
+assert answer.image is not None
+print(sorted({{"torch", "lightning", "polars", "sklearn", "transformers"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
