@@ -102,7 +102,9 @@ def test_the_commands_are_those_documented():
         assert any(line.startswith(f"deepgps {command} ") for line in overview)
 
 
-@pytest.mark.parametrize(("command", "arguments"), list(commands()), ids=lambda each: str(each)[:15])
+@pytest.mark.parametrize(
+    ("command", "arguments"), list(commands()), ids=lambda each: each if isinstance(each, str) else ""
+)
 def test_the_options_are_those_documented(command, arguments):
     documented, options = documented_options(command), options_of(arguments)
     assert list(documented) == [option.names[0] for option in options]
@@ -204,27 +206,34 @@ def templates(path: Path) -> Iterator[str]:
 NO_INPUT = {"neighbours.py", "write.py", "windows.py", "motifs.py"}
 
 
-def sentences() -> list[str]:
-    """All that the rooms of the input say to a user."""
+SPOKEN = {
+    "inputs.md": ("proteins/*.py", "images/*.py", "predict.py", "cli/predict.py"),
+    "files.md": ("results/*.py",),
+}
+
+
+def sentences() -> list[tuple[str, str]]:
+    """All that the rooms of the input and of the results say to a user, and the page that should tell it."""
     found = set()
-    for path in [*ROOT.glob("src/deepgps/proteins/*.py"), *ROOT.glob("src/deepgps/images/*.py")]:
-        for text in () if path.name in NO_INPUT else templates(path):
-            notes = path.name == "check.py" and len(text) > 25
-            if " " in text and (text.endswith(".") or notes):
-                found.add(text)
+    for page, patterns in SPOKEN.items():
+        for path in (path for pattern in patterns for path in ROOT.glob(f"src/deepgps/{pattern}")):
+            for text in () if path.name in NO_INPUT else templates(path):
+                notes = path.name == "check.py" and len(text) > 25
+                if " " in text and (text.endswith(".") or notes) and not text.startswith("Bundle"):
+                    found.add((page, text))
     return sorted(found)
 
 
 def test_sentences_are_found():
     assert len(sentences()) > 50
-    assert "'-' (stdin) is given twice; it can be read once." in sentences()
+    assert ("inputs.md", "'-' (stdin) is given twice; it can be read once.") in sentences()
 
 
-@pytest.mark.parametrize("sentence", sentences(), ids=lambda text: text.replace("\0", "…")[:40])
-def test_every_refusal_and_warning_is_documented(sentence):
+@pytest.mark.parametrize(("page", "sentence"), sentences(), ids=lambda text: text.replace("\0", "…")[:40])
+def test_every_refusal_and_warning_is_documented(page, sentence):
     # A sentence that begins with a gap may go on from another one.
     pattern = "[^\n`]*?".join(re.escape(part) for part in sentence.split("\0"))
-    assert re.search(pattern, document("docs/reference/inputs.md")), sentence.replace("\0", "…")
+    assert re.search(pattern, document(f"docs/reference/{page}")), sentence.replace("\0", "…")
 
 
 # --- the house ---
@@ -323,3 +332,9 @@ def test_the_citation_is_whole_and_of_this_version():
 
 def test_the_changelog_knows_this_version():
     assert f"## [{__version__}]" in document("CHANGELOG.md")
+
+
+def test_the_verbs_of_make_are_those_documented():
+    verbs = re.findall(r"^(\w+):.*## ", document("Makefile"), re.M)
+    documented = first_names(section(document("CONTRIBUTING.md"), "## Set up"))
+    assert sorted(documented) == sorted(f"make {verb}" for verb in verbs if verb != "help")
