@@ -1,9 +1,11 @@
 """``deepgps predict``."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from deepgps.errors import InputError
 
@@ -15,23 +17,41 @@ if TYPE_CHECKING:
 EXAMPLE = "example"
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """What to draw into.
+
+    Parameters
+    ----------
+    nucleus
+        Images to draw into (TIFF, OME-TIFF, PNG), or names from ``deepgps nuclei list``.
+    images
+        Draw pictures; without them only labels are predicted, many times faster.
+    pixel_size_um
+        Edge of a pixel of the nucleus images in micrometres, where they do not say it themselves.
+    channel
+        Channel of the nucleus in images of several, counted from 0; guessed if not given.
+    """
+
+    nucleus: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
+    images: Annotated[bool, Parameter(negative="--no-images")] = True
+    pixel_size_um: float | None = None
+    channel: int | None = None
+
+
 def predict(
     *inputs: Annotated[str, Parameter(allow_leading_hyphen=True)],
     sequence: str | None = None,
-    nucleus: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
+    drawing: Drawing = Drawing(),
     model: str = "deepgps-mini",
     out: Path = Path("deepgps-results"),
     format: Literal["csv", "tsv", "json"] = "csv",
-    images: Annotated[bool, Parameter(negative="--no-images")] = True,
-    pixel_size_um: float | None = None,
-    channel: int | None = None,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
     offline: Annotated[bool, Parameter(negative=())] = False,
-    threads: int | None = None,
+    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
 ) -> int:
     """Predict where proteins go: labels with probabilities, and pictures drawn into a nucleus.
-
-    The same command again continues what an earlier one left unfinished.
 
     Parameters
     ----------
@@ -40,20 +60,12 @@ def predict(
         ``example`` for the six proteins that come with deepGPS.
     sequence
         A bare sequence.
-    nucleus
-        Images to draw into (TIFF, OME-TIFF, PNG), or names from ``deepgps nuclei list``.
     model
         Name of an installed model (``deepgps models list``), or a path to a bundle.
     out
         Folder for the results.
     format
         Format of the table; json is JSON Lines, ``results.jsonl``.
-    images
-        Draw pictures; without them only labels are predicted, many times faster.
-    pixel_size_um
-        Edge of a pixel of the nucleus images in micrometres, where they do not say it themselves.
-    channel
-        Channel of the nucleus in images of several, counted from 0; guessed if not given.
     overwrite
         Remove earlier results from the folder and start anew.
     offline
@@ -67,18 +79,17 @@ def predict(
     from deepgps.results.inputs import fingerprints
     from deepgps.results.save import save
 
-    _check_usage(inputs, images=images, nucleus=nucleus, threads=threads)
-    given = [str(_example()) if each == EXAMPLE and not Path(each).exists() else each for each in inputs]
+    given = _given(inputs)
     proteins = proteins_from(given, sequence=sequence, offline=offline)
     predictor = Predictor.load(model, threads=threads)
-    nuclei = _nuclei(predictor, nucleus, pixel_size_um, channel) if images else None
+    nuclei = _nuclei(predictor, drawing)
     with Console(record_count(given, sequence)) as console:
         summary = save(
             predictor,
             proteins,
             out,
             nuclei=nuclei,
-            images=images,
+            images=drawing.images,
             table=format,
             inputs=fingerprints(given, sequence),
             overwrite=overwrite,
@@ -89,16 +100,11 @@ def predict(
     return 2 if summary.rejected else 0
 
 
-def _check_usage(
-    inputs: tuple[str, ...], *, images: bool, nucleus: list[str] | None, threads: int | None
-) -> None:
+def _given(inputs: tuple[str, ...]) -> list[str]:
     # The parser lets "-" through as an input, and with it every option that it does not know.
     for unknown in (each for each in inputs if each.startswith("-") and each != "-"):
         raise InputError(f"Option '{unknown}' is unknown; see deepgps predict --help.")
-    if nucleus and not images:
-        raise InputError("--no-images draws nothing, so --nucleus says nothing; leave one of them out.")
-    if threads is not None and threads < 1:
-        raise InputError(f"--threads is {threads}; give 1 or more.")
+    return [str(_example()) if each == EXAMPLE and not Path(each).exists() else each for each in inputs]
 
 
 def _example() -> Path:
@@ -107,26 +113,24 @@ def _example() -> Path:
     return Path(deepgps.examples.__path__[0]) / "proteins.fasta"
 
 
-def _nuclei(
-    predictor: "Predictor", chosen: list[str] | None, pixel_size_um: float | None, channel: int | None
-) -> "list[Nucleus] | None":
+def _nuclei(predictor: "Predictor", drawing: Drawing) -> "list[Nucleus] | None":
     """Load the nuclei by file or by name; two of the same name are told apart by a number."""
     from dataclasses import replace
 
-    if chosen is None:
+    if drawing.nucleus is None:
         return None
+    if not drawing.images:
+        raise InputError("--no-images draws nothing, so --nucleus says nothing; leave one of them out.")
     loaded: dict[str, Nucleus] = {}
-    for each in chosen:
-        nucleus = _nucleus(predictor, each, pixel_size_um, channel)
-        names = (nucleus.name, *(f"{nucleus.name}-{number}" for number in range(2, len(chosen) + 2)))
+    for chosen in drawing.nucleus:
+        nucleus = _nucleus(predictor, chosen, drawing)
+        names = (nucleus.name, *(f"{nucleus.name}-{number}" for number in range(2, len(loaded) + 3)))
         name = next(name for name in names if name not in loaded)
         loaded[name] = replace(nucleus, name=name)
     return list(loaded.values())
 
 
-def _nucleus(
-    predictor: "Predictor", chosen: str, pixel_size_um: float | None, channel: int | None
-) -> "Nucleus":
+def _nucleus(predictor: "Predictor", chosen: str, drawing: Drawing) -> "Nucleus":
     from deepgps.images.defaults import DEFAULT_NAMES, default_nucleus
     from deepgps.images.nuclei import load_nucleus
 
@@ -139,6 +143,6 @@ def _nucleus(
         Path(chosen),
         crop_px=crop.size_px,
         pixel_size_um=crop.pixel_size_um,
-        channel=channel,
-        image_pixel_size_um=pixel_size_um,
+        channel=drawing.channel,
+        image_pixel_size_um=drawing.pixel_size_um,
     )

@@ -68,12 +68,8 @@ def save(
 
     Parameters
     ----------
-    predictor
-        The model.
-    proteins
-        Proteins and rejected records as they are read.
-    out
-        The folder to write to; see `deepgps.results`.
+    predictor, proteins, out
+        The model, proteins and rejected records as they are read, and the folder; see `deepgps.results`.
     nuclei
         Nuclei to draw into, with distinct names; the first default nucleus if None.
     images
