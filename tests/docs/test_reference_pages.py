@@ -1,0 +1,149 @@
+"""The reference pages say what the commands, the files and the house are."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from documents import ROOT, blocks, document, first_names, rows, section
+
+from conftest import round_nucleus
+from deepgps.bundle import BundleMetadata
+from deepgps.cli.app import app
+from deepgps.predict import Predictor
+from deepgps.proteins.protein import Protein, Rejection
+from deepgps.results.records import read_records
+from deepgps.results.run import read_run
+from deepgps.results.save import save
+from deepgps.results.table import columns
+
+CLI = document("docs/reference/cli.md")
+FILES = document("docs/reference/files.md")
+HOUSE = document("docs/explanation/architecture.md")
+
+
+def commands(table=app, path=()) -> Iterator[tuple[str, list]]:
+    """Every command with its arguments."""
+    for name in table:
+        if name.startswith("-"):
+            continue
+        inner = list(commands(table[name], (*path, name)))
+        yield from inner or [
+            (" ".join((*path, name)), list(table[name].assemble_argument_collection(parse_docstring=True)))
+        ]
+
+
+def options_of(arguments):
+    return [each for each in arguments if each.field_info.kind.name == "KEYWORD_ONLY" and each.show]
+
+
+def documented_options(command):
+    """Options by first name: all names, the text of the first cell, the default's cell."""
+    found = {}
+    for row in rows(section(CLI, f"## deepgps {command}")):
+        names = re.findall(r"--[a-z-]+", row[0])
+        found[names[0]] = (set(names), row[0], row[1])
+    return found
+
+
+def test_the_commands_are_those_documented():
+    known = [command for command, _ in commands()]
+    assert sorted(re.findall(r"^## deepgps (.+)$", CLI, re.M)) == sorted(known)
+    overview = blocks(CLI, "text")[0].splitlines()
+    assert len(overview) == len(known)
+    for command in known:
+        assert any(line.startswith(f"deepgps {command} ") for line in overview)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"), list(commands()), ids=lambda each: each if isinstance(each, str) else ""
+)
+def test_the_options_are_those_documented(command, arguments):
+    documented, options = documented_options(command), options_of(arguments)
+    assert set(documented) == {option.names[0] for option in options}
+    for option in options:
+        names, cell, default = documented[option.names[0]]
+        negative = option.parameter.negative or ()
+        assert {option.names[0], *negative} <= names <= set(option.names)
+        if option.required:
+            assert default == "required"
+        elif isinstance(option.field_info.default, str | Path):
+            assert default == f"`{option.field_info.default}`"
+        else:
+            assert default != "required"
+        assert "|".join(get_args(option.hint) if "|" in cell else ()) in cell
+
+
+def test_arguments_without_a_dash_are_documented():
+    for command, arguments in commands():
+        positional = [each for each in arguments if "POSITIONAL" in each.field_info.kind.name]
+        named = [each.names[0].strip("-").upper() for each in positional]
+        for name in named:
+            singular = name.removesuffix("S") if name == "INPUTS" else name
+            assert f"`{singular}`" in section(CLI, f"## deepgps {command}")
+
+
+def test_the_environment_variables_are_those_documented():
+    source = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("src/**/*.py"))
+    assert set(re.findall(r"DEEPGPS_[A-Z]+", source)) == set(first_names(section(CLI, "## Environment")))
+
+
+@pytest.fixture(scope="module")
+def results(tiny_bundle, tmp_path_factory):
+    """A real folder of results, with a rejected record and all."""
+    folder = tmp_path_factory.mktemp("results")
+    proteins = [Protein("a", "MKVLAAGIVGLCAKWDEYHR"), Rejection("b", "x.fasta", "It is no good.")]
+    save(Predictor(tiny_bundle, threads=1), proteins, folder, nuclei=[round_nucleus("round")])
+    return folder
+
+
+def test_every_file_written_is_documented(results):
+    written = {path.name for path in results.iterdir() if not path.name.startswith(".")}
+    documented = set(
+        re.findall(r"`([\w.]+)/?`", "".join(row[0] for row in rows(FILES.partition("\n## ")[0])))
+    )
+    assert written == documented - {"results.tsv"}
+
+
+def test_the_columns_are_those_documented():
+    documented = re.findall(
+        r"^\| (?:`(\w+)`|(\*one column per class\*))", section(FILES, "## results.csv"), re.M
+    )
+    assert [code or "CLASS" for code, _ in documented] == columns(["CLASS"])
+
+
+def test_the_fields_of_a_record_are_those_documented(results):
+    record = next(read_records(results / "results.jsonl"))
+    assert first_names(section(FILES, "## results.jsonl")) == list(record)
+
+
+def test_the_fields_of_the_run_are_those_documented(results):
+    assert first_names(section(FILES, "## run.json")) == list(read_run(results) or {})
+
+
+def test_the_columns_of_rejected_records_are_those_documented(results):
+    header = (results / "rejected.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert first_names(section(FILES, "## rejected.csv")) == header.split(",")
+
+
+def test_the_fields_of_a_bundle_are_those_documented():
+    documented = [name for name in first_names(section(HOUSE, "## The bundle")) if "." not in name]
+    assert documented == list(BundleMetadata.model_fields)
+
+
+def test_the_rooms_are_those_of_the_contract():
+    contracts = tomllib.loads(document("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    layers = [re.findall(r"deepgps\.(\w+)", layer) for layer in contracts[0]["layers"]]
+    rooms = first_names(section(HOUSE, "## Rooms"))
+    assert sorted(rooms) == sorted(room for layer in layers for room in layer)
+    height = {room: len(layers) - number for number, layer in enumerate(layers) for room in layer}
+    assert [height[room] for room in rooms] == sorted(height.values())
+
+
+def test_every_room_of_the_source_is_in_the_house():
+    source = ROOT / "src" / "deepgps"
+    packages = {path.parent.name for path in source.glob("*/__init__.py")} - {"examples"}
+    modules = {path.stem for path in source.glob("*.py")} - {"__init__"}
+    assert packages | modules == set(first_names(section(HOUSE, "## Rooms")))
