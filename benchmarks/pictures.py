@@ -195,7 +195,8 @@ def main() -> None:
     text = f"""# Pictures on held-out U-2 OS cells
 
 Model {bundle.metadata.name} {bundle.metadata.version}, {bundle.sha256[:12]}; {len(held_out.real)} pictures
-of whole mosaics kept out of training. Means over pictures, 95 % bootstrap intervals over mosaics; data range 1.
+of whole mosaics kept out of training. Means over pictures, 95 % bootstrap intervals over mosaics; data
+range 1.
 "Right side": share of cytosol and nucleoplasm cells whose intranuclear fraction is on the right side of the
 middle of the two means.
 

@@ -76,11 +76,16 @@ class MiniGenerator(nn.Module):
     """Localization tokens and a folded U-Net, trained together for the bundled model."""
 
     def __init__(
-        self, classes: int, latent_dim: int = 64, widths: Sequence[int] = (64, 128, 256), fold: int = 4
+        self,
+        classes: int,
+        latent_dim: int = 64,
+        widths: Sequence[int] = (64, 128, 256),
+        fold: int = 4,
+        margin: int = 8,
     ) -> None:
         super().__init__()
         self.tokens = LocalizationTokens(classes, latent_dim)
-        self.unet = UNet(widths, latent_dim, fusion="residual", fold=fold)
+        self.unet = UNet(widths, latent_dim, fusion="residual", fold=fold, margin=margin)
 
     def forward(self, nucleus: Tensor, probabilities: Tensor) -> Tensor:
         """Draw (B, 1, H, W) from a nucleus (B, 1, H, W) and probabilities (B, K)."""

@@ -2,8 +2,7 @@
 
 The paper's is ``UNet()``: widths 64-128-256-512-1024, 208 px in, 13 x 13 at the bottleneck. A narrower one
 for laptops folds ``fold`` x ``fold`` pixels into channels at the stem, which spares the memory traffic of the
-full resolution, and draws the last step at full resolution with the nucleus at hand, so that no grid of the
-fold shows.
+full resolution, and draws only the last step there, with the nucleus at hand.
 """
 
 from collections.abc import Sequence
@@ -31,12 +30,16 @@ def double_conv(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class FoldedHead(nn.Module):
-    """Unfold channels to pixels and finish at full resolution beside the nucleus."""
+    """Widen features smoothly to full resolution and finish there, beside the nucleus.
+
+    Bilinear and not by unfolding channels to pixels, which leaves a grid of the fold in the picture.
+    """
 
     def __init__(self, channels: int, fold: int) -> None:
         super().__init__()
-        self.unfold = nn.Sequential(nn.Conv2d(channels, HEAD_CHANNELS * fold**2, 1), nn.PixelShuffle(fold))
-        self.smooth = nn.Sequential(
+        self.fold = fold
+        self.reduce = nn.Conv2d(channels, HEAD_CHANNELS, 1)
+        self.finish = nn.Sequential(
             nn.Conv2d(HEAD_CHANNELS + 1, HEAD_CHANNELS, 3, padding=1),
             nn.ReLU(inplace=True),
             nn.Conv2d(HEAD_CHANNELS, 1, 3, padding=1),
@@ -44,7 +47,8 @@ class FoldedHead(nn.Module):
 
     def forward(self, features: Tensor, nucleus: Tensor) -> Tensor:
         """Draw (B, 1, H, W) logits from (B, C, H / fold, W / fold) features."""
-        drawn: Tensor = self.smooth(torch.cat([self.unfold(features), nucleus], 1))
+        wide = F.interpolate(self.reduce(features), scale_factor=float(self.fold), mode="bilinear")
+        drawn: Tensor = self.finish(torch.cat([wide, nucleus], 1))
         return drawn
 
 
@@ -63,6 +67,9 @@ class UNet(nn.Module):
         Attention heads of the fusion (not of ``paper``, which has one).
     fold
         Edge of the square of pixels folded into channels at the stem; 1 for the paper's network.
+    margin
+        Pixels of mirror image laid around the nucleus image while drawing and cut off again, so that the zero
+        padding of the convolutions leaves no frame; 0 for the paper's network.
     """
 
     def __init__(
@@ -72,9 +79,11 @@ class UNet(nn.Module):
         fusion: FusionMode = "residual",
         heads: int = 4,
         fold: int = 1,
+        margin: int = 0,
     ) -> None:
         super().__init__()
         self.fold = fold
+        self.margin = margin
         self.multiple = fold * 2 ** (len(widths) - 1)
         inputs = [fold**2, *widths[:-1]]
         self.down = nn.ModuleList(double_conv(i, o) for i, o in zip(inputs, widths, strict=True))
@@ -115,9 +124,12 @@ class UNet(nn.Module):
         Tensor
             (B, 1, H, W) in [0, 1].
         """
+        if self.margin:
+            nucleus = F.pad(nucleus, [self.margin] * 4, mode="reflect")
         *skips, features = self.encode(nucleus)
         features = self.fusion(features, latent, mask)
         for up, merge, skip in zip(self.up, self.merge, reversed(skips), strict=True):
             features = merge(torch.cat([skip, up(features)], 1))
         drawn = self.head(features) if self.fold == 1 else self.head(features, nucleus)
-        return torch.sigmoid(drawn)
+        inner = slice(self.margin, -self.margin or None)
+        return torch.sigmoid(drawn[..., inner, inner])

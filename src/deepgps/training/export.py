@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import onnxruntime
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deepgps.bundle import Bundle, Metric, write_bundle
 from deepgps.errors import DeepGPSError, InputError
@@ -63,10 +65,10 @@ def export(run: Path, to: Path, metric_files: Sequence[Path] = ()) -> Bundle:
         raise InputError(f"'{run}' holds no finished run; go on with `deepgps train … --out {run} --resume`.")
     recipe = load_recipe(str(run / RECIPE))
     about = json.loads((run / "labels" / "encoder.json").read_text(encoding="utf-8"))
-    encoder = rounded(load_encoder(run / "labels"))
+    encoder = condensed(load_encoder(run / "labels"))
     generator = build_generator(len(about["classes"]), recipe.pictures)
     generator.load_state_dict(load_file(run / "pictures" / GENERATOR))
-    rounded(generator)
+    condensed(generator)
     size = recipe.crop.size_px
     sequence = {"features": torch.rand(2, about["features"]), "votes": torch.rand(2, about["votes"])}
     picture = {
@@ -134,12 +136,17 @@ def read_metrics(path: Path) -> dict[str, Metric]:
         raise InputError(f"Metrics file '{path}' cannot be used: {error}.") from None
 
 
-def rounded(module: nn.Module) -> nn.Module:
-    """Round a module's parameters to half precision in place, as the graphs store them; ready to predict."""
+def condensed(module: nn.Module) -> nn.Module:
+    """Prepare a module for its graph, in place: batch norms folded into convolutions, weights rounded to half."""
+    module.eval()
+    for chain in [each for each in module.modules() if isinstance(each, nn.Sequential)]:
+        for i, (layer, following) in enumerate(pairwise(chain)):
+            if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                chain[i], chain[i + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(parameter.half().float())
-    return module.eval()
+    return module
 
 
 def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> bytes:
@@ -175,8 +182,10 @@ def _stored_in_half(model: onnx.ModelProto) -> bytes:
     casts = []
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < 256:
+            continue
         half = values.astype(np.float16)
-        if values.dtype != np.float32 or values.size < 256 or not np.array_equal(half, values):
+        if not np.array_equal(half, values):
             continue
         name = tensor.name
         tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.half"))

@@ -30,6 +30,8 @@ class PictureSettings(BaseModel):
     """Channels of the U-Net, first level to bottleneck."""
     fold: int = 4
     """Pixels folded into channels at the stem, along each edge."""
+    margin: int = 8
+    """Pixels of mirror image around the nucleus image while drawing, against a frame at the border."""
     latent_dim: int = 64
     """Size of a localization token."""
     epochs: int = 100
@@ -101,17 +103,17 @@ class PictureBatches(IterableDataset[Batch]):
 def sampling_weights(
     store: CropStore, rows: NDArray[np.int64], shares: dict[str, float]
 ) -> NDArray[np.float64]:
-    """Probability of each row: sources by their shares, then localizations by the root of their size."""
+    """Probability of each row: sources by their shares, within them rare localizations more often."""
     table = store.index[rows.tolist()]
     counts = table.group_by("source", "localizations").len()
     sizes = table.join(counts, on=["source", "localizations"], how="left", maintain_order="left")["len"]
-    roots = sizes.to_numpy() ** -0.5
+    rarity = sizes.to_numpy() ** -0.75
     sources = table["source"].to_numpy()
     weights = np.zeros(len(rows))
     for source, share in shares.items():
         members = sources == source
         if members.any():
-            weights[members] = share * roots[members] / roots[members].sum()
+            weights[members] = share * rarity[members] / rarity[members].sum()
     return np.asarray(weights / weights.sum())
 
 
@@ -197,5 +199,5 @@ def fit_pictures(
 
 def build_generator(classes: int, settings: PictureSettings) -> MiniGenerator:
     """Build the generator of these settings, with fresh weights."""
-    generator = MiniGenerator(classes, settings.latent_dim, settings.widths, settings.fold)
+    generator = MiniGenerator(classes, settings.latent_dim, settings.widths, settings.fold, settings.margin)
     return generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
