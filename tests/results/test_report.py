@@ -82,7 +82,13 @@ def test_only_the_first_rows_are_shown_in_full_and_the_page_says_so(page):
     assert f"Of {MAX_CARDS + 5} rows all are listed" in text
     assert f"the first {MAX_CARDS} are shown in full" in text
     assert 'href="results.jsonl"' in text
+    assert 'href="images/"' not in text
     assert f"<td>P{MAX_CARDS + 4}</td>" in text
+
+
+def test_where_there_are_pictures_the_page_says_where_the_others_are(page, tmp_path):
+    (tmp_path / "images").mkdir()
+    assert 'href="images/"' in page(*(record(n) for n in range(MAX_CARDS + 1)))
 
 
 def test_the_list_ends_too(page, monkeypatch):

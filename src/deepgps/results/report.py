@@ -34,7 +34,7 @@ def write_report(folder: Path) -> Path:
     run = read_run(folder) or {}
     rows = sum(1 for _ in read_records(records))
     with replacing(target) as draft, draft.open("w", encoding="utf-8", errors="replace") as page:
-        page.write(_head(run, rows))
+        page.write(_head(run, rows, pictures=(folder / "images").is_dir()))
         _write_table(page, records, rows)
         page.write('<section id="details">\n<h2>In detail</h2>\n')
         for number, record in enumerate(islice(read_records(records), MAX_CARDS)):
@@ -43,7 +43,7 @@ def write_report(folder: Path) -> Path:
     return target
 
 
-def _head(run: dict[str, Any], rows: int) -> str:
+def _head(run: dict[str, Any], rows: int, *, pictures: bool) -> str:
     model = run.get("model", {})
     proteins = run.get("proteins", {})
     title = "deepGPS: where the proteins go"
@@ -52,26 +52,27 @@ def _head(run: dict[str, Any], rows: int) -> str:
         f"{proteins.get('predicted', 0):,} proteins predicted, {proteins.get('rejected', 0):,} rejected",
         _text(run.get("started", "")),
     ]
+    limits = _limits(rows, pictures=pictures)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
-        f'<p class="facts">{" · ".join(fact for fact in facts if fact)}</p>\n{_limits(rows)}'
+        f'<p class="facts">{" · ".join(fact for fact in facts if fact)}</p>\n{limits}'
         "<p>The pictures are predictions, drawn into the nucleus shown and stretched for display; the "
         "intensities to measure are in <code>images/*.ome.tif</code>. The intranuclear fraction is the share "
         "of the drawn protein that lies inside the nuclei.</p>\n"
     )
 
 
-def _limits(rows: int) -> str:
+def _limits(rows: int, *, pictures: bool) -> str:
     if rows <= MAX_CARDS:
         return ""
     listed = f"the first {MAX_ROWS:,} are listed" if rows > MAX_ROWS else "all are listed"
+    where = ', <a href="images/">images/</a>' if pictures else ""
     return (
         f'<p class="note">Of {rows:,} rows {listed} and the first {MAX_CARDS} are shown in full; the rest is '
-        'in <a href="results.jsonl">results.jsonl</a>, the table beside it and '
-        '<a href="images/">images/</a>.</p>\n'
+        f'in <a href="results.jsonl">results.jsonl</a>{where} and the table beside it.</p>\n'
     )
 
 

@@ -27,7 +27,7 @@ article{background:var(--panel);border:1px solid var(--line);border-radius:.6rem
 content-visibility:auto;contain-intrinsic-size:auto 46rem;break-inside:avoid}
 article img{display:block;width:100%;height:auto;border-radius:.4rem;margin:.5rem 0 .75rem}
 .columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(20rem,100%),1fr));gap:1rem 2rem}
-.bar{display:grid;grid-template-columns:8.5rem 1fr 2.5rem;gap:.5rem;align-items:center;font-size:.85rem;
+.bar{display:grid;grid-template-columns:9.5rem 1fr 2.5rem;gap:.5rem;align-items:center;font-size:.85rem;
 line-height:1.55;color:var(--faint)}
 .bar i{height:.6rem;border-radius:.2rem;
 background:linear-gradient(var(--bar),var(--bar)) 0/var(--p) 100% no-repeat,var(--line)}
