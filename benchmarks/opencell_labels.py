@@ -59,7 +59,7 @@ def test_classes(data: Path, proteins: LabelledProteins) -> NDArray[np.int64]:
     return classes
 
 
-def interval(metric: Metric, truth: NDArray[np.int64], score: Floats, draws: int = 2000) -> dict[str, float]:
+def interval(metric: Metric, truth: NDArray[np.int64], score: Floats, draws: int = 1000) -> dict[str, float]:
     """A metric with its 95 % bootstrap interval over proteins."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(truth), (draws, len(truth)))

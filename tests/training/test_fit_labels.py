@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,16 @@ def test_it_leaves_four_files_and_says_what_they_are(trained):
     about = json.loads((trained / "encoder.json").read_text())
     assert (about["classes"], about["votes"], about["proteins"]) == (["nuc", "cyt"], 5, 80)
     assert all(0 <= value <= 1 for value in about["calibration_ece"].values())
+
+
+def test_what_a_microscope_saw_outweighs_what_curators_wrote(proteins):
+    view_labels, view_mask = proteins.view_labels.copy(), proteins.view_mask.copy()
+    view_labels[0] = [[1, 0], [0, 1]]
+    view_mask[0], view_mask[1], view_mask[2] = True, [[False], [True]], False
+    labels, weight = training._targets(replace(proteins, view_labels=view_labels, view_mask=view_mask), 0.1)
+    assert labels[0].tolist() == [1, 0]
+    assert labels[1].tolist() == proteins.view_labels[1, 1].tolist()
+    assert weight[:3, 0].tolist() == pytest.approx([1, 0.1, 0])
 
 
 def test_a_killed_run_resumes_and_ends_the_same(proteins, trained, tmp_path, monkeypatch):

@@ -56,6 +56,9 @@ class LabelSettings(BaseModel):
     """Peak of the one-cycle schedule of AdamW."""
     weight_decay: float = Field(1e-2, ge=0)
     """AdamW's weight decay."""
+    curated_weight: float = Field(0.1, gt=0, le=1)
+    """What a Swiss-Prot label weighs in head and calibration where no microscope has looked: the question is
+    what one would see."""
     head_penalty: float = Field(1e-3, ge=0)
     """Weight of the squared head weights in its loss."""
 
@@ -92,10 +95,7 @@ def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path
         )
         everything = np.ones(len(proteins), np.bool_)
         _fill_members(model, examples, everything, settings, parts, "member", progress)
-    labels, weight = (
-        torch.from_numpy(array.astype(np.float32))
-        for array in (proteins.labels, proteins.mask * proteins.weight[:, None])
-    )
+    labels, weight = _targets(proteins, settings.curated_weight)
     held_out = _fit_top(model, own, votes, (labels, weight), folds, settings)
     _save(dict(zip(REGIMES, held_out, strict=True)), folder / "held_out.safetensors")
     _write(folder, model, index, settings, proteins, _quality(held_out, labels, weight))
@@ -137,6 +137,14 @@ def _examples(proteins: LabelledProteins, progress: Progress) -> Examples:
     weight = proteins.view_mask * proteins.weight[:, None, None]
     views = (array.reshape(len(proteins), -1) for array in (proteins.view_labels, weight))
     return Examples(*(torch.from_numpy(array.astype(np.float32)) for array in (features, *views)))
+
+
+def _targets(proteins: LabelledProteins, curated_weight: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and weights (N, K) for head and calibration: what microscopes see, else what curators write."""
+    seen, written = (proteins.view_mask[:, view] for view in range(VIEWS))
+    labels = np.where(seen, proteins.view_labels[:, 0], proteins.view_labels[:, 1])
+    weight = np.where(seen, 1.0, curated_weight * written) * proteins.weight[:, None]
+    return torch.from_numpy(labels), torch.from_numpy(weight.astype(np.float32))
 
 
 def _training_votes(
