@@ -12,6 +12,9 @@ from deepgps.bundle import Bundle, write_bundle
 from deepgps.images.nucleus import Nucleus
 from deepgps.localization import CLASS_SETS
 
+# Tests compute little at a time: a second thread would cost more than it gives. Read when torch starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 TINY_TOKENS, TINY_WIDTH, TINY_SIZE = 4, 8, 208
 
 

@@ -1,6 +1,6 @@
 """The picture half of ``deepgps-mini``: the generator, trained on crops paired with proteins."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import lightning as L  # noqa: N812
@@ -10,11 +10,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from deepgps.datasets.crops import CropStore
+from deepgps.datasets.pictures import Source
 from deepgps.models.deepgps import MiniGenerator
 from deepgps.training.pairing import Pairing
 
@@ -26,32 +27,32 @@ class PictureSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    widths: tuple[int, ...] = (64, 128, 256)
+    widths: tuple[PositiveInt, ...] = Field((64, 128, 256), min_length=1)
     """Channels of the U-Net, first level to bottleneck."""
-    fold: int = 4
+    fold: PositiveInt = 4
     """Pixels folded into channels at the stem, along each edge."""
-    margin: int = 8
+    margin: int = Field(8, ge=0)
     """Pixels of mirror image around the nucleus image while drawing, against a frame at the border."""
-    latent_dim: int = 64
+    latent_dim: PositiveInt = 64
     """Size of a localization token."""
-    epochs: int = 100
+    epochs: PositiveInt = 100
     """Epochs of ``batches`` batches; a checkpoint follows each."""
-    batches: int = 40
+    batches: PositiveInt = 40
     """Batches in an epoch."""
-    batch_size: int = 16
+    batch_size: PositiveInt = 16
     """Crops in a batch."""
-    learning_rate: float = 2e-3
+    learning_rate: PositiveFloat = 2e-3
     """Peak learning rate; it warms up and falls to zero along a cosine."""
-    weight_decay: float = 1e-3
+    weight_decay: NonNegativeFloat = 1e-3
     """Weight decay of AdamW."""
-    source_shares: dict[str, float] = {
+    source_shares: dict[Source, NonNegativeFloat] = {
         "hpa_u2os_cells": 0.45,
         "hpa_fields": 0.15,
         "opencell_tiles": 0.2,
         "hpa_dictionary": 0.2,
     }
     """Share of each picture source in a batch."""
-    threads: int = 1
+    threads: PositiveInt = 1
     """Threads of the CPU; on machines shared with others one is often faster than two."""
     seed: int = 1
     """Seed of weights, sampling and augmentation."""
@@ -101,7 +102,7 @@ class PictureBatches(IterableDataset[Batch]):
 
 
 def sampling_weights(
-    store: CropStore, rows: NDArray[np.int64], shares: dict[str, float]
+    store: CropStore, rows: NDArray[np.int64], shares: Mapping[Source, float]
 ) -> NDArray[np.float64]:
     """Probability of each row: sources by their shares, within them rare localizations more often."""
     table = store.index[rows.tolist()]
@@ -166,8 +167,10 @@ class PictureTask(L.LightningModule):
         optimizer = torch.optim.AdamW(
             self.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
         )
+        # Not 0.05: the schedule divides by zero where a warm-up ends on its first step, as of 20 steps.
+        steps, warm_up = settings.epochs * settings.batches, 0.051
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings.learning_rate, total_steps=settings.epochs * settings.batches, pct_start=0.05
+            optimizer, settings.learning_rate, total_steps=steps, pct_start=warm_up
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -2,12 +2,14 @@
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from deepgps.bundle import CropSpec
 from deepgps.errors import InputError
+from deepgps.localization import CLASS_SETS
 from deepgps.training.labels import LabelSettings
 from deepgps.training.pictures import PictureSettings
 
@@ -22,7 +24,7 @@ class Recipe(BaseModel):
     version: str
     """Version of the bundle."""
     class_set: str
-    """Name of the class set that it predicts."""
+    """Name of the class set that it predicts; one in which a protein may have several classes."""
     cell_line: str
     """The cells the pictures show."""
     crop: CropSpec
@@ -31,6 +33,23 @@ class Recipe(BaseModel):
     """The sequence half."""
     pictures: PictureSettings = PictureSettings()
     """The picture half."""
+
+    @field_validator("class_set")
+    @classmethod
+    def _multi_label(cls, name: str) -> str:
+        # Both halves are trained class by class; a softmax over their logits would not be calibrated.
+        known = [each.name for each in CLASS_SETS.values() if each.multi_label]
+        if name not in known:
+            raise ValueError(f"'{name}' is unknown or of one class a protein; use one of {', '.join(known)}")
+        return name
+
+    @model_validator(mode="after")
+    def _crop_fits_the_network(self) -> Self:
+        multiple = self.pictures.fold * 2 ** (len(self.pictures.widths) - 1)
+        drawn = self.crop.size_px + 2 * self.pictures.margin
+        if drawn % multiple:
+            raise ValueError(f"a crop and its margins, {drawn} px, are no multiple of {multiple} px")
+        return self
 
 
 def shipped_recipes() -> dict[str, Path]:
