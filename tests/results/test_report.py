@@ -70,6 +70,7 @@ def test_nothing_is_loaded_from_elsewhere(page, tmp_path):
 
 
 def test_a_picture_that_is_gone_or_elsewhere_is_said_to_be_missing(page, tmp_path):
+    (tmp_path / "images").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "secret.png")
     text = page(record(images="../secret"), record(1, images="P1"))
     assert text.count("is not there") == 2
