@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -102,6 +103,14 @@ def test_a_killed_run_resumes_and_ends_the_same(proteins, trained, tmp_path, mon
     assert len(calls) == 3 + 4  # 2 folds and the final fit of 2 members are 6, and 2 were there already
     first, second = load_encoder(trained).state_dict(), load_encoder(tmp_path).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_finished_run_is_not_run_again(proteins, trained, tmp_path, monkeypatch):
+    folder = shutil.copytree(trained, tmp_path / "copy")
+    monkeypatch.setattr(training, "fit_member", None)
+    fit_labels(proteins, SETTINGS, folder)
+    with pytest.raises(TypeError):
+        fit_labels(proteins, SETTINGS.model_copy(update={"seed": 1}), folder)
 
 
 def test_other_settings_do_not_take_up_an_old_run(proteins, tmp_path):

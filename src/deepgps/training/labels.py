@@ -69,7 +69,7 @@ def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path
     Writes ``encoder.safetensors``, ``encoder.json`` and ``neighbours.npz`` into ``folder``, and
     ``held_out.safetensors``: each protein's calibrated logits (N, K) from models that never saw its cluster,
     under the names `REGIMES`. Every MLP is kept in ``folder/parts`` as soon as it is trained: a run that was
-    killed takes up there and ends with the same weights.
+    killed takes up there and ends with the same weights; one that was finished is left as it is.
 
     Parameters
     ----------
@@ -80,7 +80,10 @@ def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path
     folder
         Made if missing; what an earlier run finished there is replaced.
     """
-    parts = folder / "parts" / _fingerprint(proteins, settings)
+    fingerprint = _fingerprint(proteins, settings)
+    if _finished(folder, fingerprint):
+        return
+    parts = folder / "parts" / fingerprint
     parts.mkdir(parents=True, exist_ok=True)
     with Progress(console=Console(stderr=True)) as progress:
         examples = _examples(proteins, progress)
@@ -98,7 +101,8 @@ def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path
     labels, weight = _targets(proteins, settings.curated_weight)
     held_out = _fit_top(model, own, votes, (labels, weight), folds, settings)
     _save(dict(zip(REGIMES, held_out, strict=True)), folder / "held_out.safetensors")
-    _write(folder, model, index, settings, proteins, _quality(held_out, labels, weight))
+    about = {"fingerprint": fingerprint, **_quality(held_out, labels, weight)}
+    _write(folder, model, index, settings, proteins, about)
     shutil.rmtree(folder / "parts")
 
 
@@ -121,6 +125,11 @@ def load_encoder(folder: Path) -> SequenceEncoder:
     model = SequenceEncoder(*sizes)
     model.load_state_dict(weights)
     return model.eval()
+
+
+def _finished(folder: Path, fingerprint: str) -> bool:
+    path = folder / "encoder.json"
+    return path.exists() and json.loads(path.read_text("utf-8")).get("fingerprint") == fingerprint
 
 
 def _fingerprint(proteins: LabelledProteins, settings: LabelSettings) -> str:
@@ -255,7 +264,7 @@ def _write(
     index: NeighbourIndex,
     settings: LabelSettings,
     proteins: LabelledProteins,
-    quality: dict[str, object],
+    more: dict[str, object],
 ) -> None:
     about = {
         "features_name": FEATURES_NAME,
@@ -265,7 +274,7 @@ def _write(
         "widths": list(settings.widths),
         "members": settings.members,
         "proteins": len(proteins),
-        **quality,
+        **more,
         "settings": settings.model_dump(mode="json"),
     }
     draft = folder / "neighbours.part"
