@@ -21,6 +21,9 @@ from deepgps.training.pairing import Pairing
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
+MIXED_SHARE = 0.15
+"""Share of the cells with several protein images that are drawn as one dual-localized protein."""
+
 
 class PictureSettings(BaseModel):
     """How the generator is trained."""
@@ -59,46 +62,48 @@ class PictureSettings(BaseModel):
 
 
 class PictureBatches(IterableDataset[Batch]):
-    """One epoch of augmented batches: nucleus, protein image (B, 1, S, S) and probabilities (B, K)."""
+    """One epoch of augmented batches: nucleus, protein image (B, 1, S, S) and probabilities (B, K).
+
+    Every iteration gives the same batches, for a resumed run takes the first one twice.
+    """
 
     def __init__(self, store: CropStore, pairing: Pairing, settings: PictureSettings, epoch: int) -> None:
         self.store, self.pairing, self.settings = store, pairing, settings
-        self.rng = np.random.default_rng([settings.seed, epoch])
+        self.seed = [settings.seed, epoch]
         rows = store.rows(split="train")
         self.rows, self.weights = rows, sampling_weights(store, rows, settings.source_shares)
         self.localizations = store.index["localizations"].to_list()
         self.accessions = store.index["accession"].to_list()
-        self.cells: dict[str, list[int]] = {}
         names = store.index["cell"].to_list()
+        cells: dict[str, list[int]] = {}
         for row in rows:
-            self.cells.setdefault(names[row], []).append(int(row))
-        self.partners = [self.cells.get(name, []) for name in names]
+            cells.setdefault(names[row], []).append(int(row))
+        self.partners = [cells.get(name, []) for name in names]
 
     def __iter__(self) -> Iterator[Batch]:
+        rng = np.random.default_rng(self.seed)
         for _ in range(self.settings.batches):
-            chosen = self.rng.choice(self.rows, self.settings.batch_size, p=self.weights)
-            samples = [self._sample(int(row)) for row in chosen]
+            chosen = rng.choice(self.rows, self.settings.batch_size, p=self.weights)
+            samples = [self._sample(int(row), rng) for row in chosen]
             pairs = torch.from_numpy(np.stack([pair for pair, _ in samples]))
             yield pairs[:, :1], pairs[:, 1:], torch.from_numpy(np.stack([p for _, p in samples]))
 
-    def _sample(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _sample(self, row: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         pair = self.store.crops[row].astype(np.float32) / 255
-        probabilities = self.pairing.draw(self.localizations[row], self.accessions[row], self.rng)
+        probabilities = self.pairing.draw(self.localizations[row], self.accessions[row], rng)
         others = [
             other for other in self.partners[row] if self.localizations[other] != self.localizations[row]
         ]
-        if others and self.rng.random() < 0.15:
-            pair, probabilities = self._mixed(pair, probabilities, int(self.rng.choice(others)))
-        return augment(pair, self.rng), probabilities
+        if others and rng.random() < MIXED_SHARE:
+            other = int(rng.choice(others))
+            theirs = self.pairing.draw(self.localizations[other], self.accessions[other], rng)
+            pair, probabilities = self._mixed(pair, other), np.maximum(probabilities, theirs)
+        return augment(pair, rng), probabilities
 
-    def _mixed(
-        self, pair: NDArray[np.float32], probabilities: NDArray[np.float32], other: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Draw a dual-localized protein: two channels of the same cell, and both places' probabilities."""
+    def _mixed(self, pair: NDArray[np.float32], other: int) -> NDArray[np.float32]:
+        """Draw a dual-localized protein: the sum, dimmed, of two protein images of the same cell."""
         second = self.store.crops[other, 1].astype(np.float32) / 255
-        theirs = self.pairing.draw(self.localizations[other], self.accessions[other], self.rng)
-        pair = np.stack([pair[0], np.clip(0.6 * (pair[1] + second), 0, 1)])
-        return pair, np.maximum(probabilities, theirs)
+        return np.stack([pair[0], np.clip(0.6 * (pair[1] + second), 0, 1)])
 
 
 def sampling_weights(
