@@ -91,7 +91,7 @@ class SequenceEncoder(nn.Module):
         """Logits (B, `VIEWS`, K) from the sequence features (B, F) alone: the members' mean."""
         inputs = self.standardise(features)
         mean = torch.stack([member(inputs) for member in self.members]).mean(0)
-        return mean.reshape(len(mean), VIEWS, -1)
+        return mean.reshape(-1, VIEWS, len(self.head_bias))
 
     def combine(self, own: Tensor, votes: Tensor) -> Tensor:
         """Weigh own logits (B, `VIEWS`, K) against votes (B, V): uncalibrated logits (B, K)."""
