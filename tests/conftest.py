@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deepgps.bundle import Bundle, write_bundle
+from deepgps.bundle import Bundle, open_bundle, write_bundle
 from deepgps.images.nucleus import Nucleus
 from deepgps.localization import CLASS_SETS
 
@@ -41,6 +41,30 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         "CARD.md": b"# tiny\n\nRandom weights, for tests.\n",
     }
     return write_bundle(folder, _metadata(dimension), files)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished training run, ``run``, of a tiny model, beside its ``recipe.yaml`` and made-up ``data``."""
+    from deepgps.cli.app import run
+    from picture_sources import RECIPE, write_data
+
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    data, out = write_data(folder / "data"), folder / "run"
+    assert run(["train", str(folder / "recipe.yaml"), "--data", str(data), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tiny_run: Path) -> Bundle:
+    """The bundle of `tiny_run`, with one measured figure."""
+    from deepgps.cli.app import run
+
+    bundle, metrics = tiny_run.parent / "bundle", tiny_run.parent / "metrics.json"
+    metrics.write_text('{"made-up accuracy": {"value": 0.71, "low": 0.625, "high": 0.75, "n": 1234}}')
+    assert run(["export", str(tiny_run), "--to", str(bundle), "--metrics", str(metrics)]) == 0
+    return open_bundle(bundle)
 
 
 @pytest.fixture

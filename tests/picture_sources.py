@@ -159,3 +159,21 @@ def write_tables(folder: Path, proteins: int = 30) -> Path:
         with gzip.open(folder / f"{name}.csv.gz", "wt") as file:
             file.write("\n".join(lines))
     return folder
+
+
+def write_data(folder: Path) -> Path:
+    """A whole data folder: ``sequences/`` and ``images/``."""
+    write_tables(folder / "sequences")
+    write_images(folder / "images")
+    return folder
+
+
+RECIPE = """\
+name: toy
+version: "0.0"
+class_set: mini
+cell_line: drawn
+crop: {size_px: 208, pixel_size_um: 0.206349}
+labels: {folds: 2, members: 1, widths: [8], epochs: 2, batch_size: 8}
+pictures: {widths: [4, 8], latent_dim: 8, epochs: 2, batches: 2, batch_size: 2}
+"""

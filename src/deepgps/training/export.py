@@ -137,7 +137,7 @@ def read_metrics(path: Path) -> dict[str, Metric]:
 
 
 def condensed(module: nn.Module) -> nn.Module:
-    """Prepare a module for its graph, in place: batch norms folded into convolutions, weights rounded to half."""
+    """Fold batch norms into convolutions and round weights to half precision, in place; ready to predict."""
     module.eval()
     for chain in [each for each in module.modules() if isinstance(each, nn.Sequential)]:
         for i, (layer, following) in enumerate(pairwise(chain)):
