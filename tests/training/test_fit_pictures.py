@@ -113,7 +113,7 @@ def test_a_generator_learns_a_plain_grey_and_says_how_far_it_is(store, pairing, 
     settings = SETTINGS.model_copy(update={"epochs": 4, "batches": 15, "learning_rate": 1e-2})
     generator = fit_pictures(store, pairing, settings, tmp_path)
     assert capsys.readouterr().out == ""
-    with (tmp_path / "log" / "metrics.csv").open() as file:
+    with (tmp_path / "log" / "version_0" / "metrics.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert len(losses) == 4
     assert losses[-1] < 0.1 * losses[0]

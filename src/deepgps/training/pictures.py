@@ -80,6 +80,9 @@ class PictureBatches(IterableDataset[Batch]):
             cells.setdefault(names[row], []).append(int(row))
         self.partners = [cells.get(name, []) for name in names]
 
+    def __len__(self) -> int:
+        return self.settings.batches
+
     def __iter__(self) -> Iterator[Batch]:
         rng = np.random.default_rng(self.seed)
         for _ in range(self.settings.batches):
@@ -183,7 +186,10 @@ class PictureTask(L.LightningModule):
 def fit_pictures(
     store: CropStore, pairing: Pairing, settings: PictureSettings, folder: Path
 ) -> MiniGenerator:
-    """Train the generator; a second call in the same folder goes on from the last finished epoch."""
+    """Train the generator; a second call in the same folder goes on from the last finished epoch.
+
+    Leaves ``last.ckpt`` and, for each call, the losses in ``log/version_N/metrics.csv``.
+    """
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     generator = build_generator(len(pairing.classes.slugs), settings)
@@ -192,7 +198,7 @@ def fit_pictures(
         accelerator="cpu",
         max_epochs=settings.epochs,
         reload_dataloaders_every_n_epochs=1,
-        logger=CSVLogger(folder, name="log", version=""),
+        logger=CSVLogger(folder, name="log"),
         callbacks=[
             ModelCheckpoint(folder, "last", enable_version_counter=False),
             RichProgressBar(console_kwargs={"stderr": True}),
