@@ -77,10 +77,13 @@ class Encoding:
         (K,) calibrated logits.
     latent
         (T, D) latent tokens for the generator.
+    evidence
+        The nearest annotated proteins, most similar first.
     """
 
     logits: Floats
     latent: Floats
+    evidence: tuple[Neighbour, ...]
 
 
 class Predictor:
@@ -175,17 +178,24 @@ class Predictor:
         parts = [windows(sequence, self.bundle.metadata.encoder.max_length) for sequence in sequences]
         flat = [window for part in parts for window in part]
         inputs = {"features": np.stack([sequence_features(window) for window in flat])}
+        similar: list[Floats] = []
         if self._index is not None:
-            inputs["votes"] = np.stack([self._index.votes(window) for window in flat])
+            similar = [self._index.similarities(window) for window in flat]
+            inputs["votes"] = np.stack([self._index.vote(each) for each in similar])
         latent, logits = self._encoder.run(["latent", "logits"], inputs)
         encodings, start = [], 0
         for part in parts:
             rows, start = slice(start, start + len(part)), start + len(part)
             weights = np.array([len(window) for window in part], np.float32)
-            encodings.append(
-                Encoding(_mean(logits[rows], weights), _mean(latent[rows], weights)),
-            )
+            evidence = self._nearest(similar[rows])
+            encodings.append(Encoding(_mean(logits[rows], weights), _mean(latent[rows], weights), evidence))
         return encodings
+
+    def _nearest(self, similar: Sequence[Floats]) -> tuple[Neighbour, ...]:
+        """Name the annotated proteins most like any window of a protein."""
+        if self._index is None:
+            return ()
+        return tuple(self._index.nearest(np.max(similar, axis=0)))
 
     def draw(self, nuclei: Sequence[Nucleus], latents: Sequence[Floats]) -> Floats:
         """Draw proteins into nuclei, pair by pair.
@@ -240,7 +250,7 @@ class Predictor:
             localizations=named,
             probabilities=dict(zip(self.classes, probabilities.tolist(), strict=True)),
             confidence=float(probabilities[self.classes.index(named[0])]),
-            evidence=tuple(self._index.query(protein.sequence)) if self._index is not None else (),
+            evidence=encoding.evidence,
             nucleus=None,
             image=None,
             readouts={},
@@ -310,4 +320,6 @@ def _session(graph: bytes, threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
+    # Threads that spin while they wait slow down whatever else the machine is doing, and save nothing here.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -62,6 +62,7 @@ def _write(path: Path, stack: NDArray[np.uint16], names: list[str], um: float) -
         ome=True,
         photometric="minisblack",
         compression="zlib",
+        compressionargs={"level": 1},  # half the time of the default for 3 % more bytes
         predictor=True,  # differences of neighbours compress a quarter smaller
         software=f"deepgps {__version__}",
         resolution=(1e4 / um, 1e4 / um),

@@ -243,8 +243,11 @@ class NeighbourIndex:
         list[Neighbour]
             The best first; fewer than ``top``, or none, where nothing shares a word.
         """
-        similar = self._without(self.similarities(sequence), exclude)
-        return [self._neighbour(row, float(similar[row])) for row in self.ranked(similar, top)]
+        return self.nearest(self._without(self.similarities(sequence), exclude), top)
+
+    def nearest(self, similarities: Similarities, top: int = TOP) -> list[Neighbour]:
+        """Name the annotated proteins of the highest similarities (N,), the best first."""
+        return [self._neighbour(row, float(similarities[row])) for row in self.ranked(similarities, top)]
 
     def votes(self, sequence: str, exclude: Collection[str] = ()) -> NDArray[np.float32]:
         """Let the nearest proteins vote: (V,) float32 in [0, 1], see `vote`."""
