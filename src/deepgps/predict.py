@@ -1,7 +1,7 @@
 """From proteins and nuclei to predictions: every command, page and worker goes through `Predictor`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -14,76 +14,19 @@ from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, find_bundle, open_bu
 from deepgps.errors import BundleError, InputError
 from deepgps.images.nucleus import Nucleus
 from deepgps.images.resample import SAME_SIZE
+from deepgps.prediction import Encoding, Floats, Prediction
 from deepgps.proteins.check import check_sequence, clean_sequence, sequence_warnings
 from deepgps.proteins.features import FEATURES_NAME, sequence_features
 from deepgps.proteins.neighbours import Neighbour, NeighbourIndex
 from deepgps.proteins.protein import Protein
 from deepgps.proteins.windows import windows
 
-Floats = NDArray[np.float32]
+__all__ = ["Encoding", "Prediction", "Predictor", "intranuclear_fraction"]
+
 Mask = NDArray[np.bool_]
 
 PROTEINS_AT_ONCE = 32
 PICTURES_AT_ONCE = 8
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
-    """What deepGPS says of one protein in one nucleus.
-
-    Attributes
-    ----------
-    protein
-        The protein asked about.
-    localizations
-        The classes named: every class at or above its threshold, most probable first; never empty.
-    probabilities
-        Calibrated probability by class; they sum to 1 unless the model is multi-label.
-    confidence
-        Probability of the first localization.
-    evidence
-        The nearest annotated proteins, most similar first; empty where the model has no index.
-    nucleus, image
-        The nucleus image and the protein image drawn into it, (H, W) float32
-        in [0, 1]; None without pictures.
-    readouts
-        Numbers read off the picture: ``intranuclear_fraction`` in [0, 1].
-    model, version
-        The bundle's name and version.
-    warnings
-        What the user should know before trusting this.
-    """
-
-    protein: Protein
-    localizations: tuple[str, ...]
-    probabilities: Mapping[str, float]
-    confidence: float
-    evidence: tuple[Neighbour, ...]
-    nucleus: Nucleus | None
-    image: Floats | None
-    readouts: Mapping[str, float]
-    model: str
-    version: str
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Encoding:
-    """What the encoder says of one protein, before it is drawn anywhere.
-
-    Attributes
-    ----------
-    logits
-        (K,) calibrated logits.
-    latent
-        (T, D) latent tokens for the generator.
-    evidence
-        The nearest annotated proteins, most similar first.
-    """
-
-    logits: Floats
-    latent: Floats
-    evidence: tuple[Neighbour, ...]
 
 
 class Predictor:

@@ -139,7 +139,7 @@ def test_a_graph_that_answers_otherwise_is_not_exported():
             return x + float(not torch.compiler.is_exporting())
 
     with pytest.raises(DeepGPSError, match="'y' differs from the module by 1; not exported"):
-        to_onnx(Unlike(), {"x": torch.rand(2, 3)}, ["y"])
+        to_onnx(Unlike().eval(), {"x": torch.rand(2, 3)}, ["y"])
 
 
 def test_a_graph_of_nothing_but_nan_is_not_exported():

@@ -80,9 +80,6 @@ class PictureBatches(IterableDataset[Batch]):
             cells.setdefault(names[row], []).append(int(row))
         self.partners = [cells.get(name, []) for name in names]
 
-    def __len__(self) -> int:
-        return self.settings.batches
-
     def __iter__(self) -> Iterator[Batch]:
         rng = np.random.default_rng(self.seed)
         for _ in range(self.settings.batches):

@@ -1,0 +1,72 @@
+"""What deepGPS says of a protein: a label with probabilities, and a picture."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepgps.images.nucleus import Nucleus
+from deepgps.proteins.neighbours import Neighbour
+from deepgps.proteins.protein import Protein
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What deepGPS says of one protein in one nucleus.
+
+    Attributes
+    ----------
+    protein
+        The protein asked about.
+    localizations
+        The classes named: every class at or above its threshold, most probable first; never empty.
+    probabilities
+        Calibrated probability by class; they sum to 1 unless the model is multi-label.
+    confidence
+        Probability of the first localization.
+    evidence
+        The nearest annotated proteins, most similar first; empty where the model has no index.
+    nucleus, image
+        The nucleus image and the protein image drawn into it, (H, W) float32
+        in [0, 1]; None without pictures.
+    readouts
+        Numbers read off the picture: ``intranuclear_fraction`` in [0, 1].
+    model, version
+        The bundle's name and version.
+    warnings
+        What the user should know before trusting this.
+    """
+
+    protein: Protein
+    localizations: tuple[str, ...]
+    probabilities: Mapping[str, float]
+    confidence: float
+    evidence: tuple[Neighbour, ...]
+    nucleus: Nucleus | None
+    image: Floats | None
+    readouts: Mapping[str, float]
+    model: str
+    version: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoding:
+    """What the encoder says of one protein, before it is drawn anywhere.
+
+    Attributes
+    ----------
+    logits
+        (K,) calibrated logits.
+    latent
+        (T, D) latent tokens for the generator.
+    evidence
+        The nearest annotated proteins, most similar first.
+    """
+
+    logits: Floats
+    latent: Floats
+    evidence: tuple[Neighbour, ...]
