@@ -1,5 +1,8 @@
 import numpy as np
 import pytest
+from scipy.stats import pearsonr
+from skimage.metrics import peak_signal_noise_ratio
+
 from deepgps.evaluation.pictures import (
     baselines,
     bootstrap,
@@ -9,8 +12,6 @@ from deepgps.evaluation.pictures import (
     right_side,
     training_levels,
 )
-from scipy.stats import pearsonr
-from skimage.metrics import peak_signal_noise_ratio
 
 RNG = np.random.default_rng(0)
 REAL = RNG.random((5, 16, 16), dtype=np.float32)

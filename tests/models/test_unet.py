@@ -2,6 +2,7 @@ import hashlib
 
 import pytest
 import torch
+
 from deepgps.models.deepgps import DeepGPS, LocalizationTokens, MiniGenerator
 from deepgps.models.unet import PAPER_WIDTHS, UNet
 
