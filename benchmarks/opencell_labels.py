@@ -186,6 +186,28 @@ def _ece(logits: torch.Tensor, test: LabelledProteins) -> float:
     return expected_calibration_error(torch.sigmoid(logits), labels, weight)
 
 
+QUOTED = (
+    ("single-2", "auroc", "AUROC", ("model", "k-mer index alone", "length alone")),
+    ("single-2", "accuracy", "accuracy", ("model", "majority class")),
+    ("single-4", "accuracy", "accuracy", ("highest probability", "majority class")),
+)
+TASKS = {"single-2": "cytoplasmic or nucleoplasm", "single-4": "four classes"}
+
+
+def quotable(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Pick the figures that a bundle and its card quote: what ships, beside its baselines."""
+    quoted: dict[str, dict[str, Any]] = {}
+    for protocol, result in results.items():
+        for task, metric, name, rows in QUOTED:
+            for row in rows:
+                of = "" if row in ("model", "highest probability") else f" of the baseline '{row}'"
+                key = f"OpenCell, {TASKS[task]}, {protocol}: {name}{of}"
+                quoted[key] = result[task][row][metric]
+        key = f"OpenCell, all classes pooled, {protocol}: calibration error (ECE)"
+        quoted[key] = {"value": result["ece"], "n": result["single-4"]["model"]["accuracy"]["n"]}
+    return quoted
+
+
 def report(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Write the results as Markdown."""
     lines = [
@@ -239,8 +261,8 @@ def main() -> None:
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(report(results) + "\n", "utf-8")
-    about = {"settings": settings.model_dump(mode="json"), "protocols": results}
-    options.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+    quoted = json.dumps(quotable(results), indent=2)
+    options.out.with_suffix(".json").write_text(quoted + "\n", "utf-8")
     sys.stdout.write(report(results) + "\n")
 
 
