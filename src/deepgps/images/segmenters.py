@@ -1,0 +1,34 @@
+"""The segmenters that ship, by name."""
+
+from typing import TYPE_CHECKING
+
+from deepgps.errors import InputError
+
+if TYPE_CHECKING:
+    from deepgps.images.segment import Segmenter
+
+SEGMENTERS = ("otsu",)
+"""The names that `segmenter` knows; the first is the default."""
+
+
+def segmenter(name: str = SEGMENTERS[0]) -> "Segmenter":
+    """Make the segmenter of a name, with its default settings.
+
+    Parameters
+    ----------
+    name
+        One of `SEGMENTERS`: ``otsu`` is `deepgps.images.segment.OtsuWatershed`.
+
+    Raises
+    ------
+    InputError
+        If there is no segmenter of that name.
+    """
+    if name not in SEGMENTERS:
+        raise InputError(
+            f"Segmenter '{name}' is unknown; use one of {', '.join(SEGMENTERS)}, "
+            "or label images made elsewhere."
+        )
+    from deepgps.images.segment import OtsuWatershed
+
+    return OtsuWatershed()
