@@ -1,10 +1,12 @@
 """How good the drawn pictures of a model are, on whole mosaics of U-2 OS cells kept out of training.
 
-Each held-out cell is drawn with a protein of its localization, chosen by seed: once from the training
-proteins (what the generator makes of a sure label), once from proteins without a relative in training (label
-and picture together). Cells whose protein is known (TUBA1A, CALR) are drawn with it in the first case.
+Each held-out cell is drawn with a protein of its localization, chosen by seed from the tables, three times:
+as the shipped label half knows it; as a label half knows it that never saw its homology cluster, but has its
+relatives as neighbours (B); and one that has no relative of it (A). The first asks what the generator makes
+of a sure label, the others ask label and picture together. Cells whose protein is known (TUBA1A, CALR) are
+drawn with it.
 
-    python benchmarks/pictures.py [--model deepgps-mini] [--crops RUN/crops] [--out benchmarks/results]
+    python benchmarks/pictures.py [--model deepgps-mini] [--run runs/mini] [--out benchmarks/results]
 """
 
 import argparse
@@ -12,23 +14,23 @@ import json
 from pathlib import Path
 
 import numpy as np
-import polars as pl
+import torch
 from PIL import Image
 from rich.progress import track
+from safetensors.torch import load_file
 
 from deepgps.bundle import Metric
 from deepgps.datasets.crops import CropStore, open_crops
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
-from deepgps.datasets.prepare import prepare_pictures
 from deepgps.evaluation import pictures as quality
 from deepgps.images.nucleus import Nucleus
 from deepgps.images.segment import OtsuWatershed
-from deepgps.localization import HPA_TO_LOCALIZATIONS, class_set
+from deepgps.localization import class_set
+from deepgps.models.deepgps import LocalizationTokens
 from deepgps.predict import Predictor
+from deepgps.training.labels import REGIMES
 
 SOURCE = "hpa_u2os_cells"
-KINDS = {"nucleoplasm": "nucleoplasm", "cytoplasmic": "cytosol"}
-HOU_NAMES = {name.lower().replace(" ", "-"): slugs for name, slugs in HPA_TO_LOCALIZATIONS.items()}
 
 
 def masks_of(nuclei: np.ndarray, um: float) -> np.ndarray:
@@ -36,38 +38,31 @@ def masks_of(nuclei: np.ndarray, um: float) -> np.ndarray:
     return np.stack([OtsuWatershed()(nucleus, um) > 0 for nucleus in nuclei])
 
 
-def known_proteins(proteins: LabelledProteins) -> dict[str, list[str]]:
-    """Sequences of training proteins of one localization, by class."""
+def single_rows(proteins: LabelledProteins) -> dict[str, np.ndarray]:
+    """Rows of the proteins of one localization, by class."""
     single = (proteins.labels >= 0.5).sum(1) == 1
-    found: dict[str, list[str]] = {}
-    for row in np.flatnonzero(single):
-        found.setdefault(proteins.slugs[int(proteins.labels[row].argmax())], []).append(
-            proteins.sequences[row]
-        )
-    return found
+    first = proteins.labels.argmax(1)
+    return {slug: np.flatnonzero(single & (first == k)) for k, slug in enumerate(proteins.slugs)}
 
 
-def new_proteins(data: Path, proteins: LabelledProteins, classes) -> dict[str, list[str]]:
-    """Sequences of test proteins of one localization without any relative in training, by class."""
-    table = pl.read_csv(data / "sequences" / "hou_test.csv.gz", infer_schema_length=None)
-    table = table.filter(~pl.col("cluster").is_in(np.unique(proteins.cluster).tolist()))
-    found: dict[str, list[str]] = {}
-    for places, sequence in table.select("level1", "sequence").iter_rows():
-        slugs = classes.of(s for place in places.split(";") for s in HOU_NAMES.get(place, ()))
-        if len(slugs) == 1:
-            found.setdefault(next(iter(slugs)), []).append(sequence)
-    return found
-
-
-def draw(predictor: Predictor, nuclei: np.ndarray, sequences: list[str], um: float, what: str) -> np.ndarray:
-    """Draw each sequence into its nucleus: (N, H, W)."""
+def draw(predictor: Predictor, nuclei: np.ndarray, latents: np.ndarray, um: float, what: str) -> np.ndarray:
+    """Draw each latent into its nucleus: (N, H, W)."""
     drawn = []
     for start in track(range(0, len(nuclei), 16), what):
         chosen = slice(start, start + 16)
-        latents = [encoding.latent for encoding in predictor.encode(sequences[chosen])]
-        nucleus = [Nucleus("cell", pixels, um, SOURCE) for pixels in nuclei[chosen]]
-        drawn.append(predictor.draw(nucleus, latents))
+        cells = [Nucleus("cell", pixels, um, SOURCE) for pixels in nuclei[chosen]]
+        drawn.append(predictor.draw(cells, latents[chosen]))
     return np.concatenate(drawn)
+
+
+def held_out_latents(run: Path, rows: np.ndarray, regime: str) -> np.ndarray:
+    """Latent tokens (N, T, D) of proteins whose cluster the label half had not seen."""
+    logits = load_file(run / "labels" / "held_out.safetensors")[regime][rows]
+    tokens = load_file(run / "pictures" / "generator.safetensors")["tokens.tokens"]
+    module = LocalizationTokens(*tokens.shape)
+    with torch.no_grad():
+        module.tokens.copy_(tokens)
+        return module(torch.sigmoid(logits)).numpy()
 
 
 class HeldOut:
@@ -91,18 +86,18 @@ class HeldOut:
         localizations = store.index["localizations"].to_numpy()[rows]
         return np.array([next(iter(classes.of(str(places).split("|")))) for places in localizations])
 
-    def sequences(
-        self, by_class: dict[str, list[str]], own: dict[str, str], seed: int, *, wrong: bool = False
-    ) -> list[str]:
-        """One sequence for each cell, of its localization or, for the control, of another."""
+    def proteins(
+        self, by_class: dict[str, np.ndarray], own: dict[str, int], seed: int, *, wrong: bool = False
+    ) -> np.ndarray:
+        """Choose a protein's row for each cell, of its localization or, for the control, of another."""
         rng = np.random.default_rng(seed)
         names = np.unique(self.classes)
         chosen = []
         for name, accession in zip(self.classes, self.accessions, strict=True):
             place = str(rng.choice(names[names != name])) if wrong else str(name)
-            pool = by_class.get(place) or by_class["cytoplasmic"]
-            chosen.append(own.get(accession) if accession in own and not wrong else str(rng.choice(pool)))
-        return chosen
+            row = int(rng.choice(by_class[place]))
+            chosen.append(own[accession] if accession in own and not wrong else row)
+        return np.array(chosen)
 
     def measure(self, drawn: np.ndarray) -> dict[str, Metric]:
         """All measures of one set of pictures, with intervals over mosaics."""
@@ -158,38 +153,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="deepgps-mini")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--crops", type=Path, default=Path("runs/mini/crops"))
+    parser.add_argument("--run", type=Path, default=Path("runs/mini"), help="the run the model came from")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--gallery", type=Path, help="write a PNG of random held-out cells here")
     options = parser.parse_args()
     predictor = Predictor.load(options.model)
     crop = predictor.bundle.metadata.crop
-    if not options.crops.exists():
-        prepare_pictures(
-            options.data / "images", options.crops, size_px=crop.size_px, pixel_size_um=crop.pixel_size_um
-        )
     classes = class_set("mini")
     proteins = load_labelled_proteins(options.data, classes)
-    held_out = HeldOut(open_crops(options.crops), classes, crop.pixel_size_um)
-    known, new = known_proteins(proteins), new_proteins(options.data, proteins, classes)
-    own = {
-        str(i): s for i, s in zip(proteins.ids, proteins.sequences, strict=True) if i in ("Q71U36", "P27797")
+    held_out = HeldOut(open_crops(options.run / "crops"), classes, crop.pixel_size_um)
+    by_class = single_rows(proteins)
+    own = {str(name): row for row, name in enumerate(proteins.ids) if name in ("Q71U36", "P27797")}
+    right = held_out.proteins(by_class, own, seed=0)
+    wrong = held_out.proteins(by_class, own, seed=0, wrong=True)
+
+    def known(rows: np.ndarray) -> np.ndarray:
+        return np.stack([e.latent for e in predictor.encode([proteins.sequences[row] for row in rows])])
+
+    latents = {
+        "drawn, protein known to the label half": known(right),
+        "drawn, protein new to it, relatives known (B)": held_out_latents(options.run, right, REGIMES[1]),
+        "drawn, protein new to it, no relatives (A)": held_out_latents(options.run, right, REGIMES[0]),
+        "drawn, wrong localization (control)": known(wrong),
     }
-
-    def drawn_with(
-        pool: dict[str, list[str]], own: dict[str, str], what: str, *, wrong: bool = False
-    ) -> np.ndarray:
-        sequences = held_out.sequences(pool, own, seed=0, wrong=wrong)
-        return draw(predictor, held_out.nuclei, sequences, crop.pixel_size_um, what)
-
     pictures = {
-        "drawn, protein of the training tables": drawn_with(known, own, "known proteins"),
-        "drawn, protein without a relative in training": drawn_with(new, {}, "new proteins"),
-        "drawn, wrong localization (control)": drawn_with(known, {}, "control", wrong=True),
-        **held_out.baselines,
-    }
+        name: draw(predictor, held_out.nuclei, each, crop.pixel_size_um, name)
+        for name, each in latents.items()
+    } | held_out.baselines
     rows = {name: held_out.measure(images) for name, images in pictures.items()}
-    first, control = (quality.pearson(held_out.real, pictures[k]) for k in list(pictures)[0:3:2])
+    names = list(latents)
+    first, control = (quality.pearson(held_out.real, pictures[names[k]]) for k in (0, 3))
     effect = Metric(value=float(np.nanmean(first - control)), n=len(first))
     bundle = predictor.bundle
     text = f"""# Pictures on held-out U-2 OS cells
@@ -207,19 +200,20 @@ middle of the two means.
     print(text)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "pictures.md").write_text(text, encoding="utf-8")
-    drawn = rows["drawn, protein of the training tables"]
-    new_drawn = rows["drawn, protein without a relative in training"]
+    drawn = rows[names[0]]
     quoted = {f"Held-out U-2 OS cells: {name}": metric for name, metric in drawn.items()}
-    for base in ("own mean", "own nuclear mask"):
-        quoted[f"Held-out U-2 OS cells: PSNR (dB) of the trivial picture '{base}'"] = rows[base]["PSNR (dB)"]
-    quoted["Held-out U-2 OS cells: right side, proteins without a relative in training"] = new_drawn[
-        "right side"
-    ]
+    for base in ("constant mean", "own mean", "own nuclear mask"):
+        quoted[f"Held-out U-2 OS cells: PSNR (dB) of the baseline '{base}'"] = rows[base]["PSNR (dB)"]
+    share = "right side"
+    quoted[f"Held-out U-2 OS cells: {share} of the baseline 'constant mean'"] = rows["constant mean"][share]
+    for name, protocol in zip(names[1:3], "BA", strict=True):
+        key = f"Held-out U-2 OS cells, proteins new to the label half ({protocol}): {share}"
+        quoted[key] = rows[name][share]
     quoted["Held-out U-2 OS cells: sequence_effect"] = effect
     entries = {name: metric.model_dump() for name, metric in quoted.items()}
     (options.out / "pictures.json").write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
     if options.gallery:
-        gallery(held_out, pictures["drawn, protein of the training tables"], options.gallery)
+        gallery(held_out, pictures[names[0]], options.gallery)
 
 
 if __name__ == "__main__":
