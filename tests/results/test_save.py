@@ -9,9 +9,9 @@ import pytest
 
 from conftest import round_nucleus
 from deepgps.errors import InputError
+from deepgps.files.appending import AppendFile
 from deepgps.predict import Predictor
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.results.appending import AppendFile
 from deepgps.results.save import save
 
 NUCLEI = (round_nucleus("one"), round_nucleus("two", 30))

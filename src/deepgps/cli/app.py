@@ -15,7 +15,7 @@ from deepgps.errors import DeepGPSError, InputError, MissingExtraError
 # A package that is not there, and the extra that brings it.
 _EXTRA_OF = dict.fromkeys(
     ("lightning", "onnx", "onnxscript", "polars", "safetensors", "sklearn", "torch", "yaml"), "train"
-)
+) | dict.fromkeys(("dask", "distributed"), "scale")
 
 app = App(
     name="deepgps",

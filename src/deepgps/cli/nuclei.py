@@ -18,7 +18,7 @@ def list_nuclei(*, out: Path | None = None) -> None:
         height, width = nucleus.pixels.shape
         print(f"{nucleus.name}\t{height} x {width} px\t{nucleus.pixel_size_um:g} µm per pixel")
     if out is not None:
-        from deepgps.results.atomic import replacing
+        from deepgps.files.atomic import replacing
         from deepgps.results.pictures import contact_sheet
 
         with replacing(out) as draft:

@@ -1,7 +1,6 @@
 """One run's folder: locked while it is written, resumed when it was left, refused when it is another's."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,9 +8,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from deepgps.errors import InputError
+from deepgps.files.appending import AppendFile, offset_after, record_ends
+from deepgps.files.atomic import remove_drafts
+from deepgps.files.lock import lock
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.results.appending import AppendFile, offset_after, record_ends
-from deepgps.results.atomic import remove_drafts
 from deepgps.results.names import FileNames
 from deepgps.results.records import read_records
 from deepgps.results.run import RUN_FILE, Run, check_same, now, packages, read_run, write_run
@@ -21,7 +21,6 @@ RECORDS_FILE = "results.jsonl"
 REJECTED_FILE = "rejected.csv"
 REPORT_FILE = "report.html"
 IMAGES = "images"
-LOCK_FILE = ".deepgps.lock"
 TABLES = ("results.csv", "results.tsv")
 EXTENSIONS = (".png", ".ome.tif")
 
@@ -56,7 +55,7 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise InputError(f"'{path}' is a file; give --out a folder.")
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(path)
+        self._lock = lock(path)
         try:
             self._begin(overwrite=overwrite)
         except BaseException:
@@ -212,23 +211,3 @@ def _check_free(folder: Path) -> None:
                 f"'{folder}' holds a {name} but no {RUN_FILE} to continue from; "
                 "use --overwrite to start anew, or another --out."
             )
-
-
-def _lock(folder: Path) -> int:
-    """Lock a folder for this process; the system lets go of it however the process ends."""
-    handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
-    if sys.platform == "win32":
-        return handle
-    import fcntl
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise InputError(
-            f"Another deepGPS process is writing to '{folder}'; wait for it, or use another --out."
-        ) from None
-    except OSError:
-        # Some network file systems have no locks; working without one beats not working.
-        pass
-    return handle

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from deepgps.results.atomic import replacing
+from deepgps.files.atomic import replacing
 from deepgps.results.records import read_records
 from deepgps.results.run import read_run
 from deepgps.results.style import STYLE

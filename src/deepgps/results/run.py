@@ -11,7 +11,7 @@ from typing import Any
 
 from deepgps import __version__
 from deepgps.errors import InputError
-from deepgps.results.atomic import replacing
+from deepgps.files.atomic import replacing
 from deepgps.results.table import TableFormat
 
 RUN_FILE = "run.json"

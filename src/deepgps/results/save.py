@@ -9,10 +9,10 @@ from itertools import chain, islice
 from pathlib import Path
 
 from deepgps.errors import InputError
+from deepgps.files.atomic import hidden
 from deepgps.images.nucleus import Nucleus
 from deepgps.predict import Prediction, Predictor
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.results.atomic import hidden
 from deepgps.results.folder import EXTENSIONS, IMAGES, RECORDS_FILE, REJECTED_FILE, REPORT_FILE, RunFolder
 from deepgps.results.report import write_report
 from deepgps.results.run import Run

@@ -72,9 +72,9 @@ class AppendFile:
             rest = memoryview(record)
             while rest:
                 rest = rest[os.write(self._handle, rest) :]
-        except OSError:
+        except OSError as error:
             os.ftruncate(self._handle, self._end)
-            raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
         self._end += len(record)
 
     def close(self) -> None:

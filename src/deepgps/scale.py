@@ -1,0 +1,180 @@
+"""One function over many items: here, on all local cores, or on a Dask cluster. Results come in order.
+
+A *pool* is anything with ``submit`` and ``shutdown`` in the manner of `concurrent.futures`: processes of this
+machine, or the workers behind a Dask scheduler. The same function runs in each, so the results are the same.
+"""
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Any, TypeVar
+
+from deepgps.errors import DeepGPSError, InputError
+
+ATTEMPTS = 2
+"""How often an item may take its worker down before it is given up."""
+
+_CONNECT_S = 10
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class WorkerDiedError(DeepGPSError):
+    """The process that worked on an item died, each time it was tried."""
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def mapped(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> Iterator[Result | WorkerDiedError]:
+    """Apply a function to items, a few ahead of the reader, and give the results in the order of the items.
+
+    Memory does not grow with the number of items: only about two for each worker are on their way at once.
+    A worker that dies is replaced and its items are done again; one that kills its worker every time gives a
+    `WorkerDiedError` in its place, and the others go on.
+
+    Parameters
+    ----------
+    function
+        A function of a module, without side effects; items and results are pickled.
+    items
+        What to apply it to.
+    workers
+        Local processes; all cores where it is not given, and no further process with 1.
+    scheduler
+        Address of a Dask scheduler (``tcp://…``), whose workers do it instead.
+
+    Raises
+    ------
+    InputError
+        If the scheduler cannot be reached or has no workers, or `workers` is below 1.
+    """
+    if workers is not None and workers < 1:
+        raise InputError(f"{workers} workers cannot work; give 1 or more with --workers.")
+    if scheduler is not None:
+        return _on_dask(function, items, scheduler)
+    count = cores() if workers is None else workers
+    if count == 1:
+        return map(function, items)
+    return _in_order(function, items, partial(_local_pool, count), 2 * count)
+
+
+def _in_order(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    open_pool: Callable[[], Executor],
+    ahead: int,
+) -> Iterator[Result | WorkerDiedError]:
+    pool = open_pool()
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    rest = iter(items)
+    try:
+        while True:
+            try:
+                while len(waiting) < ahead and (item := next(rest, _END)) is not _END:
+                    waiting.append((item, Future()))
+                    waiting[-1] = (item, pool.submit(function, item))
+                if not waiting:
+                    return
+                result = _outcome(waiting[0][1])
+            except BrokenProcessPool:
+                # Nobody knows which of them killed its worker: each is tried again, alone.
+                pool.shutdown(wait=False, cancel_futures=True)
+                while waiting:
+                    item, before = waiting.popleft()
+                    yield _again(function, item, before, open_pool)  # type: ignore[arg-type]
+                pool = open_pool()
+            else:
+                waiting.popleft()
+                yield result
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+_END: Any = object()
+
+
+def _outcome(future: Future[Result]) -> Result | WorkerDiedError:
+    try:
+        return future.result()
+    except Exception as error:
+        # Dask has tried it on several workers itself.
+        if type(error).__name__ != "KilledWorker":
+            raise
+        return WorkerDiedError(_DIED)
+
+
+_DIED = "Its worker died each time it was tried; is there enough memory?"
+
+
+def _again(
+    function: Callable[[Item], Result], item: Item, before: Future[Result], open_pool: Callable[[], Executor]
+) -> Result | WorkerDiedError:
+    if before.done() and not before.cancelled() and before.exception() is None:
+        return before.result()
+    for _ in range(ATTEMPTS):
+        pool = open_pool()
+        try:
+            return pool.submit(function, item).result()
+        except BrokenProcessPool:
+            continue
+        finally:
+            pool.shutdown(wait=False)
+    return WorkerDiedError(_DIED)
+
+
+def _local_pool(count: int) -> Executor:
+    from multiprocessing import get_context
+
+    # A forked child would inherit the locks of threads that it does not have.
+    return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_settle_worker)
+
+
+def _settle_worker() -> None:
+    """Leave Ctrl-C to the parent, and end with it even when it is killed."""
+    from multiprocessing import parent_process
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _on_dask(
+    function: Callable[[Item], Result], items: Iterable[Item], address: str
+) -> Iterator[Result | WorkerDiedError]:
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=_CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"Dask scheduler '{address}' cannot be reached ({error or type(error).__name__}); "
+            "start one with `dask scheduler` and give the address it prints."
+        ) from None
+    with client:
+        threads = sum(client.nthreads().values())
+        if not threads:
+            raise InputError(f"Dask scheduler '{address}' has no workers; start some with `dask worker`.")
+        yield from _in_order(function, items, client.get_executor, 2 * threads)
