@@ -36,6 +36,7 @@ NO_INPUT = {"neighbours.py", "write.py", "windows.py", "motifs.py"}
 
 SPOKEN = {
     "inputs.md": ("proteins/*.py", "images/*.py", "predict.py", "cli/predict.py"),
+    "datasets.md": ("datasets/annot*.py",),
     "files.md": ("results/*.py", "files/*.py"),
 }
 

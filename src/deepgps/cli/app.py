@@ -25,6 +25,8 @@ app = App(
 )
 models = App(name="models", help="Show the installed models.")
 nuclei = App(name="nuclei", help="Show the nuclei that deepGPS can draw into.")
+data = App(name="data", help="Build datasets: annotate, split (extra 'train').")
+annotate = App(name="annotate", help="Label proteins by where a source sees them.")
 
 app.command(
     "deepgps.cli.predict:predict",
@@ -43,6 +45,12 @@ models.command(
     "deepgps.cli.models:info", name="info", help="Show one model: classes, quality, data, licence."
 )
 nuclei.command("deepgps.cli.nuclei:list_nuclei", name="list", help="List the default nuclei.")
+app.command(data)
+data.command(annotate)
+annotate.command("deepgps.cli.data:annotate_opencell", name="opencell", help="Label OpenCell's proteins.")
+annotate.command(
+    "deepgps.cli.data:annotate_hpa", name="hpa", help="Label the Human Protein Atlas's proteins."
+)
 
 
 def run(tokens: Sequence[str]) -> int:

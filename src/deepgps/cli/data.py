@@ -1,0 +1,108 @@
+"""``deepgps data``: annotate, split."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Annotated as Typed
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+if TYPE_CHECKING:
+    from deepgps.datasets.annotation import Annotated
+
+SHOWN_PROBLEMS = 5
+
+_Sequences = Typed[list[Path] | None, Parameter(consume_multiple=True, negative=())]
+_MaxLength = Typed[int | None, Parameter(validator=Number(gte=1))]
+
+
+def annotate_opencell(
+    table: Path,
+    *,
+    out: Path,
+    library: Path | None = None,
+    sequences: _Sequences = None,
+    max_length: _MaxLength = None,
+) -> None:
+    """Label OpenCell's proteins by its graded annotations.
+
+    Parameters
+    ----------
+    table
+        OpenCell's table of annotations, CSV, plain or gzip.
+    out
+        The table of proteins to write, Parquet.
+    library
+        OpenCell's library metadata, for UniProt accessions.
+    sequences
+        FASTA, CSV or TSV of the proteins, by accession or Ensembl gene id.
+    max_length
+        Leave out proteins of more residues; the paper's limit is 2700.
+    """
+    from deepgps.datasets.annotate import annotate_opencell as annotate
+    from deepgps.datasets.annotate import with_sequences
+    from deepgps.datasets.annotation_report import opencell_report
+
+    beside = table.with_name("library.csv")
+    library = library or (beside if beside.is_file() else None)
+    found = with_sequences(annotate(table, library), sequences or ())
+    inputs = [table, *([library] if library else []), *(sequences or ())]
+    _finish(found, out, max_length, inputs, opencell_report(found.proteins))
+
+
+def annotate_hpa(
+    tables: list[Path],
+    /,
+    *,
+    out: Path,
+    cell_line: str = "U-2 OS",
+    sequences: _Sequences = None,
+    max_length: _MaxLength = None,
+) -> None:
+    """Label the Human Protein Atlas's proteins, by cell line where its XMLs are given.
+
+    Parameters
+    ----------
+    tables
+        The gene table (TSV, CSV, gzip or ZIP), per-gene XMLs, and folders of them.
+    out
+        The table of proteins to write, Parquet.
+    cell_line
+        The cell line whose labels to take from the XMLs.
+    sequences
+        FASTA, CSV or TSV of the proteins, by accession or Ensembl gene id.
+    max_length
+        Leave out proteins of more residues; the paper's limit is 2700.
+    """
+    from deepgps.datasets.annotate import with_sequences
+    from deepgps.datasets.annotate_hpa import annotate_hpa as annotate
+    from deepgps.datasets.annotation_report import hpa_report
+
+    found = with_sequences(annotate(tables, cell_line), sequences or ())
+    _finish(found, out, max_length, [*tables, *(sequences or ())], hpa_report(found.proteins))
+    if any(protein.cell_line is None for protein in found.proteins):
+        print(
+            "Labels from the gene table hold for a gene in all cell lines together; the XMLs tell them apart."
+        )
+
+
+def _finish(
+    found: "Annotated", out: Path, max_length: int | None, inputs: Sequence[Path], report: Iterable[str]
+) -> None:
+    """Filter, write, and say what was counted and what was wrong."""
+    from deepgps.datasets.annotate import not_longer
+    from deepgps.datasets.annotation_files import write_annotated
+    from deepgps.datasets.fingerprints import fingerprints
+
+    kept = not_longer(found, max_length) if max_length is not None else found
+    problems = write_annotated(kept, out, fingerprints(inputs))
+    print("\n".join(report))
+    left_out = [each for each in kept.problems if each.left_out]
+    without = sum(protein.sequence is None for protein in kept.proteins)
+    for problem in left_out[:SHOWN_PROBLEMS]:
+        print(problem.reason)
+    print(
+        f"{len(kept.proteins):,} proteins in {out} ({without:,} without a sequence), "
+        f"{len(left_out):,} left out; {len(kept.problems):,} problems are listed in {problems}."
+    )

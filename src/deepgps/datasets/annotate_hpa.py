@@ -1,0 +1,172 @@
+"""Where the Human Protein Atlas sees each protein, in one cell line or over all of them.
+
+Two sources, which may be given together: the gene table (``subcellular_location.tsv``), whose locations hold
+for the gene in all cell lines together, and one XML per gene, which tells them by cell line.
+"""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepgps.datasets.annotation import (
+    Annotated,
+    AnnotatedProtein,
+    Problem,
+    cell_line_key,
+    cell_line_name,
+    cluster_number,
+    collect,
+    in_order,
+    split_names,
+    unknown_name,
+)
+from deepgps.datasets.annotation_tables import read_rows
+from deepgps.localization import HPA_TO_LOCALIZATIONS
+
+# Column names of the table on the web to those used here.
+_COLUMNS = {"gene": "ensembl_gene_id", "gene_name": "gene_symbol"}
+# The XML writes locations in lower case, the table does not.
+_PLACES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    name.casefold(): (name, places) for name, places in HPA_TO_LOCALIZATIONS.items()
+}
+# Cytoplasmic, but dots in it: not what the classes of single-2 and single-4 mean.
+_NO_CLASS = ("Cytoplasmic bodies",)
+
+
+@dataclass(frozen=True, slots=True)
+class _Gene:
+    """What one file says of one gene: main locations, additional ones, and which cell line it means."""
+
+    id: str
+    source: str
+    main: tuple[str, ...]
+    additional: tuple[str, ...] = ()
+    symbol: str | None = None
+    accession: str | None = None
+    cell_line: str | None = None
+    sequence: str | None = None
+    cluster: int | None = None
+
+
+def annotate_hpa(files: Sequence[Path], cell_line: str) -> Annotated:
+    """Map the atlas's locations onto the vocabulary.
+
+    The main locations are the major localizations. A protein is single-localized if the atlas names exactly
+    one location of it, main or additional; in the XML, exactly one over all antibodies in the cell line. A
+    gene with an XML is labelled by it alone.
+
+    Parameters
+    ----------
+    files
+        Gene tables (TSV or CSV, plain, gzip or ZIP), XMLs, and folders of XMLs.
+    cell_line
+        Which cell line's labels to take from the XMLs, in any spelling.
+
+    Raises
+    ------
+    InputError
+        If a table cannot be read or lacks a column.
+    """
+    paths = [inner for path in files for inner in (sorted(path.glob("*.xml")) if path.is_dir() else [path])]
+    by_line = [entry for path in paths if _is_xml(path) for entry in _xml_genes(path, cell_line)]
+    told = {entry.id if isinstance(entry, _Gene) else entry.protein_id for entry in by_line}
+    by_gene = (entry for path in paths if not _is_xml(path) for entry in _table_genes(path))
+    others = (entry for entry in by_gene if isinstance(entry, Problem) or entry.id not in told)
+    return collect(_annotated(entry) for entry in (*by_line, *others))
+
+
+def _is_xml(path: Path) -> bool:
+    return path.suffix.lower() == ".xml"
+
+
+def _annotated(entry: _Gene | Problem) -> AnnotatedProtein | Problem:
+    if isinstance(entry, Problem):
+        return entry
+    names = (*entry.main, *entry.additional)
+    if unknown := [name for name in names if name.casefold() not in _PLACES]:
+        return unknown_name(entry.id, entry.source, unknown[0])
+    if not entry.main:
+        where = f" in {entry.cell_line}" if entry.cell_line else ""
+        return Problem(entry.id, entry.source, True, f"Gene '{entry.id}' has no location{where}.")
+    distinct = {_PLACES[name.casefold()][0] for name in names}
+    places = in_order(place for name in entry.main for place in _PLACES[name.casefold()][1])
+    single = len(distinct) == 1
+    return AnnotatedProtein(
+        protein_id=entry.id,
+        gene_symbol=entry.symbol,
+        accession=entry.accession,
+        localizations=places,
+        single_localized=single,
+        single_class=places[0] if single and distinct.isdisjoint(_NO_CLASS) else None,
+        source="hpa",
+        cell_line=entry.cell_line,
+        sequence=entry.sequence,
+        cluster=entry.cluster,
+    )
+
+
+def _table_genes(path: Path) -> Iterator[_Gene | Problem]:
+    needed = ("ensembl_gene_id", "main_location", "additional_location")
+    for number, row in enumerate(read_rows(path, needed, _COLUMNS), 1):
+        if not row["ensembl_gene_id"]:
+            yield Problem(f"row {number}", path.name, True, f"Row {number} has no 'Gene'; add the gene's id.")
+            continue
+        yield _Gene(
+            row["ensembl_gene_id"],
+            path.name,
+            split_names(row["main_location"]),
+            split_names(row["additional_location"]),
+            row.get("gene_symbol") or None,
+            row.get("accession") or None,
+            None,
+            row.get("sequence") or None,
+            cluster_number(row),
+        )
+
+
+def _xml_genes(path: Path, cell_line: str) -> Iterator[_Gene | Problem]:
+    try:
+        for _, element in ET.iterparse(path):
+            if element.tag == "entry":
+                yield _xml_gene(element, path.name, cell_line)
+                element.clear()
+    except (ET.ParseError, OSError) as error:
+        yield Problem(path.stem, path.name, True, f"'{path}' cannot be read ({error}); fetch it again.")
+
+
+def _xml_gene(entry: ET.Element, source: str, cell_line: str) -> _Gene | Problem:
+    identifier = entry.find("identifier")
+    gene = "" if identifier is None else identifier.get("id", "")
+    if not gene:
+        return Problem(source, source, True, f"An entry of '{source}' has no gene id; fetch it again.")
+    cells = entry.findall("antibody//cellExpression[@technology='ICC/IF']/subAssay/data")
+    lines = {cell.findtext("cellLine", "").strip(): None for cell in cells}
+    wanted = [
+        cell for cell in cells if cell_line_key(cell.findtext("cellLine", "")) == cell_line_key(cell_line)
+    ]
+    if not wanted:
+        others = f"; it has {', '.join(lines)}" if lines else ""
+        reason = f"Gene '{gene}' was not looked at in {cell_line_name(cell_line)}{others}."
+        return Problem(gene, source, True, reason)
+    return _Gene(
+        gene,
+        source,
+        main=tuple(_locations(wanted)),
+        symbol=entry.findtext("name") or None,
+        accession=next((ref.get("id") for ref in _uniprot(entry)), None),
+        cell_line=cell_line_name(cell_line),
+    )
+
+
+def _locations(cells: Iterable[ET.Element]) -> Iterator[str]:
+    for cell in cells:
+        for location in cell.findall("location"):
+            if text := (location.text or "").strip():
+                yield text
+
+
+def _uniprot(entry: ET.Element) -> Iterator[ET.Element]:
+    for reference in entry.findall("identifier/xref"):
+        if reference.get("db", "").startswith("Uniprot"):
+            yield reference

@@ -1,0 +1,84 @@
+"""How many proteins are where, beside the paper's counts."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from deepgps.datasets.annotation import AnnotatedProtein
+
+PAPER_MAX_LENGTH = 2700
+"""Residues up to which AlphaFold DB gives a structure in one piece; the paper left out what is longer."""
+
+PAPER_OPENCELL: Mapping[str, int] = {
+    "cytoplasmic": 222,
+    "vesicles": 140,
+    "nucleoplasm": 132,
+    "er": 78,
+    "single-localized": 865,
+    "multi-localized": 436,
+    "proteins": 1301,
+    "single-2": 354,
+    "single-4": 572,
+}
+"""The paper's counts of OpenCell proteins of at most `PAPER_MAX_LENGTH` residues (Fig. 2b)."""
+
+PAPER_HPA_SINGLE_2 = 2087
+"""The paper's U-2 OS proteins whose one location is cytosol or nucleoplasm."""
+
+
+def groups(protein: AnnotatedProtein) -> tuple[str, ...]:
+    """Every row of the report that counts a protein."""
+    single = (protein.localizations[0], "single-localized") if protein.single_localized else ()
+    sets = tuple(name for name in ("single-2", "single-4") if protein.class_in(name))
+    return (*(single or ("multi-localized",)), "proteins", *sets)
+
+
+def count(proteins: Iterable[AnnotatedProtein]) -> Counter[str]:
+    """Count proteins by `groups`."""
+    return Counter(group for protein in proteins for group in groups(protein))
+
+
+def within(protein: AnnotatedProtein) -> bool:
+    """Whether a protein is known to be short enough for the paper."""
+    return protein.sequence is not None and len(protein.sequence) <= PAPER_MAX_LENGTH
+
+
+_TOTALS = ("single-localized", "multi-localized", "proteins", "single-2", "single-4")
+
+
+def opencell_report(proteins: Sequence[AnnotatedProtein]) -> Iterator[str]:
+    """Lines that count OpenCell's proteins, before and after the length filter, beside the paper's."""
+    before, after = count(proteins), count(filter(within, proteins))
+    lengths = any(protein.sequence for protein in proteins)
+    classes = sorted((name for name in before if name not in _TOTALS), key=lambda name: -before[name])
+    header = ("all", f"up to {PAPER_MAX_LENGTH:,} residues" if lengths else "", "paper")
+    yield f"{'':<18}{header[0]:>6}{header[1]:>24}{header[2]:>8}"
+    for name in (*classes, *_TOTALS):
+        short = f"{after[name]:,}" if lengths else ""
+        paper = f"{PAPER_OPENCELL[name]:,}" if name in PAPER_OPENCELL else ""
+        yield f"{name:<18}{before[name]:>6,}{short:>24}{paper:>8}".rstrip()
+    if lengths:
+        yield from _differences(proteins, after)
+
+
+def _differences(proteins: Sequence[AnnotatedProtein], after: Mapping[str, int]) -> Iterator[str]:
+    longer = [protein for protein in proteins if protein.sequence and not within(protein)]
+    for name, paper in PAPER_OPENCELL.items():
+        if after[name] != paper:
+            named = [
+                f"{each.gene_symbol} {len(each.sequence or ''):,}" for each in longer if name in groups(each)
+            ]
+            told = f" (longer: {', '.join(named)})" if named else ""
+            yield f"{name}: {after[name]:,} here, {paper:,} in the paper{told}"
+
+
+def hpa_report(proteins: Sequence[AnnotatedProtein]) -> Iterator[str]:
+    """Lines that count the atlas's proteins; those of single-2 are the paper's U-2 OS set."""
+    counts = count(proteins)
+    classes = sorted((name for name in counts if name not in _TOTALS), key=lambda name: -counts[name])
+    for name in (*classes, *_TOTALS):
+        yield f"{name:<18}{counts[name]:>6,}"
+    two = Counter(slug for each in proteins if (slug := each.class_in("single-2")))
+    yield (
+        f"single-2: {two['cytoplasmic']:,} in the cytosol only, {two['nucleoplasm']:,} in the nucleoplasm "
+        f"only (the paper: {PAPER_HPA_SINGLE_2:,} of both)"
+    )
