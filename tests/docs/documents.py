@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 ROOT = Path(__file__).parents[2]
 SHIPPED_MODEL = ROOT / "src" / "deepgps" / "bundles" / "deepgps-mini"
 
@@ -98,8 +100,20 @@ def printed(name: str) -> str:
         return shell(COMMANDS[name], Path(folder))
 
 
+def draw_demo(path: Path) -> None:
+    """Draw the README's picture: a cytoplasmic and a nuclear protein of the examples in the same nucleus."""
+    with tempfile.TemporaryDirectory() as folder:
+        shell("deepgps predict example --out demo", Path(folder))
+        panels = [Image.open(Path(folder) / "demo" / "images" / f"{name}.png") for name in ("GAPDH", "PCNA")]
+        whole = Image.new("RGB", (panels[0].width, sum(panel.height for panel in panels)))
+        for number, panel in enumerate(panels):
+            whole.paste(panel, (0, number * panel.height))
+    path.parent.mkdir(exist_ok=True)
+    whole.save(path, optimize=True)
+
+
 def main() -> None:
-    """Write every output anew."""
+    """Write every output and the README's picture anew."""
     if not SHIPPED_MODEL.exists():
         sys.exit(f"There is no model in the package to run the commands with ('{SHIPPED_MODEL}').")
     for path in documents():
@@ -108,6 +122,7 @@ def main() -> None:
         if filled != text:
             path.write_text(filled, encoding="utf-8")
             print(path.relative_to(ROOT))
+    draw_demo(ROOT / "docs" / "images" / "demo.png")
 
 
 if __name__ == "__main__":
