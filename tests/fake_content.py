@@ -106,6 +106,7 @@ def _sequence(rng: np.random.Generator, letters: str) -> str:
     return "M" + "".join(rng.choice(list(letters), int(rng.integers(80, 300))))
 
 
+@lru_cache(maxsize=2)
 def contents(data: Path | None) -> dict[str, Content]:
     """Every file of every source, by path."""
     data = data if data is not None and data.is_dir() else None
@@ -304,11 +305,15 @@ def _hpa_field(shown: str, seed: int, data: Path | None) -> tuple[NDArray[np.uin
         blue = np.asarray(Image.open(images[seed % len(images)]).convert("RGB"))[:HPA_EDGE, :HPA_EDGE, 2]
         nucleus = blue.astype(np.uint16) * 200
     else:
-        places = [(260, 300), (300, 740), (720, 280), (740, 730)]
-        nucleus = (discs(HPA_EDGE, places, 85 + seed % 10) * 200).astype(np.uint16)
-    small = np.ascontiguousarray(nucleus[::2, ::2])
-    protein = _protein(small, shown, seed)
-    return nucleus, np.kron(protein, np.ones((2, 2), np.uint16))
+        places = [(150, 155), (155, 360), (360, 145), (365, 355)]
+        nucleus = _doubled((discs(HPA_EDGE // 2, places, 42 + seed % 6) * 200).astype(np.uint16))
+    protein = _protein(np.ascontiguousarray(nucleus[::2, ::2]), shown, seed)
+    return nucleus, _doubled(protein)
+
+
+def _doubled(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    doubled: NDArray[np.uint16] = ndimage.zoom(pixels, 2, order=1)
+    return doubled
 
 
 def _grey_tiff(pixels: NDArray[np.uint16]) -> bytes:

@@ -68,6 +68,12 @@ class Sources:
         """The variables that make deepGPS ask this server."""
         return {name: self.url + path for name, path in PLACES.items()} | {"NO_PROXY": "127.0.0.1"}
 
+    def forget(self) -> None:
+        """Behave again, and forget what was asked."""
+        self.asked.clear()
+        self.faults.clear()
+        self.piece_s = 0.05
+
     def bodies(self, part: str) -> list[str]:
         """Paths asked for so far that contain a part."""
         return [path for path, _ in self.asked if part in path]
@@ -92,7 +98,7 @@ def serving(data: Path | None = None, *, port: int = 0, page: int = 7) -> Iterat
     page
         Keys in a page of the listing.
     """
-    sources = Sources(contents(data), port, page)
+    sources = Sources(dict(contents(data)), port, page)
     thread = threading.Thread(target=sources.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

@@ -87,7 +87,7 @@ def test_arguments_without_a_dash_are_documented():
 
 def test_the_environment_variables_are_those_documented():
     source = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("src/**/*.py"))
-    assert set(re.findall(r"DEEPGPS_[A-Z]+", source)) == set(first_names(section(CLI, "## Environment")))
+    assert set(re.findall(r"DEEPGPS_[A-Z_]+", source)) == set(first_names(section(CLI, "## Environment")))
 
 
 @pytest.fixture(scope="module")

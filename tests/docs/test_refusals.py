@@ -36,7 +36,12 @@ NO_INPUT = {"neighbours.py", "write.py", "windows.py", "motifs.py"}
 
 SPOKEN = {
     "inputs.md": ("proteins/*.py", "images/*.py", "predict.py", "cli/predict.py"),
-    "datasets.md": ("datasets/annot*.py",),
+    "datasets.md": ("datasets/annot*.py", "datasets/split*.py", "datasets/clusters.py"),
+    "fetching.md": (
+        "cli/fetch.py",
+        "datasets/fetch*.py",
+        *(f"datasets/{name}.py" for name in ("download", "raw", "wanted", "opencell", "hpa", "alphafold")),
+    ),
     "files.md": ("results/*.py", "files/*.py"),
 }
 

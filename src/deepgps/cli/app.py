@@ -14,7 +14,8 @@ from deepgps.errors import DeepGPSError, InputError, MissingExtraError
 
 # A package that is not there, and the extra that brings it.
 _EXTRA_OF = dict.fromkeys(
-    ("lightning", "onnx", "onnxscript", "polars", "safetensors", "sklearn", "torch", "yaml"), "train"
+    ("lightning", "onnx", "onnxscript", "polars", "requests", "safetensors", "sklearn", "torch", "yaml"),
+    "train",
 ) | dict.fromkeys(("dask", "distributed"), "scale")
 
 app = App(
@@ -25,7 +26,8 @@ app = App(
 )
 models = App(name="models", help="Show the installed models.")
 nuclei = App(name="nuclei", help="Show the nuclei that deepGPS can draw into.")
-data = App(name="data", help="Build datasets: annotate, split (extra 'train').")
+data = App(name="data", help="Build datasets: fetch, annotate, split (extra 'train').")
+fetch = App(name="fetch", help="Fetch tables, images, structures and sequences from their sources.")
 annotate = App(name="annotate", help="Label proteins by where a source sees them.")
 
 app.command(
@@ -46,6 +48,15 @@ models.command(
 )
 nuclei.command("deepgps.cli.nuclei:list_nuclei", name="list", help="List the default nuclei.")
 app.command(data)
+data.command(fetch)
+fetch.command("deepgps.cli.fetch:fetch_opencell", name="opencell", help="Fetch OpenCell's tables and images.")
+fetch.command(
+    "deepgps.cli.fetch:fetch_hpa", name="hpa", help="Fetch the Human Protein Atlas's tables and images."
+)
+fetch.command(
+    "deepgps.cli.fetch:fetch_structures", name="structures", help="Fetch structures from AlphaFold DB."
+)
+fetch.command("deepgps.cli.fetch:fetch_sequences", name="sequences", help="Fetch sequences from UniProt.")
 data.command(annotate)
 annotate.command("deepgps.cli.data:annotate_opencell", name="opencell", help="Label OpenCell's proteins.")
 annotate.command(

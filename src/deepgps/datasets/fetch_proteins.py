@@ -1,0 +1,111 @@
+"""Structures from AlphaFold DB and sequences from UniProt, by accession, into a folder of raw files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepgps.datasets import alphafold
+from deepgps.datasets.download import Client
+from deepgps.datasets.fetching import Fetch, Fetched, File, Progress
+from deepgps.datasets.raw import RawFolder, write_rows
+from deepgps.errors import InputError
+from deepgps.files.atomic import replacing
+from deepgps.proteins.lookup import UNIPROT, is_accession
+
+STRUCTURES, SEQUENCES = "structures.csv", "sequences.fasta"
+
+
+def fetch_structures(
+    folder: Path,
+    client: Client,
+    progress: Progress,
+    accessions: Sequence[str],
+    *,
+    site: str = alphafold.SITE,
+    format: alphafold.Format = "pdb",
+) -> Fetched:
+    """Fetch the newest predicted structures of proteins.
+
+    Parameters
+    ----------
+    folder
+        Where to; ``structures/``, ``predictions/`` (what AlphaFold DB says of each) and ``structures.csv``.
+    client, progress
+        What fetches, and what tells of it.
+    accessions
+        UniProt accessions.
+    site
+        Base address.
+    format
+        PDB or mmCIF; the largest models are there as mmCIF only.
+
+    Raises
+    ------
+    InputError
+        If an id is no accession, or the folder cannot be used.
+    """
+    wanted = _accessions(accessions)
+    with RawFolder(folder, "structures", {"site": site, "proteins": wanted, "format": format}) as raw:
+        fetch = Fetch(raw, client, progress)
+        asked = [
+            File(f"predictions/{each}.json", alphafold.prediction_url(site, each), each) for each in wanted
+        ]
+        models = {
+            File(model.path, model.url, model.accession): model
+            for file in fetch.all("predictions", asked)
+            for model in alphafold.read_models((folder / file.name).read_bytes(), file.protein, format)
+        }
+        there = sorted(fetch.all("structures", list(models)), key=lambda file: file.name)
+        rows = [
+            {"accession": model.accession, "entry": model.entry, "version": model.version, "path": model.path}
+            for model in (models[file] for file in there)
+        ]
+        write_rows(folder / STRUCTURES, alphafold.COLUMNS, rows)
+        return fetch.finish(None, (file.protein for file in there))
+
+
+def fetch_sequences(
+    folder: Path,
+    client: Client,
+    progress: Progress,
+    accessions: Sequence[str],
+    *,
+    site: str = UNIPROT,
+) -> Fetched:
+    """Fetch the sequences of proteins.
+
+    Parameters
+    ----------
+    folder
+        Where to; ``sequences/``, and all of them in ``sequences.fasta``.
+    client, progress
+        What fetches, and what tells of it.
+    accessions
+        UniProt accessions.
+    site
+        Base address.
+
+    Raises
+    ------
+    InputError
+        If an id is no accession, or the folder cannot be used.
+    """
+    wanted = _accessions(accessions)
+    with RawFolder(folder, "sequences", {"site": site, "proteins": wanted}) as raw:
+        fetch = Fetch(raw, client, progress)
+        asked = [File(f"sequences/{each}.fasta", f"{site}/uniprotkb/{each}.fasta", each) for each in wanted]
+        there = sorted(fetch.all("sequences", asked), key=lambda file: wanted.index(file.protein))
+        entries = {file.protein: (folder / file.name).read_text(encoding="utf-8") for file in there}
+        for accession in (each for each, text in entries.items() if not text.startswith(">")):
+            raw.problem(
+                accession, f"sequences/{accession}.fasta", "", "UniProt has no sequence of it any more"
+            )
+        with replacing(folder / SEQUENCES) as draft:
+            draft.write_text("".join(entries.values()), encoding="utf-8")
+        return fetch.finish(None, (name for name, text in entries.items() if text.startswith(">")))
+
+
+def _accessions(names: Sequence[str]) -> list[str]:
+    for name in names:
+        if not is_accession(name):
+            raise InputError(f"'{name}' is no UniProt accession; give accessions, or a file with one a line.")
+    return list(dict.fromkeys(name.upper() for name in names))

@@ -1,0 +1,94 @@
+"""Structures and sequences by accession."""
+
+import csv
+
+import pytest
+
+from deepgps.datasets import download
+from deepgps.datasets.alphafold import read_models
+from deepgps.datasets.download import Client
+from deepgps.datasets.fetch_proteins import fetch_sequences, fetch_structures
+from deepgps.errors import DeepGPSError, InputError
+from deepgps.proteins.fasta import fasta_records
+from fake_sources import serving
+
+
+class Silent:
+    def begin(self, what, total):
+        pass
+
+    advance = add_bytes = lambda *_: None
+
+
+@pytest.fixture
+def sources(monkeypatch):
+    monkeypatch.setattr(download, "BACKOFF_S", 0.001)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving() as running:
+        yield running
+
+
+def structures(sources, folder, accessions, **options):
+    site = sources.url + "/alphafold"
+    return fetch_structures(folder, Client(), Silent(), accessions, site=site, **options)
+
+
+def sequences(sources, folder, accessions):
+    return fetch_sequences(folder, Client(), Silent(), accessions, site=sources.url + "/uniprot")
+
+
+def test_a_structure_is_had_through_the_api_and_not_its_isoforms(sources, tmp_path):
+    fetched = structures(sources, tmp_path, ["p09000", "P19011", "P99999"])
+    table = list(csv.DictReader((tmp_path / "structures.csv").open()))
+    assert [row["accession"] for row in table] == ["P09000", "P19011"]
+    assert table[0]["version"] == "6"
+    assert table[0]["path"] == "structures/AF-P09000-F1-model_v6.pdb"
+    assert (tmp_path / table[0]["path"]).read_text().startswith("ATOM")
+    assert [(row["protein"], row["reason"]) for row in fetched.problems] == [
+        ("P99999", "withdrawn or never there (status 404)")
+    ]
+    sources.forget()
+    assert structures(sources, tmp_path, ["P09000", "P19011", "P99999"]).new == 0
+    assert sources.asked == []
+
+
+def test_a_structure_may_come_as_mmcif(sources, tmp_path):
+    structures(sources, tmp_path, ["P09000"], format="cif")
+    assert [path.suffix for path in (tmp_path / "structures").iterdir()] == [".cif"]
+
+
+def test_the_fake_structures_are_structures(sources, tmp_path):
+    pdb = pytest.importorskip("biotite.structure.io.pdb")
+    structures(sources, tmp_path, ["P09000"])
+    atoms = pdb.PDBFile.read(next((tmp_path / "structures").iterdir())).get_structure(model=1)
+    assert len(atoms) == 120
+    assert set(atoms.element) == {"C", "N", "O"}
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'[{"uniprotAccession": "P1"}]', b"null"])
+def test_an_answer_of_another_kind_is_refused(content):
+    with pytest.raises(DeepGPSError, match="its format may have changed"):
+        read_models(content, "P1", "pdb")
+
+
+def test_sequences_come_in_the_order_asked_for(sources, tmp_path):
+    fetched = sequences(sources, tmp_path, ["P19011", "P09000", "P19011"])
+    records = list(fasta_records((tmp_path / "sequences.fasta").read_text().splitlines()))
+    assert [record.accession for record in records] == ["P19011", "P09000"]
+    assert records[1].gene_symbol == "A-HYPHEN1"
+    assert (fetched.proteins, fetched.new) == (2, 2)
+
+
+def test_an_entry_that_uniprot_has_emptied_is_a_problem(sources, tmp_path, monkeypatch):
+    content = sources.files["/uniprot/uniprotkb/P09000.fasta"]
+    monkeypatch.setitem(content.__dict__, "body", b"")
+    fetched = sequences(sources, tmp_path, ["P09000"])
+    assert fetched.proteins == 0
+    assert "no sequence of it any more" in fetched.problems[0]["reason"]
+
+
+def test_a_symbol_is_no_accession(sources, tmp_path):
+    for fetch in (structures, sequences):
+        with pytest.raises(InputError, match="'TP53' is no UniProt accession"):
+            fetch(sources, tmp_path, ["P09000", "TP53"])
+    assert list(tmp_path.iterdir()) == []
