@@ -62,6 +62,7 @@ annotate.command("deepgps.cli.data:annotate_opencell", name="opencell", help="La
 annotate.command(
     "deepgps.cli.data:annotate_hpa", name="hpa", help="Label the Human Protein Atlas's proteins."
 )
+data.command("deepgps.cli.data:split", name="split", help="Split proteins into train, validation and test.")
 
 
 def run(tokens: Sequence[str]) -> int:

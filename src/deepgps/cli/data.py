@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from typing import Annotated as Typed
 
 from cyclopts import Parameter
@@ -106,3 +106,37 @@ def _finish(
         f"{len(kept.proteins):,} proteins in {out} ({without:,} without a sequence), "
         f"{len(left_out):,} left out; {len(kept.problems):,} problems are listed in {problems}."
     )
+
+
+def split(
+    source: Path,
+    *,
+    out: Path,
+    by: Literal["protein", "cluster"] = "protein",
+    seed: Typed[int, Parameter(validator=Number(gte=0))] = 0,
+) -> None:
+    """Split proteins into train, validation and test.
+
+    Parameters
+    ----------
+    source
+        ``proteins.parquet``, or the folder of a crop store.
+    out
+        The split to write, CSV of two columns.
+    by
+        Keep proteins apart, or whole homology clusters.
+    seed
+        Another seed, another split.
+    """
+    from deepgps.datasets.split import split_proteins
+    from deepgps.datasets.split_files import read_proteins_to_split, split_report, write_split
+
+    table = read_proteins_to_split(source)
+    found = split_proteins(table, by, seed)
+    manifest = write_split(found, out, source, {"by": by, "seed": seed})
+    print("\n".join(split_report(found, table)))
+    if found.left_out:
+        print(f"{len(found.left_out):,} proteins without a homology cluster are in no part.")
+    if nameless := table["protein_id"].null_count():
+        print(f"{nameless:,} rows without a 'protein_id' are in no part.")
+    print(f"{len(found.parts):,} proteins in {out}; how it was made is in {manifest}.")
