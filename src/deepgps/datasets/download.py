@@ -5,7 +5,7 @@
 import hashlib
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -150,7 +150,7 @@ class Client:
         tag.unlink(missing_ok=True)
         return Download(url, sha256, found)
 
-    def each(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
+    def each(self, work: Callable[[T], R], items: Sequence[T]) -> Generator[tuple[T, R], None, None]:
         """Do some work that asks for things, on all connections at once; yield results as they come."""
         waiting, running = iter(items), dict[Future[R], T]()
         with ThreadPoolExecutor(self.connections) as pool:

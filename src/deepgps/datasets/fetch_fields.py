@@ -1,6 +1,7 @@
 """From the image sources to a folder of raw files: OpenCell and the Human Protein Atlas."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -195,19 +196,29 @@ def _ask(fetch: Fetch, images: str, view: hpa.View, target: Target) -> _Got:
 def _view_rows(fetch: Fetch, images: str, views: Sequence[tuple[hpa.View, Target]]) -> Iterator[Row]:
     """Get all fields at once; yield a row for each that is there."""
     fetch.progress.begin("fields", len(views))
-    for (view, target), got in fetch.client.each(lambda each: _ask(fetch, images, *each), views):
-        for file, refusal in got.refused.items():
-            fetch.raw.lack(file.url, refusal.status)
-        for file, result in got.files.items():
-            fetch.settle(file, result)
-        fetch.progress.advance()
-        if got.error:
-            fetch.failed(*got.error)
-        elif not got.names:
-            statuses = sorted({refusal.status for refusal in got.refused.values()})
-            reason = f"withdrawn: no image in any format (status {', '.join(map(str, statuses))})"
-            fetch.raw.problem(target.ensg, view.field, f"{images}/{view.base}", reason)
-        else:
-            if got.note.startswith("composite"):
-                fetch.raw.problem(target.ensg, got.names[0], f"{images}/{view.base}", f"only a {got.note}")
-            yield hpa.field_row(view, target, got.names, got.note)
+    with closing(fetch.client.each(lambda each: _ask(fetch, images, *each), views)) as results:
+        for (view, target), got in results:
+            _enter(fetch, got)
+            fetch.progress.advance()
+            if got.names:
+                yield hpa.field_row(view, target, got.names, got.note)
+            if not got.error and got.note != "jpeg" and (got.note or not got.names):
+                _tell(fetch, f"{images}/{view.base}", view, target, got)
+
+
+def _enter(fetch: Fetch, got: _Got) -> None:
+    for file, refusal in got.refused.items():
+        fetch.raw.lack(file.url, refusal.status)
+    for file, result in got.files.items():
+        fetch.settle(file, result)
+    if got.error:
+        fetch.failed(*got.error)
+
+
+def _tell(fetch: Fetch, url: str, view: hpa.View, target: Target, got: _Got) -> None:
+    """Note a field that is withdrawn, or there as a composite only."""
+    if got.names:
+        fetch.raw.problem(target.ensg, got.names[0], url, f"only a {got.note}")
+        return
+    statuses = ", ".join(str(each) for each in sorted({refusal.status for refusal in got.refused.values()}))
+    fetch.raw.problem(target.ensg, view.field, url, f"withdrawn: no image in any format (status {statuses})")

@@ -1,6 +1,7 @@
 """What every fetch does: get files once each, keep the account, note what could not be had."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -147,11 +148,13 @@ class Fetch:
     def all(self, what: str, files: Sequence[File]) -> Iterator[File]:
         """Get many files at once; yield those that are there, as they come."""
         self.progress.begin(what, len(files))
-        for file, result in self.client.each(self.get, files):
-            there = self.settle(file, result)
-            self.progress.advance()
-            if there:
-                yield file
+        # Closed at once when this fails, or its threads would write on in a folder already unlocked.
+        with closing(self.client.each(self.get, files)) as results:
+            for file, result in results:
+                there = self.settle(file, result)
+                self.progress.advance()
+                if there:
+                    yield file
 
     def finish(self, rows: list[Row] | None, proteins: Iterable[str], unknown: Iterable[str] = ()) -> Fetched:
         """Write what the folder says of itself."""

@@ -140,7 +140,8 @@ class RawFolder:
             if "absent" in line:
                 self.absent[line["absent"]] = line["status"]
             else:
-                self.files[line.pop("name")] = Download(**line)
+                name = line.pop("name")
+                self.files[name] = Download(**line)
 
     def _write_manifest(self) -> None:
         self._document["files"] = {name: asdict(self.files[name]) for name in sorted(self.files)}
