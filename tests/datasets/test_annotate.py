@@ -114,6 +114,7 @@ def test_a_table_of_another_kind_is_refused_by_name(tmp_path):
 def test_the_command_writes_the_table_and_the_problems(tmp_path, capsys):
     path = table(tmp_path, "A,E1,er,,", "B,E2,,,er")
     (tmp_path / "library.csv").write_text("ensg_id,uniprot_id\nE1,P00001\n")
+    (tmp_path / "sequences.fasta").write_text(f">P00001\n{SEQUENCE}A\n")
     (tmp_path / "s.csv").write_text(f"id,sequence\nP00001,{SEQUENCE}\n")
     out = tmp_path / "made" / "proteins.parquet"
     command = ["data", "annotate", "opencell", str(path), "--out", str(out)]
@@ -132,6 +133,19 @@ def test_the_command_writes_the_table_and_the_problems(tmp_path, capsys):
     assert run([*command, "--sequences", str(tmp_path / "s.csv"), "--max-length", "19"]) == 0
     assert "20 residues, more than 19" in capsys.readouterr().out
     assert pl.read_parquet(out).height == 0
+    assert run(command) == 0
+    assert pl.read_parquet(out)["sequence"].to_list() == [f"{SEQUENCE}A"]
+
+
+def test_a_taste_of_the_library_is_not_held_against_the_paper(tmp_path):
+    rows = [f"A{i},E{i},er,,,{SEQUENCE}" for i in range(3)]
+    found = with_sequences(annotated(tmp_path, *rows, "B,E9,er,,,", header=f"{HEADER},sequence"))
+    lines = list(opencell_report(found.proteins))
+    assert [line.split() for line in lines if line.startswith("er")] == [["er", "4", "3", "78"]]
+    assert lines[-1] == "1 without a sequence, so of unknown length"
+    assert not any("in the paper" in line for line in lines)
+    bare = list(opencell_report(annotated(tmp_path, "B,E9,er,,").proteins))
+    assert [line.split() for line in bare if line.startswith("er")] == [["er", "1", "78"]]
 
 
 REAL = {

@@ -34,9 +34,10 @@ def annotate_opencell(
     out
         The table of proteins to write, Parquet.
     library
-        OpenCell's library metadata, for UniProt accessions.
+        OpenCell's library metadata, for UniProt accessions; ``library.csv`` beside the table, if there.
     sequences
-        FASTA, CSV or TSV of the proteins, by accession or Ensembl gene id.
+        FASTA, CSV or TSV of the proteins, by accession or Ensembl gene id; ``sequences.fasta`` beside the
+        table, if there.
     max_length
         Leave out proteins of more residues; the paper's limit is 2700.
     """
@@ -44,11 +45,10 @@ def annotate_opencell(
     from deepgps.datasets.annotate import with_sequences
     from deepgps.datasets.annotation_report import opencell_report
 
-    beside = table.with_name("library.csv")
-    library = library or (beside if beside.is_file() else None)
-    found = with_sequences(annotate(table, library), sequences or ())
-    inputs = [table, *([library] if library else []), *(sequences or ())]
-    _finish(found, out, max_length, inputs, opencell_report(found.proteins))
+    libraries = [library] if library else _beside(table, "library.csv")
+    sequences = sequences or _beside(table, "sequences.fasta")
+    found = with_sequences(annotate(table, *libraries), sequences)
+    _finish(found, out, max_length, [table, *libraries, *sequences], opencell_report(found.proteins))
 
 
 def annotate_hpa(
@@ -71,7 +71,8 @@ def annotate_hpa(
     cell_line
         The cell line whose labels to take from the XMLs.
     sequences
-        FASTA, CSV or TSV of the proteins, by accession or Ensembl gene id.
+        FASTA, CSV or TSV of the proteins, by accession or Ensembl gene id; ``sequences.fasta`` beside the
+        table, if there.
     max_length
         Leave out proteins of more residues; the paper's limit is 2700.
     """
@@ -79,12 +80,19 @@ def annotate_hpa(
     from deepgps.datasets.annotate_hpa import annotate_hpa as annotate
     from deepgps.datasets.annotation_report import hpa_report
 
-    found = with_sequences(annotate(tables, cell_line), sequences or ())
-    _finish(found, out, max_length, [*tables, *(sequences or ())], hpa_report(found.proteins))
+    sequences = sequences or _beside(tables[0], "sequences.fasta")
+    found = with_sequences(annotate(tables, cell_line), sequences)
+    _finish(found, out, max_length, [*tables, *sequences], hpa_report(found.proteins))
     if any(protein.cell_line is None for protein in found.proteins):
         print(
             "Labels from the gene table hold for a gene in all cell lines together; the XMLs tell them apart."
         )
+
+
+def _beside(table: Path, name: str) -> list[Path]:
+    """A file that a fetch puts beside a table, if it is there."""
+    path = table.with_name(name)
+    return [path] if path.is_file() else []
 
 
 def _finish(

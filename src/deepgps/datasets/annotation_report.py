@@ -56,7 +56,11 @@ def opencell_report(proteins: Sequence[AnnotatedProtein]) -> Iterator[str]:
         short = f"{after[name]:,}" if lengths else ""
         paper = f"{PAPER_OPENCELL[name]:,}" if name in PAPER_OPENCELL else ""
         yield f"{name:<18}{before[name]:>6,}{short:>24}{paper:>8}".rstrip()
-    if lengths:
+    unknown = sum(protein.sequence is None for protein in proteins)
+    if lengths and unknown:
+        yield f"{unknown:,} without a sequence, so of unknown length"
+    # A taste of the library, or a part of it, has other counts for a plain reason.
+    elif lengths and len(proteins) >= PAPER_OPENCELL["proteins"]:
         yield from _differences(proteins, after)
 
 
