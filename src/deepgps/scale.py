@@ -120,7 +120,7 @@ def _outcome(future: Future[Result]) -> Result | WorkerDiedError:
         return WorkerDiedError(_DIED)
 
 
-_DIED = "Its worker died each time it was tried; is there enough memory?"
+_DIED = "Its worker died each time it was tried; give it more memory."
 
 
 def _again(
@@ -171,10 +171,10 @@ def _on_dask(
     except (OSError, ValueError) as error:
         raise InputError(
             f"Dask scheduler '{address}' cannot be reached ({error or type(error).__name__}); "
-            "start one with `dask scheduler` and give the address it prints."
+            "start one with 'dask scheduler' and give the address it prints."
         ) from None
     with client:
         threads = sum(client.nthreads().values())
         if not threads:
-            raise InputError(f"Dask scheduler '{address}' has no workers; start some with `dask worker`.")
+            raise InputError(f"Dask scheduler '{address}' has no workers; start some with 'dask worker'.")
         yield from _in_order(function, items, client.get_executor, 2 * threads)

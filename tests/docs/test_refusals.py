@@ -42,6 +42,12 @@ SPOKEN = {
         "datasets/fetch*.py",
         *(f"datasets/{name}.py" for name in ("download", "raw", "wanted", "opencell", "hpa", "alphafold")),
     ),
+    "crops.md": (
+        "cli/prepare.py",
+        "scale.py",
+        *(f"datasets/{name}.py" for name in ("fields", "field_images", "field_crops", "prepare_fields")),
+        *(f"datasets/{name}.py" for name in ("cut", "store", "crops")),
+    ),
     "files.md": ("results/*.py", "files/*.py"),
 }
 

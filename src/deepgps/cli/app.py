@@ -57,6 +57,9 @@ fetch.command(
     "deepgps.cli.fetch:fetch_structures", name="structures", help="Fetch structures from AlphaFold DB."
 )
 fetch.command("deepgps.cli.fetch:fetch_sequences", name="sequences", help="Fetch sequences from UniProt.")
+data.command("deepgps.cli.prepare:segment", name="segment", help="Find nuclei: images to label images.")
+data.command("deepgps.cli.prepare:prepare", name="prepare", help="Cut fields into crops: a crop store.")
+data.command("deepgps.cli.prepare:show", name="show", help="Draw a contact sheet of a crop store.")
 data.command(annotate)
 annotate.command("deepgps.cli.data:annotate_opencell", name="opencell", help="Label OpenCell's proteins.")
 annotate.command(

@@ -1,4 +1,4 @@
-"""From fields to crops: normalise, resample, segment, cut around every nucleus, split by group."""
+"""From the reference pictures to the crops that ``deepgps-mini`` learns from."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 import deepgps
 from deepgps.datasets.crops import write_crops
+from deepgps.datasets.cut import cut_field, ready_field
 from deepgps.datasets.pictures import HELD_OUT_FRACTION, PictureField, reference_fields
+from deepgps.datasets.settings import PrepareSettings
 from deepgps.errors import InputError
-from deepgps.images.crop import nucleus_crops
-from deepgps.images.normalise import percentile_normalise
-from deepgps.images.resample import resample
 from deepgps.images.segment import OtsuWatershed
 
-MIN_PROTEIN_MEAN = 0.004
 # Small fields are widened by their mirror image, or hardly a crop would fit inside them.
 MIRRORED = ("opencell_tiles", "hpa_dictionary")
 
@@ -30,54 +28,44 @@ def prepare_pictures(images: Path, folder: Path, *, size_px: int, pixel_size_um:
     InputError
         If a source is missing, or no crop can be cut from any.
     """
-    pairs, rows = [], []
-    for picture in reference_fields(images):
-        for pair, row in crop_field(picture, size_px, pixel_size_um):
-            pairs.append(pair)
-            rows.append(row)
-    if not rows:
-        raise InputError(f"No crop could be cut from the pictures in '{images}'; are there nuclei in them?")
-    splits = split_groups(rows)
-    rows = [{**row, "split": splits[row["source"], row["group"]]} for row in rows]
+    rows: list[dict[str, Any]] = []
+
+    def pairs() -> Iterator[NDArray[np.uint8]]:
+        for picture in reference_fields(images):
+            for pair, row in crop_field(picture, size_px, pixel_size_um):
+                rows.append(row)
+                yield pair
+        if not rows:
+            raise InputError(
+                f"No crop could be cut from the pictures in '{images}'; are there nuclei in them?"
+            )
+
     manifest = {"deepgps": deepgps.__version__, "size_px": size_px, "pixel_size_um": pixel_size_um}
-    write_crops(folder, pairs, rows, manifest)
+    write_crops(folder, pairs(), _with_splits(rows), manifest)
+
+
+def _with_splits(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Add the split, once all rows are there."""
+    splits = split_groups(rows)
+    yield from ({**row, "split": splits[row["source"], row["group"]]} for row in rows)
 
 
 def crop_field(
     picture: PictureField, size_px: int, pixel_size_um: float
 ) -> Iterator[tuple[NDArray[np.uint8], dict[str, Any]]]:
     """Cut one field: a pair (2, S, S) uint8 for each nucleus and protein image, with its row."""
-
-    def ready(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        return percentile_normalise(resample(pixels, picture.pixel_size_um, pixel_size_um))
-
-    margin = size_px // 2 if picture.source in MIRRORED else 0
-
-    def widened(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.pad(ready(pixels), margin, "reflect")
-
-    nucleus = widened(picture.nucleus)
-    labels = OtsuWatershed()(nucleus, pixel_size_um)
-    proteins = [widened(protein.pixels) for protein in picture.proteins]
-    for number, crop in enumerate(nucleus_crops(nucleus, labels, size_px)):
-        if _touches_padding(labels == crop.label, margin):
-            continue
-        top, left = crop.row - size_px // 2, crop.col - size_px // 2
-        window = (slice(top, top + size_px), slice(left, left + size_px))
-        for source, pixels in zip(picture.proteins, proteins, strict=True):
-            if not source.localizations or pixels[window].mean() < MIN_PROTEIN_MEAN:
-                continue
-            pair = np.stack([nucleus[window], pixels[window]])
-            yield (
-                np.round(pair * 255).astype(np.uint8),
-                _row(picture, number, source.localizations, source.accession),
-            )
-
-
-def _touches_padding(nucleus: NDArray[np.bool_], margin: int) -> bool:
-    """Whether a nucleus reaches into the mirror image, where it would meet itself."""
-    inner = slice(margin, -margin or None)
-    return bool(nucleus[inner, inner].sum() < nucleus.sum())
+    settings = PrepareSettings(
+        size_px=size_px,
+        pixel_size_um=pixel_size_um,
+        border="mirror" if picture.source in MIRRORED else "drop",
+        empty_protein="drop",
+    )
+    known = [protein for protein in picture.proteins if protein.localizations]
+    images = [protein.pixels for protein in known]
+    ready = ready_field(picture.nucleus, images, picture.pixel_size_um, settings, OtsuWatershed())
+    for pair in cut_field(ready, settings):
+        protein = known[pair.protein]
+        yield pair.pixels, _row(picture, pair.cell, protein.localizations, protein.accession)
 
 
 def _row(picture: PictureField, cell: int, localizations: tuple[str, ...], accession: str) -> dict[str, Any]:

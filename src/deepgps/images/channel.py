@@ -88,6 +88,23 @@ def colour_channel(channels: NDArray[np.generic], image: str) -> tuple[int, tupl
     )
 
 
+def dominant_colour(channels: NDArray[np.generic]) -> int | None:
+    """Find the colour of a picture that shows one stain, whose compression has put a little into the others.
+
+    Parameters
+    ----------
+    channels
+        (3, H, W): red, green, blue.
+
+    Returns
+    -------
+    The index of the channel that has two thirds of the energy, the sum of squares; None if none has.
+    """
+    energy = np.array([np.square(channel.astype(np.float32)).sum() for channel in channels])
+    brightest = int(energy.argmax())
+    return brightest if energy[brightest] > 2 / 3 * energy.sum() else None
+
+
 def nucleus_likeness(pixels: NDArray[np.generic]) -> float:
     """Score how much a channel looks like a nucleus stain, at any scale.
 

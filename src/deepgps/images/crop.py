@@ -78,6 +78,8 @@ def cut(pixels: NDArray[np.float32], row: int, col: int, size_px: int) -> NDArra
     (size_px, size_px) float32.
     """
     top, left = row - size_px // 2, col - size_px // 2
+    if top >= 0 and left >= 0 and top + size_px <= pixels.shape[0] and left + size_px <= pixels.shape[1]:
+        return pixels[top : top + size_px, left : left + size_px].copy()
     square = np.full((size_px, size_px), background(pixels), np.float32)
     rows, cols = _inside(top, size_px, pixels.shape[0]), _inside(left, size_px, pixels.shape[1])
     square[rows.start - top : rows.stop - top, cols.start - left : cols.stop - left] = pixels[rows, cols]

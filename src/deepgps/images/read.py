@@ -62,6 +62,19 @@ def read_field(
         raise InputError(f"Pixel size {pixel_size_um} is not a positive number; give micrometres per pixel.")
     decoded = decode(path)
     index, notes = _choose(decoded, channel, path.name)
+    return field_of(decoded, index, path, pixel_size_um, notes)
+
+
+def field_of(
+    decoded: Decoded, index: int, path: Path, pixel_size_um: float | None, notes: tuple[str, ...] = ()
+) -> Field:
+    """Take one channel of a decoded file, from 0, as `read_field` does.
+
+    Raises
+    ------
+    InputError
+        If the channel is too small, blank, or has NaN or infinite pixels.
+    """
     return Field(
         pixels=_checked(decoded.channels[index], path),
         pixel_size_um=decoded.pixel_size_um if pixel_size_um is None else pixel_size_um,
@@ -94,5 +107,5 @@ def _checked(pixels: NDArray[np.generic], path: Path) -> NDArray[np.float32]:
     if bad := int(values.size - np.isfinite(values).sum()):
         raise InputError(f"Image '{path}' has {bad:,} NaN or infinite pixels; replace them, e.g. by 0.")
     if values.min() == values.max():
-        raise InputError(f"Image '{path}' is blank: every pixel is {values.flat[0]:g}; give one of nuclei.")
+        raise InputError(f"Image '{path}' is blank: every pixel is {values.flat[0]:g}; give one with cells.")
     return values

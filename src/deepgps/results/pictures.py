@@ -23,9 +23,9 @@ COMPRESS_LEVEL = 1
 NUCLEUS_COLOUR = (70, 120, 255)
 PROTEIN_COLOUR = (255, 196, 0)
 
-_INK = (238, 238, 238)
-_FAINT = (170, 170, 170)
-_GROUND = (16, 16, 18)
+INK = (238, 238, 238)
+FAINT = (170, 170, 170)
+GROUND = (16, 16, 18)
 _BARS_UM = (50.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.5)
 
 Floats = NDArray[np.float32]
@@ -77,15 +77,15 @@ def picture(prediction: Prediction) -> Image.Image:
         "overlay: nucleus blue, protein yellow": Image.fromarray(overlay(*shown)),
     }
     size = (3 * PANEL + 4 * MARGIN, HEADER + PANEL + FOOTER)
-    canvas = Image.new("RGB", size, _GROUND)
+    canvas = Image.new("RGB", size, GROUND)
     draw = ImageDraw.Draw(canvas)
     _write_header(draw, prediction, size[0] - 2 * MARGIN)
     for place, (label, panel) in enumerate(panels.items()):
         left = MARGIN + place * (PANEL + MARGIN)
         canvas.paste(panel.resize((PANEL, PANEL), Image.Resampling.BICUBIC), (left, HEADER))
-        _write(draw, (left, HEADER + PANEL + 5), label, 13, _FAINT)
+        write_text(draw, (left, HEADER + PANEL + 5), label, 13, FAINT)
     um_per_pixel = nucleus.pixel_size_um * image.shape[1] / PANEL
-    _scale_bar(draw, size[0] - MARGIN, HEADER + PANEL, um_per_pixel)
+    draw_scale_bar(draw, size[0] - MARGIN, HEADER + PANEL, um_per_pixel)
     return canvas
 
 
@@ -124,11 +124,11 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _write_header(draw: ImageDraw.ImageDraw, prediction: Prediction, width: int) -> None:
-    _write(draw, (MARGIN, 7), prediction.protein.id, 17, _INK, width)
-    _write(draw, (MARGIN, 29), headline(prediction), 14, _FAINT, width)
+    write_text(draw, (MARGIN, 7), prediction.protein.id, 17, INK, width)
+    write_text(draw, (MARGIN, 29), headline(prediction), 14, FAINT, width)
 
 
-def _write(
+def write_text(
     draw: ImageDraw.ImageDraw,
     place: tuple[int, int],
     text: str,
@@ -136,6 +136,7 @@ def _write(
     colour: tuple[int, int, int],
     width: int | None = None,
 ) -> None:
+    """Write a line, cut where it would be wider than ``width`` pixels."""
     font = _font(size)
     # PIL's own font draws ASCII; a question mark is better than a box.
     text = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text[:300])
@@ -146,16 +147,19 @@ def _write(
     draw.text(place, text, fill=colour, font=font)
 
 
-def _scale_bar(draw: ImageDraw.ImageDraw, right: int, bottom: int, um_per_pixel: float) -> None:
-    length_um = bar_length_um(PANEL * um_per_pixel)
+def draw_scale_bar(
+    draw: ImageDraw.ImageDraw, right: int, bottom: int, um_per_pixel: float, panel: int = PANEL
+) -> None:
+    """Draw a scale bar into the lower right corner of a panel of ``panel`` pixels."""
+    length_um = bar_length_um(panel * um_per_pixel)
     length = round(length_um / um_per_pixel)
     left, low = right - 10 - length, bottom - 12
-    draw.rectangle((left - 1, low - 4, left + length + 1, low + 1), fill=_GROUND)
-    draw.rectangle((left, low - 3, left + length, low), fill=_INK)
+    draw.rectangle((left - 1, low - 4, left + length + 1, low + 1), fill=GROUND)
+    draw.rectangle((left, low - 3, left + length, low), fill=INK)
     # PIL's own font has no micro sign.
     text, font = f"{length_um:g} um", _font(13)
     place = (left + (length - draw.textlength(text, font)) / 2, low - 21)
-    draw.text(place, text, fill=_INK, font=font, stroke_width=2, stroke_fill=_GROUND)
+    draw.text(place, text, fill=INK, font=font, stroke_width=2, stroke_fill=GROUND)
 
 
 def contact_sheet(nuclei: Sequence[Nucleus]) -> Image.Image:
@@ -164,14 +168,14 @@ def contact_sheet(nuclei: Sequence[Nucleus]) -> Image.Image:
     tile = PANEL + FOOTER
     rows = -(-len(nuclei) // columns)
     size = (columns * (PANEL + MARGIN) + MARGIN, rows * (tile + MARGIN) + MARGIN)
-    sheet = Image.new("RGB", size, _GROUND)
+    sheet = Image.new("RGB", size, GROUND)
     draw = ImageDraw.Draw(sheet)
     for place, nucleus in enumerate(nuclei):
         row, column = divmod(place, columns)
         left, top = MARGIN + column * (PANEL + MARGIN), MARGIN + row * (tile + MARGIN)
         panel = Image.fromarray((stretched(nucleus.pixels) * 255).astype(np.uint8))
         sheet.paste(panel.resize((PANEL, PANEL), Image.Resampling.BICUBIC), (left, top))
-        _write(draw, (left, top + PANEL + 5), nucleus.name, 13, _FAINT, PANEL)
+        write_text(draw, (left, top + PANEL + 5), nucleus.name, 13, FAINT, PANEL)
         um_per_pixel = nucleus.pixel_size_um * nucleus.pixels.shape[1] / PANEL
-        _scale_bar(draw, left + PANEL, top + PANEL, um_per_pixel)
+        draw_scale_bar(draw, left + PANEL, top + PANEL, um_per_pixel)
     return sheet

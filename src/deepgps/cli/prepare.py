@@ -1,0 +1,191 @@
+"""``deepgps data segment``, ``prepare`` and ``show``."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from deepgps.datasets.settings import OPENCELL_UM, PrepareSettings
+
+SHOWN_PROBLEMS = 10
+
+
+def segment(
+    images: list[Path],
+    /,
+    *,
+    out: Path,
+    segmenter: str = "otsu",
+    channel: int | None = None,
+    pixel_size_um: float | None = None,
+) -> int:
+    """Find the nuclei of images and write label images, ``<name>_labels.tif``.
+
+    Parameters
+    ----------
+    images
+        Nucleus images: TIFF, OME-TIFF, PNG or JPEG.
+    out
+        Folder for the label images; made if missing.
+    segmenter
+        Name of the segmenter.
+    channel
+        Channel of the nucleus in images of several, counted from 0.
+    pixel_size_um
+        Edge of a pixel in micrometres.
+    """
+    from deepgps.errors import InputError
+    from deepgps.images.label_image import SUFFIX, segment_field, write_labels
+    from deepgps.images.nuclei import image_stem
+    from deepgps.images.read import read_field
+    from deepgps.images.segmenters import segmenter as named
+
+    finder, failed, written = named(segmenter), 0, dict[str, Path]()
+    out.mkdir(parents=True, exist_ok=True)
+    for image in images:
+        try:
+            target = out / f"{image_stem(image)}{SUFFIX}"
+            if target.name in written:
+                raise InputError(f"'{image}' and '{written[target.name]}' would both become {target.name}.")
+            field = read_field(image, channel=channel, pixel_size_um=pixel_size_um)
+            if field.pixel_size_um is None:
+                raise InputError(f"Image '{image}' does not say its pixel size; give --pixel-size-um.")
+            labels = segment_field(field, finder, OPENCELL_UM)
+            write_labels(target, labels)
+        except InputError as error:
+            failed += 1
+            print(f"deepgps: {error}", file=sys.stderr)
+            continue
+        written[target.name] = image
+        print(f"{target}\t{labels.max()} nuclei")
+    return 2 if failed else 0
+
+
+def prepare(
+    fields: Path,
+    *,
+    proteins: Path,
+    out: Path,
+    labels: Path | None = None,
+    segmenter: str = "otsu",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
+    settings: Annotated[PrepareSettings, Parameter(name="*")] | None = None,
+) -> None:
+    """Cut fields into crops, one around each nucleus, and write them to a crop store.
+
+    Parameters
+    ----------
+    fields
+        The list of fields, CSV.
+    proteins
+        The table of proteins, Parquet, that ``deepgps data annotate`` writes.
+    out
+        Folder of the crop store; made if missing.
+    labels
+        Folder of label images, ``<field or image>_labels.tif``, instead of a segmenter.
+    segmenter
+        Name of the segmenter.
+    workers
+        Local processes.
+    scheduler
+        Address of a Dask scheduler, whose workers do it instead.
+    overwrite
+        Start anew, whatever the folder holds of an earlier run.
+    """
+    from deepgps.datasets.prepare_fields import PROBLEMS, prepare_fields
+
+    with _progress(fields) as on_field:
+        done = prepare_fields(
+            fields,
+            proteins,
+            out,
+            settings,
+            labels=labels,
+            segmenter_name=segmenter,
+            workers=workers,
+            scheduler=scheduler,
+            overwrite=overwrite,
+            on_field=on_field,
+        )
+    earlier = f" ({done.resumed:,} of them by an earlier run)" if done.resumed else ""
+    print(f"{done.crops:,} crops of {done.fields:,} fields, {done.left_out:,} fields left out{earlier}")
+    if done.left_out:
+        print(f"Why: {out / PROBLEMS}")
+    print(f"To look at them: deepgps data show {out}")
+
+
+def show(store: Path, *, out: Path = Path("sheet.png"), crops: int = 48, seed: int = 0) -> None:
+    """Draw a contact sheet of a crop store, to look at.
+
+    Parameters
+    ----------
+    store
+        Folder of the crop store.
+    out
+        The PNG to write.
+    crops
+        How many crops to show, drawn by chance.
+    seed
+        Seed of the draw.
+    """
+    import json
+
+    from deepgps.datasets.crops import MANIFEST, open_crops, sample
+    from deepgps.files.atomic import replacing
+    from deepgps.results.crop_sheet import crop_sheet
+
+    opened = open_crops(store)
+    rows = sample(opened, crops, seed)
+    table = opened.index[rows.tolist()].to_dicts()
+    captions = [("  ".join(filter(None, _title(row))), row["localizations"]) for row in table]
+    um = json.loads((store / MANIFEST).read_text(encoding="utf-8")).get("pixel_size_um", OPENCELL_UM)
+    with replacing(out) as draft:
+        crop_sheet(opened.images(rows), captions, um).save(draft, format="PNG")
+    print(f"{out}\t{len(rows)} of {len(opened.index):,} crops")
+
+
+def _title(row: dict[str, str | None]) -> list[str | None]:
+    return [row.get("gene_symbol"), row.get("cell_line"), row["field"]]
+
+
+@contextmanager
+def _progress(fields: Path) -> Iterator[Callable[[str, str | None], None]]:
+    """A bar where stderr is a terminal, the first problems, and a word when it is cut short."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    terminal = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
+    task = bar.add_task("", total=_count(fields))
+    done = problems = 0
+
+    def on_field(name: str, problem: str | None) -> None:
+        nonlocal done, problems
+        done += 1
+        bar.advance(task)
+        if problem is not None:
+            problems += 1
+            if problems <= SHOWN_PROBLEMS:
+                terminal.print(f"deepgps: field '{name}' is left out: {problem}")
+
+    try:
+        with bar:
+            yield on_field
+    except BaseException:
+        if done:
+            terminal.print("What is done is kept: the same command continues.")
+        raise
+
+
+def _count(fields: Path) -> int | None:
+    try:
+        with fields.open("rb") as lines:
+            return max(0, sum(1 for _ in lines) - 1)
+    except OSError:
+        return None

@@ -1,0 +1,83 @@
+"""Both images of one field, read and held against each other."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepgps.datasets.fields import FieldRow
+from deepgps.errors import InputError
+from deepgps.images.channel import check_channel, dominant_colour, nucleus_likeness
+from deepgps.images.decode import Decoded, decode
+from deepgps.images.read import Field, field_of
+
+Floats = NDArray[np.float32]
+
+SWAPPED = 0.4
+"""By how much more nucleus-like the protein image must be for the channels to be taken as swapped."""
+
+
+class FieldImages(NamedTuple):
+    """Raw images (H, W) of the same cells, and their pixel size in micrometres."""
+
+    nucleus: Floats
+    protein: Floats
+    pixel_size_um: float
+
+
+def read_images(row: FieldRow, *, check_order: bool = True) -> FieldImages:
+    """Read both images of a field.
+
+    Parameters
+    ----------
+    row
+        The field; its paths as they are to be opened.
+    check_order
+        Whether to refuse a field whose protein image looks far more like nuclei than its nucleus image.
+
+    Raises
+    ------
+    InputError
+        If an image cannot be read, its channel is not named, its pixel size is not known, the two do not have
+        one shape, or they look swapped.
+    """
+    first = decode(row.nucleus)
+    second = first if row.protein == row.nucleus else decode(row.protein)
+    if second is first and row.nucleus_channel == row.protein_channel:
+        raise InputError(
+            f"Nucleus and protein are the same channel of '{row.nucleus.name}'; "
+            "give nucleus_channel and protein_channel."
+        )
+    nucleus = _channel(first, row.nucleus, row.nucleus_channel, row.pixel_size_um, "nucleus")
+    protein = _channel(second, row.protein, row.protein_channel, row.pixel_size_um, "protein")
+    if nucleus.pixels.shape != protein.pixels.shape:
+        sizes = [" × ".join(map(str, image.pixels.shape[::-1])) for image in (nucleus, protein)]
+        raise InputError(f"Its nucleus image has {sizes[0]} pixels, its protein image {sizes[1]}.")
+    if nucleus.pixel_size_um is None:
+        raise InputError("Neither the list nor the image says its pixel size; give pixel_size_um.")
+    if check_order:
+        _check_order(nucleus.pixels, protein.pixels)
+    return FieldImages(nucleus.pixels, protein.pixels, nucleus.pixel_size_um)
+
+
+def _channel(decoded: Decoded, path: Path, channel: int | None, um: float | None, kind: str) -> Field:
+    count = len(decoded.channels)
+    if channel is not None:
+        return field_of(decoded, check_channel(channel, count, path.name), path, um)
+    index = dominant_colour(decoded.channels) if decoded.colour else 0 if count == 1 else None
+    if index is None:
+        raise InputError(
+            f"Image '{path.name}' has {count} channels, and the list does not say which is the {kind}; "
+            f"give {kind}_channel, from 0."
+        )
+    return field_of(decoded, index, path, um)
+
+
+def _check_order(nucleus: Floats, protein: Floats) -> None:
+    found = nucleus_likeness(nucleus), nucleus_likeness(protein)
+    if found[1] - found[0] > SWAPPED:
+        raise InputError(
+            f"Its protein image looks far more like nuclei than its nucleus image ({found[1]:.2f} against "
+            f"{found[0]:.2f}); are the channels swapped? If not, use --channel-order trust."
+        )

@@ -1,0 +1,51 @@
+"""A contact sheet of crops: nucleus, protein and both, to see at a glance whether a dataset is right."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from deepgps.results.pictures import FAINT, GROUND, INK, MARGIN, draw_scale_bar, overlay, write_text
+
+COLUMNS = 4
+EDGE = 150
+GAP = 2
+CAPTION = 34
+
+
+def crop_sheet(
+    crops: NDArray[np.float32], captions: Sequence[tuple[str, str]], pixel_size_um: float
+) -> Image.Image:
+    """Draw crops side by side, each as nucleus, protein and overlay; intensities as they are, unstretched.
+
+    Parameters
+    ----------
+    crops
+        (n, 2, S, S) in [0, 1]: nucleus and protein.
+    captions
+        Two lines for each.
+    pixel_size_um
+        Edge of a pixel in micrometres.
+    """
+    columns = max(1, min(COLUMNS, len(crops)))
+    tile = 3 * EDGE + 2 * GAP
+    rows = -(-len(crops) // columns)
+    size = columns * (tile + MARGIN) + MARGIN, rows * (EDGE + CAPTION + MARGIN) + MARGIN
+    sheet = Image.new("RGB", size, GROUND)
+    draw = ImageDraw.Draw(sheet)
+    for place, (pair, (title, text)) in enumerate(zip(crops, captions, strict=True)):
+        row, column = divmod(place, columns)
+        left, top = MARGIN + column * (tile + MARGIN), MARGIN + row * (EDGE + CAPTION + MARGIN)
+        for number, panel in enumerate(_panels(pair)):
+            sheet.paste(panel, (left + number * (EDGE + GAP), top))
+        write_text(draw, (left, top + EDGE + 2), title, 13, INK, tile)
+        write_text(draw, (left, top + EDGE + 17), text.replace("|", ", "), 12, FAINT, tile)
+        draw_scale_bar(draw, left + tile, top + EDGE, pixel_size_um * pair.shape[-1] / EDGE, EDGE)
+    return sheet
+
+
+def _panels(pair: NDArray[np.float32]) -> list[Image.Image]:
+    grey = [Image.fromarray((pixels * 255).astype(np.uint8)).convert("RGB") for pixels in pair]
+    panels = [*grey, Image.fromarray(overlay(pair[0], pair[1]))]
+    return [panel.resize((EDGE, EDGE), Image.Resampling.BICUBIC) for panel in panels]
