@@ -1,9 +1,12 @@
-"""From a file's bytes to channels: TIFF through tifffile, PNG and JPEG through Pillow."""
+"""From a file's bytes to channels: TIFF through tifffile, PNG and JPEG through Pillow, gzip unpacked."""
 
+import gzip
 import logging
 import math
 import warnings
+import zlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +56,7 @@ class Decoded:
 
 
 def decode(path: Path) -> Decoded:
-    """Decode a TIFF, OME-TIFF, PNG or JPEG file, known by its first bytes.
+    """Decode a TIFF, OME-TIFF, PNG or JPEG file, perhaps gzipped, known by its first bytes.
 
     Raises
     ------
@@ -66,6 +69,10 @@ def decode(path: Path) -> Decoded:
             start = file.read(8)
     except OSError as error:
         raise InputError(f"Image '{path}' cannot be opened: {error.strerror}.") from None
+    content: Path | BytesIO = path
+    if start[:2] == b"\x1f\x8b":
+        content = _unpacked(path)
+        start = content.getvalue()[:8]
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         reader = _decode_tiff
     elif start == b"\x89PNG\r\n\x1a\n" or start[:3] == b"\xff\xd8\xff":
@@ -73,12 +80,36 @@ def decode(path: Path) -> Decoded:
     else:
         raise InputError(f"'{path}' is not an image deepGPS can read; give a TIFF, OME-TIFF or PNG file.")
     try:
-        return reader(path)
+        return reader(path, content)
     except InputError:
         raise
     except Exception as error:  # decoders raise anything on damaged bytes
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"Image '{path}' is truncated or damaged ({reason}); save it anew.") from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return InputError(f"Image '{path}' is truncated or damaged ({reason}); save it anew.")
+
+
+def _unpacked(path: Path) -> BytesIO:
+    """Unpack a gzipped file, up to what the largest image could have."""
+    most = 4 * MAX_PIXELS
+    try:
+        with gzip.open(path) as packed:
+            content = packed.read(most + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(path, error) from None
+    if len(content) > most:
+        raise _too_large(path)
+    return BytesIO(content)
+
+
+def _too_large(path: Path) -> InputError:
+    return InputError(
+        f"Image '{path}' claims more than the {MAX_PIXELS:,} pixels that are read. "
+        "Crop it or save it smaller."
+    )
 
 
 def _check_size(shape: tuple[int, ...], path: Path) -> None:
@@ -90,18 +121,15 @@ def _check_size(shape: tuple[int, ...], path: Path) -> None:
         )
 
 
-def _decode_picture(path: Path) -> Decoded:
+def _decode_picture(path: Path, content: Path | BytesIO) -> Decoded:
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is the stricter
         try:
-            picture = Image.open(path)
+            picture = Image.open(content)
         except Image.DecompressionBombError:
-            raise InputError(
-                f"Image '{path}' claims more than the {MAX_PIXELS:,} pixels that are read. "
-                "Crop it or save it smaller."
-            ) from None
+            raise _too_large(path) from None
     with picture:
         frames = getattr(picture, "n_frames", 1)
         if frames > 1:
@@ -117,16 +145,16 @@ def _decode_picture(path: Path) -> Decoded:
     return Decoded(channels, colour=not grey, warnings=lossy)
 
 
-def _decode_tiff(path: Path) -> Decoded:
+def _decode_tiff(path: Path, content: Path | BytesIO) -> Decoded:
     from tifffile import TiffFile
 
-    with TiffFile(path) as tif:
+    with TiffFile(content) as tif:
         series = tif.series[0]
         axes, shape = _squeezed(series.axes, series.shape)
         channel_axis = _channel_axis(axes, shape, path)
         _check_size(shape, path)
         _check_complete(tif, path)
-        pixels = _tiff_pixels(series, path).reshape(shape)
+        pixels = _tiff_pixels(series, content).reshape(shape)
         size, notes = tiff_pixel_size(tif)
         names = _channel_names(tif)
         if len(tif.series) > 1:
@@ -170,24 +198,24 @@ def _check_complete(tif: "TiffFile", path: Path) -> None:
         for page in pages
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
     )
-    if end > (size := path.stat().st_size):
+    if end > (size := tif.filehandle.size):
         raise InputError(f"Image '{path}' is truncated: {end:,} bytes expected, {size:,} found.")
 
 
-def _tiff_pixels(series: "TiffPageSeries", path: Path) -> NDArray[np.generic]:
+def _tiff_pixels(series: "TiffPageSeries", content: Path | BytesIO) -> NDArray[np.generic]:
     try:
         return np.asarray(series.asarray(maxworkers=1))
     except ValueError as error:
         if "imagecodecs" not in str(error):
             raise
-    return _tiff_pixels_by_pillow(series, path)
+    return _tiff_pixels_by_pillow(series, content)
 
 
-def _tiff_pixels_by_pillow(series: "TiffPageSeries", path: Path) -> NDArray[np.generic]:
+def _tiff_pixels_by_pillow(series: "TiffPageSeries", content: Path | BytesIO) -> NDArray[np.generic]:
     """Decode pages in a compression (LZW, JPEG) that tifffile alone lacks."""
     from PIL import Image
 
-    with Image.open(path) as picture:
+    with Image.open(content) as picture:
         pages = []
         for page in series.pages:
             if page is None:

@@ -68,9 +68,9 @@ def load_nucleus(
 
 
 def image_stem(path: str | PathLike[str]) -> str:
-    """Tell an image's name without folder and ending: ``fields/a.b.ome.tif`` is ``a.b``."""
+    """Tell an image's name without folder and ending: ``fields/a.b.ome.tif`` is ``a.b``, and so is ``a.b.tif.gz``."""
     name = Path(path).name
-    return re.sub(r"(\.ome)?\.(tiff?|btf|tf2|tf8|png|jpe?g)$", "", name, flags=re.IGNORECASE) or name
+    return re.sub(r"(\.ome)?\.(tiff?|btf|tf2|tf8|png|jpe?g)(\.gz)?$", "", name, flags=re.IGNORECASE) or name
 
 
 def _prepared(field: Field, um: float) -> tuple[NDArray[np.float32], tuple[str, ...]]:
