@@ -75,9 +75,10 @@ def _channel(decoded: Decoded, path: Path, channel: int | None, um: float | None
 
 
 def _check_order(nucleus: Floats, protein: Floats) -> None:
-    found = nucleus_likeness(nucleus), nucleus_likeness(protein)
-    if found[1] - found[0] > SWAPPED:
+    its = nucleus_likeness(nucleus)
+    # The other can be 1 at most.
+    if its < 1 - SWAPPED and (other := nucleus_likeness(protein)) > its + SWAPPED:
         raise InputError(
-            f"Its protein image looks far more like nuclei than its nucleus image ({found[1]:.2f} against "
-            f"{found[0]:.2f}); are the channels swapped? If not, use --channel-order trust."
+            f"Its protein image looks far more like nuclei than its nucleus image ({other:.2f} against "
+            f"{its:.2f}); are the channels swapped? If not, use --channel-order trust."
         )

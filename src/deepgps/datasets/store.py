@@ -76,6 +76,7 @@ class StoreDraft:
         if manifest := _read_json(self.folder / MANIFEST):
             self._check_same(manifest.get("inputs"))
             self.complete = True
+            self._remove(*self._drafts)
             return
         if begun := _read_json(self.folder / _BEGUN):
             self._check_same(begun)

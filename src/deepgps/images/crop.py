@@ -55,8 +55,9 @@ def nucleus_crops(
         Whether nuclei near the border count, too.
     """
     boxes = enumerate(ndimage.find_objects(labels), start=1)
-    crops = [_crop(pixels, labels, label, box, size_px) for label, box in boxes if box is not None]
-    return [crop for crop in crops if crop.complete or padded]
+    places = [(label, box, _centre(labels, label, box)) for label, box in boxes if box is not None]
+    crops = (_crop(pixels, label, box, at, size_px, padded) for label, box, at in places)
+    return [crop for crop in crops if crop is not None]
 
 
 def cut(pixels: NDArray[np.float32], row: int, col: int, size_px: int) -> NDArray[np.float32]:
@@ -91,21 +92,29 @@ def background(pixels: NDArray[np.float32]) -> float:
     return float(np.percentile(pixels, 5))
 
 
+def _centre(labels: Labels, label: int, box: tuple[slice, slice]) -> tuple[int, int]:
+    row, col = (round(at.mean()) for at in np.nonzero(labels[box] == label))
+    return box[0].start + row, box[1].start + col
+
+
 def _crop(
-    pixels: NDArray[np.float32], labels: Labels, label: int, box: tuple[slice, slice], size: int
-) -> Crop:
-    offsets = (at.mean() for at in np.nonzero(labels[box] == label))
-    row, col = (span.start + round(offset) for span, offset in zip(box, offsets, strict=True))
+    pixels: NDArray[np.float32],
+    label: int,
+    box: tuple[slice, slice],
+    centre: tuple[int, int],
+    size: int,
+    padded: bool,
+) -> Crop | None:
     half = size // 2
+    complete = all(at >= half and at - half + size <= n for at, n in zip(centre, pixels.shape, strict=True))
+    if not (complete or padded):
+        return None
     return Crop(
-        row=row,
-        col=col,
+        row=centre[0],
+        col=centre[1],
         label=label,
-        pixels=cut(pixels, row, col, size),
-        complete=all(
-            centre >= half and centre - half + size <= n
-            for centre, n in zip((row, col), pixels.shape, strict=True)
-        ),
+        pixels=cut(pixels, *centre, size),
+        complete=complete,
         whole_nucleus=all(
             span.start > 0 and span.stop < n for span, n in zip(box, pixels.shape, strict=True)
         ),

@@ -1,0 +1,156 @@
+"""A draft of a crop store, killed at every moment at which that makes a difference on the disk."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from deepgps.datasets.crops import CROPS, INDEX, MANIFEST, open_crops
+from deepgps.datasets.store import StoreDraft
+from deepgps.errors import InputError
+from deepgps.files.appending import AppendFile
+
+INPUTS = {"list of fields": "abc", "settings": {"size_px": 8}}
+# How many crops each field has; the third was left out.
+FIELDS = (2, 3, 0, 1)
+SCHEMA = {"field": pl.String, "number": pl.Int32, "split": pl.String}
+
+
+def crops_of(field: int) -> np.ndarray:
+    return np.random.default_rng(field).integers(0, 256, (FIELDS[field], 2, 8, 8), np.uint8)
+
+
+def write(folder: Path, fields: int = len(FIELDS), inputs=INPUTS, **options) -> int:
+    """Write what is not there yet; how many fields were there already."""
+    with StoreDraft(folder, inputs, **options) as draft:
+        done = draft.done
+        if draft.complete:
+            return -1
+        for field in range(done, fields):
+            rows = [{"field": f"f{field}", "number": n, "split": None} for n in range(FIELDS[field])]
+            problem = None if FIELDS[field] else "It is no good."
+            draft.add(crops_of(field), rows, {"field": f"f{field}", "problem": problem})
+        if fields == len(FIELDS):
+            draft.finish({"size_px": 8}, SCHEMA)
+        return done
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".deepgps.lock"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "store"
+    assert write(folder) == 0
+    return folder
+
+
+def test_a_finished_store_holds_all_and_no_draft(whole):
+    assert set(content(whole)) == {CROPS, INDEX, MANIFEST}
+    store = open_crops(whole)
+    np.testing.assert_array_equal(store.crops, np.concatenate([crops_of(field) for field in range(4)]))
+    assert store.index["field"].to_list() == ["f0"] * 2 + ["f1"] * 3 + ["f3"]
+    assert store.index.schema["split"] == pl.String
+
+
+def moments(folder: Path, copies: Path, monkeypatch) -> list[Path]:
+    """Write a store, and copy the folder before, amid and after whatever is written or renamed."""
+    taken: list[Path] = []
+
+    def copy() -> None:
+        taken.append(copies / str(len(taken)))
+        shutil.copytree(folder, taken[-1])
+
+    def append(self, record, original=AppendFile.append):
+        copy()
+        handle = self.path.open("ab")
+        handle.write(record[: len(record) // 2])
+        handle.close()
+        copy()
+        with self.path.open("r+b") as file:
+            file.truncate(self._end)
+        original(self, record)
+
+    def replace(self, target, original=Path.replace):
+        copy()
+        result = original(self, target)
+        copy()
+        return result
+
+    def unlink(self, missing_ok=False, original=Path.unlink):
+        original(self, missing_ok=missing_ok)
+        copy()
+
+    monkeypatch.setattr(AppendFile, "append", append)
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    write(folder)
+    monkeypatch.undo()
+    return taken
+
+
+def test_a_run_killed_at_any_moment_ends_with_the_same_store(whole, tmp_path, monkeypatch):
+    taken = moments(tmp_path / "store", tmp_path / "copies", monkeypatch)
+    assert len(taken) > 40
+    resumed = [write(copy) for copy in taken]
+    assert {0, 1, 2, 3, 4, -1} == set(resumed)
+    assert [copy.name for copy in taken if content(copy) != content(whole)] == []
+
+
+def test_the_store_is_complete_or_not_there_at_any_moment(tmp_path, monkeypatch):
+    for copy in moments(tmp_path / "store", tmp_path / "copies", monkeypatch):
+        if (copy / MANIFEST).exists():
+            assert len(open_crops(copy).crops) == sum(FIELDS)
+        else:
+            with pytest.raises(InputError, match="not a complete"):
+                open_crops(copy)
+
+
+def test_what_the_disk_lost_is_done_again(whole, tmp_path):
+    write(tmp_path, fields=3)
+    crops = tmp_path / f".deepgps-{CROPS}"
+    with crops.open("r+b") as file:
+        file.truncate(crops.stat().st_size - 1)
+    assert write(tmp_path) == 1
+    assert content(tmp_path) == content(whole)
+
+
+def test_a_finished_store_is_left_as_it_is(whole):
+    before = content(whole)
+    assert write(whole) == -1
+    assert content(whole) == before
+
+
+@pytest.mark.parametrize("fields", [2, 4])
+def test_a_store_of_other_inputs_is_refused_or_overwritten(whole, tmp_path, fields):
+    write(tmp_path, fields=fields, inputs={**INPUTS, "settings": {"size_px": 9}})
+    with pytest.raises(InputError, match="made with another settings; use --overwrite"):
+        write(tmp_path)
+    write(tmp_path, overwrite=True)
+    assert content(tmp_path)[CROPS] == content(whole)[CROPS]
+
+
+def test_crops_of_unknown_origin_are_not_overwritten(tmp_path):
+    (tmp_path / CROPS).write_bytes(b"mine")
+    with pytest.raises(InputError, match="nothing to continue from"):
+        write(tmp_path)
+    assert content(tmp_path) == {CROPS: b"mine"}
+
+
+def test_one_writer_at_a_time(tmp_path):
+    with (
+        StoreDraft(tmp_path, INPUTS),
+        pytest.raises(InputError, match="Another deepGPS process is writing"),
+        StoreDraft(tmp_path, INPUTS),
+    ):
+        pass
+    write(tmp_path)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "store").touch()
+    with pytest.raises(InputError, match="is a file"):
+        write(tmp_path / "store")
