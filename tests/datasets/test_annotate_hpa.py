@@ -7,6 +7,7 @@ from deepgps.cli.app import run
 from deepgps.datasets.annotate_hpa import annotate_hpa
 from deepgps.datasets.annotation import cell_line_name
 from deepgps.datasets.annotation_files import proteins_table
+from deepgps.errors import InputError
 
 HEADER = "Gene\tGene name\tReliability\tMain location\tAdditional location\tUncertain"
 
@@ -25,7 +26,9 @@ def xml(folder, gene, *antibodies):
             f"<data><cellLine>{line}</cellLine>{''.join(f'<location>{p}</location>' for p in places)}</data>"
             for line, places in antibody
         )
-        + "</subAssay></cellExpression></antibody>"
+        + '</subAssay></cellExpression><cellExpression technology="WB"><subAssay><data>'
+        + "<cellLine>U-2 OS</cellLine><location>Golgi apparatus</location>"
+        + "</data></subAssay></cellExpression></antibody>"
         for antibody in antibodies
     )
     identifier = f'<identifier id="{gene}"><xref id="P1" db="Uniprot/SWISSPROT"/></identifier>'
@@ -121,6 +124,17 @@ def test_the_command_reads_the_zip_of_the_atlas(tmp_path, capsys):
     assert run(["data", "annotate", "hpa", str(packed), str(second), "--out", str(out)]) == 0
     assert "1 in the cytosol only, 1 in the nucleoplasm only" in capsys.readouterr().out
     assert pl.read_parquet(out)["protein_id"].to_list() == ["E2", "E1"]
+
+
+def test_a_damaged_zip_is_refused(tmp_path):
+    packed = tmp_path / "subcellular_location.tsv.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("subcellular_location.tsv", f"{HEADER}\nE1\tA\tApproved\tCytosol\t\t\n")
+    content = bytearray(packed.read_bytes())
+    content[60:70] = b"x" * 10
+    packed.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        annotate_hpa([packed], "U-2 OS")
 
 
 def test_real_gene_table(shared_data):

@@ -123,6 +123,12 @@ def test_a_large_cluster_that_fits_only_the_training_side_goes_there():
         assert class_counts(split) == {"er": (58, 6, 16)}
 
 
+def test_a_class_of_three_clusters_is_spread_even_where_none_fits():
+    rows = [(f"E{i}", "er", i // 3) for i in range(9)]
+    table = pl.DataFrame(rows, schema=["protein_id", "localizations", "cluster"], orient="row")
+    assert class_counts(split_proteins(table, "cluster", 0)) == {"er": (3, 3, 3)}
+
+
 def test_crops_of_a_protein_stay_together_and_disagreeing_rows_make_it_multi_localized():
     table = pl.DataFrame(
         {

@@ -3,6 +3,7 @@
 import csv
 import io
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -54,9 +55,12 @@ def _column(cell: str, names: Mapping[str, str]) -> str:
 
 
 def _zipped_lines(path: Path) -> Iterator[str]:
-    with zipfile.ZipFile(path) as archive:
-        inner = [name for name in archive.namelist() if name.lower().endswith((".tsv", ".csv", ".txt"))]
-        if len(inner) != 1:
-            raise InputError(f"'{path}' holds {len(inner)} tables; give a ZIP of one, or the table itself.")
-        with archive.open(inner[0]) as file:
-            yield from io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inner = [name for name in archive.namelist() if name.lower().endswith((".tsv", ".csv", ".txt"))]
+            if len(inner) != 1:
+                raise InputError(f"'{path}' holds {len(inner)} tables; give a ZIP of one.")
+            with archive.open(inner[0]) as file:
+                yield from io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"'{path}' is a damaged ZIP ({error}); fetch it again.") from error

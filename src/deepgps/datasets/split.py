@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, floor
+from math import floor
 from typing import Literal
 
 import numpy as np
@@ -24,8 +24,8 @@ from deepgps.errors import InputError
 PARTS = ("train", "validation", "test")
 TRAINING_SHARE = 0.8
 """Share of all proteins on the training side: 4:1."""
-LOWEST_SHARE, HIGHEST_SHARE = 0.75, 0.9
-"""Bounds of that share for a class of four proteins or more; the smallest class has the lowest."""
+LOWEST_SHARE = 0.75
+"""Share of the smallest class's proteins on the training side."""
 VALIDATION_SHARE = 0.1
 """Share of the training side that validates."""
 MULTI = "multi-localized"
@@ -55,8 +55,8 @@ def class_targets(sizes: Mapping[str, int]) -> dict[str, _Counts]:
 
 
 def _counts(size: int, share: float) -> _Counts:
-    low, high = ceil(size * (1 - HIGHEST_SHARE)), floor(size * (1 - LOWEST_SHARE))
-    test = max(min(max(round(size * (1 - share)), low), high), 1) if size > 1 else 0
+    most = floor(size * (1 - LOWEST_SHARE))
+    test = max(min(round(size * (1 - share)), most), 1) if size > 1 else 0
     validation = max(round((size - test) * VALIDATION_SHARE), 1) if size > 2 else 0
     return size - test - validation, validation, test
 
