@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deepgps.datasets.annotate import annotate_opencell, not_longer, with_sequences
 from deepgps.datasets.annotation_files import proteins_table
-from deepgps.datasets.split import MULTI, PARTS, class_targets, split_proteins
+from deepgps.datasets.split import MULTI, PARTS, UNKNOWN, class_targets, split_proteins
 from deepgps.datasets.split_files import class_counts
 from deepgps.errors import InputError
 
@@ -132,14 +132,14 @@ def test_a_class_of_three_clusters_is_spread_even_where_none_fits():
 def test_crops_of_a_protein_stay_together_and_disagreeing_rows_make_it_multi_localized():
     table = pl.DataFrame(
         {
-            "protein_id": ["A", "A", "B", "B", None, "C"],
-            "localizations": ["er", "er", "er", "golgi", "er", "er"],
-            "single_localized": [True, True, True, True, True, False],
+            "protein_id": ["A", "A", "B", "B", None, "C", "D", "E"],
+            "localizations": ["er", "er", "er", "golgi", "er", "er", None, ""],
+            "single_localized": [True, None, True, True, True, False, None, None],
         }
     )
     split = split_proteins(table, "protein", 0)
-    assert split.classes == {"A": "er", "B": MULTI, "C": MULTI}
-    assert set(split.parts) == {"A", "B", "C"}
+    assert split.classes == {"A": "er", "B": MULTI, "C": MULTI, "D": UNKNOWN, "E": UNKNOWN}
+    assert set(split.parts) == set("ABCDE")
 
 
 def test_proteins_without_a_cluster_are_in_no_part():

@@ -28,7 +28,7 @@ LOWEST_SHARE = 0.75
 """Share of the smallest class's proteins on the training side."""
 VALIDATION_SHARE = 0.1
 """Share of the training side that validates."""
-MULTI = "multi-localized"
+MULTI, UNKNOWN = "multi-localized", "not annotated"
 
 _Counts = tuple[int, int, int]
 
@@ -123,7 +123,8 @@ class Split:
     parts
         Protein to part.
     classes
-        Protein to class: its localization if it is single-localized, or ``multi-localized``.
+        Protein to class: its localization if it is single-localized, else ``multi-localized``; ``not
+        annotated`` if it has none.
     left_out
         Proteins that are in no part: those without a homology cluster, where the split is by cluster.
     """
@@ -171,9 +172,15 @@ def _classes(table: pl.DataFrame) -> dict[str, str]:
     rows = table.drop_nulls("protein_id").select("protein_id", "localizations", single.alias("single"))
     classes: dict[str, str] = {}
     for protein, places, is_single in rows.unique(maintain_order=True).iter_rows():
-        name = places if is_single and places and "|" not in places else MULTI
+        name = _class(places, is_single=is_single)
         classes[protein] = name if classes.get(protein, name) == name else MULTI
     return classes
+
+
+def _class(localizations: str | None, *, is_single: bool | None) -> str:
+    if not localizations:
+        return UNKNOWN
+    return localizations if is_single is not False and "|" not in localizations else MULTI
 
 
 def _sequences(table: pl.DataFrame) -> dict[str, set[str]]:
