@@ -6,7 +6,7 @@ import tifffile
 from scipy import ndimage
 
 from deepgps.images.normalise import percentile_normalise
-from deepgps.images.segment import OtsuWatershed
+from deepgps.images.segment import OtsuWatershed, refined_otsu
 
 UM = 0.2
 
@@ -83,3 +83,33 @@ def test_real_hek_fields(shared_data: Path) -> None:
     # Counted by eye: about 19 and 140.
     assert 14 <= found["sparse-3"] <= 25
     assert 120 <= found["FOV_00076_RAW"] <= 165
+
+
+def mottled(radius: int = 35, level: float = 0.2) -> np.ndarray:
+    """A dim nucleus of uneven stain and a bright smooth one."""
+    stain = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=(256, 256)), 4)
+    stain = np.clip(1 + 0.3 * stain / stain.std(), 0.4, 2)
+    bright = discs((190, 190, radius), level=0.9)
+    return (bright + discs((70, 70, radius), level=level) * stain).astype(np.float32)
+
+
+def test_the_refined_outline_of_a_dim_mottled_nucleus() -> None:
+    pixels, area = mottled(), np.pi * 35**2
+    labels = refined_otsu()(pixels, UM)
+    assert labels.max() == 2
+    assert (labels == labels[70, 70]).sum() == pytest.approx(area, rel=0.1)
+    assert (OtsuWatershed()(pixels, UM)[:128, :128] > 0).sum() < 0.9 * area  # what refining is for
+
+
+def test_haze_is_no_nucleus_when_refined() -> None:
+    rows, cols = np.indices((256, 256))
+    haze = 0.2 + 0.2 * np.exp(-((rows - 80) ** 2 + (cols - 80) ** 2) / (2 * 22**2))
+    pixels = (discs((190, 190, 30)) + haze).astype(np.float32)
+    assert OtsuWatershed()(pixels, UM).max() == 2
+    assert refined_otsu()(pixels, UM).max() == 1
+
+
+@pytest.mark.parametrize("um", [0.1, 0.2, 0.4])
+def test_noise_has_no_nuclei_when_refined(um: float) -> None:
+    noise = percentile_normalise(np.random.default_rng(0).normal(size=(300, 300)))
+    assert not refined_otsu()(noise, um).any()

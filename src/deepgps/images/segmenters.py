@@ -12,12 +12,12 @@ SEGMENTERS = ("otsu",)
 
 
 def segmenter(name: str = SEGMENTERS[0]) -> "Segmenter":
-    """Make the segmenter of a name, with its default settings.
+    """Make the segmenter of a name, as data for new models are prepared with it.
 
     Parameters
     ----------
     name
-        One of `SEGMENTERS`: ``otsu`` is `deepgps.images.segment.OtsuWatershed`.
+        One of `SEGMENTERS`: ``otsu`` is `deepgps.images.segment.refined_otsu`.
 
     Raises
     ------
@@ -29,6 +29,6 @@ def segmenter(name: str = SEGMENTERS[0]) -> "Segmenter":
             f"Segmenter '{name}' is unknown; use one of {', '.join(SEGMENTERS)}, "
             "or label images made elsewhere."
         )
-    from deepgps.images.segment import OtsuWatershed
+    from deepgps.images.segment import refined_otsu
 
-    return OtsuWatershed()
+    return refined_otsu()
