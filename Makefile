@@ -1,6 +1,6 @@
 # Every verb sets up what it needs: `make demo` and `make test` work on a fresh clone with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format bench e2e-data clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ TORCH ?= torch==2.13.0
 CODE := src tests benchmarks
 
 help:  ## Show the verbs
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
 demo: $(VENV)/.base  ## Install the base package, predict the example proteins into ./demo (no torch)
 	@echo "Predicting the example proteins:"
@@ -36,8 +36,11 @@ format: $(VENV)/.test  ## Format the code
 bench: $(VENV)/.test  ## Measure start-up, speed and memory on this machine
 	@$(BIN)/python benchmarks/bench.py
 
-clean:  ## Remove the environment and the demo's results
-	rm -rf $(VENV) demo
+e2e-data: $(VENV)/.test  ## Run the tutorial on datasets into ./e2e-data, on sources that answer from this machine
+	@$(BIN)/python tests/docs/e2e_data.py e2e-data
+
+clean:  ## Remove the environment and what the verbs made
+	rm -rf $(VENV) demo e2e-data
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "deepGPS needs Python 3.11 or later; none was found. Name one: make PYTHON=..."; exit 1; }

@@ -21,8 +21,8 @@ from picture_sources import discs
 
 EDGE = 600
 OPENCELL_UM = 0.206349
-# Half the area of a real HPA field, at its real scale.
-HPA_EDGE = 1024
+# Smaller than a real field (2048), at its real scale: a drawn one, and the middle of a real one.
+HPA_EDGE, HPA_MIDDLE = 1024, slice(256, 1792)
 ALPHAFOLD = "https://alphafold.ebi.ac.uk"
 # Localization to the stem of its genes' names and the residues they are made of.
 CLASSES = {
@@ -305,7 +305,7 @@ def _hpa_images(base: str, shown: str, number: int, data: Path | None) -> dict[s
 def _hpa_field(shown: str, seed: int, data: Path | None) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     images = sorted((data / "images" / "hpa_fields").glob("*_blue.jpg")) if data else []
     if images:
-        blue = np.asarray(Image.open(images[seed % len(images)]).convert("RGB"))[:HPA_EDGE, :HPA_EDGE, 2]
+        blue = np.asarray(Image.open(images[seed % len(images)]).convert("RGB"))[HPA_MIDDLE, HPA_MIDDLE, 2]
         nucleus = blue.astype(np.uint16) * 200
     else:
         places = [(150, 155), (155, 360), (360, 145), (365, 355)]

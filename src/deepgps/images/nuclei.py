@@ -68,7 +68,7 @@ def load_nucleus(
 
 
 def image_stem(path: str | PathLike[str]) -> str:
-    """Tell an image's name without folder and ending: ``fields/a.b.ome.tif`` is ``a.b``, and so is ``a.b.tif.gz``."""
+    """Tell an image's name without folder and endings: ``a.b`` of ``x/a.b.ome.tif`` and of ``a.b.tif.gz``."""
     name = Path(path).name
     return re.sub(r"(\.ome)?\.(tiff?|btf|tf2|tf8|png|jpe?g)(\.gz)?$", "", name, flags=re.IGNORECASE) or name
 
