@@ -95,16 +95,17 @@ def _in_order(
                 result = _outcome(waiting[0][1])
             except BrokenProcessPool:
                 # Nobody knows which of them killed its worker: each is tried again, alone.
-                pool.shutdown(wait=False, cancel_futures=True)
                 while waiting:
                     item, before = waiting.popleft()
-                    yield _again(function, item, before, open_pool)  # type: ignore[arg-type]
-                pool = open_pool()
+                    pool, result = _again(function, item, before, pool, open_pool)  # type: ignore[arg-type]
+                    yield result
             else:
                 waiting.popleft()
                 yield result
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for _, future in waiting:
+            future.cancel()
+        pool.shutdown(wait=False)
 
 
 _END: Any = object()
@@ -124,19 +125,22 @@ _DIED = "Its worker died each time it was tried; give it more memory."
 
 
 def _again(
-    function: Callable[[Item], Result], item: Item, before: Future[Result], open_pool: Callable[[], Executor]
-) -> Result | WorkerDiedError:
+    function: Callable[[Item], Result],
+    item: Item,
+    before: Future[Result],
+    pool: Executor,
+    open_pool: Callable[[], Executor],
+) -> tuple[Executor, Result | WorkerDiedError]:
+    """Do an item alone, in a pool that may be broken; give the pool that is left, and the result."""
     if before.done() and not before.cancelled() and before.exception() is None:
-        return before.result()
-    for _ in range(ATTEMPTS):
-        pool = open_pool()
+        return pool, before.result()
+    for _ in range(1 + ATTEMPTS):
         try:
-            return pool.submit(function, item).result()
+            return pool, pool.submit(function, item).result()
         except BrokenProcessPool:
-            continue
-        finally:
             pool.shutdown(wait=False)
-    return WorkerDiedError(_DIED)
+            pool = open_pool()
+    return pool, WorkerDiedError(_DIED)
 
 
 def _local_pool(count: int) -> Executor:

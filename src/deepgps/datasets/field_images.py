@@ -14,8 +14,12 @@ from deepgps.images.read import Field, field_of
 
 Floats = NDArray[np.float32]
 
-SWAPPED = 0.4
+SWAPPED = 0.5
 """By how much more nucleus-like the protein image must be for the channels to be taken as swapped."""
+
+
+SMALLEST_UM2 = 40.0
+"""What is smaller is no nucleus."""
 
 
 class FieldImages(NamedTuple):
@@ -57,7 +61,7 @@ def read_images(row: FieldRow, *, check_order: bool = True) -> FieldImages:
     if nucleus.pixel_size_um is None:
         raise InputError("Neither the list nor the image says its pixel size; give pixel_size_um.")
     if check_order:
-        _check_order(nucleus.pixels, protein.pixels)
+        _check_order(nucleus.pixels, protein.pixels, nucleus.pixel_size_um)
     return FieldImages(nucleus.pixels, protein.pixels, nucleus.pixel_size_um)
 
 
@@ -74,10 +78,12 @@ def _channel(decoded: Decoded, path: Path, channel: int | None, um: float | None
     return field_of(decoded, index, path, um)
 
 
-def _check_order(nucleus: Floats, protein: Floats) -> None:
-    its = nucleus_likeness(nucleus)
+def _check_order(nucleus: Floats, protein: Floats, um: float) -> None:
+    # In a dense field nuclei merge, while nucleoli, round as they are, stay apart: size tells them.
+    smallest = SMALLEST_UM2 / (um**2 * nucleus.size)
+    its = nucleus_likeness(nucleus, smallest)
     # The other can be 1 at most.
-    if its < 1 - SWAPPED and (other := nucleus_likeness(protein)) > its + SWAPPED:
+    if its < 1 - SWAPPED and (other := nucleus_likeness(protein, smallest)) > its + SWAPPED:
         raise InputError(
             f"Its protein image looks far more like nuclei than its nucleus image ({other:.2f} against "
             f"{its:.2f}); are the channels swapped? If not, use --channel-order trust."

@@ -105,17 +105,19 @@ def dominant_colour(channels: NDArray[np.generic]) -> int | None:
     return brightest if energy[brightest] > 2 / 3 * energy.sum() else None
 
 
-def nucleus_likeness(pixels: NDArray[np.generic]) -> float:
+def nucleus_likeness(pixels: NDArray[np.generic], min_share: float = 5e-4) -> float:
     """Score how much a channel looks like a nucleus stain, at any scale.
 
     Parameters
     ----------
     pixels
         (H, W) intensities.
+    min_share
+        The smallest nucleus, as a share of the field.
 
     Returns
     -------
-    The share, 0 … 1, of the area above Otsu's threshold that lies in nucleus-like blobs: each 0.05 to 15 % of
+    The share, 0 … 1, of the area above Otsu's threshold that lies in nucleus-like blobs: each at most 15 % of
     the field, and so round that the largest circle in it has 0.55 of the radius of a disc of its area.
     """
     from scipy import ndimage
@@ -131,7 +133,7 @@ def nucleus_likeness(pixels: NDArray[np.generic]) -> float:
     depths = ndimage.maximum(ndimage.distance_transform_edt(bright), labels, np.arange(1, count + 1))
     fits = (
         (depths > 0.55 * np.sqrt(areas / np.pi))
-        & (areas >= 5e-4 * smooth.size)
+        & (areas >= min_share * smooth.size)
         & (areas <= 0.15 * smooth.size)
     )
     return float(areas[fits].sum() / areas.sum())
