@@ -10,6 +10,7 @@ Proteins are made up; the nuclei are real ones where ``--data`` is there, else d
 """
 
 import argparse
+import gzip
 import os
 import subprocess
 import sys
@@ -49,7 +50,8 @@ class Sources:
         Every request so far: path with query, and the Range asked for or "".
     faults
         By path, how the next answers fail, first first: a status such as ``429``, ``truncated``, ``slow``,
-        ``html`` or ``reset``. A status may carry a Retry-After: ``429:0``.
+        ``html``, ``reset``, or ``gzip``, which packs the answer for the way. A status may carry a
+        Retry-After: ``429:0``.
     """
 
     def __init__(self, files: dict[str, Content], port: int, page: int) -> None:
@@ -111,6 +113,8 @@ def serving(data: Path | None = None, *, port: int = 0, page: int = 7) -> Iterat
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Or each answer waits 40 ms for the client to acknowledge its header.
+    disable_nagle_algorithm = True
     sources: Sources
 
     def do_GET(self) -> None:
@@ -123,6 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(int(fault[:3]), fault[4:])
         elif fault == "html":
             self._send(200, b"<html>Please log in to the hotel network</html>", {"Content-Type": "text/html"})
+        elif fault == "gzip":
+            packed = gzip.compress(self.sources.files[path].body)
+            self._send(200, packed, {"Content-Encoding": "gzip", "ETag": '"packed"'})
         elif fault == "reset":
             self.close_connection = True
             self.connection.close()

@@ -1,5 +1,6 @@
 """The downloader against a server that answers as real ones do, and misbehaves as they do."""
 
+import gzip
 import hashlib
 import sys
 import time
@@ -140,6 +141,24 @@ def test_a_refusal_is_not_asked_again(sources, tmp_path, status):
     assert refusal.value.status == status
     assert len(sources.asked) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_packed_for_the_way_is_unpacked(sources, tmp_path):
+    sources.faults[PATH] = ["gzip"]
+    Client().download(sources.url + PATH, tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == sources.files[PATH].body
+    image = "/hpa-images/1000/40_A1_1_blue.tif.gz"
+    sources.faults[image] = ["gzip"]
+    Client().download(sources.url + image, tmp_path / "b.tif.gz")
+    assert gzip.decompress((tmp_path / "b.tif.gz").read_bytes()) == sources.files[image].body
+
+
+def test_only_what_is_not_there_is_gone():
+    assert [status for status in (400, 401, 403, 404, 407, 410) if RefusedError("", status).gone] == [
+        400,
+        404,
+        410,
+    ]
 
 
 def test_a_login_page_is_not_taken_for_the_file(sources, tmp_path):

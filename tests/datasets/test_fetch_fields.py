@@ -179,6 +179,19 @@ def test_a_server_that_is_down_is_left_alone_soon(sources, tmp_path):
     assert manifest(tmp_path)["fetched"]["opencell"]["complete"] is False
 
 
+def test_a_proxy_that_keeps_us_out_is_not_taken_for_a_withdrawal(sources, tmp_path):
+    image = "/hpa-images/1000/40_A1_1_blue.tif.gz"
+    sources.faults[image] = ["403"]
+    fetched = hpa(sources, tmp_path, limit=1)
+    assert (fetched.failed, fetched.fields) == (1, 1)
+    assert manifest(tmp_path)["absent"] == {}
+    fetched = hpa(sources, tmp_path, limit=1)
+    assert (fetched.failed, fetched.fields) == (0, 2)
+    sources.faults = {path: ["403"] for path in sources.files if path.endswith("_proj.tif")}
+    with pytest.raises(UnreachableError, match="status 403"):
+        opencell(sources, tmp_path)
+
+
 def test_a_file_whose_record_was_lost_is_recognised(sources, tmp_path):
     opencell(sources, tmp_path, limit=1)
     complete = manifest(tmp_path)["files"]

@@ -65,7 +65,7 @@ def test_the_fake_structures_are_structures(sources, tmp_path):
     assert set(atoms.element) == {"C", "N", "O"}
 
 
-@pytest.mark.parametrize("content", [b"", b"[1]", b'[{"uniprotAccession": "P1"}]', b"null"])
+@pytest.mark.parametrize("content", [b"", b"[1]", b'[{"uniprotAccession": "P1", "pdbUrl": "x"}]', b"null"])
 def test_an_answer_of_another_kind_is_refused(content):
     with pytest.raises(DeepGPSError, match="its format may have changed"):
         read_models(content, "P1", "pdb")
@@ -85,6 +85,29 @@ def test_an_entry_that_uniprot_has_emptied_is_a_problem(sources, tmp_path, monke
     fetched = sequences(sources, tmp_path, ["P09000"])
     assert fetched.proteins == 0
     assert "no sequence of it any more" in fetched.problems[0]["reason"]
+
+
+def test_a_merged_entry_stands_under_the_accession_asked_for(sources, tmp_path, monkeypatch):
+    content = sources.files["/uniprot/uniprotkb/P09000.fasta"]
+    monkeypatch.setitem(content.__dict__, "body", b">sp|P04637|P53_HUMAN p53 GN=TP53\nMEEP\n")
+    sequences(sources, tmp_path, ["P09000"])
+    assert (tmp_path / "sequences.fasta").read_text().startswith(">P09000 sp|P04637|P53_HUMAN")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"<sorry>", "its format may have changed"),
+        (b"[]", "AlphaFold DB has no pdb of it"),
+        (b'[{"uniprotAccession": "P09000", "pdbUrl": null}]', "AlphaFold DB has no pdb of it"),
+    ],
+)
+def test_one_odd_answer_does_not_keep_the_others(sources, tmp_path, monkeypatch, answer, reason):
+    content = sources.files["/alphafold/api/prediction/P09000"]
+    monkeypatch.setitem(content.__dict__, "body", answer)
+    fetched = structures(sources, tmp_path, ["P09000", "P19011"])
+    assert fetched.proteins == 1
+    assert reason in fetched.problems[0]["reason"]
 
 
 def test_a_symbol_is_no_accession(sources, tmp_path):

@@ -52,7 +52,7 @@ def read_models(content: bytes, accession: str, format: Format) -> list[Model]:
         return [
             Model(accession, each["entryId"], str(each["latestVersion"]), each[f"{format}Url"])
             for each in json.loads(content)
-            if each["uniprotAccession"] == accession
+            if each["uniprotAccession"] == accession and each.get(f"{format}Url")
         ]
     except (ValueError, KeyError, TypeError):
         raise DeepGPSError(

@@ -26,17 +26,27 @@ BACKOFF_S, LONGEST_WAIT_S = 1.0, 300.0
 TIMEOUT_S = 30.0
 _CHUNK = 1 << 16
 _BUSY = {408, 425, 429}
+_GONE = {400, 404, 410}
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class RefusedError(DeepGPSError):
-    """The server says that it has no such thing, or not for us; asking again would not help."""
+    """The server says that it has no such thing, or not for us; asking again now would not help.
+
+    Attributes
+    ----------
+    status
+        Its answer.
+    gone
+        Whether it is the thing that is not there, and not we who are kept from it (401, 403, a proxy's 407).
+    """
 
     def __init__(self, url: str, status: int) -> None:
         super().__init__(f"The server refused '{url}' (status {status}).")
         self.status = status
+        self.gone = status in _GONE
 
 
 class UnreachableError(DeepGPSError):
@@ -206,10 +216,13 @@ class Client:
             if answer.status_code == 206 and not resumed:
                 part.unlink(missing_ok=True)
                 raise _LaterError("another part came than was asked for")
+            # Packed for the way only, though nobody asked for it; a .gz is packed for good.
+            packed = answer.headers.get("Content-Encoding", "identity") != "identity"
+            unpack = packed and not url.endswith(".gz")
             try:
-                _keep_tag(part, answer)
+                _keep_tag(part, answer, whole=unpack)
                 with part.open("ab" if resumed else "wb") as file:
-                    for chunk in answer.raw.stream(_CHUNK, decode_content=False):
+                    for chunk in answer.raw.stream(_CHUNK, decode_content=unpack):
                         if self._stopped.is_set():
                             raise _StoppedError
                         file.write(chunk)
@@ -240,11 +253,12 @@ def _offset(part: Path) -> tuple[int, dict[str, str]]:
     return 0, {}
 
 
-def _keep_tag(part: Path, answer: requests.Response) -> None:
-    tag = answer.headers.get("ETag", "")
+def _keep_tag(part: Path, answer: requests.Response, *, whole: bool) -> None:
+    """Keep what a later try needs to go on; nothing, if the file must come as a whole."""
+    tag = "" if whole else answer.headers.get("ETag", "")
     if not tag.startswith('"'):
         # A weak tag does not promise the same bytes.
-        tag = answer.headers.get("Last-Modified", "")
+        tag = "" if whole else answer.headers.get("Last-Modified", "")
     _tag_of(part).write_text(tag, encoding="utf-8")
 
 

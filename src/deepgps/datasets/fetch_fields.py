@@ -170,7 +170,7 @@ class _Got:
     refused: dict[File, RefusedError] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     note: str = ""
-    error: tuple[File, UnreachableError] | None = None
+    error: tuple[File, RefusedError | UnreachableError] | None = None
 
 
 def _ask(fetch: Fetch, images: str, view: hpa.View, target: Target) -> _Got:
@@ -180,10 +180,10 @@ def _ask(fetch: Fetch, images: str, view: hpa.View, target: Target) -> _Got:
         files = [File(f"images/{name}", f"{images}/{name}", target.ensg) for name in names]
         for file in files:
             result = fetch.get(file)
-            if isinstance(result, RefusedError):
+            if isinstance(result, RefusedError) and result.gone:
                 got.refused[file] = result
                 break
-            if isinstance(result, UnreachableError):
+            if isinstance(result, RefusedError | UnreachableError):
                 got.error = (file, result)
                 return got
             got.files[file] = result

@@ -7,7 +7,7 @@ from deepgps.datasets import alphafold
 from deepgps.datasets.download import Client
 from deepgps.datasets.fetching import Fetch, Fetched, File, Progress
 from deepgps.datasets.raw import RawFolder, write_rows
-from deepgps.errors import InputError
+from deepgps.errors import DeepGPSError, InputError
 from deepgps.files.atomic import replacing
 from deepgps.proteins.lookup import UNIPROT, is_accession
 
@@ -52,7 +52,7 @@ def fetch_structures(
         models = {
             File(model.path, model.url, model.accession): model
             for file in fetch.all("predictions", asked)
-            for model in alphafold.read_models((folder / file.name).read_bytes(), file.protein, format)
+            for model in _models(raw, file, format)
         }
         there = sorted(fetch.all("structures", list(models)), key=lambda file: file.name)
         rows = [
@@ -61,6 +61,17 @@ def fetch_structures(
         ]
         write_rows(folder / STRUCTURES, alphafold.COLUMNS, rows)
         return fetch.finish(None, (file.protein for file in there))
+
+
+def _models(raw: RawFolder, file: File, format: alphafold.Format) -> list[alphafold.Model]:
+    try:
+        models = alphafold.read_models((raw.path / file.name).read_bytes(), file.protein, format)
+    except DeepGPSError as error:
+        raw.problem(file.protein, file.name, file.url, str(error))
+        return []
+    if not models:
+        raw.problem(file.protein, file.name, file.url, f"AlphaFold DB has no {format} of it")
+    return models
 
 
 def fetch_sequences(
@@ -94,7 +105,10 @@ def fetch_sequences(
         fetch = Fetch(raw, client, progress)
         asked = [File(f"sequences/{each}.fasta", f"{site}/uniprotkb/{each}.fasta", each) for each in wanted]
         there = sorted(fetch.all("sequences", asked), key=lambda file: wanted.index(file.protein))
-        entries = {file.protein: (folder / file.name).read_text(encoding="utf-8") for file in there}
+        entries = {
+            file.protein: _named(file.protein, (folder / file.name).read_text(encoding="utf-8"))
+            for file in there
+        }
         for accession in (each for each, text in entries.items() if not text.startswith(">")):
             raw.problem(
                 accession, f"sequences/{accession}.fasta", "", "UniProt has no sequence of it any more"
@@ -102,6 +116,13 @@ def fetch_sequences(
         with replacing(folder / SEQUENCES) as draft:
             draft.write_text("".join(entries.values()), encoding="utf-8")
         return fetch.finish(None, (name for name, text in entries.items() if text.startswith(">")))
+
+
+def _named(accession: str, entry: str) -> str:
+    """Put an entry that UniProt has merged into another under the accession that was asked for."""
+    if not entry.startswith(">") or f"|{accession}|" in entry.partition("\n")[0]:
+        return entry
+    return f">{accession} {entry[1:]}"
 
 
 def _accessions(names: Sequence[str]) -> list[str]:

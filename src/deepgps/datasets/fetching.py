@@ -104,7 +104,7 @@ class Fetch:
         RefusedError, UnreachableError
             If it is one.
         """
-        if isinstance(result, RefusedError):
+        if isinstance(result, RefusedError) and result.gone:
             self.raw.lack(file.url, result.status)
         if isinstance(result, DeepGPSError):
             raise result
@@ -126,16 +126,16 @@ class Fetch:
         """
         try:
             self.enter(file, result)
-        except RefusedError as error:
-            reason = f"withdrawn or never there (status {error.status})"
-            self.raw.problem(file.protein, file.name, file.url, reason)
-            return False
-        except UnreachableError as error:
-            self.failed(file, error)
+        except (RefusedError, UnreachableError) as error:
+            if isinstance(error, RefusedError) and error.gone:
+                reason = f"withdrawn or never there (status {error.status})"
+                self.raw.problem(file.protein, file.name, file.url, reason)
+            else:
+                self.failed(file, error)
             return False
         return True
 
-    def failed(self, file: File, error: UnreachableError) -> None:
+    def failed(self, file: File, error: RefusedError | UnreachableError) -> None:
         """Note a file that a further try may get."""
         self.raw.problem(file.protein, file.name, file.url, str(error))
         self.account.failed += 1
