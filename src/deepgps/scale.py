@@ -105,7 +105,7 @@ def _in_order(
     finally:
         for _, future in waiting:
             future.cancel()
-        pool.shutdown(wait=False)
+        pool.shutdown(wait=not waiting)
 
 
 _END: Any = object()

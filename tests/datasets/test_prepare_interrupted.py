@@ -167,8 +167,10 @@ def test_a_read_only_folder_is_a_sentence(capsys):
 def test_two_runs_at_once_in_one_folder(fields, whole, tmp_path):
     first = start(fields, tmp_path, "--workers", "1")
     wait_until(lambda: journal(tmp_path) >= 1, first)
+    first.send_signal(signal.SIGSTOP)
     second = start(fields, tmp_path, "--workers", "1")
     _, err = second.communicate()
+    first.send_signal(signal.SIGCONT)
     assert second.returncode == 2
     assert (
         err.rstrip()
