@@ -1,0 +1,110 @@
+"""The structure encoder: PointNet (Qi et al. 2017, arXiv:1612.00593) over the atoms of a protein.
+
+Of the classification network of its figure 2 this is all up to the global feature: a 3 x 3 transform of the
+coordinates, a shared MLP 64-64, a 64 x 64 transform of the features, a shared MLP 64-128-1024, and the
+maximum over the points. Batch normalisation and ReLU follow every layer (appendix C).
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+GLOBAL_FEATURE = 1024
+POINT_CHANNELS = 6
+
+
+def shared_mlp(*widths: int) -> nn.Sequential:
+    """Layers that treat every point alike, (B, C, n) → (B, C', n)."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Conv1d(inputs, outputs, 1, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+class Transform(nn.Module):
+    """A small PointNet that predicts a square matrix, the identity before it has learned anything.
+
+    Parameters
+    ----------
+    channels
+        Edge of the matrix, and channels of the points.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.points = shared_mlp(channels, 64, 128, 1024)
+        # Dense layers, as a shared MLP over the one point that is left of a cloud.
+        self.whole = shared_mlp(1024, 512, 256)
+        self.matrix = nn.Linear(256, channels**2)
+        nn.init.zeros_(self.matrix.weight)
+        with torch.no_grad():
+            self.matrix.bias.copy_(torch.eye(channels).flatten())
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Predict (B, C, C) from (B, C, n)."""
+        whole = self.whole(self.points(points).amax(2, keepdim=True))
+        matrix: Tensor = self.matrix(whole.squeeze(2))
+        return matrix.reshape(-1, self.channels, self.channels)
+
+
+def orthogonality_loss(transform: Tensor) -> Tensor:
+    """How far matrices are from orthogonal: ``|I - A Aᵀ|²`` of Frobenius, mean over the batch (equation 2).
+
+    Parameters
+    ----------
+    transform
+        (B, C, C).
+
+    Returns
+    -------
+    Tensor
+        A scalar, at least 0; the paper adds 0.001 of it to the loss.
+    """
+    identity = torch.eye(transform.shape[-1], device=transform.device, dtype=transform.dtype)
+    return (identity - transform @ transform.mT).square().sum((1, 2)).mean()
+
+
+class PointNet(nn.Module):
+    """A point cloud in, one global feature out, whatever the order of the points.
+
+    Training needs two clouds or more in a batch, as every network whose normalisation acts on whole clouds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_transform = Transform(3)
+        self.low = shared_mlp(POINT_CHANNELS, 64, 64)
+        self.feature_transform = Transform(64)
+        self.high = shared_mlp(64, 64, 128, GLOBAL_FEATURE)
+
+    def encode(self, cloud: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode, and show the feature transform for `orthogonality_loss`.
+
+        Parameters
+        ----------
+        cloud
+            (B, n, 6): x, y, z in Å, centred, and a one-hot C, N, O; any n from 1.
+
+        Returns
+        -------
+        tuple of Tensor
+            The global feature (B, 1024), at least 0, and the feature transform (B, 64, 64).
+
+        Raises
+        ------
+        ValueError
+            If the cloud is not of that shape.
+        """
+        if cloud.ndim != 3 or cloud.shape[1] == 0 or cloud.shape[2] != POINT_CHANNELS:
+            raise ValueError(f"the point clouds are {tuple(cloud.shape)}; give (B, n, {POINT_CHANNELS}).")
+        xyz, elements = cloud.mT[:, :3], cloud.mT[:, 3:]
+        turned = self.input_transform(xyz).mT @ xyz
+        points = self.low(torch.cat([turned, elements], 1))
+        transform: Tensor = self.feature_transform(points)
+        return self.high(transform.mT @ points).amax(2), transform
+
+    def forward(self, cloud: Tensor) -> Tensor:
+        """Encode (B, n, 6) point clouds into (B, 1024) global features."""
+        return self.encode(cloud)[0]
