@@ -14,6 +14,7 @@ from deepgps.datasets import download, raw
 from deepgps.datasets.download import Client, UnreachableError
 from deepgps.datasets.fetch_fields import fetch_hpa, fetch_opencell
 from deepgps.errors import InputError
+from fake_content import Content
 from fake_sources import BUCKET, serving
 
 
@@ -190,6 +191,18 @@ def test_a_proxy_that_keeps_us_out_is_not_taken_for_a_withdrawal(sources, tmp_pa
     sources.faults = {path: ["403"] for path in sources.files if path.endswith("_proj.tif")}
     with pytest.raises(UnreachableError, match="status 403"):
         opencell(sources, tmp_path)
+
+
+def test_files_that_fail_here_and_there_do_not_end_a_fetch(sources, tmp_path, monkeypatch):
+    client = Client(connections=1, retries=0)
+    images = sorted(path for path in sources.files if path.endswith("_proj.tif"))
+    small = {path: Content(lambda: b"abc", 3) for path in images}
+    monkeypatch.setattr(sources, "files", {**sources.files, **small})
+    sources.faults = {path: ["500"] for path in images[::2]}
+    places = {"bucket": sources.url + BUCKET, "portal": sources.url + "/opencell-portal"}
+    fetched = fetch_opencell(tmp_path, client, Silent(), **places)
+    assert fetched.failed > 10
+    assert fetched.new > 10
 
 
 def test_a_file_whose_record_was_lost_is_recognised(sources, tmp_path):
