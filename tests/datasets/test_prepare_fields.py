@@ -204,6 +204,14 @@ def test_channels_that_look_swapped_are_taken_when_trusted(tmp_path):
     assert "No nucleus" in problems(tmp_path / "trusted")["a"]
 
 
+def test_one_blinding_cell_does_not_make_channels_look_swapped(tmp_path):
+    nucleus = pair()[0].astype(int)
+    nucleus[-7:, -7:] = 60000
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([nucleus, pair()[0]]).astype(np.uint16))
+    done = prepared(write_list(tmp_path, [row("a")]), write_proteins(tmp_path), tmp_path / "store")
+    assert (done.fields, done.left_out) == (1, 0)
+
+
 def test_no_crop_at_all_is_said_and_told_why(tmp_path):
     fields = write_list(tmp_path, [row("a")])
     for _ in range(2):

@@ -8,7 +8,7 @@ def sheet(count):
     crops = np.zeros((count, 2, 64, 64), np.float32)
     crops[:, 0, 16:48, 16:48] = 1
     crops[:, 1, :8] = 1
-    return np.asarray(crop_sheet(crops, [("ATL3 f1", "er|golgi")] * count, 0.2))
+    return np.asarray(crop_sheet(crops, [("ATL3", "er, golgi", "f1")] * count, 0.2))
 
 
 def test_each_crop_is_shown_as_nucleus_protein_and_both():

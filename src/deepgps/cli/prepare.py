@@ -1,7 +1,7 @@
 """``deepgps data segment``, ``prepare`` and ``show``."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -142,15 +142,16 @@ def show(store: Path, *, out: Path = Path("sheet.png"), crops: int = 48, seed: i
     opened = open_crops(store)
     rows = sample(opened, crops, seed)
     table = opened.index[rows.tolist()].to_dicts()
-    captions = [("  ".join(filter(None, _title(row))), row["localizations"]) for row in table]
+    captions = [_caption(row) for row in table]
     um = json.loads((store / MANIFEST).read_text(encoding="utf-8")).get("pixel_size_um", OPENCELL_UM)
     with replacing(out) as draft:
         crop_sheet(opened.images(rows), captions, um).save(draft, format="PNG")
     print(f"{out}\t{len(rows)} of {len(opened.index):,} crops")
 
 
-def _title(row: dict[str, str | None]) -> list[str | None]:
-    return [row.get("gene_symbol"), row.get("cell_line"), row["field"]]
+def _caption(row: Mapping[str, str | None]) -> tuple[str, str, str]:
+    whose = "  ".join(filter(None, (row.get("gene_symbol"), row.get("cell_line"))))
+    return whose, (row["localizations"] or "").replace("|", ", "), row["field"] or ""
 
 
 @contextmanager

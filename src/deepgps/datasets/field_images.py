@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.filters import threshold_otsu
 
 from deepgps.datasets.fields import FieldRow
 from deepgps.errors import InputError
@@ -81,7 +82,9 @@ def _channel(decoded: Decoded, path: Path, channel: int | None, um: float | None
 def _check_order(nucleus: Floats, protein: Floats, um: float) -> None:
     # In a dense field nuclei merge, while nucleoli, round as they are, stay apart: size tells them.
     smallest = SMALLEST_UM2 / (um**2 * nucleus.size)
-    its = nucleus_likeness(nucleus, smallest)
+    # One dividing or dying cell outshines all others: without its excess they are seen, too.
+    dimmed = np.minimum(nucleus, threshold_otsu(nucleus))  # type: ignore[no-untyped-call]
+    its = max(nucleus_likeness(pixels, smallest) for pixels in (nucleus, dimmed))
     # The other can be 1 at most.
     if its < 1 - SWAPPED and (other := nucleus_likeness(protein, smallest)) > its + SWAPPED:
         raise InputError(

@@ -11,11 +11,11 @@ from deepgps.results.pictures import FAINT, GROUND, INK, MARGIN, draw_scale_bar,
 COLUMNS = 4
 EDGE = 150
 GAP = 2
-CAPTION = 34
+CAPTION = 50
 
 
 def crop_sheet(
-    crops: NDArray[np.float32], captions: Sequence[tuple[str, str]], pixel_size_um: float
+    crops: NDArray[np.float32], captions: Sequence[tuple[str, str, str]], pixel_size_um: float
 ) -> Image.Image:
     """Draw crops side by side, each as nucleus, protein and overlay; intensities as they are, unstretched.
 
@@ -24,7 +24,7 @@ def crop_sheet(
     crops
         (n, 2, S, S) in [0, 1]: nucleus and protein.
     captions
-        Two lines for each.
+        Three lines for each.
     pixel_size_um
         Edge of a pixel in micrometres.
     """
@@ -34,13 +34,14 @@ def crop_sheet(
     size = columns * (tile + MARGIN) + MARGIN, rows * (EDGE + CAPTION + MARGIN) + MARGIN
     sheet = Image.new("RGB", size, GROUND)
     draw = ImageDraw.Draw(sheet)
-    for place, (pair, (title, text)) in enumerate(zip(crops, captions, strict=True)):
+    for place, (pair, lines) in enumerate(zip(crops, captions, strict=True)):
         row, column = divmod(place, columns)
         left, top = MARGIN + column * (tile + MARGIN), MARGIN + row * (EDGE + CAPTION + MARGIN)
         for number, panel in enumerate(_panels(pair)):
             sheet.paste(panel, (left + number * (EDGE + GAP), top))
-        write_text(draw, (left, top + EDGE + 2), title, 13, INK, tile)
-        write_text(draw, (left, top + EDGE + 17), text.replace("|", ", "), 12, FAINT, tile)
+        for number, line in enumerate(lines):
+            at = (left, top + EDGE + 2 + 15 * number)
+            write_text(draw, at, line, 12, FAINT if number else INK, tile)
         draw_scale_bar(draw, left + tile, top + EDGE, pixel_size_um * pair.shape[-1] / EDGE, EDGE)
     return sheet
 
