@@ -71,7 +71,7 @@ def prepare_once(folder: Path, count: int, workers: int) -> dict[str, float]:
             on_field=lambda *_: times.append(time.perf_counter()),
         )
     # The first fields of all workers come while the others are still starting.
-    skip = 4 * workers
+    skip = min(4 * workers, count // 2)
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     peaks = [usage.ru_maxrss / 1024 for usage in usages]
     cpu = sum(usage.ru_utime + usage.ru_stime for usage in usages)
