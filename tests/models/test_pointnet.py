@@ -3,7 +3,7 @@ import hashlib
 import pytest
 import torch
 
-from deepgps.models.pointnet import GLOBAL_FEATURE, PointNet, Transform, orthogonality_loss
+from deepgps.models.pointnet import GLOBAL_FEATURE, XYZ_UNIT, PointNet, Transform, orthogonality_loss
 
 
 def clouds(batch: int, points: int, seed: int = 0) -> torch.Tensor:
@@ -65,6 +65,14 @@ def test_place_and_element_both_count(trained):
         assert (trained(changed) - trained(cloud)).abs().max() > 1e-3
 
 
+def test_places_in_angstrom_do_not_drown_the_elements():
+    torch.manual_seed(0)
+    cloud = clouds(8, 200).requires_grad_()
+    PointNet().train()(cloud).square().mean().backward()
+    places, elements = cloud.grad[..., :3] * cloud.std((0, 1))[:3], cloud.grad[..., 3:]
+    assert (elements.abs().mean() / places.abs().mean()).item() > 0.3
+
+
 def test_transforms_begin_as_the_identity():
     for channels in (3, 64):
         matrix = Transform(channels)(torch.randn(2, channels, 10))
@@ -72,13 +80,13 @@ def test_transforms_begin_as_the_identity():
 
 
 def test_the_input_transform_turns_coordinates_alone(trained):
-    matrix = trained.input_transform(clouds(1, 40)[..., :3].mT)
+    matrix = trained.input_transform(clouds(1, 40)[..., :3].mT / XYZ_UNIT)
     assert not torch.allclose(matrix, torch.eye(3)[None], atol=1e-3)
     seen = []
     hook = trained.low.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     trained(cloud := clouds(1, 40))
     hook.remove()
-    torch.testing.assert_close(seen[0][:, :3].mT, cloud[..., :3] @ matrix)
+    torch.testing.assert_close(seen[0][:, :3].mT, cloud[..., :3] / XYZ_UNIT @ matrix)
     assert torch.equal(seen[0][:, 3:].mT, cloud[..., 3:])
 
 

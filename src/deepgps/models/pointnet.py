@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 GLOBAL_FEATURE = 1024
 POINT_CHANNELS = 6
+# Å; about the spread of a protein's atoms. Unscaled, places drown the elements, which are 0 or 1, and the
+# net learns nothing of them; the unit sphere that Qi et al. scale to would hide how large a protein is.
+XYZ_UNIT = 16.0
 
 
 def shared_mlp(*widths: int) -> nn.Sequential:
@@ -44,7 +47,7 @@ class Transform(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         """Predict (B, C, C) from (B, C, n)."""
-        whole = self.whole(self.points(points).amax(2, keepdim=True))
+        whole = self.whole(self.points(points).max(2, keepdim=True).values)
         matrix: Tensor = self.matrix(whole.squeeze(2))
         return matrix.reshape(-1, self.channels, self.channels)
 
@@ -99,11 +102,11 @@ class PointNet(nn.Module):
         """
         if cloud.ndim != 3 or cloud.shape[1] == 0 or cloud.shape[2] != POINT_CHANNELS:
             raise ValueError(f"the point clouds are {tuple(cloud.shape)}; give (B, n, {POINT_CHANNELS}).")
-        xyz, elements = cloud.mT[:, :3], cloud.mT[:, 3:]
+        xyz, elements = cloud.mT[:, :3] / XYZ_UNIT, cloud.mT[:, 3:]
         turned = self.input_transform(xyz).mT @ xyz
         points = self.low(torch.cat([turned, elements], 1))
         transform: Tensor = self.feature_transform(points)
-        return self.high(transform.mT @ points).amax(2), transform
+        return self.high(transform.mT @ points).max(2).values, transform
 
     def forward(self, cloud: Tensor) -> Tensor:
         """Encode (B, n, 6) point clouds into (B, 1024) global features."""
