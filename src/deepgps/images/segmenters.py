@@ -7,7 +7,7 @@ from deepgps.errors import InputError
 if TYPE_CHECKING:
     from deepgps.images.segment import Segmenter
 
-SEGMENTERS = ("otsu",)
+SEGMENTERS = ("otsu", "network")
 """The names that `segmenter` knows; the first is the default."""
 
 
@@ -17,7 +17,8 @@ def segmenter(name: str = SEGMENTERS[0]) -> "Segmenter":
     Parameters
     ----------
     name
-        One of `SEGMENTERS`: ``otsu`` is `deepgps.images.segment.refined_otsu`.
+        One of `SEGMENTERS`: ``otsu`` is `deepgps.images.segment.refined_otsu`, ``network`` is
+        `deepgps.images.network.NetworkWatershed`.
 
     Raises
     ------
@@ -29,6 +30,10 @@ def segmenter(name: str = SEGMENTERS[0]) -> "Segmenter":
             f"Segmenter '{name}' is unknown; use one of {', '.join(SEGMENTERS)}, "
             "or label images made elsewhere."
         )
+    if name == "network":
+        from deepgps.images.network import NetworkWatershed
+
+        return NetworkWatershed()
     from deepgps.images.segment import refined_otsu
 
     return refined_otsu()

@@ -149,8 +149,13 @@ def condensed(module: nn.Module) -> nn.Module:
     return module
 
 
-def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> bytes:
-    """Export a module for any batch size and hold the graph against it.
+def to_onnx(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    free_axes: Sequence[Mapping[int, Any]] | None = None,
+) -> bytes:
+    """Export a module for any batch size, or any size on `free_axes`, and hold the graph against it.
 
     Weights that half precision holds exactly are stored in it, which halves the file; the graph computes in
     single precision.
@@ -161,12 +166,13 @@ def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[s
         If any output differs by more than `TOLERANCE`.
     """
     batch = torch.export.Dim("batch")
+    free_axes = free_axes or [{0: batch} for _ in inputs]
     program = torch.onnx.export(
         module,
         tuple(inputs.values()),
         input_names=list(inputs),
         output_names=list(outputs),
-        dynamic_shapes=tuple({0: batch} for _ in inputs),
+        dynamic_shapes=tuple(dict(axes) for axes in free_axes),
         opset_version=OPSET,
         dynamo=True,
         verbose=False,
