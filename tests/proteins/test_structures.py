@@ -154,6 +154,15 @@ def test_a_structure_without_other_atoms_has_no_notes(tmp_path):
     assert read_structure(save(tmp_path / "a.pdb", pdb(helix(["ALA", "LYS"] * 5)))).notes == ()
 
 
+def test_a_bare_backbone_is_read_and_noted(tmp_path, small):
+    backbone = small[np.isin(small.atom_name, ["N", "CA", "C", "O"])]
+    cloud = read_structure(save(tmp_path / "a.pdb", pdb(backbone)))
+    assert len(cloud.points) == 4 * 8
+    assert cloud.notes == (
+        "Structure 'a.pdb' has hardly more than its backbone; side chains seem to be missing.",
+    )
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_of_several_models_the_first_is_read(tmp_path, format):
     first = helix(["ALA", "LYS", "ARG"])
@@ -218,9 +227,7 @@ def test_what_holds_no_single_whole_protein_is_refused(tmp_path, small, format):
     dna = hetero(["P", "O5'", "C5'"], ["P", "O", "C"], "DA")
     assert refused(path, write(dna)).endswith("holds no amino acids; give that of a protein.")
     trace = refused(path, write(small[small.atom_name == "CA"]))
-    assert trace.endswith("has 1.0 C, N and O a residue; give a model with its side chains.")
-    backbone = small[np.isin(small.atom_name, ["N", "CA", "C", "O"])]
-    assert "has 4.0 C, N and O a residue" in refused(path, write(backbone))
+    assert trace.endswith("has 1.0 C, N and O a residue; give one with all its atoms.")
     chains = biotite.concatenate([small, helix(["LYS"] * 3, "B")])
     assert refused(path, write(chains)).endswith("holds 2 protein chains (A, B); give one protein alone.")
 

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from deepgps.errors import InputError, MissingExtraError
 
 ELEMENTS = ("C", "N", "O")
-# A glycine has 4 of them, an average residue nearly 8: with fewer, the side chains were left out.
-MIN_ATOMS_A_RESIDUE = 4.5
+# Of them a residue's backbone has 4, an average residue nearly 8.
+BACKBONE = 4
+FEW = 4.5
 
 _FRAGMENT = re.compile(r"AF-.+-F(\d+)\b", re.I)
 _MMCIF = re.compile(r"(?:\s*#.*\n)*\s*data_", re.I)
@@ -62,8 +63,8 @@ def read_structure(path: str | Path) -> PointCloud:
     ------
     InputError
         If the file is missing, damaged, neither PDB nor mmCIF, without a protein, with several chains or
-        without side chains; if it is named as AlphaFold DB's (``AF-…``), also if it is a fragment of a longer
-        protein, or has fewer residues than its sequence.
+        without a whole backbone; if it is named as AlphaFold DB's (``AF-…``), also if it is a fragment of a
+        longer protein, or has fewer residues than its sequence.
     MissingExtraError
         If biotite is not installed.
     """
@@ -75,9 +76,10 @@ def read_structure(path: str | Path) -> PointCloud:
         )
     atoms, models, declared = _parsed(_text(path), path.name)
     protein = _one_protein(atoms, path.name)
-    _refuse_incomplete(protein, declared if fragment else 0, path.name)
+    residues = _residues(protein, declared if fragment else 0, path.name)
     kept = protein[np.isin(protein.element, ELEMENTS)]
-    return PointCloud(_points(kept), tuple(_notes(atoms, protein, models, path.name)))
+    bare = _residue_size(kept, residues, path.name) < FEW
+    return PointCloud(_points(kept), tuple(_notes(atoms, protein, models, bare, path.name)))
 
 
 def _text(path: Path) -> str:
@@ -152,19 +154,26 @@ def _one_protein(atoms: Any, name: str) -> Any:
     return protein
 
 
-def _refuse_incomplete(protein: Any, declared: int, name: str) -> None:
+def _residues(protein: Any, declared: int, name: str) -> int:
+    """Count the residues; refused where there are fewer than declared."""
     from biotite.structure import get_residue_count
 
-    residues = get_residue_count(protein)
+    residues: int = get_residue_count(protein)
     if residues < declared:
         raise InputError(
             f"Structure '{name}' has {residues} of the {declared} residues of its sequence; fetch it again."
         )
-    share = np.isin(protein.element, ELEMENTS).sum() / residues
-    if share < MIN_ATOMS_A_RESIDUE:
+    return residues
+
+
+def _residue_size(kept: Any, residues: int, name: str) -> float:
+    """C, N and O a residue; refused where even the backbone is not whole."""
+    size: float = len(kept) / residues
+    if size < BACKBONE:
         raise InputError(
-            f"Structure '{name}' has {share:.1f} C, N and O a residue; give a model with its side chains."
+            f"Structure '{name}' has {size:.1f} C, N and O a residue; give one with all its atoms."
         )
+    return size
 
 
 def _points(atoms: Any) -> NDArray[np.float32]:
@@ -173,12 +182,14 @@ def _points(atoms: Any) -> NDArray[np.float32]:
     return np.hstack([xyz - xyz.mean(0), one_hot]).astype(np.float32)
 
 
-def _notes(atoms: Any, protein: Any, models: int, name: str) -> list[str]:
+def _notes(atoms: Any, protein: Any, models: int, bare: bool, name: str) -> list[str]:
     others = Counter(each for each in protein.element.tolist() if each not in ELEMENTS)
     counted = [f"{count} {element}" for element, count in sorted(others.items())]
     if outside := len(atoms) - len(protein):
         counted.append(f"{outside} outside the protein")
     notes = [f"Structure '{name}' holds {models} models; the first was read."] if models > 1 else []
+    if bare:
+        notes.append(f"Structure '{name}' has hardly more than its backbone; side chains seem to be missing.")
     if counted:
         notes.append(f"Of structure '{name}' only C, N and O were read; left out: {', '.join(counted)}.")
     return notes
