@@ -26,7 +26,7 @@ app = App(
 )
 models = App(name="models", help="Show the installed models.")
 nuclei = App(name="nuclei", help="Show the nuclei that deepGPS can draw into.")
-data = App(name="data", help="Build datasets: fetch, annotate, split (extra 'train').")
+data = App(name="data", help="Build datasets: fetch, annotate, prepare, split (extra 'train').")
 fetch = App(name="fetch", help="Fetch tables, images, structures and sequences from their sources.")
 annotate = App(name="annotate", help="Label proteins by where a source sees them.")
 
