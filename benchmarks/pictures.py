@@ -20,7 +20,7 @@ from rich.progress import track
 from safetensors.torch import load_file
 
 from deepgps.bundle import Metric
-from deepgps.datasets.crops import CropStore, open_crops
+from deepgps.datasets.crops.reading import CropStore, open_crops
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
 from deepgps.evaluation import pictures as quality
 from deepgps.images.nucleus import Nucleus

@@ -58,7 +58,7 @@ def write_fields(folder: Path, count: int) -> None:
 
 def prepare_once(folder: Path, count: int, workers: int) -> dict[str, float]:
     """Prepare, in this process; what it took."""
-    from deepgps.datasets.prepare_fields import prepare_fields
+    from deepgps.datasets.crops.prepare import prepare_fields
 
     times = []
     with tempfile.TemporaryDirectory(dir=folder) as out:

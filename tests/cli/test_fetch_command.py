@@ -10,7 +10,7 @@ import time
 import pytest
 
 from deepgps.cli.app import run
-from deepgps.datasets import download
+from deepgps.datasets.fetch import download
 from fake_sources import BUCKET, serving
 
 

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from deepgps.cli.app import run
-from deepgps.datasets.annotate import annotate_opencell, with_sequences
-from deepgps.datasets.annotation_files import proteins_table
-from deepgps.datasets.annotation_report import opencell_report
+from deepgps.datasets.annotation.files import proteins_table
+from deepgps.datasets.annotation.opencell import annotate_opencell, with_sequences
+from deepgps.datasets.annotation.report import opencell_report
 from deepgps.errors import InputError
 
 HEADER = "target_name,ensg_id,annotations_grade_3,annotations_grade_2,annotations_grade_1"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from deepgps.datasets.cut import cut_field, ready_field
-from deepgps.datasets.settings import PrepareSettings
+from deepgps.datasets.crops.cut import cut_field, ready_field
+from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.errors import InputError
 from deepgps.images.segment import OtsuWatershed
 from picture_sources import discs, ring

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from deepgps.datasets import download
-from deepgps.datasets.download import Client, RefusedError, UnreachableError
+from deepgps.datasets.fetch import download
+from deepgps.datasets.fetch.download import Client, RefusedError, UnreachableError
 from fake_sources import serving
 
 PATH = "/hpa/ENSG00090000014.xml"

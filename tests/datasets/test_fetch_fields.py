@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from deepgps.datasets import download, raw
-from deepgps.datasets.download import Client, UnreachableError
-from deepgps.datasets.fetch_fields import fetch_hpa, fetch_opencell
+from deepgps.datasets.fetch import download, raw
+from deepgps.datasets.fetch.download import Client, UnreachableError
+from deepgps.datasets.fetch.fields import fetch_hpa, fetch_opencell
 from deepgps.errors import InputError
 from fake_content import Content
 from fake_sources import BUCKET, serving

@@ -4,10 +4,10 @@ import csv
 
 import pytest
 
-from deepgps.datasets import download
-from deepgps.datasets.alphafold import read_models
-from deepgps.datasets.download import Client
-from deepgps.datasets.fetch_proteins import fetch_sequences, fetch_structures
+from deepgps.datasets.fetch import download
+from deepgps.datasets.fetch.alphafold import read_models
+from deepgps.datasets.fetch.download import Client
+from deepgps.datasets.fetch.proteins import fetch_sequences, fetch_structures
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.proteins.fasta import fasta_records
 from fake_sources import serving

@@ -5,8 +5,8 @@ import zipfile
 
 import pytest
 
-from deepgps.datasets.hpa import View, field_row, read_gene, read_table, unpack_table
-from deepgps.datasets.wanted import Target
+from deepgps.datasets.fetch.hpa import View, field_row, read_gene, read_table, unpack_table
+from deepgps.datasets.fetch.wanted import Target
 from deepgps.errors import DeepGPSError
 
 TARGET = Target("ENSG1", "DAXX")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from deepgps.datasets.opencell import field_row, file_url, listing_url, read_page, read_targets
-from deepgps.datasets.wanted import Target
+from deepgps.datasets.fetch.opencell import field_row, file_url, listing_url, read_page, read_targets
+from deepgps.datasets.fetch.wanted import Target
 from deepgps.errors import DeepGPSError, InputError
 
 FIELD = "OC-FOV_HLA-A_ENSG00000206503_CID000367_FID00030311_proj.tif"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepgps.datasets import pictures
-from deepgps.datasets.pictures import estimate_pixel_size, reference_fields, without_scale_bar
+from deepgps.datasets.crops import pictures
+from deepgps.datasets.crops.pictures import estimate_pixel_size, reference_fields, without_scale_bar
 from deepgps.errors import InputError
 from picture_sources import (
     dictionary,

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from deepgps.datasets.crops import CROPS, MANIFEST, open_crops
-from deepgps.datasets.pictures import PictureField, ProteinImage
-from deepgps.datasets.prepare import crop_field, prepare_pictures, split_groups
+from deepgps.datasets.crops.pictures import PictureField, ProteinImage
+from deepgps.datasets.crops.reading import CROPS, MANIFEST, open_crops
+from deepgps.datasets.crops.reference import crop_field, prepare_pictures, split_groups
 from deepgps.errors import InputError
 from picture_sources import discs, ring, write_images
 

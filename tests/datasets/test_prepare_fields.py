@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 import tifffile
 
-from deepgps.datasets.crops import open_crops, sample
-from deepgps.datasets.field_crops import crop_one
-from deepgps.datasets.prepare_fields import SCHEMA, prepare_fields
-from deepgps.datasets.settings import PrepareSettings
+from deepgps.datasets.crops.field_crops import crop_one
+from deepgps.datasets.crops.prepare import SCHEMA, prepare_fields
+from deepgps.datasets.crops.reading import open_crops, sample
+from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.errors import InputError
 from picture_sources import discs, ring
 from prepared_fields import (
@@ -221,9 +221,9 @@ def test_no_crop_at_all_is_said_and_told_why(tmp_path):
 
 
 def test_an_unexpected_error_leaves_out_one_field(folder, monkeypatch):
-    from deepgps.datasets import field_crops
-    from deepgps.datasets.fields import read_fields
-    from deepgps.datasets.prepare_fields import Method, _task, read_annotations
+    from deepgps.datasets.crops import field_crops
+    from deepgps.datasets.crops.fields import read_fields
+    from deepgps.datasets.crops.prepare import Method, _task, read_annotations
 
     def broken(*_, **__):
         raise MemoryError("too much")

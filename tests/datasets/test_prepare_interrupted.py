@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from deepgps.cli.app import _fail
-from deepgps.datasets.crops import open_crops
-from deepgps.datasets.prepare_fields import prepare_fields
-from deepgps.datasets.settings import PrepareSettings
-from deepgps.datasets.store import StoreDraft
+from deepgps.datasets.crops.prepare import prepare_fields
+from deepgps.datasets.crops.reading import open_crops
+from deepgps.datasets.crops.settings import PrepareSettings
+from deepgps.datasets.crops.writing import StoreDraft
 from prepared_fields import RULES, SIZE, UM, write_fields
 
 FIELDS = 24

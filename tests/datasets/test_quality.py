@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from deepgps.datasets.cut import ReadyField
-from deepgps.datasets.quality import contrast, field_quality, focus, jpeg_blocks, leak, saturation
+from deepgps.datasets.crops.cut import ReadyField
+from deepgps.datasets.crops.quality import contrast, field_quality, focus, jpeg_blocks, leak, saturation
 from deepgps.images.normalise import percentile_normalise
 from picture_sources import discs, ring
 

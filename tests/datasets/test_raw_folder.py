@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from deepgps.datasets.download import Download
-from deepgps.datasets.raw import JOURNAL, RawFolder
+from deepgps.datasets.fetch.download import Download
+from deepgps.datasets.fetch.raw import JOURNAL, RawFolder
 from deepgps.errors import InputError
 
 FILE = Download("http://x/a", "0" * 64, 3)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepgps.datasets.annotate import annotate_opencell, not_longer, with_sequences
-from deepgps.datasets.annotation_files import proteins_table
-from deepgps.datasets.split import MULTI, PARTS, UNKNOWN, class_targets, split_proteins
-from deepgps.datasets.split_files import class_counts
+from deepgps.datasets.annotation.files import proteins_table
+from deepgps.datasets.annotation.opencell import annotate_opencell, not_longer, with_sequences
+from deepgps.datasets.splits.files import class_counts
+from deepgps.datasets.splits.split import MULTI, PARTS, UNKNOWN, class_targets, split_proteins
 from deepgps.errors import InputError
 
 CLASSES = ("cytoplasmic", "nucleoplasm", "er", "golgi", "er|golgi")

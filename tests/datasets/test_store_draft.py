@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from deepgps.datasets.crops import CROPS, INDEX, MANIFEST, open_crops
-from deepgps.datasets.store import StoreDraft
+from deepgps.datasets.crops.reading import CROPS, INDEX, MANIFEST, open_crops
+from deepgps.datasets.crops.writing import StoreDraft
 from deepgps.errors import InputError
 from deepgps.files.appending import AppendFile
 

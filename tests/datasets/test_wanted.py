@@ -2,7 +2,7 @@
 
 import pytest
 
-from deepgps.datasets.wanted import ACCESSION, Target, choose, read_ids
+from deepgps.datasets.fetch.wanted import ACCESSION, Target, choose, read_ids
 from deepgps.errors import InputError
 
 

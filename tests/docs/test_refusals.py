@@ -36,17 +36,13 @@ NO_INPUT = {"neighbours.py", "write.py", "windows.py", "motifs.py"}
 
 SPOKEN = {
     "inputs.md": ("proteins/*.py", "images/*.py", "predict.py", "cli/predict.py"),
-    "datasets.md": ("datasets/annot*.py", "datasets/split*.py", "datasets/clusters.py"),
-    "fetching.md": (
-        "cli/fetch.py",
-        "datasets/fetch*.py",
-        *(f"datasets/{name}.py" for name in ("download", "raw", "wanted", "opencell", "hpa", "alphafold")),
-    ),
+    "datasets.md": ("datasets/annotation/*.py", "datasets/splits/*.py"),
+    "fetching.md": ("cli/fetch.py", "datasets/fetch/*.py"),
     "crops.md": (
         "cli/prepare.py",
         "scale.py",
-        *(f"datasets/{name}.py" for name in ("fields", "field_images", "field_crops", "prepare_fields")),
-        *(f"datasets/{name}.py" for name in ("cut", "store", "crops")),
+        *(f"datasets/crops/{name}.py" for name in ("fields", "field_images", "field_crops", "prepare")),
+        *(f"datasets/crops/{name}.py" for name in ("cut", "writing", "reading")),
     ),
     "files.md": ("results/*.py", "files/*.py"),
 }

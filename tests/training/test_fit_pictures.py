@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepgps.datasets.crops import CropStore, open_crops, write_crops
+from deepgps.datasets.crops.reading import CropStore, open_crops, write_crops
 from deepgps.training.pictures import (
     PictureBatches,
     PictureSettings,

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from deepgps.cli.app import run as deepgps
-from deepgps.datasets.crops import open_crops
+from deepgps.datasets.crops.reading import open_crops
 from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.errors import InputError
 from deepgps.localization import class_set

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 if TYPE_CHECKING:
-    from deepgps.datasets.annotation import Annotated
+    from deepgps.datasets.annotation.proteins import Annotated
 
 SHOWN_PROBLEMS = 5
 
@@ -41,9 +41,9 @@ def annotate_opencell(
     max_length
         Leave out proteins of more residues; the paper's limit is 2700.
     """
-    from deepgps.datasets.annotate import annotate_opencell as annotate
-    from deepgps.datasets.annotate import with_sequences
-    from deepgps.datasets.annotation_report import opencell_report
+    from deepgps.datasets.annotation.opencell import annotate_opencell as annotate
+    from deepgps.datasets.annotation.opencell import with_sequences
+    from deepgps.datasets.annotation.report import opencell_report
 
     libraries = [library] if library else _beside(table, "library.csv")
     sequences = sequences or _beside(table, "sequences.fasta")
@@ -76,9 +76,9 @@ def annotate_hpa(
     max_length
         Leave out proteins of more residues; the paper's limit is 2700.
     """
-    from deepgps.datasets.annotate import with_sequences
-    from deepgps.datasets.annotate_hpa import annotate_hpa as annotate
-    from deepgps.datasets.annotation_report import hpa_report
+    from deepgps.datasets.annotation.hpa import annotate_hpa as annotate
+    from deepgps.datasets.annotation.opencell import with_sequences
+    from deepgps.datasets.annotation.report import hpa_report
 
     sequences = sequences or _beside(tables[0], "sequences.fasta")
     found = with_sequences(annotate(tables, cell_line), sequences)
@@ -99,8 +99,8 @@ def _finish(
     found: "Annotated", out: Path, max_length: int | None, inputs: Sequence[Path], report: Iterable[str]
 ) -> None:
     """Filter, write, and say what was counted and what was wrong."""
-    from deepgps.datasets.annotate import not_longer
-    from deepgps.datasets.annotation_files import write_annotated
+    from deepgps.datasets.annotation.files import write_annotated
+    from deepgps.datasets.annotation.opencell import not_longer
     from deepgps.datasets.fingerprints import fingerprints
 
     kept = not_longer(found, max_length) if max_length is not None else found
@@ -136,8 +136,8 @@ def split(
     seed
         Another seed, another split.
     """
-    from deepgps.datasets.split import split_proteins
-    from deepgps.datasets.split_files import read_proteins_to_split, split_report, write_split
+    from deepgps.datasets.splits.files import read_proteins_to_split, split_report, write_split
+    from deepgps.datasets.splits.split import split_proteins
 
     table = read_proteins_to_split(source)
     found = split_proteins(table, by, seed)

@@ -12,8 +12,8 @@ from cyclopts.validators import Number
 from deepgps.errors import InputError
 
 if TYPE_CHECKING:
-    from deepgps.datasets.download import Client
-    from deepgps.datasets.fetching import Fetched
+    from deepgps.datasets.fetch.download import Client
+    from deepgps.datasets.fetch.fetching import Fetched
 
 SHOWN_WAITS = 5
 _Count = Annotated[int | None, Parameter(validator=Number(gte=1))]
@@ -65,7 +65,7 @@ def fetch_opencell(
     portal
         Base address of the tables.
     """
-    from deepgps.datasets.fetch_fields import fetch_opencell as fetch
+    from deepgps.datasets.fetch.fields import fetch_opencell as fetch
 
     bucket, portal, ids = _base(bucket), _base(portal), _ids(proteins)
     with Console() as console:
@@ -102,7 +102,7 @@ def fetch_hpa(
     images
         Base address of the images.
     """
-    from deepgps.datasets.fetch_fields import fetch_hpa as fetch
+    from deepgps.datasets.fetch.fields import fetch_hpa as fetch
 
     site, images, ids = _base(site), _base(images), _ids(proteins)
     with Console() as console:
@@ -133,7 +133,7 @@ def fetch_structures(
     site
         Base address.
     """
-    from deepgps.datasets.fetch_proteins import fetch_structures as fetch
+    from deepgps.datasets.fetch.proteins import fetch_structures as fetch
 
     site, wanted = _base(site), _accessions(accessions)
     with Console() as console:
@@ -158,7 +158,7 @@ def fetch_sequences(
     site
         Base address.
     """
-    from deepgps.datasets.fetch_proteins import fetch_sequences as fetch
+    from deepgps.datasets.fetch.proteins import fetch_sequences as fetch
 
     site, wanted = _base(site), _accessions(accessions)
     with Console() as console:
@@ -173,13 +173,13 @@ def _base(url: str) -> str:
 
 
 def _ids(path: Path | None) -> list[str] | None:
-    from deepgps.datasets.wanted import read_ids
+    from deepgps.datasets.fetch.wanted import read_ids
 
     return None if path is None else read_ids(path)
 
 
 def _accessions(given: Sequence[str]) -> list[str]:
-    from deepgps.datasets.wanted import ACCESSION, read_ids
+    from deepgps.datasets.fetch.wanted import ACCESSION, read_ids
 
     if not given:
         raise InputError("Nothing to fetch; give UniProt accessions, or a file with one a line.")
@@ -241,7 +241,7 @@ class Console:
 
     def client(self, manners: Manners) -> "Client":
         """Make a client that tells here when it waits."""
-        from deepgps.datasets.download import Client
+        from deepgps.datasets.fetch.download import Client
 
         return Client(connections=manners.connections, retries=manners.retries, on_wait=self.wait)
 

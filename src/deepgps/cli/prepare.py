@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from deepgps.datasets.settings import OPENCELL_UM, PrepareSettings
+from deepgps.datasets.crops.settings import OPENCELL_UM, PrepareSettings
 
 SHOWN_PROBLEMS = 10
 
@@ -97,7 +97,7 @@ def prepare(
     overwrite
         Start anew, whatever the folder holds of an earlier run.
     """
-    from deepgps.datasets.prepare_fields import PROBLEMS, prepare_fields
+    from deepgps.datasets.crops.prepare import PROBLEMS, prepare_fields
 
     with _progress(fields) as on_field:
         done = prepare_fields(
@@ -135,7 +135,7 @@ def show(store: Path, *, out: Path = Path("sheet.png"), crops: int = 48, seed: i
     """
     import json
 
-    from deepgps.datasets.crops import MANIFEST, open_crops, sample
+    from deepgps.datasets.crops.reading import MANIFEST, open_crops, sample
     from deepgps.files.atomic import replacing
     from deepgps.results.crop_sheet import crop_sheet
 

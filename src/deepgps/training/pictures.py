@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from deepgps.datasets.crops import CropStore
-from deepgps.datasets.pictures import Source
+from deepgps.datasets.crops.pictures import Source
+from deepgps.datasets.crops.reading import CropStore
 from deepgps.models.deepgps import MiniGenerator
 from deepgps.training.pairing import Pairing
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 import deepgps
-from deepgps.datasets.crops import MANIFEST, open_crops
+from deepgps.datasets.crops.reading import MANIFEST, open_crops
+from deepgps.datasets.crops.reference import prepare_pictures
 from deepgps.datasets.labels import load_labelled_proteins
-from deepgps.datasets.prepare import prepare_pictures
 from deepgps.errors import InputError
 from deepgps.localization import class_set
 from deepgps.training.labels import REGIMES, fit_labels, load_encoder

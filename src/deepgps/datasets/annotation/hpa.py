@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepgps.datasets.annotation import (
+from deepgps.datasets.annotation.proteins import (
     Annotated,
     AnnotatedProtein,
     Problem,
@@ -21,7 +21,7 @@ from deepgps.datasets.annotation import (
     split_names,
     unknown_name,
 )
-from deepgps.datasets.annotation_tables import read_rows
+from deepgps.datasets.annotation.tables import read_rows
 from deepgps.localization import HPA_TO_LOCALIZATIONS
 
 # Column names of the table on the web to those used here.

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from deepgps import __version__
-from deepgps.datasets.download import Download
+from deepgps.datasets.fetch.download import Download
 from deepgps.errors import InputError
 from deepgps.files.appending import AppendFile, record_ends
 from deepgps.files.atomic import remove_drafts, replacing

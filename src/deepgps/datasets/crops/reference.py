@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import deepgps
-from deepgps.datasets.crops import write_crops
-from deepgps.datasets.cut import cut_field, ready_field
-from deepgps.datasets.pictures import HELD_OUT_FRACTION, PictureField, reference_fields
-from deepgps.datasets.settings import PrepareSettings
+from deepgps.datasets.crops.cut import cut_field, ready_field
+from deepgps.datasets.crops.pictures import HELD_OUT_FRACTION, PictureField, reference_fields
+from deepgps.datasets.crops.reading import write_crops
+from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.errors import InputError
 from deepgps.images.segment import OtsuWatershed
 

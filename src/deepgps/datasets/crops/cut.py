@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deepgps.datasets.settings import EMPTY_CROP_MEAN, PrepareSettings
+from deepgps.datasets.crops.settings import EMPTY_CROP_MEAN, PrepareSettings
 from deepgps.errors import InputError
 from deepgps.images.crop import Crop, cut, nucleus_crops
 from deepgps.images.label_image import labels_like

@@ -5,9 +5,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from deepgps.datasets.download import Client, Download, RefusedError, UnreachableError, sha256_of
-from deepgps.datasets.raw import RawFolder, Row
-from deepgps.datasets.wanted import Target, choose
+from deepgps.datasets.fetch.download import Client, Download, RefusedError, UnreachableError, sha256_of
+from deepgps.datasets.fetch.raw import RawFolder, Row
+from deepgps.datasets.fetch.wanted import Target, choose
 from deepgps.errors import DeepGPSError, InputError
 
 FAILURES_IN_A_ROW = 10

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from deepgps.datasets.annotation import AnnotatedProtein
+from deepgps.datasets.annotation.proteins import AnnotatedProtein
 
 PAPER_MAX_LENGTH = 2700
 """Residues up to which AlphaFold DB gives a structure in one piece; the paper left out what is longer."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import polars as pl
 
 import deepgps
-from deepgps.datasets.crops import INDEX, open_crops
+from deepgps.datasets.crops.reading import INDEX, open_crops
 from deepgps.datasets.fingerprints import fingerprints
-from deepgps.datasets.split import PARTS, Split
+from deepgps.datasets.splits.split import PARTS, Split
 from deepgps.errors import InputError
 from deepgps.files.atomic import replacing
 

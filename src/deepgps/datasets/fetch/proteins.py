@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from deepgps.datasets import alphafold
-from deepgps.datasets.download import Client
-from deepgps.datasets.fetching import Fetch, Fetched, File, Progress
-from deepgps.datasets.raw import RawFolder, write_rows
+from deepgps.datasets.fetch import alphafold
+from deepgps.datasets.fetch.download import Client
+from deepgps.datasets.fetch.fetching import Fetch, Fetched, File, Progress
+from deepgps.datasets.fetch.raw import RawFolder, write_rows
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.files.atomic import replacing
 from deepgps.proteins.lookup import UNIPROT, is_accession

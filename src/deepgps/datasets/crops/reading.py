@@ -2,7 +2,7 @@
 
 A folder with ``crops.npy`` (N, 2, S, S) uint8, channel 0 the nucleus and channel 1 the protein, 0-255
 standing for [0, 1]; ``index.parquet``, one row a crop; and ``manifest.json``, written last. How it comes to
-be: `deepgps.datasets.store`.
+be: `deepgps.datasets.crops.writing`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from deepgps.datasets.store import CROPS, INDEX, MANIFEST, StoreDraft
+from deepgps.datasets.crops.writing import CROPS, INDEX, MANIFEST, StoreDraft
 from deepgps.errors import InputError
 
 __all__ = ["CROPS", "INDEX", "MANIFEST", "CropStore", "open_crops", "sample", "write_crops"]

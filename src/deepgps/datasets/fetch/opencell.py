@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-from deepgps.datasets.wanted import Target, plain_ensg
+from deepgps.datasets.fetch.wanted import Target, plain_ensg
 from deepgps.errors import DeepGPSError, InputError
 
 BUCKET = "https://czb-opencell.s3.us-west-2.amazonaws.com"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
-from deepgps.datasets.fields import FieldRow
+from deepgps.datasets.crops.fields import FieldRow
 from deepgps.errors import InputError
 from deepgps.images.channel import check_channel, dominant_colour, nucleus_likeness
 from deepgps.images.decode import Decoded, decode

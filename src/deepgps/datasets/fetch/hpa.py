@@ -8,8 +8,8 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deepgps.datasets.annotation import cell_line_key, cell_line_name
-from deepgps.datasets.wanted import Target, plain_ensg
+from deepgps.datasets.annotation.proteins import cell_line_key, cell_line_name
+from deepgps.datasets.fetch.wanted import Target, plain_ensg
 from deepgps.errors import DeepGPSError
 
 SITE = "https://www.proteinatlas.org"

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepgps.datasets.cut import Pair, ReadyField, cut_field, ready_field
-from deepgps.datasets.field_images import FieldImages, read_images
-from deepgps.datasets.fields import FieldRow
-from deepgps.datasets.quality import Quality, contrast, field_quality
-from deepgps.datasets.settings import EMPTY_CONTRAST, PrepareSettings
+from deepgps.datasets.crops.cut import Pair, ReadyField, cut_field, ready_field
+from deepgps.datasets.crops.field_images import FieldImages, read_images
+from deepgps.datasets.crops.fields import FieldRow
+from deepgps.datasets.crops.quality import Quality, contrast, field_quality
+from deepgps.datasets.crops.settings import EMPTY_CONTRAST, PrepareSettings
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.images.label_image import SUFFIX, read_labels
 from deepgps.images.nuclei import image_stem

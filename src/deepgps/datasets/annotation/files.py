@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 import deepgps
-from deepgps.datasets.annotation import Annotated, AnnotatedProtein
+from deepgps.datasets.annotation.proteins import Annotated, AnnotatedProtein
 from deepgps.files.atomic import replacing
 
 _SCHEMA = {

@@ -18,7 +18,7 @@ import polars as pl
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from deepgps.datasets.clusters import find_clusters
+from deepgps.datasets.splits.clusters import find_clusters
 from deepgps.errors import InputError
 
 PARTS = ("train", "validation", "test")

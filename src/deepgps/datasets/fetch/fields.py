@@ -5,11 +5,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deepgps.datasets import hpa, opencell
-from deepgps.datasets.download import Client, RefusedError, UnreachableError
-from deepgps.datasets.fetching import Fetch, Fetched, File, Progress, Result, chosen_targets
-from deepgps.datasets.raw import RawFolder, Row
-from deepgps.datasets.wanted import Target
+from deepgps.datasets.fetch import hpa, opencell
+from deepgps.datasets.fetch.download import Client, RefusedError, UnreachableError
+from deepgps.datasets.fetch.fetching import Fetch, Fetched, File, Progress, Result, chosen_targets
+from deepgps.datasets.fetch.raw import RawFolder, Row
+from deepgps.datasets.fetch.wanted import Target
 from deepgps.errors import DeepGPSError
 from deepgps.files.atomic import replacing
 

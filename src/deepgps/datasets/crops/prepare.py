@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 
 import deepgps
-from deepgps.datasets.field_crops import FieldCrops, Method, Task, crop_one
-from deepgps.datasets.fields import BadRow, FieldRow, read_fields
-from deepgps.datasets.settings import PrepareSettings
-from deepgps.datasets.store import StoreDraft
+from deepgps.datasets.crops.field_crops import FieldCrops, Method, Task, crop_one
+from deepgps.datasets.crops.fields import BadRow, FieldRow, read_fields
+from deepgps.datasets.crops.settings import PrepareSettings
+from deepgps.datasets.crops.writing import StoreDraft
 from deepgps.errors import InputError
 from deepgps.files.atomic import replacing
 from deepgps.images.segmenters import SEGMENTERS, segmenter

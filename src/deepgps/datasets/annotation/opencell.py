@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from deepgps.datasets.annotation import (
+from deepgps.datasets.annotation.proteins import (
     Annotated,
     AnnotatedProtein,
     Problem,
@@ -14,7 +14,7 @@ from deepgps.datasets.annotation import (
     split_names,
     unknown_name,
 )
-from deepgps.datasets.annotation_tables import read_rows
+from deepgps.datasets.annotation.tables import read_rows
 from deepgps.localization import OPENCELL_CATEGORIES, major_localizations
 from deepgps.proteins.check import check_sequence, clean_sequence
 from deepgps.proteins.protein import Protein

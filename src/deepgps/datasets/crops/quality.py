@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepgps.datasets.cut import ReadyField
+from deepgps.datasets.crops.cut import ReadyField
 
 Floats = NDArray[np.float32]
 

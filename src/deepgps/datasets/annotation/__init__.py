@@ -1,0 +1,1 @@
+"""Annotation: a source's tables become proteins with localizations and classes."""

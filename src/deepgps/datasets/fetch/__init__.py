@@ -1,0 +1,1 @@
+"""Fetch: images, tables and sequences from their sources, resumable and polite."""
