@@ -185,9 +185,11 @@ def main() -> None:
     first, control = (quality.pearson(held_out.real, pictures[names[k]]) for k in (0, 3))
     effect = Metric(value=float(np.nanmean(first - control)), n=len(first))
     bundle = predictor.bundle
+    generator = bundle.metadata.files["generator.onnx"]
     text = f"""# Pictures on held-out U-2 OS cells
 
-Model {bundle.metadata.name} {bundle.metadata.version}, {bundle.sha256[:12]}; {len(held_out.real)} pictures
+Model {bundle.metadata.name} {bundle.metadata.version}, generator {generator[:12]};
+{len(held_out.real)} pictures
 of whole mosaics kept out of training. Means over pictures, 95 % bootstrap intervals over mosaics; data
 range 1.
 "Right side": share of cytosol and nucleoplasm cells whose intranuclear fraction is on the right side of the

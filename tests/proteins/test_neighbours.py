@@ -41,10 +41,12 @@ def test_a_homolog_comes_first_and_less_similar(index):
     assert 0.4 < first.similarity < 0.95
 
 
-def test_excluded_accessions_neither_show_nor_vote(index):
-    assert "P0" not in [each.accession for each in index.query(HOMOLOG, exclude={"P0"})]
-    assert index.votes(HOMOLOG)[-1] > 0.4
-    assert index.votes(HOMOLOG, exclude={"P0"})[-1] < 0.2
+def test_a_silenced_protein_neither_shows_nor_votes(index):
+    similar = index.similarities(HOMOLOG)
+    assert index.vote(similar)[-1] > 0.4
+    similar[index.accessions.tolist().index("P0")] = 0
+    assert index.vote(similar)[-1] < 0.2
+    assert "P0" not in [each.accession for each in index.nearest(similar)]
 
 
 def test_votes_are_shares_then_nearest_then_top(index):

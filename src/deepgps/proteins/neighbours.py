@@ -7,7 +7,7 @@ protein, 0 for no word in common. It is a sketch of homology, not an alignment.
 
 import io
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,7 +226,7 @@ class NeighbourIndex:
         rows = np.flatnonzero((similarities >= edge) & (similarities > 0))
         return rows[np.argsort(-similarities[rows], kind="stable")][:top]
 
-    def query(self, sequence: str, top: int = TOP, exclude: Collection[str] = ()) -> list[Neighbour]:
+    def query(self, sequence: str, top: int = TOP) -> list[Neighbour]:
         """Find the annotated proteins most like a sequence.
 
         Parameters
@@ -235,23 +235,21 @@ class NeighbourIndex:
             The query.
         top
             How many to return at most.
-        exclude
-            Accessions to pass over.
 
         Returns
         -------
         list[Neighbour]
             The best first; fewer than ``top``, or none, where nothing shares a word.
         """
-        return self.nearest(self._without(self.similarities(sequence), exclude), top)
+        return self.nearest(self.similarities(sequence), top)
 
     def nearest(self, similarities: Similarities, top: int = TOP) -> list[Neighbour]:
         """Name the annotated proteins of the highest similarities (N,), the best first."""
         return [self._neighbour(row, float(similarities[row])) for row in self.ranked(similarities, top)]
 
-    def votes(self, sequence: str, exclude: Collection[str] = ()) -> NDArray[np.float32]:
+    def votes(self, sequence: str) -> NDArray[np.float32]:
         """Let the nearest proteins vote: (V,) float32 in [0, 1], see `vote`."""
-        return self.vote(self._without(self.similarities(sequence), exclude))
+        return self.vote(self.similarities(sequence))
 
     def vote(self, similarities: Similarities) -> NDArray[np.float32]:
         """Turn similarities into votes.
@@ -269,11 +267,6 @@ class NeighbourIndex:
         share = (near * has).sum(0) / np.maximum(1e-9, (near * known).sum(0))
         nearest = (near * has).max(0, initial=0)
         return np.concatenate([share, nearest, near.max(0, initial=0)]).astype(np.float32)
-
-    def _without(self, similarities: Similarities, exclude: Collection[str]) -> Similarities:
-        if not exclude:
-            return similarities
-        return np.where(np.isin(self.accessions, list(exclude)), np.float32(0), similarities)
 
     def _neighbour(self, row: int, similarity: float) -> Neighbour:
         has = (self.labels[row] >= 50) & (self.labels[row] != _UNSEEN)

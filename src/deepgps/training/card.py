@@ -7,8 +7,9 @@ from typing import Any
 from deepgps.bundle import Metric
 
 
-def model_card(fields: Mapping[str, Any], metrics: Mapping[str, Metric], proteins: int) -> str:
-    """Write the card of a bundle from its fields, measured figures and number of training proteins."""
+def model_card(fields: Mapping[str, Any], metrics: Mapping[str, Metric], about: Mapping[str, Any]) -> str:
+    """Write the card of a bundle from its fields, measured figures and what its label half says of itself."""
+    members = about["members"]
     template = files("deepgps.training").joinpath("card.md").read_text(encoding="utf-8")
     return template.format(
         name=fields["name"],
@@ -18,7 +19,8 @@ def model_card(fields: Mapping[str, Any], metrics: Mapping[str, Metric], protein
         calibration=fields["calibration"],
         classes=", ".join(fields["classes"]),
         data="\n".join(f"- {source}: {what}" for source, what in fields["training_data"].items()),
-        proteins=proteins,
+        proteins=about["proteins"],
+        members=f"the mean of {members} multilayer perceptrons" if members > 1 else "a multilayer perceptron",
         metrics=metric_table(metrics),
         licence=fields["licence"],
     )

@@ -83,7 +83,7 @@ def export(run: Path, to: Path, metric_files: Sequence[Path] = ()) -> Bundle:
         ),
         "generator.onnx": to_onnx(generator.unet, picture, ("image",)),
         "neighbours.npz": (run / "labels" / "neighbours.npz").read_bytes(),
-        "CARD.md": model_card(fields, metrics, about["proteins"]).encode(),
+        "CARD.md": model_card(fields, metrics, about).encode(),
     }
     return write_bundle(to, fields, files)
 
