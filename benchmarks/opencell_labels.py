@@ -34,8 +34,8 @@ from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, re
 from deepgps.localization import CLASS_SETS, major_localizations
 from deepgps.proteins.features import sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
-from deepgps.training.label_quality import expected_calibration_error
-from deepgps.training.labels import REGIMES, LabelSettings, fit_labels, load_encoder
+from deepgps.training.mini.label_quality import expected_calibration_error
+from deepgps.training.mini.labels import REGIMES, LabelSettings, fit_labels, load_encoder
 
 MINI = CLASS_SETS["mini"]
 SINGLE_4 = CLASS_SETS["single-4"].slugs

@@ -28,7 +28,7 @@ from deepgps.images.segment import OtsuWatershed
 from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens
 from deepgps.predict import Predictor
-from deepgps.training.labels import REGIMES
+from deepgps.training.mini.labels import REGIMES
 
 SOURCE = "hpa_u2os_cells"
 

@@ -28,7 +28,7 @@ from deepgps.images.network import PIXEL_SIZE_UM
 from deepgps.images.resample import resample
 from deepgps.images.segment import Labels
 from deepgps.models.unet import double_conv
-from deepgps.training.export import condensed, to_onnx
+from deepgps.training.graphs import condensed, to_onnx
 from segmentation import DsbImage, half_of, read_images
 
 WIDTHS = (32, 64, 96, 128)

@@ -169,6 +169,7 @@ def write_data(folder: Path) -> Path:
 
 
 RECIPE = """\
+kind: mini
 name: toy
 version: "0.0"
 class_set: mini

@@ -4,7 +4,14 @@ from deepgps.errors import InputError
 from deepgps.localization import class_set
 from deepgps.training.recipe import load_recipe, shipped_recipes
 
-GOOD = "name: toy\nversion: '1'\nclass_set: mini\ncell_line: none\ncrop: {size_px: 208, pixel_size_um: 0.2}\n"
+GOOD = """\
+kind: mini
+name: toy
+version: "1"
+class_set: mini
+cell_line: none
+crop: {size_px: 208, pixel_size_um: 0.2}
+"""
 
 
 @pytest.fixture

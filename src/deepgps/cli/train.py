@@ -17,8 +17,8 @@ def train(recipe: str, *, data: Path, out: Path, resume: bool = False) -> None:
     resume
         Go on with the run that the folder holds.
     """
+    from deepgps.training.mini.run import train as run
     from deepgps.training.recipe import load_recipe
-    from deepgps.training.run import train as run
 
     run(load_recipe(recipe), data, out, resume=resume)
     print(f"The run is in {out}; `deepgps export {out} --to BUNDLE` makes a bundle of it.")

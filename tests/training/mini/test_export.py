@@ -15,19 +15,14 @@ from deepgps.errors import DeepGPSError, InputError
 from deepgps.localization import class_set
 from deepgps.models.unet import UNet
 from deepgps.predict import Predictor
-from deepgps.training.card import metric_table, shown
-from deepgps.training.export import (
-    TOLERANCE,
-    EncoderGraph,
-    condensed,
-    export,
-    read_metrics,
-    to_onnx,
-)
-from deepgps.training.labels import load_encoder
-from deepgps.training.pictures import build_generator
+from deepgps.training.export import export, read_metrics
+from deepgps.training.graphs import TOLERANCE, condensed, to_onnx
+from deepgps.training.mini.card import metric_table, shown
+from deepgps.training.mini.export import EncoderGraph
+from deepgps.training.mini.labels import load_encoder
+from deepgps.training.mini.pictures import build_generator
+from deepgps.training.mini.run import GENERATOR
 from deepgps.training.recipe import load_recipe
-from deepgps.training.run import GENERATOR
 
 BATCHES = [1, 2, 3, 7]
 

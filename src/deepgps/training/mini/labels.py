@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import load_file, save_file
@@ -24,43 +23,12 @@ from deepgps.errors import InputError
 from deepgps.models.sequence_encoder import VIEWS, SequenceEncoder, evidence
 from deepgps.proteins.features import FEATURES_NAME, feature_names, sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
-from deepgps.training.label_fits import Examples, fit_calibration, fit_head, fit_member, standardisation
-from deepgps.training.label_quality import best_thresholds, expected_calibration_error
+from deepgps.training.mini.label_fits import Examples, fit_calibration, fit_head, fit_member, standardisation
+from deepgps.training.mini.label_quality import best_thresholds, expected_calibration_error
+from deepgps.training.mini.settings import LabelSettings
 
 REGIMES = ("without homologs", "without itself")
 """Whose votes a held-out protein got: those of other clusters, or those of all proteins but itself."""
-
-
-class LabelSettings(BaseModel):
-    """The recipe of the sequence half."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seed: int = 0
-    """Seed of the folds, the initial weights, the dropout and the order of the batches."""
-    folds: int = Field(5, ge=2)
-    """Parts that the homology clusters are dealt into for out-of-fold logits."""
-    members: int = Field(1, ge=1)
-    """MLPs whose logits are averaged; each fold trains as many."""
-    widths: tuple[int, ...] = (512, 256)
-    """Hidden sizes of each MLP."""
-    dropout: float = Field(0.3, ge=0, lt=1)
-    """Share of hidden units left out in training."""
-    input_dropout: float = Field(0.5, ge=0, lt=1)
-    """Share of the standardised features left out in training."""
-    epochs: int = Field(10, ge=1)
-    """Passes over the proteins."""
-    batch_size: int = Field(128, ge=1)
-    """Proteins in a step."""
-    learning_rate: float = Field(1e-3, gt=0)
-    """Peak of the one-cycle schedule of AdamW."""
-    weight_decay: float = Field(1e-2, ge=0)
-    """AdamW's weight decay."""
-    curated_weight: float = Field(0.1, gt=0, le=1)
-    """What a Swiss-Prot label weighs in head and calibration where no microscope has looked: the question is
-    what one would see."""
-    head_penalty: float = Field(1e-3, ge=0)
-    """Weight of the squared head weights in its loss."""
 
 
 def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deepgps.datasets.crops.reading import CropStore, open_crops, write_crops
-from deepgps.training.pictures import (
+from deepgps.training.mini.pictures import (
     PictureBatches,
     PictureSettings,
     PictureTask,

@@ -22,15 +22,16 @@ from deepgps.datasets.crops.reference import prepare_pictures
 from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.errors import InputError
 from deepgps.localization import class_set
-from deepgps.training.labels import REGIMES, fit_labels, load_encoder
-from deepgps.training.pairing import Pairing
-from deepgps.training.pictures import fit_pictures
-from deepgps.training.recipe import Recipe
+from deepgps.training.mini.labels import REGIMES, fit_labels, load_encoder
+from deepgps.training.mini.pairing import Pairing
+from deepgps.training.mini.pictures import fit_pictures
+from deepgps.training.mini.settings import MiniRecipe
+from deepgps.training.recipe import RECIPE
 
-RECIPE, INPUTS, GENERATOR = "recipe.yaml", "inputs.json", "generator.safetensors"
+INPUTS, GENERATOR = "inputs.json", "generator.safetensors"
 
 
-def train(recipe: Recipe, data: Path, run: Path, *, resume: bool = False) -> None:
+def train(recipe: MiniRecipe, data: Path, run: Path, *, resume: bool = False) -> None:
     """Train what the recipe asks for, from the tables and pictures in ``data``, into the folder ``run``.
 
     Parameters
@@ -84,7 +85,7 @@ def _fingerprints(data: Path) -> dict[str, str]:
     }
 
 
-def _claim(run: Path, recipe: Recipe, inputs: dict[str, str], *, resume: bool) -> None:
+def _claim(run: Path, recipe: MiniRecipe, inputs: dict[str, str], *, resume: bool) -> None:
     """Put recipe and inputs into the run's folder, or see that they are the ones already there."""
     text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     path = run / RECIPE

@@ -10,8 +10,8 @@ from deepgps.datasets.labels import LabelledProteins
 from deepgps.errors import InputError
 from deepgps.proteins.features import sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
-from deepgps.training import labels as training
-from deepgps.training.labels import (
+from deepgps.training.mini import labels as training
+from deepgps.training.mini.labels import (
     LabelSettings,
     best_thresholds,
     expected_calibration_error,

@@ -10,7 +10,7 @@ from deepgps.bundle import Metric
 def model_card(fields: Mapping[str, Any], metrics: Mapping[str, Metric], about: Mapping[str, Any]) -> str:
     """Write the card of a bundle from its fields, measured figures and what its label half says of itself."""
     members = about["members"]
-    template = files("deepgps.training").joinpath("card.md").read_text(encoding="utf-8")
+    template = files("deepgps.training.mini").joinpath("card.md").read_text(encoding="utf-8")
     return template.format(
         name=fields["name"],
         version=fields["version"],

@@ -10,55 +10,19 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from deepgps.datasets.crops.pictures import Source
 from deepgps.datasets.crops.reading import CropStore
 from deepgps.models.deepgps import MiniGenerator
-from deepgps.training.pairing import Pairing
+from deepgps.training.mini.pairing import Pairing
+from deepgps.training.mini.settings import PictureSettings
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
 MIXED_SHARE = 0.15
 """Share of the cells with several protein images that are drawn as one dual-localized protein."""
-
-
-class PictureSettings(BaseModel):
-    """How the generator is trained."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    widths: tuple[PositiveInt, ...] = Field((64, 128, 256), min_length=1)
-    """Channels of the U-Net, first level to bottleneck."""
-    fold: PositiveInt = 4
-    """Pixels folded into channels at the stem, along each edge."""
-    margin: int = Field(8, ge=0)
-    """Pixels of mirror image around the nucleus image while drawing, against a frame at the border."""
-    latent_dim: PositiveInt = 64
-    """Size of a localization token."""
-    epochs: PositiveInt = 100
-    """Epochs of ``batches`` batches; a checkpoint follows each."""
-    batches: PositiveInt = 40
-    """Batches in an epoch."""
-    batch_size: PositiveInt = 16
-    """Crops in a batch."""
-    learning_rate: PositiveFloat = 2e-3
-    """Peak learning rate; it warms up and falls to zero along a cosine."""
-    weight_decay: NonNegativeFloat = 1e-3
-    """Weight decay of AdamW."""
-    source_shares: dict[Source, NonNegativeFloat] = {
-        "hpa_u2os_cells": 0.45,
-        "hpa_fields": 0.15,
-        "opencell_tiles": 0.2,
-        "hpa_dictionary": 0.2,
-    }
-    """Share of each picture source in a batch."""
-    threads: PositiveInt = 1
-    """Threads of the CPU; on machines shared with others one is often faster than two."""
-    seed: int = 1
-    """Seed of weights, sampling and augmentation."""
 
 
 class PictureBatches(IterableDataset[Batch]):

@@ -1,0 +1,101 @@
+"""From a torch module to an ONNX graph that answers as it does, with weights stored in half precision."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from deepgps.errors import DeepGPSError
+
+TOLERANCE = 1e-4
+OPSET = 20
+
+
+def condensed(module: nn.Module) -> nn.Module:
+    """Fold batch norms into convolutions and round weights to half precision, in place; ready to predict."""
+    module.eval()
+    for chain in [each for each in module.modules() if isinstance(each, nn.Sequential)]:
+        for i, (layer, following) in enumerate(pairwise(chain)):
+            if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                chain[i], chain[i + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(parameter.half().float())
+    return module
+
+
+def to_onnx(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    free_axes: Sequence[Mapping[int, Any]] | None = None,
+) -> bytes:
+    """Export a module for any batch size, or any size on `free_axes`, and hold the graph against it.
+
+    Weights that half precision holds exactly are stored in it, which halves the file; the graph computes in
+    single precision.
+
+    Raises
+    ------
+    DeepGPSError
+        If any output differs by more than `TOLERANCE`.
+    """
+    batch = torch.export.Dim("batch")
+    free_axes = free_axes or [{0: batch} for _ in inputs]
+    program = torch.onnx.export(
+        module,
+        tuple(inputs.values()),
+        input_names=list(inputs),
+        output_names=list(outputs),
+        dynamic_shapes=tuple(dict(axes) for axes in free_axes),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    graph = _stored_in_half(program.model_proto)
+    _check_parity(module, graph, inputs, outputs)
+    return graph
+
+
+def _stored_in_half(model: onnx.ModelProto) -> bytes:
+    """Store exact weights as float16 behind a cast, which the runtime folds away when it loads the graph."""
+    casts = []
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < 256:
+            continue
+        half = values.astype(np.float16)
+        if not np.array_equal(half, values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*casts, *nodes])
+    return bytes(model.SerializeToString())
+
+
+def _check_parity(
+    module: nn.Module, graph: bytes, inputs: Mapping[str, Tensor], outputs: Sequence[str]
+) -> None:
+    """Compare at another batch size than the one exported with."""
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    more = {name: torch.cat([value, value.flip(0), value[:1]]) for name, value in inputs.items()}
+    with torch.no_grad():
+        expected = module(*more.values())
+    drawn = session.run(list(outputs), {name: value.numpy() for name, value in more.items()})
+    wanted = expected if isinstance(expected, tuple) else (expected,)
+    for name, want, got in zip(outputs, wanted, drawn, strict=True):
+        difference = float(np.abs(want.numpy() - got).max())
+        if not difference <= TOLERANCE:
+            raise DeepGPSError(
+                f"Graph output '{name}' differs from the module by {difference:.2g}; not exported."
+            )
