@@ -1,6 +1,6 @@
 """Fusion: how the protein's latent tokens meet the nucleus at the bottleneck of the U-Net.
 
-Three ways, one signature: image (B, C, H, W), latent (B, T, D), optional mask (B, T) → (B, C, H, W).
+Four ways, one signature: image (B, C, H, W), latent (B, T, D), optional mask (B, T) → (B, C, H, W).
 
 ``paper``
     As published: one latent token is both key and value of a one-head attention without a residual. A softmax
@@ -9,6 +9,8 @@ Three ways, one signature: image (B, C, H, W), latent (B, T, D), optional mask (
     Layer normalisation, positions, several heads and a residual; several latent tokens to choose from.
 ``per_residue``
     The same over one token per residue, with the residues' positions and a mask for padding.
+``film``
+    No attention: the mean token scales and shifts each channel, the same at every position (Perez et al. 2018).
 """
 
 import math
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-FusionMode = Literal["paper", "residual", "per_residue"]
+FusionMode = Literal["paper", "residual", "per_residue", "film"]
 
 
 def sinusoids(length: int, dimension: int, device: torch.device) -> Tensor:
@@ -94,8 +96,28 @@ class AttentionFusion(nn.Module):
         return fused
 
 
+class FiLMFusion(nn.Module):
+    """Feature-wise linear modulation (Perez et al. 2018, section 2): starts out as no change."""
+
+    def __init__(self, channels: int, latent_dim: int) -> None:
+        super().__init__()
+        self.modulate = nn.Linear(latent_dim, 2 * channels)
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, image: Tensor, latent: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Fuse; ``mask`` (B, T) is true where a token is real."""
+        weight = latent.new_ones(latent.shape[:2]) if mask is None else mask.to(latent.dtype)
+        mean = (latent * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
+        scale, shift = self.modulate(mean)[..., None, None].chunk(2, 1)
+        fused: Tensor = image * (1 + scale) + shift
+        return fused
+
+
 def build_fusion(mode: FusionMode, channels: int, latent_dim: int, heads: int = 4) -> nn.Module:
     """Build the fusion of that name."""
     if mode == "paper":
         return PaperFusion(channels, latent_dim)
+    if mode == "film":
+        return FiLMFusion(channels, latent_dim)
     return AttentionFusion(channels, latent_dim, heads=heads, residue_positions=mode == "per_residue")

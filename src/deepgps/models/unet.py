@@ -62,7 +62,7 @@ class UNet(nn.Module):
     latent_dim
         Size of a latent token.
     fusion
-        How the protein joins: ``paper``, ``residual`` or ``per_residue``.
+        How the protein joins: ``paper``, ``residual``, ``per_residue`` or ``film``.
     heads
         Attention heads of the fusion (not of ``paper``, which has one).
     fold

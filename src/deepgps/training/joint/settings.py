@@ -19,7 +19,7 @@ from deepgps.localization import CLASS_SETS
 
 ProteinInput = Literal["sequence", "structure"]
 # As deepgps.models.fusion has it, which cannot be asked without torch.
-FusionMode = Literal["paper", "residual", "per_residue"]
+FusionMode = Literal["paper", "residual", "per_residue", "film"]
 
 
 class _Strict(BaseModel):
@@ -57,7 +57,7 @@ class ModelSettings(_Strict):
     latent_tokens: PositiveInt = 4
     """tokens that a mean-pooled embedding becomes; 1 with the fusion ``paper``"""
     fusion: FusionMode = "residual"
-    """how the protein meets the nucleus: ``paper``, ``residual`` or ``per_residue``"""
+    """how the protein meets the nucleus: ``paper``, ``residual``, ``per_residue`` or ``film``"""
     heads: PositiveInt = 4
     """attention heads of the fusion; ``paper`` has one"""
     fold: PositiveInt = 1
