@@ -12,11 +12,14 @@ from deepgps.datasets.crops.field_crops import crop_one
 from deepgps.datasets.crops.prepare import SCHEMA, prepare_fields
 from deepgps.datasets.crops.reading import open_crops, sample
 from deepgps.datasets.crops.settings import PrepareSettings
+from deepgps.datasets.crops.shown import read_shown
+from deepgps.datasets.splits.files import read_proteins_to_split
 from deepgps.errors import InputError
 from picture_sources import discs, ring
 from prepared_fields import (
     EDGE,
     PLACES,
+    PROTEINS,
     RADIUS,
     SIZE,
     UM,
@@ -54,7 +57,7 @@ def store(folder):
 
 
 def same(one, other):
-    names = ("crops.npy", "index.parquet", "manifest.json", "problems.csv")
+    names = ("crops.npy", "index.parquet", "manifest.json", "problems.csv", "proteins.parquet")
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
 
 
@@ -93,6 +96,37 @@ def test_the_manifest_says_how_it_was_made(store):
     manifest = json.loads((store / "manifest.json").read_text())
     assert manifest["inputs"]["settings"] == RULES.model_dump(mode="json")
     assert (manifest["crops"], manifest["fields"], manifest["left_out"]) == (12, 6, 0)
+
+
+def test_the_store_knows_its_proteins(folder, store, tmp_path):
+    shown = pl.DataFrame(PROTEINS[:2])
+    assert read_shown(store).equals(shown)
+    wide = pl.DataFrame(PROTEINS).with_columns(sequence=pl.lit("MKT"), cluster=pl.Series([3, 1, 2]))
+    pl.concat([wide.with_columns(sequence=pl.lit("OLD")), wide]).write_parquet(tmp_path / "wide.parquet")
+    prepared(folder / "fields.csv", tmp_path / "wide.parquet", tmp_path / "store")
+    assert read_shown(tmp_path / "store").equals(wide[:2])
+    rows = read_proteins_to_split(tmp_path / "store")
+    assert len(rows) == len(open_crops(tmp_path / "store").index)
+    assert rows.select("protein_id", "cluster").unique().sort("cluster").rows() == [
+        ("ENSG2", 1),
+        ("ENSG1", 3),
+    ]
+
+
+def test_a_store_without_its_proteins_is_refused(store, tmp_path):
+    with pytest.raises(InputError, match=r"no proteins\.parquet.*--overwrite"):
+        read_shown(tmp_path)
+    (tmp_path / "proteins.parquet").write_text("none")
+    with pytest.raises(InputError, match=r"damaged .*--overwrite"):
+        read_shown(tmp_path)
+
+
+def test_the_users_table_is_not_overwritten(folder, tmp_path):
+    table = write_proteins(tmp_path)
+    before = table.read_bytes()
+    with pytest.raises(InputError, match="move it elsewhere"):
+        prepared(folder / "fields.csv", table, tmp_path)
+    assert table.read_bytes() == before
 
 
 def test_the_number_of_workers_does_not_matter(folder, store, tmp_path):

@@ -42,7 +42,7 @@ SPOKEN = {
         "cli/prepare.py",
         "scale.py",
         *(f"datasets/crops/{name}.py" for name in ("fields", "field_images", "field_crops", "prepare")),
-        *(f"datasets/crops/{name}.py" for name in ("cut", "writing", "reading")),
+        *(f"datasets/crops/{name}.py" for name in ("cut", "writing", "reading", "shown")),
     ),
     "files.md": ("results/*.py", "files/*.py"),
 }

@@ -16,6 +16,7 @@ import deepgps
 from deepgps.datasets.crops.field_crops import FieldCrops, Method, Task, crop_one
 from deepgps.datasets.crops.fields import BadRow, FieldRow, read_fields
 from deepgps.datasets.crops.settings import PrepareSettings
+from deepgps.datasets.crops.shown import PROTEINS, write_shown
 from deepgps.datasets.crops.writing import StoreDraft
 from deepgps.errors import InputError
 from deepgps.files.atomic import replacing
@@ -96,11 +97,13 @@ def prepare_fields(
     Raises
     ------
     InputError
-        If the list or the table cannot be used, the folder holds crops of other input, another process writes
-        to it, or no field gives a crop.
+        If the list or the table cannot be used, or the table lies where the store's own goes, the folder
+        holds crops of other input, another process writes to it, or no field gives a crop.
     """
     settings = settings or PrepareSettings()
     segmenter(segmenter_name)
+    if proteins.absolute() == (out / PROTEINS).absolute():
+        raise InputError(f"'{proteins}' is where the store keeps its own proteins; move it elsewhere.")
     if labels is not None and not labels.is_dir():
         raise InputError(f"'{labels}' is no folder; give --labels the folder of the label images.")
     known = read_annotations(proteins)
@@ -115,10 +118,11 @@ def prepare_fields(
         names = (row.field for row in islice(read_fields(fields), resumed, None))
         for name, result in zip(names, results, strict=True):
             done = _lost(name, result) if isinstance(result, WorkerDiedError) else result
-            draft.add(done.crops, done.rows, {"field": name, "problem": done.problem})
+            protein = done.rows[0]["protein_id"] if done.rows else None
+            draft.add(done.crops, done.rows, {"field": name, "problem": done.problem, "protein": protein})
             if on_field:
                 on_field(name, done.problem)
-        return _finish(draft, out, resumed)
+        return _finish(draft, proteins, resumed)
 
 
 def read_annotations(path: Path) -> dict[str, dict[str, str]]:
@@ -183,8 +187,8 @@ def _sha256(path: Path, what: str) -> str:
         raise InputError(f"{what} '{path}' was not found; check its name and folder.") from None
 
 
-def _finish(draft: StoreDraft, out: Path, resumed: int) -> Prepared:
-    left_out = 0
+def _finish(draft: StoreDraft, proteins: Path, resumed: int) -> Prepared:
+    left_out, shown, out = 0, set[str](), draft.folder
     with replacing(out / PROBLEMS) as path, path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["field", "problem"])
@@ -192,8 +196,11 @@ def _finish(draft: StoreDraft, out: Path, resumed: int) -> Prepared:
             if record["problem"] is not None:
                 table.writerow([record["field"], record["problem"]])
                 left_out += 1
+            else:
+                shown.add(record["protein"])
     if not draft.crops:
         raise InputError(f"None of {left_out:,} fields gave a crop; '{out / PROBLEMS}' says why of each.")
+    write_shown(proteins, shown, out)
     counts = {"crops": draft.crops, "fields": draft.done - left_out, "left_out": left_out}
     settings = draft.inputs["settings"]
     size = {"size_px": settings["size_px"], "pixel_size_um": settings["pixel_size_um"]}

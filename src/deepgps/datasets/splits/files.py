@@ -10,6 +10,7 @@ import polars as pl
 
 import deepgps
 from deepgps.datasets.crops.reading import INDEX, open_crops
+from deepgps.datasets.crops.shown import PROTEINS, read_shown
 from deepgps.datasets.fingerprints import fingerprints
 from deepgps.datasets.splits.split import PARTS, Split
 from deepgps.errors import InputError
@@ -21,19 +22,29 @@ COLUMNS = ("protein_id", "split")
 def read_proteins_to_split(source: Path) -> pl.DataFrame:
     """Read the rows of a crop store, or of a Parquet table of proteins.
 
+    To the rows of a store is added what it says of its proteins: sequence, cluster, how many locations.
+
     Raises
     ------
     InputError
         If it is neither.
     """
     if source.is_dir():
-        return open_crops(source).index
+        return _with_shown(open_crops(source).index, source)
     if not source.exists():
         raise InputError(f"'{source}' was not found; give proteins.parquet or the folder of a crop store.")
     try:
         return pl.read_parquet(source)
     except pl.exceptions.PolarsError as error:
         raise InputError(f"'{source}' is not a Parquet table ({error}); give proteins.parquet.") from error
+
+
+def _with_shown(index: pl.DataFrame, store: Path) -> pl.DataFrame:
+    if not (store / PROTEINS).exists():
+        return index
+    shown = read_shown(store)
+    added = [name for name in ("single_localized", "sequence", "cluster") if name in shown.columns]
+    return index.join(shown.select("protein_id", *added), "protein_id", how="left", maintain_order="left")
 
 
 def write_split(split: Split, out: Path, source: Path, options: Mapping[str, str | int]) -> Path:
@@ -45,7 +56,7 @@ def write_split(split: Split, out: Path, source: Path, options: Mapping[str, str
         The manifest, ``<stem>.manifest.json``.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    inputs = fingerprints([source / INDEX if source.is_dir() else source])
+    inputs = fingerprints([source / INDEX, source / PROTEINS] if source.is_dir() else [source])
     counts = {name: dict(zip(PARTS, row, strict=True)) for name, row in class_counts(split).items()}
     made = {"deepgps": deepgps.__version__, **options, "inputs": inputs, "proteins": counts}
     manifest = out.with_name(f"{out.stem}.manifest.json")
