@@ -1,11 +1,17 @@
-"""The paper's model in one piece: an embedding and a nucleus in, a label and a picture out."""
+"""The paper's model in one piece: a protein and a nucleus in, a label and a picture out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
+from deepgps.models.latents import SequenceLatent, StructureLatent
 from deepgps.models.unet import UNet
+
+Protein = Mapping[str, Tensor]
+"""Inputs by name, as `DeepGPS.encode` takes them."""
 
 
 class Classifier(nn.Sequential):
@@ -21,39 +27,144 @@ class Classifier(nn.Sequential):
         )
 
 
+class Drawn(NamedTuple):
+    """What the model says of proteins in nuclei.
+
+    Attributes
+    ----------
+    image
+        (B, 1, H, W) in [0, 1].
+    logits
+        (B, K); K is 0 for a model without a classifier.
+    penalty
+        () to add to the loss: how far PointNet's feature transform is from orthogonal; 0 without structures.
+    """
+
+    image: Tensor
+    logits: Tensor
+    penalty: Tensor
+
+
+class Encoded(NamedTuple):
+    """What the model says of proteins before they are drawn.
+
+    Attributes
+    ----------
+    tokens
+        (B, T, D) latent tokens for the generator.
+    mask
+        (B, T), true where a token is real; all are if None.
+    logits, penalty
+        As in `Drawn`.
+    """
+
+    tokens: Tensor
+    mask: Tensor | None
+    logits: Tensor
+    penalty: Tensor
+
+
 class DeepGPS(nn.Module):
-    """The model of figure 1: one latent serves the classifier and, through the fusion, the U-Net.
+    """The model of figure 1: latents of a protein serve the classifier and, through the fusion, the U-Net.
+
+    The tokens of all inputs are stacked; the classifier sees their mean. One input or several, one token or
+    many, it is the same model.
 
     Parameters
     ----------
     generator
-        A U-Net whose ``latent_dim`` is ``latent_dim``.
-    embedding_dim
-        Size of the mean-pooled protein embedding (1280 for ESM2 650M).
+        A U-Net of the same ``latent_dim``.
+    sequence, structure
+        What makes latents of a sequence's embedding and of a structure; None where the model does not look
+        at it, but not both.
     latent_dim
-        Size of the latent (1024 in the paper).
+        Size of a latent token (1024 in the paper).
     classes
-        Number of classes.
+        Number of classes; 0 for a model that only draws.
+    dropout
+        Share of the mean latent left out before the classifier, in training.
+
+    Raises
+    ------
+    ValueError
+        If there is neither a sequence nor a structure to look at.
     """
 
     def __init__(
-        self, generator: UNet, embedding_dim: int = 1280, latent_dim: int = 1024, classes: int = 2
+        self,
+        generator: UNet,
+        *,
+        sequence: SequenceLatent | None = None,
+        structure: StructureLatent | None = None,
+        latent_dim: int = 1024,
+        classes: int = 2,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.project = nn.Sequential(nn.Linear(embedding_dim, latent_dim), nn.ReLU())
-        self.classifier = Classifier(latent_dim, classes)
+        if sequence is None and structure is None:
+            raise ValueError("the model looks at nothing of the protein; give sequence, structure or both.")
+        self.sequence, self.structure = sequence, structure
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = Classifier(latent_dim, classes) if classes else None
         self.generator = generator
 
-    def forward(self, nucleus: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict from a nucleus (B, 1, H, W) and an embedding (B, E).
+    def standardise(self, mean: Tensor, scale: Tensor) -> None:
+        """Bring embeddings to mean 0 and deviation 1: subtract ``mean`` (E), then divide by ``scale`` (E).
 
-        Returns
-        -------
-        image, logits
-            (B, 1, H, W) in [0, 1] and (B, K).
+        Raises
+        ------
+        ValueError
+            If the model looks at no sequence.
         """
-        latent = self.project(embedding)
-        return self.generator(nucleus, latent[:, None]), self.classifier(latent)
+        if self.sequence is None:
+            raise ValueError("the model looks at no sequence, so that there is nothing to standardise.")
+        self.sequence.mean.copy_(mean)
+        self.sequence.scale.copy_(scale)
+
+    def encode(self, protein: Protein) -> Encoded:
+        """Encode proteins, whatever nuclei they will be drawn into.
+
+        Parameters
+        ----------
+        protein
+            What the model looks at: ``embedding`` (B, E), or ``residues`` (B, L, E) with ``mask`` (B, L),
+            true where a residue is real; ``points`` (B, n, 6).
+        """
+        tokens, penalty = self._tokens(protein)
+        mask = protein.get("mask")
+        if mask is not None and tokens.shape[1] > mask.shape[1]:
+            mask = F.pad(mask, (0, tokens.shape[1] - mask.shape[1]), value=True)
+        mean = _masked_mean(tokens, mask)
+        logits = self.classifier(self.dropout(mean)) if self.classifier else mean[:, :0]
+        if self.generator.one_token:
+            tokens, mask = mean[:, None], None
+        return Encoded(tokens, mask, logits, penalty)
+
+    def _tokens(self, protein: Protein) -> tuple[Tensor, Tensor]:
+        """Stack the tokens (B, T, D) of all inputs, and name the penalty."""
+        parts: list[Tensor] = []
+        penalty = torch.zeros((), device=next(iter(protein.values())).device)
+        if self.sequence is not None:
+            parts.append(self.sequence(protein["residues" if "residues" in protein else "embedding"]))
+        if self.structure is not None:
+            latent, penalty = self.structure(protein["points"])
+            parts.append(latent)
+        return torch.cat(parts, 1), penalty
+
+    def forward(self, nucleus: Tensor, protein: Protein) -> Drawn:
+        """Predict and draw proteins, as `encode` takes them, in nuclei (B, 1, H, W) in [0, 1]."""
+        encoded = self.encode(protein)
+        image = self.generator(nucleus, encoded.tokens, encoded.mask)
+        return Drawn(image, encoded.logits, encoded.penalty)
+
+
+def _masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean (B, D) of the real ones among (B, T, D)."""
+    if mask is None:
+        return tokens.mean(1)
+    real = mask[..., None]
+    # Not a product with the mask: what padding holds need not be finite.
+    return torch.where(real, tokens, 0.0).sum(1) / real.sum(1).clamp(min=1)
 
 
 class LocalizationTokens(nn.Module):

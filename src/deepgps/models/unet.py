@@ -84,6 +84,7 @@ class UNet(nn.Module):
         super().__init__()
         self.fold = fold
         self.margin = margin
+        self.one_token = fusion == "paper"
         self.multiple = fold * 2 ** (len(widths) - 1)
         inputs = [fold**2, *widths[:-1]]
         self.down = nn.ModuleList(double_conv(i, o) for i, o in zip(inputs, widths, strict=True))
