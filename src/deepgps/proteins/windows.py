@@ -39,13 +39,28 @@ def windows(sequence: str, max_length: int) -> list[str]:
     ValueError
         If `max_length` is below 1.
     """
+    return [sequence[start : start + max_length] for start in window_starts(len(sequence), max_length)]
+
+
+def window_starts(length: int, max_length: int) -> list[int]:
+    """Say where the windows of `windows` begin, counted from 0.
+
+    Parameters
+    ----------
+    length
+        Residues in the sequence.
+    max_length
+        Residues in a window, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If `max_length` is below 1.
+    """
     if max_length < 1:
         raise ValueError(f"max_length is {max_length}; a window needs at least 1 residue.")
-    if len(sequence) <= max_length:
-        return [sequence]
-    last = window_count(len(sequence), max_length) - 1
-    starts = (i * (len(sequence) - max_length) // last for i in range(last + 1))
-    return [sequence[start : start + max_length] for start in starts]
+    last = window_count(length, max_length) - 1
+    return [number * (length - max_length) // last for number in range(last + 1)] if last else [0]
 
 
 def _least_overlap(max_length: int) -> int:
