@@ -14,7 +14,10 @@ from deepgps.errors import DeepGPSError, InputError, MissingExtraError
 
 # A package that is not there, and the extra that brings it.
 _EXTRA_OF = dict.fromkeys(
-    ("lightning", "onnx", "onnxscript", "polars", "requests", "safetensors", "sklearn", "torch", "yaml"),
+    (
+        *("lightning", "onnx", "onnxscript", "polars", "requests", "safetensors", "sklearn", "torch"),
+        *("transformers", "yaml"),
+    ),
     "train",
 ) | dict.fromkeys(("dask", "distributed"), "scale")
 

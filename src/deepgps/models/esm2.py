@@ -1,0 +1,215 @@
+"""ESM2 (Lin et al., Science 2023): protein language models, from the Hugging Face hub or a local folder.
+
+Importing `transformers` takes seconds, so nothing imports this module but what computes with it.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from hashlib import sha256
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import EsmConfig, EsmModel
+from transformers.utils import logging
+
+from deepgps.errors import InputError
+from deepgps.proteins.embedding.encoder import Vectors
+from deepgps.proteins.embedding.tokens import PADDING, SPECIAL, VOCABULARY
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+HUB = "facebook"
+NAMES = (
+    "esm2_t6_8M_UR50D",
+    "esm2_t12_35M_UR50D",
+    "esm2_t30_150M_UR50D",
+    "esm2_t33_650M_UR50D",
+    "esm2_t36_3B_UR50D",
+)
+"""The models of the paper's size and below, and one above."""
+
+# What of a configuration decides the numbers, beside the weights.
+_DECIDES = (
+    *("num_attention_heads", "layer_norm_eps", "emb_layer_norm_before", "token_dropout", "pad_token_id"),
+    *("mask_token_id", "position_embedding_type", "max_position_embeddings"),
+)
+# The head that predicts contacts lies in some files and not in others.
+_UNUSED = ("contact_head.", "pooler.")
+
+
+@dataclass(frozen=True, slots=True)
+class Esm2:
+    """A `deepgps.proteins.embedding.encoder.ResidueEncoder` on torch.
+
+    Attributes
+    ----------
+    name, fingerprint, precision, dimension, max_length
+        As of every encoder.
+    network
+        Tokens (B, L) and mask (B, L) to vectors (B, L, E).
+    """
+
+    name: str
+    fingerprint: str
+    precision: str
+    dimension: int
+    max_length: int
+    network: "TokenVectors"
+
+    def __call__(self, tokens: NDArray[np.int64], mask: NDArray[np.bool_]) -> Vectors:
+        """Encode tokens (B, L), real where the mask (B, L) is true: (B, L, E) float32."""
+        device = next(self.network.parameters()).device
+        with torch.inference_mode():
+            vectors = self.network(torch.from_numpy(tokens).to(device), torch.from_numpy(mask).to(device))
+        encoded: Vectors = vectors.float().cpu().numpy()
+        return encoded
+
+
+class TokenVectors(nn.Module):
+    """The last layer of an ESM2.
+
+    Parameters
+    ----------
+    model
+        The whole network.
+    """
+
+    def __init__(self, model: EsmModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Tokens (B, L) int64 and mask (B, L) bool to vectors (B, L, E)."""
+        vectors: Tensor = self.model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+        return vectors
+
+
+def canonical_name(name: str) -> str | None:
+    """Find the whole name of an ESM2: of itself, with its owner, or of its short form, such as ``t30_150M``.
+
+    Returns
+    -------
+    str or None
+        None if it is no name of an ESM2.
+    """
+    whole = name.removeprefix(f"{HUB}/")
+    return next((known for known in NAMES if whole in {known, known[len("esm2_") : -len("_UR50D")]}), None)
+
+
+def load_esm2(name_or_folder: str, *, offline: bool = False, precision: Precision = "auto") -> Esm2:
+    """Load an ESM2, onto the GPU where there is one.
+
+    Parameters
+    ----------
+    name_or_folder
+        One of `NAMES`, in its short form too, which is fetched once and kept by the Hugging Face cache; or a
+        local folder with ``config.json`` and ``model.safetensors``, whose own name becomes the encoder's.
+    offline
+        Never use the network: what the cache does not hold is refused.
+    precision
+        ``auto`` is bfloat16 where the machine has units for it, else float32.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, it cannot be had, or it is no ESM2.
+    """
+    known = canonical_name(name_or_folder)
+    if known is None and not Path(name_or_folder).is_dir():
+        raise InputError(_unknown(name_or_folder))
+    model = _pretrained(f"{HUB}/{known}" if known else name_or_folder, offline)
+    name = known or Path(name_or_folder).resolve().name
+    return esm2_of(model, name, resolved(precision))
+
+
+def esm2_of(model: EsmModel, name: str, precision: str = "float32") -> Esm2:
+    """Make an encoder of a network in float32."""
+    config, fingerprint = model.config, _fingerprint(model)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = TokenVectors(model).eval().to(device=device, dtype=getattr(torch, precision))
+    # Position embeddings are counted from the padding token on.
+    tokens = config.max_position_embeddings - PADDING - 1
+    return Esm2(name, fingerprint, precision, config.hidden_size, tokens - SPECIAL, network)
+
+
+def resolved(precision: Precision) -> str:
+    """Say what ``auto`` means on this machine."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if _has_bfloat16() else "float32"
+
+
+def _has_bfloat16() -> bool:
+    """Whether the machine multiplies bfloat16 in units of its own; elsewhere it is slower than float32."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _unknown(name: str) -> str:
+    near = get_close_matches(name, NAMES, 1, 0.3)
+    meant = f" Did you mean '{near[0]}'?" if near else ""
+    return f"Encoder '{name}' is neither a folder nor one of {', '.join(NAMES)}.{meant}"
+
+
+def _pretrained(source: str, offline: bool) -> EsmModel:
+    # The bar of the weights' loading, and a report on the head for masked residues, which is left out.
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        found, _ = EsmConfig.get_config_dict(source, local_files_only=offline)
+        _check(found, source)
+        model, loading = EsmModel.from_pretrained(
+            source,
+            config=EsmConfig.from_dict(found),
+            add_pooling_layer=False,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=offline,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(_not_had(source, offline, str(error))) from error
+    _check_whole(loading["missing_keys"], source)
+    loaded: EsmModel = model
+    return loaded
+
+
+def _check(config: dict[str, Any], source: str) -> None:
+    wanted = {"model_type": "esm", "vocab_size": VOCABULARY, "position_embedding_type": "rotary"}
+    if any(config.get(key) != value for key, value in wanted.items()):
+        raise InputError(f"'{source}' is no ESM2; give a folder with its config.json and model.safetensors.")
+
+
+def _check_whole(missing: Iterable[str], source: str) -> None:
+    if lacking := sorted(name for name in missing if not name.startswith(_UNUSED)):
+        raise InputError(f"'{source}' lacks weights, such as '{lacking[0]}'; fetch or copy it again.")
+
+
+def _not_had(source: str, offline: bool, reason: str) -> str:
+    first = next(iter(reason.splitlines()), "")
+    if Path(source).is_dir():
+        return f"'{source}' cannot be read as an ESM2 ({first}); it takes config.json and model.safetensors."
+    if offline:
+        return (
+            f"Offline, and encoder '{source}' is not in the Hugging Face cache; give a folder that holds it."
+        )
+    return f"Encoder '{source}' cannot be fetched ({first}); try again later, or give a folder that holds it."
+
+
+def _fingerprint(model: EsmModel) -> str:
+    """Hash the parameters by name, shape and bytes, and what else decides the numbers."""
+    digest = sha256(json.dumps({key: getattr(model.config, key) for key in _DECIDES}).encode())
+    used = [each for each in model.named_parameters() if not each[0].startswith(_UNUSED)]
+    for name, parameter in sorted(used, key=itemgetter(0)):
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(parameter.detach().contiguous().numpy().data)
+    return digest.hexdigest()
