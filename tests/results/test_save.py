@@ -349,3 +349,21 @@ def test_folder_is_unlocked_after_a_refusal(predictor, tmp_path):
     with pytest.raises(InputError, match="--overwrite"):
         save(predictor, proteins(1), tmp_path, images=False, table="tsv")
     assert save(predictor, proteins(1), tmp_path, images=False).resumed == 1
+
+
+def test_turns_make_the_same_files_as_one_call(predictor, tmp_path):
+    things = [*proteins(3), Rejection("bad", "x.fasta", "It is no good."), *proteins(2, "Q")]
+    save(predictor, things, tmp_path / "whole", nuclei=NUCLEI)
+    turns = []
+    while not (turns and turns[-1].finished):
+        turns.append(save(predictor, things, tmp_path / "turns", nuclei=NUCLEI, limit=2))
+    assert [turn.predicted for turn in turns] == [2, 4, 5]
+    assert results(tmp_path / "turns") == results(tmp_path / "whole")
+    assert (tmp_path / "turns" / "report.html").exists()
+
+
+def test_a_turn_that_leaves_something_is_not_the_end(predictor, tmp_path):
+    turn = save(predictor, proteins(3), tmp_path, images=False, limit=2)
+    assert not turn.finished
+    assert not (tmp_path / "report.html").exists()
+    assert json.loads((tmp_path / "run.json").read_text())["finished"] is None

@@ -39,6 +39,8 @@ class Summary:
         Records that could not be used.
     files
         What was written, the best to open first.
+    finished
+        Whether nothing is left for a later call.
     """
 
     folder: Path
@@ -46,6 +48,7 @@ class Summary:
     resumed: int
     rejected: int
     files: tuple[Path, ...]
+    finished: bool = True
 
 
 def save(
@@ -58,6 +61,7 @@ def save(
     table: TableFormat = "csv",
     inputs: Sequence[tuple[str, str | None]] = (),
     overwrite: bool = False,
+    limit: int | None = None,
     on_protein: Callable[[str], None] | None = None,
     on_rejection: Callable[[Rejection], None] | None = None,
 ) -> Summary:
@@ -80,6 +84,8 @@ def save(
         Source and sha256 of each input, for the record.
     overwrite
         Start anew where the folder holds results already.
+    limit
+        Predict at most so many further proteins and leave the rest, and the report, to a later call.
     on_protein, on_rejection
         Called with the id of each protein done, also by an earlier call, and with each rejected record.
 
@@ -98,13 +104,15 @@ def save(
     with RunFolder(out, run, overwrite=overwrite) as folder:
         accepted = _accepted(stream, folder, on_rejection)
         wanted = folder.undone(accepted, on_protein)
-        predictions = predictor.predict(wanted, chosen, images=images)
+        predictions = predictor.predict(islice(wanted, limit), chosen, images=images)
         for prediction in _written(folder, predictions):
             if on_protein and _is_last(prediction, run):
                 on_protein(prediction.protein.id)
-        folder.record_run(finished=True)
-        write_report(out)
-        return Summary(out, folder.predicted, folder.done, folder.rejected, _files(folder))
+        finished = limit is None or next(wanted, None) is None
+        folder.record_run(finished=finished)
+        if finished:
+            write_report(out)
+        return Summary(out, folder.predicted, folder.done, folder.rejected, _files(folder), finished)
 
 
 def pixels_sha256(nucleus: Nucleus) -> str:
