@@ -103,7 +103,7 @@ def named_by_class(each: dict[str, Floats], classes: Sequence[str]) -> Iterator[
 
 def ratio(part: Floats, whole: Floats) -> Floats:
     """Part over whole; NaN where the whole is nothing."""
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0))
 
 
 def mean(values: Floats) -> Floats:
