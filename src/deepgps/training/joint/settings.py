@@ -32,8 +32,8 @@ class ProteinSettings(_Strict):
     inputs: tuple[ProteinInput, ...] = Field(("sequence",), min_length=1)
     """what the protein's latents come from; the nucleus image is always there"""
     encoder: str = "esm2_t33_650M_UR50D"
-    """what makes vectors of a sequence: an ESM2 by name, a local folder of one, or ``segments-1``, the
-    hand-made features that need no weights"""
+    """what makes vectors of a sequence: an ESM2 by name, a local folder of one, or hand-made features that
+    need no weights, ``segments-1`` (``residues-1`` with the fusion ``per_residue``)"""
     standardise: bool = True
     """bring the encoder's vectors to mean 0 and deviation 1 over the training proteins; the paper does not"""
     structure_points: PositiveInt = 1024
@@ -135,9 +135,13 @@ class TrainingSettings(_Strict):
     keep: Literal["best", "last"] = "best"
     """the weights that are exported: of the lowest validation loss, or of the last epoch as in the paper"""
     devices: PositiveInt = 1
-    """processes, one a GPU or a part of the CPU's cores"""
+    """processes on each machine, one a GPU or a part of the CPU's cores"""
+    nodes: PositiveInt = 1
+    """machines"""
     workers: NonNegativeInt = 0
     """processes that read crops, for each device"""
+    checkpoint_minutes: PositiveFloat = 10
+    """minutes of an epoch after which it is kept how far it has come; every epoch's end is kept, too"""
     seed: NonNegativeInt = 0
     """seed of weights, sampling and augmentation"""
 
@@ -183,6 +187,13 @@ class JointRecipe(_Strict):
             raise ValueError(f"a crop and its margins, {drawn} px, are no multiple of {multiple} px")
         if self.model.fusion == "per_residue" and self.protein.inputs != ("sequence",):
             raise ValueError("fusion 'per_residue' takes the input sequence alone; use fusion 'residual'")
-        if self.training.batch_size % (self.training.devices * self.training.accumulate):
-            raise ValueError("batch_size is no multiple of devices x accumulate; choose one that is")
+        if self.training.batch_size % (
+            self.training.nodes * self.training.devices * self.training.accumulate
+        ):
+            raise ValueError("batch_size is no multiple of nodes x devices x accumulate; choose one that is")
+        if "structure" in self.protein.inputs and self.training.batch_size < 2 * self.training.accumulate:
+            raise ValueError(
+                "a part of a batch is one crop, too few to normalise structures; raise batch_size or lower "
+                "accumulate"
+            )
         return self
