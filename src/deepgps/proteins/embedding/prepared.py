@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnxruntime
@@ -24,7 +25,7 @@ class PreparedInfo(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     """version of this description"""
     name: str
     """name of the encoder"""
@@ -129,3 +130,14 @@ def open_graph(path: Path, threads: int | None = None) -> onnxruntime.InferenceS
     # As in deepgps.predict: threads that spin while they wait slow down whatever else the machine does.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def list_encoders() -> list[tuple[str, PreparedInfo | str]]:
+    """List the prepared encoders by name: what is said of each, or why it cannot be used."""
+    found: list[tuple[str, PreparedInfo | str]] = []
+    for path in sorted(encoders_folder().glob("[!.]*/")):
+        try:
+            found.append((path.name, read_info(path)))
+        except InputError as error:
+            found.append((path.name, str(error)))
+    return found
