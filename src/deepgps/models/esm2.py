@@ -199,9 +199,7 @@ def _not_had(source: str, offline: bool, reason: str) -> str:
     if Path(source).is_dir():
         return f"'{source}' cannot be read as an ESM2 ({first}); it takes config.json and model.safetensors."
     if offline:
-        return (
-            f"Offline, and encoder '{source}' is not in the Hugging Face cache; give a folder that holds it."
-        )
+        return f"Offline, and '{source}' is not in the Hugging Face cache; give a folder that holds it."
     return f"Encoder '{source}' cannot be fetched ({first}); try again later, or give a folder that holds it."
 
 
