@@ -2,7 +2,10 @@ import pytest
 
 from deepgps.errors import InputError
 from deepgps.localization import class_set
-from deepgps.training.recipe import load_recipe, shipped_recipes
+from deepgps.training.joint.settings import JointRecipe
+from deepgps.training.mini.settings import MiniRecipe
+from deepgps.training.recipe import KINDS, load_recipe, shipped_recipes
+from deepgps.training.recipe_fields import nearest, paths
 
 GOOD = """\
 kind: mini
@@ -11,6 +14,12 @@ version: "1"
 class_set: mini
 cell_line: none
 crop: {size_px: 208, pixel_size_um: 0.2}
+"""
+JOINT = """\
+kind: joint
+name: toy
+version: "1"
+class_set: single-2
 """
 
 
@@ -28,36 +37,54 @@ def recipe(tmp_path):
 def test_a_shipped_recipe_loads_and_names_a_class_set(name):
     recipe = load_recipe(name)
     assert class_set(recipe.class_set).slugs
-    assert sum(recipe.pictures.source_shares.values()) == pytest.approx(1)
+    if isinstance(recipe, MiniRecipe):
+        assert sum(recipe.pictures.source_shares.values()) == pytest.approx(1)
 
 
 def test_mini_ships():
-    assert "mini" in shipped_recipes()
+    assert isinstance(load_recipe("mini"), MiniRecipe)
 
 
 def test_a_recipe_is_read_by_path_and_fills_in_defaults(recipe):
     loaded = load_recipe(recipe(GOOD + "pictures: {epochs: 3}\n"))
     assert (loaded.name, loaded.pictures.epochs) == ("toy", 3)
     assert loaded.pictures.batches == type(loaded.pictures)().batches
+    joint = load_recipe(recipe(JOINT + "training: {max_epochs: 3}\n"))
+    assert isinstance(joint, JointRecipe)
+    assert joint.training == type(joint.training)(max_epochs=3)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (GOOD + "colour: red\n", "field 'colour': Extra inputs are not permitted"),
-        (GOOD + "pictures: {epoch: 3}\n", "field 'pictures.epoch': Extra"),
-        (GOOD + "labels: {member: 3}\n", "field 'labels.member': Extra"),
-        (GOOD + "pictures: {epochs: 0}\n", "field 'pictures.epochs'"),
-        (GOOD + "pictures: {batches: many}\n", "field 'pictures.batches'"),
+        (GOOD + "colour: red\n", "has no field 'colour'; the nearest is '"),
+        (GOOD + "pictures: {epoch: 3}\n", "has no field 'pictures.epoch'; the nearest is 'pictures.epochs'"),
+        (GOOD + "labels: {member: 3}\n", "has no field 'labels.member'; the nearest is 'labels.members'"),
+        (GOOD + "picture: {seed: 3}\n", "has no field 'picture'; the nearest is 'pictures'"),
+        (JOINT + "max_epochs: 3\n", "no field 'max_epochs'; the nearest is 'training.max_epochs'"),
+        (GOOD + "pictures: {epochs: 0}\n", "field 'pictures.epochs' cannot be 0: Input should be greater"),
+        (GOOD + "pictures: {batches: many}\n", "field 'pictures.batches' cannot be 'many': .*Batches in an"),
         (GOOD + "pictures: {source_shares: {moon: 1.0}}\n", "field 'pictures.source_shares.moon"),
         (GOOD + "pictures: {source_shares: {hpa_fields: -1}}\n", "field 'pictures.source_shares"),
         (GOOD + "pictures: {widths: []}\n", "field 'pictures.widths'"),
-        (GOOD.replace("mini", "maxi"), "field 'class_set'.*'maxi' is unknown .*; use one of all, mini"),
-        (GOOD.replace("mini", "single-2"), "field 'class_set'.*'single-2' is .* of one class a protein"),
+        (GOOD + "pictures: 3\n", "field 'pictures' cannot be 3"),
+        (
+            GOOD.replace("class_set: mini", "class_set: maxi"),
+            "field 'class_set'.*'maxi' is unknown .*; use one of all, mini",
+        ),
+        (
+            GOOD.replace("class_set: mini", "class_set: single-2"),
+            "field 'class_set'.*'single-2' is .* of one class a protein",
+        ),
         (GOOD.replace("208", "210") + "pictures: {margin: 8}\n", "226 px, are no multiple of 16 px"),
-        ("name: toy\n", "field 'version': Field required"),
-        ("", r"field '\(all of it\)'"),
-        ("- a\n- b\n", r"field '\(all of it\)'"),
+        (JOINT + "model: {fusion: paper}\n", "field 'model': fusion 'paper' takes latent_tokens: 1"),
+        (JOINT + "training: {batch_size: 30, accumulate: 4}\n", "yaml': batch_size is no multiple of"),
+        ("kind: mini\nname: toy\n", "field 'version': Field required"),
+        ("name: toy\n", "does not say its kind; write 'kind: joint' for a model of the paper"),
+        (GOOD.replace("kind: mini", "kind: joynt"), "is of the unknown kind 'joynt'; write 'kind: joint'"),
+        (GOOD.replace("kind: mini", "kind: [mini]"), "is of the unknown kind"),
+        ("", "holds no fields; write them as 'name: value'"),
+        ("- a\n- b\n", "holds no fields"),
         ("name: [toy\n", "is not YAML"),
         (b"name: \xff\xfe\n", "is not YAML"),
         (b"\x00\x01\x02", "is not YAML"),
@@ -69,9 +96,64 @@ def test_a_recipe_that_cannot_be_used_says_why(recipe, text, said):
     with pytest.raises(InputError, match=said) as caught:
         load_recipe(path)
     assert path in str(caught.value)
+    assert str(caught.value).endswith(".")
 
 
 @pytest.mark.parametrize("name", ["maxi", "", "."])
 def test_an_unknown_recipe_lists_the_shipped_ones(name):
     with pytest.raises(InputError, match=r"neither a file nor one of .*mini"):
         load_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("training.max_epochs=3", lambda recipe: recipe.training.max_epochs == 3),
+        ("training.patience=null", lambda recipe: recipe.training.patience is None),
+        ("training.learning_rate=1e-3", lambda recipe: recipe.training.learning_rate == 0.001),
+        ("model.widths=[4, 8]", lambda recipe: recipe.model.widths == (4, 8)),
+        ("cell_line=U-2 OS", lambda recipe: recipe.cell_line == "U-2 OS"),
+        ("protein.encoder=a=b", lambda recipe: recipe.protein.encoder == "a=b"),
+        (" split.by = cluster", lambda recipe: recipe.split.by == "cluster"),
+        ('version="0.2"', lambda recipe: recipe.version == "0.2"),
+        ("losses={mse: 1}", lambda recipe: (recipe.losses.mse, recipe.losses.mae) == (1, 1)),
+    ],
+)
+def test_settings_are_changed(recipe, change, found):
+    assert found(load_recipe(recipe(JOINT + "losses: {mae: 2}\n"), [change]))
+
+
+def test_changes_add_up_and_leave_the_rest(recipe):
+    path = recipe(JOINT + "training: {seed: 4}\n")
+    training = load_recipe(path, ["training.max_epochs=3", "training.max_epochs=5"]).training
+    assert (training.seed, training.max_epochs) == (4, 5)
+    assert load_recipe(path).training.max_epochs != 5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("training.max_epoch=3", "has no field 'training.max_epoch'; the nearest is 'training.max_epochs'."),
+        ("epochs=3", "has no field 'epochs'; the nearest is 'training.max_epochs'."),
+        ("lr=3", "has no field 'lr'; the nearest is '"),
+        ("batchsize=3", "the nearest is 'training.batch_size'."),
+        ("name.x=3", "field 'name'"),
+        ("training.max_epochs=0", "field 'training.max_epochs' cannot be 0: .*passes over the training"),
+        ("training.max_epochs", "'--set training.max_epochs' is no KEY=VALUE; write it like"),
+        ("=3", "is no KEY=VALUE"),
+        ("name=[", "is not YAML; put it in quotes"),
+        ("kind=mini", "has no field"),
+    ],
+)
+def test_a_change_that_cannot_be_made_says_why(recipe, change, said):
+    with pytest.raises(InputError, match=said):
+        load_recipe(recipe(JOINT + "losses: {mae: 2}\n"), [change])
+
+
+@pytest.mark.parametrize("schema", KINDS.values())
+def test_every_field_is_found_by_its_name_with_or_without_its_place(schema):
+    known = paths(schema)
+    for path in known:
+        assert nearest(path, known) == path
+        last = path.rpartition(".")[2]
+        assert nearest(last, known).rpartition(".")[2] == last

@@ -8,7 +8,6 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,6 @@ from deepgps.images.segment import OtsuWatershed
 from deepgps.localization import HPA_TO_LOCALIZATIONS, major_localizations
 
 Floats = NDArray[np.float32]
-Source = Literal["hpa_u2os_cells", "hpa_fields", "opencell_tiles", "hpa_dictionary"]
 
 U2OS_CELL_UM = 0.2
 HPA_FIELD_UM = 0.08

@@ -14,6 +14,10 @@ EMPTY_CROP_MEAN = 0.004
 """Normalised protein crops, in [0, 1], that are darker than this on average show nothing."""
 
 
+Source = Literal["hpa_u2os_cells", "hpa_fields", "opencell_tiles", "hpa_dictionary"]
+"""Where the reference pictures of the bundled model are from."""
+
+
 class PrepareSettings(BaseModel):
     """How fields are normalised, which nuclei count and which crops are kept."""
 

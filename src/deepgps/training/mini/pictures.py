@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from deepgps.datasets.crops.pictures import Source
 from deepgps.datasets.crops.reading import CropStore
+from deepgps.datasets.crops.settings import Source
 from deepgps.models.deepgps import MiniGenerator
 from deepgps.training.mini.pairing import Pairing
 from deepgps.training.mini.settings import PictureSettings

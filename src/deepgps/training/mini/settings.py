@@ -14,14 +14,14 @@ from pydantic import (
 )
 
 from deepgps.bundle import CropSpec
-from deepgps.datasets.crops.pictures import Source
+from deepgps.datasets.crops.settings import Source
 from deepgps.localization import CLASS_SETS
 
 
 class LabelSettings(BaseModel):
     """The recipe of the sequence half."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     seed: int = 0
     """Seed of the folds, the initial weights, the dropout and the order of the batches."""
@@ -53,7 +53,7 @@ class LabelSettings(BaseModel):
 class PictureSettings(BaseModel):
     """How the generator is trained."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     widths: tuple[PositiveInt, ...] = Field((64, 128, 256), min_length=1)
     """Channels of the U-Net, first level to bottleneck."""
@@ -89,7 +89,7 @@ class PictureSettings(BaseModel):
 class MiniRecipe(BaseModel):
     """A model of two halves, one trained on labelled sequences and one on pictures."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Literal["mini"]
     """The kind of recipe."""
