@@ -135,7 +135,8 @@ def test_json_of_another_kind_has_no_schema_version(bundle, content):
         ({"crop": {"size_px": 208, "pixel_size_um": -1}}, "field 'crop.pixel_size_um'"),
         ({"encoder": {**FIELDS["encoder"], "kind": "magic"}}, "field 'encoder.kind'"),
         ({"thresholds": [0.5]}, "field 'thresholds'.*1 thresholds do not fit 2 classes"),
-        ({"classes": []}, "field 'classes'"),
+        ({"classes": "a"}, "field 'classes'"),
+        ({"classes": []}, "field 'thresholds'.*2 thresholds do not fit 0 classes"),
     ],
 )
 def test_a_wrong_field_is_named(bundle, changes, message):

@@ -30,16 +30,22 @@ class _Strict(BaseModel):
 
 
 class EncoderSpec(_Strict):
-    """How a sequence becomes the encoder graph's input."""
+    """What the encoder graph is told of a protein."""
 
-    kind: Literal["features", "tokens", "esm2"]
-    """Hand-made features, residue tokens, or an ESM2 embedding."""
+    kind: Literal["features", "esm2", "structure"]
+    """What is looked at: features of the sequence, its embedding by ESM2, or the structure alone."""
     name: str
-    """Name and version of the features, alphabet or language model."""
+    """Name and version of the features, the language model or the points."""
     dimension: int = Field(ge=1)
-    """Size of the input vector (per residue for ``tokens``)."""
-    max_length: int = Field(ge=1)
-    """Longest stretch encoded at once, in residues; longer sequences are windowed."""
+    """Numbers of a vector, or of a point."""
+    max_length: int | None = Field(ge=1)
+    """Longest stretch encoded at once, in residues; longer sequences are windowed. None for a structure."""
+    level: Literal["protein", "residue"] = "protein"
+    """Whether the graph takes one vector of a protein, or one of each residue."""
+    fingerprint: str | None = None
+    """Identity of the language model's weights, which lie outside of the bundle."""
+    structure_points: int | None = Field(None, ge=1)
+    """Atoms that a structure is sampled to; None where no structure is looked at."""
 
 
 class CropSpec(_Strict):
@@ -82,8 +88,8 @@ class BundleMetadata(_Strict):
     """Name of the model."""
     version: str
     """Version of the model."""
-    classes: tuple[str, ...] = Field(min_length=1)
-    """Class slugs in the order of the logits."""
+    classes: tuple[str, ...]
+    """Class slugs in the order of the logits; none for a model that only draws."""
     multi_label: bool
     """Whether a protein may belong to several classes: sigmoid if so, softmax if not."""
     thresholds: tuple[float, ...]

@@ -10,7 +10,8 @@ Four ways, one signature: image (B, C, H, W), latent (B, T, D), optional mask (B
 ``per_residue``
     The same over one token per residue, with the residues' positions and a mask for padding.
 ``film``
-    No attention: the mean token scales and shifts each channel, the same at every position (Perez et al. 2018).
+    No attention: the mean token scales and shifts each channel, the same at every position
+    (Perez et al. 2018).
 """
 
 import math
@@ -52,7 +53,9 @@ class PaperFusion(nn.Module):
         if latent.shape[1] != 1:
             raise ValueError(f"fusion 'paper' takes one latent token, not {latent.shape[1]}; use 'residual'.")
         tokens = image.flatten(2).transpose(1, 2)
-        fused = F.scaled_dot_product_attention(self.query(tokens), self.key(latent), self.value(latent))
+        # One head, named as an axis, which ONNX wants.
+        query, key, value = self.query(tokens), self.key(latent), self.value(latent)
+        fused = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
         return fused.transpose(1, 2).reshape_as(image)
 
 

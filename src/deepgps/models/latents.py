@@ -35,7 +35,7 @@ class SequenceLatent(nn.Module):
     def forward(self, embedding: Tensor) -> Tensor:
         """Project (B, E) to (B, T, D), or residues (B, L, E) to (B, L T, D)."""
         projected: Tensor = self.project((embedding - self.mean) / self.scale)
-        return projected.reshape(len(embedding), -1, self.latent_dim)
+        return projected.reshape(embedding.shape[0], -1, self.latent_dim)
 
 
 class StructureLatent(nn.Module):
@@ -59,5 +59,5 @@ class StructureLatent(nn.Module):
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (B, n, 6) to (B, T, D), and a penalty () for a feature transform that is not orthogonal."""
         feature, transform = self.pointnet.encode(points)
-        latent = self.project(feature).reshape(len(points), -1, self.latent_dim)
+        latent = self.project(feature).reshape(points.shape[0], -1, self.latent_dim)
         return latent, orthogonality_loss(transform)

@@ -15,9 +15,9 @@ from deepgps.errors import DeepGPSError, InputError
 from deepgps.localization import class_set
 from deepgps.models.unet import UNet
 from deepgps.predict import Predictor
+from deepgps.training.card import metric_table, shown
 from deepgps.training.export import export, read_metrics
 from deepgps.training.graphs import TOLERANCE, condensed, to_onnx
-from deepgps.training.mini.card import metric_table, shown
 from deepgps.training.mini.export import EncoderGraph
 from deepgps.training.mini.labels import load_encoder
 from deepgps.training.mini.pictures import build_generator
@@ -176,7 +176,11 @@ def test_the_bundle_predicts_and_shows_its_evidence(tiny_run, tiny_export):
     assert (answer.evidence[0].accession, answer.evidence[0].similarity) == (proteins.ids[5], 1)
 
 
-def test_an_unfinished_run_is_refused_with_the_way_on(tmp_path, capsys):
+def test_an_unfinished_run_is_refused_with_the_way_on(tiny_run, tmp_path, capsys):
+    assert deepgps(["export", str(tmp_path), "--to", str(tmp_path / "bundle")]) == 2
+    said = capsys.readouterr().err
+    assert f"'{tmp_path}' holds no run: it has no recipe.yaml; train one with `deepgps train`." in said
+    (tmp_path / "recipe.yaml").write_bytes((tiny_run / "recipe.yaml").read_bytes())
     assert deepgps(["export", str(tmp_path), "--to", str(tmp_path / "bundle")]) == 2
     said = capsys.readouterr().err
     assert (

@@ -19,6 +19,7 @@ from deepgps.training.mini.labels import load_encoder
 from deepgps.training.mini.pictures import build_generator
 from deepgps.training.mini.run import GENERATOR
 from deepgps.training.mini.settings import MiniRecipe
+from deepgps.training.recipe import RECIPE
 
 MAX_LENGTH = 5000
 
@@ -77,7 +78,8 @@ def export(run: Path, recipe: MiniRecipe, to: Path, metrics: Mapping[str, Metric
         ),
         "generator.onnx": to_onnx(generator.unet, picture, ("image",)),
         "neighbours.npz": (run / "labels" / "neighbours.npz").read_bytes(),
-        "CARD.md": model_card(fields, metrics, about).encode(),
+        RECIPE: (run / RECIPE).read_bytes(),
+        "CARD.md": model_card(fields, about).encode(),
     }
     return write_bundle(to, fields, files)
 
