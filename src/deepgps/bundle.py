@@ -26,7 +26,7 @@ DEFAULT_MODEL = "deepgps-mini"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class EncoderSpec(_Strict):
