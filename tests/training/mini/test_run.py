@@ -17,8 +17,9 @@ from deepgps.datasets.crops.reading import open_crops
 from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.errors import InputError
 from deepgps.localization import class_set
+from deepgps.training.claim import INPUTS
 from deepgps.training.mini import run as training
-from deepgps.training.mini.run import GENERATOR, INPUTS, MANIFEST, train, training_probabilities
+from deepgps.training.mini.run import GENERATOR, MANIFEST, train, training_probabilities
 from deepgps.training.recipe import RECIPE, load_recipe
 
 

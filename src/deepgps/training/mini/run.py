@@ -6,13 +6,10 @@
 """
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
@@ -22,13 +19,13 @@ from deepgps.datasets.crops.reference import prepare_pictures
 from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.errors import InputError
 from deepgps.localization import class_set
+from deepgps.training.claim import claim, write_json
 from deepgps.training.mini.labels import REGIMES, fit_labels, load_encoder
 from deepgps.training.mini.pairing import Pairing
 from deepgps.training.mini.pictures import fit_pictures
 from deepgps.training.mini.settings import MiniRecipe
-from deepgps.training.recipe import RECIPE
 
-INPUTS, GENERATOR = "inputs.json", "generator.safetensors"
+GENERATOR = "generator.safetensors"
 
 
 def train(recipe: MiniRecipe, data: Path, run: Path, *, resume: bool = False) -> None:
@@ -56,7 +53,7 @@ def train(recipe: MiniRecipe, data: Path, run: Path, *, resume: bool = False) ->
             raise InputError(f"Data folder '{data}' has no '{part}' folder; give the folder that holds both.")
     classes = class_set(recipe.class_set)
     inputs = _fingerprints(data)
-    _claim(run, recipe, inputs, resume=resume)
+    claim(run, recipe, inputs, resume=resume)
     proteins = load_labelled_proteins(data, classes)
     if not (run / "labels" / "encoder.json").exists():
         fit_labels(proteins, recipe.labels, run / "labels")
@@ -74,7 +71,7 @@ def train(recipe: MiniRecipe, data: Path, run: Path, *, resume: bool = False) ->
         save_file(weights, draft)
         draft.replace(run / "pictures" / GENERATOR)
     manifest = {"deepgps": deepgps.__version__, "torch": torch.__version__, "proteins": len(proteins)}
-    _write_json(run / MANIFEST, {**manifest, "inputs": inputs})
+    write_json(run / MANIFEST, {**manifest, "inputs": inputs})
 
 
 def _fingerprints(data: Path) -> dict[str, str]:
@@ -83,24 +80,6 @@ def _fingerprints(data: Path) -> dict[str, str]:
     return {
         path.relative_to(data).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in tables
     }
-
-
-def _claim(run: Path, recipe: MiniRecipe, inputs: dict[str, str], *, resume: bool) -> None:
-    """Put recipe and inputs into the run's folder, or see that they are the ones already there."""
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-    path = run / RECIPE
-    if not path.exists():
-        run.mkdir(parents=True, exist_ok=True)
-        _write_json(run / INPUTS, inputs)
-        path.write_text(text, encoding="utf-8")
-    elif not resume:
-        raise InputError(
-            f"'{run}' holds a run already; add --resume to go on with it, or name another folder."
-        )
-    elif path.read_text(encoding="utf-8") != text:
-        raise InputError(f"'{run}' was begun with another recipe than '{recipe.name}'; name another folder.")
-    elif json.loads((run / INPUTS).read_text(encoding="utf-8")) != inputs:
-        raise InputError(f"'{run}' was begun with other data; name another folder.")
 
 
 def training_probabilities(
@@ -117,7 +96,3 @@ def training_probabilities(
         fresh = torch.sigmoid(encoder(features, votes)).numpy()
     unseen = torch.sigmoid(load_file(labels / "held_out.safetensors")[REGIMES[-1]]).numpy()
     return fresh, unseen
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
