@@ -1,7 +1,8 @@
 """What tests of several rooms share."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,22 @@ def tiny_esm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
             torch.nn.init.normal_(parameter, std=0.3) if parameter.dim() > 1 else None
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def joint_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Bundle]]:
+    """Model and bundle of a joint run of random weights, by its name in `joint_runs.VARIANTS`."""
+    from deepgps.training.joint.export import export
+    from joint_runs import SPECS, VARIANTS, write_run
+
+    @cache
+    def exported(name: str) -> tuple[Any, Bundle]:
+        recipe, spec = VARIANTS[name]
+        folder = tmp_path_factory.mktemp("joint")
+        model = write_run(folder / "run", recipe, SPECS[spec])
+        return model, export(folder / "run", recipe, folder / "bundle", {})
+
+    return exported
 
 
 @pytest.fixture

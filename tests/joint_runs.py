@@ -80,6 +80,17 @@ def write_run(folder: Path, recipe: JointRecipe, spec: Mapping[str, Any] = SPECS
     return model.eval()
 
 
+VARIANTS: Mapping[str, tuple[JointRecipe, str]] = {
+    "sequence": (joint_recipe(), "features"),
+    "paper": (joint_recipe(fusion="paper"), "features"),
+    "both": (joint_recipe(("sequence", "structure"), class_set="all"), "features"),
+    "structure": (joint_recipe(("structure",)), "structure"),
+    "residues": (joint_recipe(fusion="per_residue"), "residues"),
+    "image only": (joint_recipe(fusion="film", label=0, class_set="all"), "features"),
+}
+"""Runs by name: recipe, and what its encoder is in `SPECS`."""
+
+
 METRICS = {
     "accuracy by protein, validation": {"value": 0.5, "low": 0.25, "high": 0.75, "n": 12},
     "accuracy by protein, validation, most frequent class": {"value": 0.4, "n": 12},

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -18,8 +18,10 @@ OPSET = 20
 HALF = ".half"
 """What a weight is called that is stored in half precision, after its own name."""
 
+Module = TypeVar("Module", bound=nn.Module)
 
-def condensed(module: nn.Module) -> nn.Module:
+
+def condensed(module: Module) -> Module:
     """Fold batch norms into convolutions and round weights to half precision, in place; ready to predict."""
     module.eval()
     for chain in [each for each in module.modules() if isinstance(each, nn.Sequential)]:
