@@ -44,6 +44,15 @@ SPOKEN = {
         *(f"datasets/crops/{name}.py" for name in ("fields", "field_images", "field_crops", "prepare")),
         *(f"datasets/crops/{name}.py" for name in ("cut", "writing", "reading", "shown")),
     ),
+    "embeddings.md": (
+        *("proteins/embedding/*.py", "models/esm2.py", "cli/embed.py"),
+        *("training/encoders.py", "training/embedding/*.py"),
+    ),
+    "recipes.md": (
+        *(f"training/{name}.py" for name in ("recipe", "recipe_fields")),
+        *(f"training/joint/{name}.py" for name in ("data", "selection", "protein_inputs")),
+        "cli/train.py",
+    ),
     "files.md": ("results/*.py", "files/*.py"),
 }
 

@@ -134,7 +134,7 @@ def test_a_hub_that_cannot_be_reached_is_refused(hub, monkeypatch):
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
-    with pytest.raises(InputError, match=r"Did you mean 'esm2_t33_650M_UR50D'\?"):
+    with pytest.raises(InputError, match=r"the nearest is 'esm2_t33_650M_UR50D'\."):
         load_esm2("esm2_t33_650M")
 
 

@@ -252,7 +252,7 @@ def test_a_group_that_fails_leaves_the_others(cache):
             yield fails if "AAAAAAAA" in group else [np.ones(3, np.float32) for _ in group]
 
     found = []
-    with pytest.raises(DeepGPSError, match=r"^1 sequences were not embedded. It died.$"):
+    with pytest.raises(DeepGPSError, match=r"^It died. So 1 sequences were not embedded.$"):
         found.extend(each_embedded(["AAAAAAAA", "LA"], spec, encode, "protein", cache, 10))
     assert cache.get(spec, "protein", "LA") is not None
     assert cache.get(spec, "protein", "AAAAAAAA") is None

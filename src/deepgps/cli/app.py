@@ -16,7 +16,7 @@ from deepgps.errors import DeepGPSError, InputError, MissingExtraError
 _EXTRA_OF = dict.fromkeys(
     (
         *("lightning", "onnx", "onnxscript", "polars", "requests", "safetensors", "sklearn", "torch"),
-        *("transformers", "yaml"),
+        *("tensorboard", "transformers", "yaml"),
     ),
     "train",
 ) | dict.fromkeys(("dask", "distributed"), "scale")
@@ -29,6 +29,7 @@ app = App(
 )
 models = App(name="models", help="Show the installed models.")
 nuclei = App(name="nuclei", help="Show the nuclei that deepGPS can draw into.")
+encoders = App(name="encoders", help="Protein language models, ready to predict with.")
 data = App(name="data", help="Build datasets: fetch, annotate, prepare, split (extra 'train').")
 fetch = App(name="fetch", help="Fetch tables, images, structures and sequences from their sources.")
 annotate = App(name="annotate", help="Label proteins by where a source sees them.")
@@ -43,13 +44,28 @@ app.command(
 )
 app.command(models)
 app.command(nuclei)
+app.command("deepgps.cli.recipes:recipes", name="recipes", help="List the recipes, or print one whole.")
 app.command("deepgps.cli.train:train", name="train", help="Train a model (extra 'train').")
 app.command("deepgps.cli.train:export", name="export", help="Export a trained model (extra 'train').")
+app.command(
+    "deepgps.cli.compare:compare",
+    name="compare",
+    usage="Usage: deepgps compare TABLE [PEER...] [OPTIONS]",
+    help="Compare labels with those of other tools on the same proteins (extra 'train').",
+)
 models.command("deepgps.cli.models:list_models", name="list", help="List the installed models.")
 models.command(
     "deepgps.cli.models:info", name="info", help="Show one model: classes, quality, data, licence."
 )
 nuclei.command("deepgps.cli.nuclei:list_nuclei", name="list", help="List the default nuclei.")
+app.command(
+    "deepgps.cli.embed:embed", name="embed", help="Embed proteins with a language model (extra 'train')."
+)
+app.command(encoders)
+encoders.command(
+    "deepgps.cli.embed:prepare", name="prepare", help="Make an encoder ready to predict with (extra 'train')."
+)
+encoders.command("deepgps.cli.embed:list_prepared", name="list", help="List the prepared encoders.")
 app.command(data)
 data.command(fetch)
 fetch.command("deepgps.cli.fetch:fetch_opencell", name="opencell", help="Fetch OpenCell's tables and images.")

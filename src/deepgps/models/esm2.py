@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from hashlib import sha256
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +21,8 @@ from transformers import EsmConfig, EsmModel
 from transformers.utils import logging
 
 from deepgps.errors import InputError
-from deepgps.proteins.embedding.encoder import Vectors
+from deepgps.proteins.embedding.encoder import Precision, Vectors
 from deepgps.proteins.embedding.tokens import PADDING, SPECIAL, VOCABULARY
-
-Precision = Literal["auto", "float32", "bfloat16"]
 
 HUB = "facebook"
 NAMES = (
@@ -140,7 +138,7 @@ def esm2_of(model: EsmModel, name: str, precision: str = "float32") -> Esm2:
     return Esm2(name, fingerprint, precision, config.hidden_size, tokens - SPECIAL, network)
 
 
-def resolved(precision: Precision) -> str:
+def resolved(precision: Precision) -> Precision:
     """Say what ``auto`` means on this machine."""
     if precision != "auto":
         return precision
@@ -155,9 +153,9 @@ def _has_bfloat16() -> bool:
 
 
 def _unknown(name: str) -> str:
-    near = get_close_matches(name, NAMES, 1, 0.3)
-    meant = f" Did you mean '{near[0]}'?" if near else ""
-    return f"Encoder '{name}' is neither a folder nor one of {', '.join(NAMES)}.{meant}"
+    (nearest,) = get_close_matches(name, NAMES, 1, 0)
+    known = ", ".join(NAMES)
+    return f"Encoder '{name}' is neither a folder nor one of {known}; the nearest is '{nearest}'."
 
 
 def _pretrained(source: str, offline: bool) -> EsmModel:

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 Level = Literal["protein", "residue"]
 """One vector a protein, the mean over its residues, or one a residue."""
 
+Precision = Literal["auto", "float32", "bfloat16"]
+"""What to compute in; ``auto`` is bfloat16 where the machine has units for it, else float32."""
+
 Vectors = NDArray[np.float32]
 
 

@@ -142,7 +142,7 @@ def _computed(
         else:
             yield from zip(group, result, strict=True)
     if reason:
-        raise DeepGPSError(f"{failed:,} sequences were not embedded. {reason}")
+        raise DeepGPSError(f"{reason} So {failed:,} sequences were not embedded.")
 
 
 def encode_group(

@@ -1,0 +1,167 @@
+"""``deepgps embed`` and ``deepgps encoders``."""
+
+import csv
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from deepgps.proteins.embedding.encoder import Level, Precision
+
+if TYPE_CHECKING:
+    from deepgps.proteins.protein import Protein, Rejection
+
+SHOWN_REJECTIONS = 10
+_Count = Annotated[int, Parameter(validator=Number(gte=1))]
+
+
+def embed(
+    proteins: list[str],
+    /,
+    *,
+    encoder: str,
+    out: Path = Path("embeddings.parquet"),
+    level: Level = "protein",
+    cache: Path | None = None,
+    offline: Annotated[bool, Parameter(negative=())] = False,
+    precision: Precision = "auto",
+    token_budget: _Count = 4096,
+    workers: _Count = 1,
+    scheduler: str | None = None,
+) -> int:
+    """Embed proteins: a vector for each, or one for each residue.
+
+    Parameters
+    ----------
+    proteins
+        FASTA, CSV or TSV files, - for stdin, UniProt accessions, gene symbols; tables of annotated proteins
+        (Parquet), crop stores.
+    encoder
+        An ESM2 by name (``esm2_t33_650M_UR50D``, ``t30_150M``) or folder, or ``segments-1``.
+    out
+        The table to write, Parquet; vectors of residues lie beside it, ``.npz``.
+    level
+        A vector a protein, or one a residue.
+    cache
+        Folder of the cache, in place of the usual one.
+    offline
+        Never use the network.
+    precision
+        What to compute in; auto is bfloat16 where the machine has units for it.
+    token_budget
+        Tokens computed with at a time, at most.
+    workers
+        Local processes, each with the encoder in its memory.
+    scheduler
+        Address of a Dask scheduler, whose workers do it instead.
+    """
+    from deepgps.training.embedding.inputs import proteins_to_embed
+    from deepgps.training.embedding.run import embed_proteins
+    from deepgps.training.embedding.workers import Job
+
+    wanted, rejected = _parted(proteins_to_embed(proteins, offline=offline))
+    _say_rejected(rejected, out)
+    job = Job(encoder, level, precision, offline, token_budget)
+    with _progress(wanted) as on_done:
+        done = embed_proteins(
+            wanted, job, out, cache=cache, workers=workers, scheduler=scheduler, on_done=on_done
+        )
+    identity = done.identity
+    print(
+        f"{identity.name} ({identity.precision}): {len(wanted):,} proteins, {done.computed:,} computed anew"
+    )
+    if done.windowed:
+        print(f"{done.windowed:,} of more than {identity.max_length:,} residues were encoded in windows.")
+    print("\n".join(map(str, done.files)))
+    return 2 if rejected else 0
+
+
+def prepare(encoder: str, *, offline: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """Make an encoder ready to predict with, without torch.
+
+    Parameters
+    ----------
+    encoder
+        An ESM2 by name (``esm2_t33_650M_UR50D``, ``t30_150M``) or folder.
+    offline
+        Never use the network.
+    """
+    from deepgps.training.encoders import prepare_encoder
+
+    folder, info = prepare_encoder(encoder, offline=offline)
+    print(f"{info.name} is in {folder}; it differs from the torch module by {info.parity:.1g} at most.")
+
+
+def list_prepared() -> None:
+    """List the encoders that are ready to predict with."""
+    from deepgps.proteins.embedding.prepared import encoders_folder, list_encoders
+
+    found = list_encoders()
+    if not found:
+        print(f"No encoder is prepared in {encoders_folder()}; see deepgps encoders prepare --help.")
+    for name, info in found:
+        if isinstance(info, str):
+            print(f"{name}\tdamaged: {info}")
+        else:
+            size = f"{sum(info.files.values()) / 1e6:,.0f} MB"
+            print(name, info.fingerprint[:12], info.dimension, size, encoders_folder() / name, sep="\t")
+
+
+def _parted(items: "Iterator[Protein | Rejection]") -> "tuple[list[Protein], list[Rejection]]":
+    from deepgps.proteins.protein import Protein
+
+    proteins, rejected = list[Protein](), []
+    for item in items:
+        if isinstance(item, Protein):
+            proteins.append(item)
+        else:
+            rejected.append(item)
+    return proteins, rejected
+
+
+def _say_rejected(rejected: "Sequence[Rejection]", out: Path) -> None:
+    """Print the first and list them all beside the table; a list of an earlier run is removed."""
+    from deepgps.files.atomic import replacing
+
+    path = out.with_name(f"{out.stem}_rejected.csv")
+    path.unlink(missing_ok=True)
+    if not rejected:
+        return
+    for rejection in rejected[:SHOWN_REJECTIONS]:
+        print(f"deepgps: {rejection.reason}", file=sys.stderr)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("id", "source", "reason"))
+        table.writerows((each.id, each.source, each.reason) for each in rejected)
+    print(f"deepgps: {len(rejected):,} records were rejected; see {path}.", file=sys.stderr)
+
+
+@contextmanager
+def _progress(proteins: "Sequence[Protein]") -> "Iterator[Callable[[Protein], None]]":
+    """A bar of residues where stderr is a terminal, and a word when it is cut short."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    terminal = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    columns = (TextColumn("embedding"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
+    task = bar.add_task("", total=sum(len(protein.sequence) for protein in proteins))
+    done = 0
+
+    def on_done(protein: "Protein") -> None:
+        nonlocal done
+        done += 1
+        bar.advance(task, len(protein.sequence))
+
+    try:
+        with bar:
+            yield on_done
+    except BaseException:
+        if done:
+            terminal.print("What is done is kept: the same command continues.")
+        raise
