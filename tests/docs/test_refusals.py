@@ -51,7 +51,6 @@ SPOKEN = {
     "recipes.md": (
         *(f"training/{name}.py" for name in ("recipe", "recipe_fields")),
         *(f"training/joint/{name}.py" for name in ("data", "selection", "protein_inputs")),
-        "cli/train.py",
     ),
     "files.md": ("results/*.py", "files/*.py"),
 }

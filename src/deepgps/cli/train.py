@@ -1,27 +1,71 @@
 """``deepgps train`` and ``deepgps export``."""
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+_Flag = Annotated[bool, Parameter(negative=())]
 
 
-def train(recipe: str, *, data: Path, out: Path, resume: bool = False) -> None:
+def train(
+    recipe: str,
+    *,
+    data: Path,
+    out: Path,
+    settings: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
+    resume: _Flag = False,
+    split: Path | None = None,
+    structures: Path | None = None,
+    cache: Path | None = None,
+    offline: _Flag = False,
+) -> None:
     """Train a model by a recipe.
 
     Parameters
     ----------
     recipe
-        Name of a recipe in the package (``mini``), or a YAML file.
+        Name of a recipe in the package (``deepgps recipes`` lists them), or a YAML file.
     data
-        Folder with ``sequences/`` and ``images/``.
+        The crop store; for ``mini`` the folder with ``sequences/`` and ``images/``.
     out
         Folder of the run; made if missing.
+    settings
+        A setting of the recipe that is to be another, ``training.max_epochs=3``; may be given several times.
     resume
         Go on with the run that the folder holds.
+    split
+        The split; ``split.csv`` in the store, else one is made.
+    structures
+        Folder of structures, for recipes that look at them.
+    cache
+        Folder of the cache of embeddings.
+    offline
+        Never use the network; the encoder must be on this machine.
     """
-    from deepgps.training.mini.run import train as run
-    from deepgps.training.recipe import load_recipe
+    from deepgps.training.recipe import MiniRecipe, load_recipe
 
-    run(load_recipe(recipe), data, out, resume=resume)
+    settled = load_recipe(recipe, settings or ())
+    if isinstance(settled, MiniRecipe):
+        _refuse(
+            recipe, {"--split": split, "--structures": structures, "--cache": cache, "--offline": offline}
+        )
+        from deepgps.training.mini.run import train as train_mini
+
+        train_mini(settled, data, out, resume=resume)
+    else:
+        from deepgps.training.joint.run import train as train_joint
+
+        options = {"split": split, "structures": structures, "cache": cache}
+        train_joint(settled, data, out, resume=resume, offline=offline, **options)
     print(f"The run is in {out}; `deepgps export {out} --to BUNDLE` makes a bundle of it.")
+
+
+def _refuse(recipe: str, options: dict[str, object]) -> None:
+    from deepgps.errors import InputError
+
+    if given := [name for name, value in options.items() if value]:
+        raise InputError(f"Recipe '{recipe}' has no use for {given[0]}; leave it out.")
 
 
 def export(run: Path, *, to: Path, metrics: list[Path] | None = None) -> None:

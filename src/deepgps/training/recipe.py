@@ -26,7 +26,7 @@ _KINDS = "write 'kind: joint' for a model of the paper, or 'kind: mini' for one 
 def shipped_recipes() -> dict[str, Path]:
     """Recipes in the package, by name."""
     folder = Path(str(files("deepgps.training"))) / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:

@@ -99,7 +99,7 @@ class ProteinInputs:
         elif self.residues is not None:
             each = [self.residues[number].astype(np.float64) for number in numbers]
         else:
-            raise ValueError("the inputs hold no sequences, so that there is nothing to standardise.")
+            raise ValueError("the inputs hold no sequences, so that there is nothing to standardise")
         mean = np.mean([vectors.mean(0) for vectors in each], 0)
         deviation = np.sqrt(np.mean([((vectors - mean) ** 2).mean(0) for vectors in each], 0))
         deviation[deviation < SMALLEST_DEVIATION] = 1
