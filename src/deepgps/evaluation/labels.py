@@ -176,7 +176,7 @@ BASELINES = {"majority class": majority_class, "class prior": class_prior}
 
 
 def _constant(rows: LabelRows, chances: Floats) -> LabelRows:
-    return replace(rows, probabilities=np.tile(chances, (len(rows.count), 1)))
+    return replace(rows, probabilities=np.tile(chances, (len(rows.count), 1)), decided=None)
 
 
 def _on_each_level(

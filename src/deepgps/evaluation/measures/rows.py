@@ -33,6 +33,8 @@ class LabelRows:
         (N,) how many proteins or crops a row stands for.
     group
         (N,) number of the homology cluster, or of the protein where clusters are unknown: what is resampled.
+    decided
+        (N, K) bool classes that a model itself names; None: those its probabilities name.
     """
 
     classes: tuple[str, ...]
@@ -43,6 +45,7 @@ class LabelRows:
     targets: NDArray[np.bool_]
     count: Floats
     group: NDArray[np.int64]
+    decided: NDArray[np.bool_] | None = None
 
     @property
     def groups(self) -> int:
@@ -57,6 +60,8 @@ class LabelRows:
     @property
     def named(self) -> NDArray[np.bool_]:
         """(N, K) the classes named; of equally likely ones the first."""
+        if self.decided is not None:
+            return self.decided
         if self.multi_label:
             return np.asarray(self.probabilities >= self.thresholds)
         return np.asarray(self.probabilities.argmax(1)[:, None] == np.arange(len(self.classes)))

@@ -1,0 +1,48 @@
+"""``deepgps compare``."""
+
+from pathlib import Path
+
+SHOWN = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "f1_macro", "mcc")
+SHOWN_OF_SEVERAL = ("exact_match", "f1_macro", "f1_micro", "mcc_macro")
+SHOWN_RANKED = ("auroc", "auprc", "auroc_macro", "auprc_macro")
+
+
+def compare(table: Path, /, *peers: str, out: Path = Path("comparison.csv"), seed: int = 0) -> None:
+    """Compare our predictions with those of other tools on the same proteins.
+
+    Parameters
+    ----------
+    table
+        Our labelled predictions, CSV or Parquet.
+    peers
+        Output files of other tools; write NAME=FILE to name one.
+    out
+        The CSV to write: every figure of every model, its interval, and how ours differs.
+    seed
+        Seed of the bootstrap.
+    """
+    from deepgps.errors import InputError
+    from deepgps.evaluation.label_table import read_labelled_predictions
+    from deepgps.evaluation.peers.compare import compare as beside
+    from deepgps.evaluation.peers.files import PeerPredictions, read_peer
+    from deepgps.evaluation.peers.table import comparison_csv, comparison_text
+    from deepgps.files.atomic import replacing
+
+    read: dict[str, PeerPredictions] = {}
+    for peer in peers:
+        name, _, path = peer.rpartition("=")
+        found = read_peer(Path(path))
+        name = name or (Path(path).stem if found.tool == "table" else found.tool)
+        if name in read:
+            raise InputError(f"Two peers are called '{name}'; name them apart, as in '{name} 2={path}'.")
+        read[name] = found
+    comparison = beside(read_labelled_predictions(table), read, seed=seed)
+    shown = (
+        *(SHOWN if "accuracy" in comparison.rows["deepGPS"].metrics else SHOWN_OF_SEVERAL),
+        *SHOWN_RANKED,
+    )
+    print(comparison_text(comparison, shown))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as draft:
+        draft.write_text(comparison_csv(comparison), "utf-8")
+    print(f"Every figure, with intervals and paired tests, is in {out}.")

@@ -1,0 +1,103 @@
+"""What the published tables can be rebuilt from, and what they cannot."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from deepgps.evaluation.measures.counts import one_class
+from deepgps.evaluation.peers.published import counts_behind
+
+TABLE_1 = (40, 23)
+TABLE_2 = (135, 282)
+# True positives and true negatives; cytoplasm is the positive class.
+FOUND = {
+    "opencell_single2_paper_table1.csv": {
+        "MultiLoc2": (32, 15),
+        "DeepLoc 1.0": (34, 18),
+        "MULocDeep": (33, 17),
+    },
+    "hpa_u2os_single2_paper_table2.csv": {
+        "MultiLoc2": (113, 156),
+        "DeepLoc 1.0": (112, 193),
+        "BUSCA": (99, 154),
+        "MULocDeep": (114, 204),
+    },
+}
+SIZES = dict(zip(FOUND, (TABLE_1, TABLE_2), strict=True))
+
+
+def published(shared_data, name):
+    with (shared_data / "peers" / name).open(encoding="utf-8") as lines:
+        return {row.pop("model"): row for row in csv.DictReader(lines)}
+
+
+def confusion(tp, tn, positives, negatives):
+    return np.array([[[tp, positives - tp], [negatives - tn, tn]]], float)
+
+
+@pytest.mark.parametrize("table", FOUND)
+def test_the_rows_of_the_peers_are_rebuilt_to_three_digits(shared_data, table):
+    rows, sizes = published(shared_data, table), SIZES[table]
+    for peer, (tp, tn) in FOUND[table].items():
+        assert counts_behind(rows[peer], *sizes) == [(tp, tn)]
+        figures = one_class(confusion(tp, tn, *sizes))
+        assert f"{figures['accuracy'][0]:.3f}" == rows[peer]["accuracy"]
+        assert f"{tp / sizes[0]:.3f}" == rows[peer]["sensitivity"]
+        assert f"{tn / sizes[1]:.3f}" == rows[peer]["specificity"]
+        wrong = sum(sizes) - tp - tn
+        assert f"{2 * tp / (2 * tp + wrong):.3f}" == rows[peer]["f1"]
+
+
+def test_no_other_size_of_table_2_fits_all_peers(shared_data):
+    """The paper does not give it: a fifth of 2,087 proteins is 417, and 135 of them must be cytoplasmic."""
+    rows = published(shared_data, "hpa_u2os_single2_paper_table2.csv")
+    peers = [rows[name] for name in FOUND["hpa_u2os_single2_paper_table2.csv"]]
+    fits = [
+        (positives, count - positives)
+        for count in range(405, 430)
+        for positives in range(count // 4, count // 2)
+        if all(counts_behind(peer, positives, count - positives) for peer in peers)
+    ]
+    assert fits == [TABLE_2]
+
+
+def test_what_cannot_be_rebuilt(shared_data):
+    first, second = (published(shared_data, table) for table in FOUND)
+    # BUSCA's specificity in table 1 is no fraction of 23; everything else is 27 of 40 and 15 of 23.
+    busca = first["BUSCA"]
+    assert counts_behind(busca, *TABLE_1) == []
+    assert busca["specificity"] == "0.650"
+    rest = {name: value for name, value in busca.items() if name != "specificity"}
+    assert counts_behind(rest, *TABLE_1) == [(27, 15)]
+    for row, sizes in ((first["deepGPS-single-2"], TABLE_1), (second["deepGPS-single-2"], TABLE_2)):
+        assert counts_behind(row, *sizes) == []
+    # Accuracy lies between specificity and sensitivity in any one matrix, whatever its size.
+    ours = {name: float(value) for name, value in first["deepGPS-single-2"].items()}
+    assert ours["accuracy"] < min(ours["specificity"], ours["sensitivity"])
+    assert second["deepGPS-single-2"]["sensitivity"] == second["deepGPS-single-2"]["accuracy"]
+
+
+def single_4(shared_data, level):
+    """Figures of the paper's confusion matrix of single-4, and how many it counts."""
+    with (shared_data / "peers" / "single4_paper_confusion.csv").open(encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["level"] == level]
+    names = ("cytoplasmic", "vesicles", "er", "nucleoplasm")
+    assert tuple(row["true_class"] for row in rows) == names
+    matrix = np.array([[float(row[name]) for name in names] for row in rows])
+    return {name: values[0] for name, values in one_class(matrix[None]).items()}, matrix.sum()
+
+
+def test_single_4_is_right_for_63_in_100_proteins_and_81_one_against_the_rest(shared_data):
+    figures, count = single_4(shared_data, "proteins")
+    assert count == 105
+    assert f"{figures['accuracy']:.3f}" == "0.629"
+    assert f"{figures['f1_macro']:.3f}" == "0.640"
+    assert f"{figures['one_vs_rest_accuracy']:.2f}" == "0.81"
+
+
+def test_single_4_by_crop(shared_data):
+    figures, count = single_4(shared_data, "crops")
+    assert count == 4965
+    assert f"{figures['accuracy']:.3f}" == "0.622"
+    assert f"{figures['one_vs_rest_accuracy']:.2f}" == "0.81"
