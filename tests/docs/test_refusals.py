@@ -52,6 +52,10 @@ SPOKEN = {
         *(f"training/{name}.py" for name in ("recipe", "recipe_fields")),
         *(f"training/joint/{name}.py" for name in ("data", "selection", "protein_inputs")),
     ),
+    "metrics.md": (
+        *("evaluation/labels.py", "evaluation/label_table.py", "evaluation/measures/*.py"),
+        *("evaluation/peers/*.py", "cli/compare.py"),
+    ),
     "files.md": ("results/*.py", "files/*.py"),
 }
 
