@@ -54,7 +54,7 @@ $(VENV)/.base: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
-	@echo "Installing $(TORCH), then what training, clusters and the tests need, into $(VENV)"
+	@echo "Installing $(TORCH), then what training, clusters, the website and the tests need, into $(VENV)"
 	@$(PIP) '$(TORCH)'
-	@$(PIP) --editable '.[train,scale,test]'
+	@$(PIP) --editable '.[train,scale,web,test]'
 	@touch $@ $(VENV)/.base

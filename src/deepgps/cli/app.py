@@ -20,6 +20,13 @@ _EXTRA_OF = dict.fromkeys(
     ),
     "train",
 ) | dict.fromkeys(("dask", "distributed"), "scale")
+_EXTRA_OF |= dict.fromkeys(
+    (
+        *("fastapi", "huey", "jinja2", "pydantic_settings", "python_multipart", "sqlalchemy"),
+        *("swagger_ui_bundle", "uvicorn"),
+    ),
+    "web",
+)
 
 app = App(
     name="deepgps",
@@ -45,6 +52,12 @@ app.command(
 app.command(models)
 app.command(nuclei)
 app.command("deepgps.cli.recipes:recipes", name="recipes", help="List the recipes, or print one whole.")
+app.command(
+    "deepgps.cli.web:serve", name="serve", help="Serve the openGPS website on this machine (extra 'web')."
+)
+app.command(
+    "deepgps.cli.web:worker", name="worker", help="Run a further worker for an openGPS website (extra 'web')."
+)
 app.command("deepgps.cli.train:train", name="train", help="Train a model (extra 'train').")
 app.command("deepgps.cli.train:export", name="export", help="Export a trained model (extra 'train').")
 app.command(

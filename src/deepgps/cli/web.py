@@ -1,0 +1,49 @@
+"""``deepgps serve`` and ``deepgps worker``."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+_Port = Annotated[int, Parameter(validator=Number(gte=1, lte=65_535))]
+
+
+def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: _Port = 8000,
+    data: Path | None = None,
+    worker: Annotated[bool, Parameter(negative="--no-worker")] = True,
+) -> None:
+    """Serve the openGPS website, with a worker beside it.
+
+    Parameters
+    ----------
+    host
+        Address to listen on; ``0.0.0.0`` is every one of this machine.
+    port
+        Port to listen on.
+    data
+        Folder of the database and the results; made if missing.
+    worker
+        Run a worker beside the server; without one, start ``deepgps worker``.
+    """
+    from deepgps.web.serving import serve as run
+    from deepgps.web.settings import Settings
+
+    run(Settings.load(data=data), host, port, worker=worker)
+
+
+def worker(*, data: Path | None = None) -> None:
+    """Run a further worker for an openGPS website.
+
+    Parameters
+    ----------
+    data
+        Folder of the website's database and results.
+    """
+    from deepgps.web.queue import run_worker
+    from deepgps.web.settings import Settings
+
+    run_worker(Settings.load(data=data))

@@ -1,0 +1,187 @@
+"""REST API v1; every page has its twin here, under the same name."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from deepgps import __version__
+from deepgps.images.defaults import DEFAULT_NAMES, default_nucleus
+from deepgps.web.catalogue import models, nucleus_png
+from deepgps.web.downloads import MISSING, RowNumber
+from deepgps.web.problems import Problems, not_found, refused
+from deepgps.web.receiving import accept, read_form, receive_form, receive_json
+from deepgps.web.rendering import API
+from deepgps.web.schemas import (
+    DefaultNucleus,
+    JobStatus,
+    Model,
+    PredictionForm,
+    PredictionRequest,
+    ResultPage,
+    ResultRow,
+    Service,
+    limits_of,
+)
+from deepgps.web.store import SORTS, View, cancel_job, delete_job, find_row, find_rows
+from deepgps.web.views import JobHere, SiteHere, job_of, model_of, row_of, status_of
+
+router = APIRouter()
+
+_MOST = 2**31 - 1
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problems} for status in (403, 408, 413, 415, 422, 429)
+}
+_JSON, _FORMS = "application/json", ("multipart/form-data", "application/x-www-form-urlencoded")
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            _JSON: {"schema": PredictionRequest.model_json_schema()},
+            _FORMS[0]: {"schema": PredictionForm.model_json_schema()},
+        },
+    }
+}
+
+
+@router.get("", tags=["site"])
+def service(site: SiteHere) -> Service:
+    """What this site is, and its limits."""
+    names = ("models", "nuclei", "predictions", "openapi.json")
+    links = {name: f"{API}/{name}" for name in names}
+    return Service(name="openGPS", version=__version__, limits=limits_of(site.settings), links=links)
+
+
+@router.get("/models", tags=["site"])
+def list_models() -> list[Model]:
+    """List the installed models."""
+    return [model_of(name, bundle) for name, bundle in models().items()]
+
+
+@router.get("/models/{name}", tags=["site"], responses=MISSING)
+def show_model(name: str) -> Model:
+    """Show one model: classes, quality, training data, licence."""
+    found = models().get(name)
+    if found is None:
+        raise not_found(f"Model '{name[:80]}' is not installed.", "name")
+    return model_of(name, found)
+
+
+@router.get("/nuclei", tags=["site"])
+def list_nuclei() -> list[DefaultNucleus]:
+    """List the default nuclei."""
+    return [_nucleus(name) for name in DEFAULT_NAMES]
+
+
+@router.get("/nuclei/{name}", tags=["site"], responses=MISSING)
+def show_nucleus(name: str) -> DefaultNucleus:
+    """Show one default nucleus."""
+    return _nucleus(_known(name))
+
+
+@router.get(
+    "/nuclei/{name}/picture.png",
+    tags=["site"],
+    response_class=Response,
+    responses={200: {"content": {"image/png": {"schema": {"type": "string"}}}}, **MISSING},
+)
+def show_nucleus_png(name: str) -> Response:
+    """Get the picture of a default nucleus, stretched for display."""
+    content = nucleus_png(_known(name))
+    return Response(content, media_type="image/png", headers={"Cache-Control": "public, max-age=86400"})
+
+
+def _known(name: str) -> str:
+    if name not in DEFAULT_NAMES:
+        raise not_found(f"Nucleus '{name[:80]}' is unknown; there is: {', '.join(DEFAULT_NAMES)}.", "name")
+    return name
+
+
+def _nucleus(name: str) -> DefaultNucleus:
+    nucleus = default_nucleus(name)
+    return DefaultNucleus(
+        name=name,
+        size_px=nucleus.pixels.shape[0],
+        pixel_size_um=nucleus.pixel_size_um,
+        picture=f"{API}/nuclei/{name}/picture.png",
+    )
+
+
+@router.post(
+    "/predictions",
+    tags=["predictions"],
+    status_code=202,
+    response_model=JobStatus,
+    responses=_REFUSALS,
+    openapi_extra=_BODY,
+)
+async def create_prediction(request: Request, site: SiteHere) -> Response:
+    """Send proteins to predict; the answer says where to look for the results."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    address = request.client.host if request.client else ""
+    if kind == _JSON:
+        job_id = await accept(site, address, await receive_json(request), None, [])
+    elif kind in _FORMS:
+        form = await read_form(await receive_form(request, site.settings))
+        job_id = await accept(site, address, *form)
+    else:
+        said = f"'{kind[:80]}' is not taken; send {_JSON} or {_FORMS[0]}."
+        raise refused(415, "unsupported_media_type", said, "Content-Type")
+    status = status_of(site, job_of(site, job_id))
+    return JSONResponse(status.model_dump(), 202, {"Location": f"{API}/predictions/{job_id}"})
+
+
+@router.get("/predictions/{job_id}", tags=["predictions"], responses=MISSING)
+def show_prediction(site: SiteHere, job: JobHere) -> JobStatus:
+    """Show how far a prediction is."""
+    return status_of(site, job)
+
+
+@router.delete("/predictions/{job_id}", tags=["predictions"], status_code=204, responses=MISSING)
+def delete_prediction(site: SiteHere, job: JobHere) -> None:
+    """Delete a prediction and all its results."""
+    delete_job(site.sessions, site.settings, job.id)
+
+
+@router.post(
+    "/predictions/{job_id}/cancel",
+    tags=["predictions"],
+    responses={**MISSING, 403: {"model": Problems}, 409: {"model": Problems}},
+)
+def cancel_prediction(site: SiteHere, job: JobHere) -> JobStatus:
+    """Stop a prediction; the results it has stay."""
+    if not cancel_job(site.sessions, job.id):
+        raise refused(409, "over", f"This prediction is {job.status}; there is nothing to cancel.", "job_id")
+    return status_of(site, job_of(site, job.id))
+
+
+@router.get("/predictions/{job_id}/results", tags=["predictions"], responses=MISSING)
+def list_results(
+    site: SiteHere,
+    job: JobHere,
+    q: Annotated[str, Query(max_length=200, description="Only rows that hold this text.")] = "",
+    localization: Annotated[str, Query(max_length=80, description="Only rows that name this class.")] = "",
+    confidence: Annotated[float, Query(ge=0, le=1, description="Only rows at least this sure.")] = 0.0,
+    sort: Annotated[Literal[tuple(SORTS)], Query(description="What to sort by.")] = "input",  # type: ignore[valid-type]
+    order: Annotated[Literal["asc", "desc"], Query(description="The direction.")] = "asc",
+    offset: Annotated[int, Query(ge=0, le=_MOST)] = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> ResultPage:
+    """List the results that are there, also while the prediction runs."""
+    view = View(_text(q), _text(localization), confidence, sort, order == "desc", offset, limit)
+    rows, total = find_rows(site.sessions, job.id, view)
+    return ResultPage(total=total, offset=offset, results=[row_of(job, row) for row in rows])
+
+
+def _text(given: str) -> str:
+    # PostgreSQL refuses NUL in a text; nothing stored holds one.
+    return given.replace("\0", "\ufffd")
+
+
+@router.get("/predictions/{job_id}/results/{number}", tags=["predictions"], responses=MISSING)
+def show_result(site: SiteHere, job: JobHere, number: RowNumber) -> ResultRow:
+    """Show one row of the results."""
+    row = find_row(site.sessions, job.id, number)
+    if row is None:
+        raise not_found(f"There is no row {number} in this prediction.", "number")
+    return row_of(job, row)

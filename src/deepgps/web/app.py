@@ -1,0 +1,96 @@
+"""The app factory."""
+
+import json
+import logging
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from deepgps import __version__
+from deepgps.web import api, downloads, pages
+from deepgps.web.guard import Guard
+from deepgps.web.problems import RefusedError, refused
+from deepgps.web.queue import Site, open_site
+from deepgps.web.receiving import invalid
+from deepgps.web.rendering import API, HERE, respond
+from deepgps.web.settings import Settings
+
+_ABOUT = (
+    "Where in the cell does this protein go? Send proteins, get a prediction's address (202), ask it until "
+    "`status` is `finished`, and fetch rows, tables and pictures; rows arrive while it runs. "
+    'Every error has the shape `{"errors": [{"code", "message", "where"}]}`.'
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Make the site's app."""
+    app = FastAPI(
+        title="openGPS",
+        version=__version__,
+        description=_ABOUT,
+        openapi_url=f"{API}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.site = open_site(settings)
+    app.include_router(api.router, prefix=API)
+    app.include_router(downloads.router, prefix=API)
+    app.include_router(downloads.router, include_in_schema=False)
+    app.include_router(pages.router)
+    app.add_api_route("/health", health, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=HERE / "static"))
+    app.mount("/api/assets", StaticFiles(directory=_swagger()))
+    app.add_exception_handler(RefusedError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(Guard, settings=settings)
+    return app
+
+
+def health(request: Request) -> Response:
+    """Tell whether the server and its database answer."""
+    site: Site = request.app.state.site
+    with site.sessions() as session:
+        session.connection()
+    return JSONResponse({"status": "ok", "version": __version__})
+
+
+def _swagger() -> Path:
+    from swagger_ui_bundle import swagger_ui_path
+
+    return Path(swagger_ui_path)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    return respond(request, error)
+
+
+def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return respond(request, invalid(error.errors()))
+
+
+_SAID = {
+    404: ("not_found", "There is nothing at this address."),
+    405: ("method_not_allowed", "This address does not take this method."),
+}
+
+
+def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code, said = _SAID.get(error.status_code, ("http", str(error.detail)))
+    answer = respond(request, refused(error.status_code, code, said))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    logging.getLogger("opengps").error("%s failed: %s", json.dumps(request.url.path), type(error).__name__)
+    said = "This should not have happened; the operator finds it in the log. Try again, or tell the operator."
+    return respond(request, refused(500, "unexpected", said))

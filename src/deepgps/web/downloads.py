@@ -1,0 +1,222 @@
+"""Results as files, under the same names for pages and API: ``/predictions/…``, ``/api/v1/predictions/…``."""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse, Response, StreamingResponse
+from PIL import Image
+from sqlalchemy import select
+
+from deepgps.images.write import FULL_SCALE
+from deepgps.results.folder import IMAGES, RECORDS_FILE, REPORT_FILE
+from deepgps.results.pictures import overlay, stretched
+from deepgps.results.run import RUN_FILE
+from deepgps.results.table import cells, columns, table_line
+from deepgps.web.catalogue import grey_png, png
+from deepgps.web.problems import Problems, not_found
+from deepgps.web.queue import Site
+from deepgps.web.store import find_row, rejections
+from deepgps.web.tables import Job, Row
+from deepgps.web.views import JobHere, SiteHere
+
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Problems}, 422: {"model": Problems}}
+LAYERS = ("nucleus.png", "protein.png", "overlay.png", "nucleus-blue.png", "protein-yellow.png")
+# A spreadsheet computes a cell that begins so; what a stranger called a protein is never a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_MOST_NUMBER = 2**31 - 1
+
+router = APIRouter(responses=MISSING, tags=["downloads"])
+RowNumber = Annotated[
+    int, InPath(ge=0, le=_MOST_NUMBER, description="The row's place in the results, from 0.")
+]
+
+
+def _kinds(*kinds: str) -> dict[str, Any]:
+    shown = {kind: {"schema": {"type": "string"}} for kind in kinds}
+    return {"response_class": Response, "responses": {200: {"content": shown}, **MISSING}}
+
+
+@router.get("/predictions/{job_id}/results.csv", **_kinds("text/csv"))
+def results_csv(site: SiteHere, job: JobHere) -> Response:
+    """Get the table as CSV."""
+    return _table(site, job, ",", "text/csv", "results.csv")
+
+
+@router.get("/predictions/{job_id}/results.tsv", **_kinds("text/tab-separated-values"))
+def results_tsv(site: SiteHere, job: JobHere) -> Response:
+    """Get the table as TSV."""
+    return _table(site, job, "\t", "text/tab-separated-values", "results.tsv")
+
+
+@router.get("/predictions/{job_id}/results.json", **_kinds("application/json"))
+def results_json(site: SiteHere, job: JobHere) -> Response:
+    """Get all rows with probabilities, evidence and warnings as JSON."""
+    records = [row.record for row in _rows(site, job)]
+    return _attached(json.dumps(records, ensure_ascii=False), "application/json", job, "results.json")
+
+
+@router.get("/predictions/{job_id}/rejected.csv", **_kinds("text/csv"))
+def rejected_csv(site: SiteHere, job: JobHere) -> Response:
+    """Get the records that could not be used, and why."""
+    return _attached(_rejected(site, job), "text/csv", job, "rejected.csv")
+
+
+@router.get("/predictions/{job_id}/pictures.zip", **_kinds("application/zip"))
+def pictures_zip(site: SiteHere, job: JobHere) -> Response:
+    """Get all pictures, OME-TIFF and PNG, as a ZIP."""
+    folder = site.settings.job_folder(job.id)
+    return _zipped(_pictures(folder), job, "pictures.zip")
+
+
+@router.get("/predictions/{job_id}/results.zip", **_kinds("application/zip"))
+def results_zip(site: SiteHere, job: JobHere) -> Response:
+    """Get everything as a ZIP: tables, pictures, report and run record."""
+    folder = site.settings.job_folder(job.id)
+    made = [
+        ("results.csv", _lines(_rows(site, job), job, ",")),
+        ("results.tsv", _lines(_rows(site, job), job, "\t")),
+        ("rejected.csv", _rejected(site, job)),
+    ]
+    kept = [(name, folder / name) for name in (RECORDS_FILE, REPORT_FILE, RUN_FILE)]
+    return _zipped([*made, *kept, *_pictures(folder)], job, "results.zip")
+
+
+@router.get("/predictions/{job_id}/results/{number}/picture.png", **_kinds("image/png"))
+def picture_png(site: SiteHere, job: JobHere, number: RowNumber) -> Response:
+    """Get the labelled picture of one row: nucleus, protein and overlay."""
+    return FileResponse(_picture(site, job, number, ".png"), media_type="image/png", headers=_kept())
+
+
+@router.get("/predictions/{job_id}/results/{number}/picture.ome.tif", **_kinds("image/tiff"))
+def picture_tiff(site: SiteHere, job: JobHere, number: RowNumber) -> Response:
+    """Get the intensities of one row to measure: OME-TIFF of nucleus and protein, with the pixel size."""
+    path = _picture(site, job, number, ".ome.tif")
+    return FileResponse(path, media_type="image/tiff", filename=path.name, headers=_kept())
+
+
+@router.get("/predictions/{job_id}/results/{number}/{layer}.png", **_kinds("image/png"))
+def layer_png(site: SiteHere, job: JobHere, number: RowNumber, layer: str) -> Response:
+    """Get one layer of a picture, stretched for display: nucleus, protein, overlay, or one in its colour."""
+    if f"{layer}.png" not in LAYERS:
+        raise not_found(f"There is no layer '{layer[:80]}'; there is: {', '.join(LAYERS)}.", "layer")
+    path = _picture(site, job, number, ".ome.tif")
+    return Response(_layer(path, layer), media_type="image/png", headers=_kept())
+
+
+def _kept() -> dict[str, str]:
+    return {"Cache-Control": "private, max-age=3600"}
+
+
+def _rows(site: Site, job: Job) -> Iterator[Row]:
+    with site.sessions() as session:
+        chosen = select(Row).where(Row.job_id == job.id).order_by(Row.number)
+        yield from session.scalars(chosen.execution_options(yield_per=200))
+
+
+def harmless(value: str) -> str:
+    """Keep a spreadsheet from taking a cell for a formula: an apostrophe goes before it."""
+    return f"'{value}" if value.startswith(_FORMULA) else value
+
+
+def _lines(rows: Iterable[Row], job: Job, delimiter: str) -> bytes:
+    lines = [table_line(columns(job.classes), delimiter)]
+    for row in rows:
+        values = cells(row.record, job.classes)  # type: ignore[arg-type]
+        lines.append(table_line([harmless(value) for value in values], delimiter))
+    return b"".join(lines)
+
+
+def _rejected(site: Site, job: Job) -> bytes:
+    lines = [table_line(["Protein_ID", "Source", "Reason"])]
+    for entry in rejections(site.sessions, job.id):
+        values = (entry.protein_id, entry.source, entry.reason or "")
+        lines.append(table_line([harmless(value) for value in values]))
+    return b"".join(lines)
+
+
+def _table(site: Site, job: Job, delimiter: str, kind: str, name: str) -> Response:
+    return _attached(_lines(_rows(site, job), job, delimiter), f"{kind}; charset=utf-8", job, name)
+
+
+def _attachment(job: Job, name: str) -> dict[str, str]:
+    # The first letters of the id tell two downloads apart and do not give the job away.
+    return {
+        "Content-Disposition": f'attachment; filename="opengps-{job.id[:6]}-{name}"',
+        "Cache-Control": "no-store",
+    }
+
+
+def _attached(content: bytes | str, kind: str, job: Job, name: str) -> Response:
+    return Response(content, media_type=kind, headers=_attachment(job, name))
+
+
+def _pictures(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted((folder / IMAGES).glob("[!.]*")):
+        yield f"{IMAGES}/{path.name}", path
+
+
+class _Pipe(io.RawIOBase):
+    """What a ZIP is written to, to be taken away piece by piece."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, piece: Any) -> int:
+        self.pieces.append(bytes(piece))
+        return len(piece)
+
+    def taken(self) -> bytes:
+        whole, self.pieces = b"".join(self.pieces), []
+        return whole
+
+
+def _zipped(files: Iterable[tuple[str, bytes | Path]], job: Job, name: str) -> Response:
+    def pieces() -> Iterator[bytes]:
+        pipe = _Pipe()
+        with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for inner, content in files:
+                # The sweep may take a file away while it is fetched.
+                if isinstance(content, bytes):
+                    archive.writestr(inner, content)
+                elif content.exists():
+                    stored = content.suffix in {".png", ".tif"}
+                    archive.write(content, inner, zipfile.ZIP_STORED if stored else None)
+                yield pipe.taken()
+        yield pipe.taken()
+
+    return StreamingResponse(pieces(), media_type="application/zip", headers=_attachment(job, name))
+
+
+def _picture(site: Site, job: Job, number: int, extension: str) -> Path:
+    row = find_row(site.sessions, job.id, number)
+    name = row.record["images"] if row is not None else None
+    path = site.settings.job_folder(job.id) / IMAGES / Path(f"{name}{extension}").name
+    if name is None or not path.is_file():
+        raise not_found(f"Row {number} of this prediction has no picture.", "number")
+    return path
+
+
+@lru_cache(maxsize=512)
+def _layer(path: Path, layer: str) -> bytes:
+    import tifffile
+
+    nucleus, protein = tifffile.imread(path).astype(np.float32) / FULL_SCALE
+    if layer in ("nucleus", "protein"):
+        return grey_png(nucleus if layer == "nucleus" else protein)
+    blue, yellow = stretched(nucleus), stretched(protein)
+    if layer == "nucleus-blue":
+        yellow = np.zeros_like(yellow)
+    elif layer == "protein-yellow":
+        blue = np.zeros_like(blue)
+    return png(Image.fromarray(overlay(blue, yellow)))

@@ -1,0 +1,103 @@
+"""A visitor's nucleus image: judged by its content and its claims before anything is decoded."""
+
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+from deepgps.bundle import CropSpec
+from deepgps.errors import InputError
+from deepgps.images.nuclei import image_stem, load_nucleus
+from deepgps.images.nucleus import Nucleus
+from deepgps.results.names import safe_stem
+from deepgps.web.schemas import PredictionRequest
+from deepgps.web.settings import Settings
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PICTURE = (b"\x89PNG", b"\xff\xd8\xff")
+# What the rooms below advise to a user of the command line, said for a form.
+_REMEDIES: Mapping[str, str] = {
+    " (--channel)": "",
+    "--channel 0": "channel 0",
+    "--channel": "the channel",
+    "--pixel-size-um": "the pixel size",
+}
+
+
+def read_nucleus(
+    name: str, content: bytes, request: PredictionRequest, crop: CropSpec, settings: Settings
+) -> Nucleus:
+    """Take one nucleus out of an uploaded image, as `load_nucleus` does.
+
+    Parameters
+    ----------
+    name, content
+        The name its sender gave the file, and its bytes.
+    request
+        Where the pixel size and the channel are said.
+    crop
+        What the model draws into.
+    settings
+        The limits.
+
+    Raises
+    ------
+    InputError
+        If it is no TIFF, PNG or JPEG by its first bytes, claims too many pixels, or cannot be used.
+    """
+    stem = safe_stem(image_stem(name))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / stem
+        try:
+            _check_claims(path, content, settings)
+            path.write_bytes(content)
+            nucleus = load_nucleus(
+                path,
+                crop_px=crop.size_px,
+                pixel_size_um=crop.pixel_size_um,
+                channel=request.channel,
+                image_pixel_size_um=request.pixel_size_um,
+            )
+        except InputError as error:
+            raise InputError(_for_a_form(str(error).replace(str(path), name))) from None
+    notes = tuple(_for_a_form(note.replace(str(path), name)) for note in nucleus.warnings)
+    return replace(nucleus, name=stem, source="uploaded", warnings=notes)
+
+
+def _check_claims(path: Path, content: bytes, settings: Settings) -> None:
+    if content[:4] not in _TIFF and not content.startswith(_PICTURE):
+        raise InputError(
+            f"'{path}' is not an image that is read here; give a TIFF, OME-TIFF, PNG or JPEG file."
+        )
+    try:
+        pixels = _claimed_tiff(content) if content[:4] in _TIFF else _claimed_picture(content)
+    except Exception as error:  # decoders raise anything on damaged bytes
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(f"Image '{path}' is truncated or damaged ({reason}); save it anew.") from None
+    if pixels > settings.max_image_pixels:
+        raise InputError(
+            f"Image '{path}' has {pixels:,} pixels; {settings.max_image_pixels:,} are read here. "
+            "Crop it or save it smaller."
+        )
+
+
+def _claimed_tiff(content: bytes) -> int:
+    from tifffile import TiffFile
+
+    with TiffFile(BytesIO(content)) as tif:
+        return math.prod(tif.series[0].shape)
+
+
+def _claimed_picture(content: bytes) -> int:
+    from PIL import Image
+
+    with Image.open(BytesIO(content)) as picture:
+        return picture.width * picture.height * len(picture.getbands())
+
+
+def _for_a_form(sentence: str) -> str:
+    for theirs, ours in _REMEDIES.items():
+        sentence = sentence.replace(theirs, ours)
+    return sentence

@@ -1,0 +1,113 @@
+"""The queue that wakes workers, and the worker."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from huey import Huey, RedisHuey, SqliteHuey, crontab
+
+from deepgps.bundle import DEFAULT_MODEL
+from deepgps.errors import DeepGPSError
+from deepgps.web.database import Sessions, connect
+from deepgps.web.settings import Settings
+from deepgps.web.store import purge
+from deepgps.web.turns import free_the_dead, is_due, take_turn, warm_up
+
+# How often an idle worker looks, in seconds: a visitor waits for it.
+_LOOK_S = 0.05
+_LOOK_AT_MOST_S = 0.25
+_KINDNESS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What server and workers share.
+
+    Attributes
+    ----------
+    settings, sessions
+        The settings and the database.
+    queue
+        Whose messages wake workers.
+    wake
+        Tells a worker that there is something to do.
+    """
+
+    settings: Settings
+    sessions: Sessions
+    queue: Huey
+    wake: Callable[[], object]
+
+
+def open_site(settings: Settings) -> Site:
+    """Open the database and the queue of a site, made if missing."""
+    sessions = connect(settings)
+    if settings.queue_url:
+        queue: Huey = RedisHuey("opengps", url=settings.queue_url, results=False)
+    else:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        queue = SqliteHuey("opengps", filename=str(settings.data / "queue.db"), results=False)
+
+    @queue.task()  # type: ignore[untyped-decorator]
+    def turn() -> None:
+        try:
+            take_turn(sessions, settings)
+        finally:
+            # A message may have died with another worker: whoever finds work left passes the word on.
+            if is_due(sessions):
+                turn()
+
+    @queue.periodic_task(crontab())  # type: ignore[untyped-decorator]
+    def sweep() -> None:
+        purge(sessions, settings)
+        if is_due(sessions):
+            turn()
+
+    return Site(settings, sessions, queue, wake=turn)
+
+
+def run_worker(settings: Settings, *, tied: bool = False) -> None:
+    """Work until told to stop.
+
+    Parameters
+    ----------
+    settings
+        Those of the site.
+    tied
+        Whether to end when stdin does, and with it the server that started this worker.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    if hasattr(os, "nice"):
+        # Pages are answered before pictures are drawn.
+        os.nice(_KINDNESS)
+    if tied:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+    site = open_site(settings)
+    free_the_dead(site.sessions)
+    _warm_up()
+    if is_due(site.sessions):
+        site.wake()
+    site.queue.create_consumer(
+        workers=1, initial_delay=_LOOK_S, max_delay=_LOOK_AT_MOST_S, graceful_signal="TERM"
+    ).run()
+
+
+def _warm_up() -> None:
+    try:
+        warm_up(DEFAULT_MODEL)
+    except DeepGPSError as error:
+        logging.getLogger("opengps").warning("%s", error)
+
+
+def _end_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> None:
+    """Run the worker that ``deepgps serve`` starts."""
+    run_worker(Settings.load(), tied=True)

@@ -1,0 +1,69 @@
+// Everything here is a convenience: each page works without it.
+"use strict";
+
+const LOOK_AGAIN_MS = 1000;
+
+// A running prediction: fetch the same page and take over what has changed.
+async function follow() {
+  const live = document.getElementById("live");
+  if (live?.dataset.live !== "yes") return;
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    if (answer.ok) {
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const fresh = page.getElementById("live");
+      const busy = live.contains(document.activeElement) && document.activeElement.matches("input, select");
+      if (fresh && !busy) {
+        document.title = page.title;
+        const place = [...live.querySelectorAll("a, button")].indexOf(document.activeElement);
+        live.replaceWith(fresh);
+        if (place >= 0) fresh.querySelectorAll("a, button")[place]?.focus({ preventScroll: true });
+      }
+    } else if (answer.status === 404) {
+      location.reload();
+      return;
+    }
+  } catch {
+    // The server may be starting anew; the next look will tell.
+  }
+  setTimeout(follow, LOOK_AGAIN_MS);
+}
+
+function sliders(viewer) {
+  const panel = viewer.querySelector(".sliders");
+  const inputs = [...panel.querySelectorAll("input[data-set]")];
+  const show = (input) => {
+    viewer.style.setProperty(input.dataset.set, input.value);
+    input.nextElementSibling.value = Number(input.value).toFixed(2);
+  };
+  for (const input of inputs) input.addEventListener("input", () => show(input));
+  panel.querySelector("[data-reset]").addEventListener("click", () => {
+    for (const input of inputs) {
+      input.value = input.defaultValue;
+      show(input);
+    }
+  });
+  inputs.forEach(show);
+  panel.hidden = false;
+}
+
+function copier(button) {
+  if (!navigator.clipboard) return;
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(button.closest("figure").querySelector("code").textContent);
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+}
+
+document.querySelectorAll("[data-viewer]").forEach(sliders);
+document.querySelectorAll("[data-copy]").forEach(copier);
+document.querySelector("[data-focus]")?.focus();
+// Nothing is sent twice by a second click.
+document.addEventListener("submit", (event) => {
+  const button = event.target.querySelector("button.primary");
+  if (event.target.method === "post" && button) setTimeout(() => { button.disabled = true; });
+});
+addEventListener("pageshow", () => document.querySelectorAll("button.primary").forEach((b) => { b.disabled = false; }));
+setTimeout(follow, LOOK_AGAIN_MS);
