@@ -72,6 +72,8 @@ def test_what_cannot_be_rebuilt(shared_data):
     assert counts_behind(rest, *TABLE_1) == [(27, 15)]
     for row, sizes in ((first["deepGPS-single-2"], TABLE_1), (second["deepGPS-single-2"], TABLE_2)):
         assert counts_behind(row, *sizes) == []
+    accuracy = {"accuracy": second["deepGPS-single-2"]["accuracy"]}
+    assert counts_behind(accuracy, *TABLE_2) == []
     # Accuracy lies between specificity and sensitivity in any one matrix, whatever its size.
     ours = {name: float(value) for name, value in first["deepGPS-single-2"].items()}
     assert ours["accuracy"] < min(ours["specificity"], ours["sensitivity"])
