@@ -59,8 +59,9 @@ def save_whole(content: dict[str, Any], path: Path) -> None:
             torch.save(content, file)
         except RuntimeError as error:
             # torch wraps what the system says of a full disk.
-            cause = error.__context__
-            raise OSError(getattr(cause, "errno", None), f"not written ({error})", str(path)) from None
+            if isinstance(cause := error.__context__, OSError):
+                raise OSError(cause.errno, cause.strerror, str(path)) from None
+            raise
         file.flush()
         os.fsync(file.fileno())
 
