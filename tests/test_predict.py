@@ -98,7 +98,7 @@ def test_a_long_sequence_is_the_weighted_mean_of_its_windows_and_says_so(predict
     assert len(parts) > 1
     weights = [len(part) for part in parts]
     expected = np.average([each.logits for each in predictor.encode(parts)], axis=0, weights=weights)
-    encoding = predictor.encode(["MKV" * 20, long.sequence])[1]
+    encoding = predictor.encode(["MKV" * 20, long])[1]
     np.testing.assert_allclose(encoding.logits, expected, rtol=1e-4, atol=1e-5)
     warning = f"2500 residues exceed {limit}: is encoded in {len(parts)} windows"
     assert warning in next(predictor.predict([long], images=False)).warnings
@@ -155,7 +155,7 @@ def test_where_no_class_reaches_its_threshold_the_most_probable_is_named_with_a_
 
 def test_a_single_label_model_names_one_class_and_its_probabilities_sum_to_1(variant, predictor):
     answers = list(variant(multi_label=False).predict(PROTEINS, images=False))
-    logits = np.array([each.logits for each in predictor.encode([each.sequence for each in PROTEINS])])
+    logits = np.array([each.logits for each in predictor.encode(PROTEINS)])
     np.testing.assert_allclose(probabilities(answers).sum(1), 1, atol=1e-6)
     odds = np.exp(logits - logits[:, :1])
     np.testing.assert_allclose(probabilities(answers), odds / odds.sum(1, keepdims=True), rtol=1e-4)
@@ -170,7 +170,9 @@ def test_extreme_logits_overflow_nothing(variant, multi_label, monkeypatch):
     sure = variant(multi_label=multi_label)
     extreme = np.zeros((1, 12), np.float32)
     extreme[0, :2] = 500, -500
-    monkeypatch.setattr(sure, "_encoder", SimpleNamespace(run=lambda *_: [np.zeros((1, 4, 8)), extreme]))
+    monkeypatch.setattr(
+        sure._encoder, "_graph", SimpleNamespace(run=lambda *_: [np.zeros((1, 4, 8)), extreme])
+    )
     answer = next(sure.predict(PROTEINS[:1], images=False))
     assert [*answer.probabilities.values()][:2] == [1, 0]
 
@@ -187,7 +189,7 @@ def test_neighbours_are_shown_as_evidence_and_their_votes_reach_the_encoder(
     def run(_, inputs):  # the votes' shares as logits: a class that no neighbour has gets 0
         return [np.zeros((len(inputs["votes"]), 4, 8), np.float32), inputs["votes"][:, :12]]
 
-    monkeypatch.setattr(voting, "_encoder", SimpleNamespace(run=run))
+    monkeypatch.setattr(voting._encoder, "_graph", SimpleNamespace(run=run))
     answer = next(voting.predict([Protein("again", PROTEINS[1].sequence)], images=False))
     assert (answer.evidence[0].accession, answer.evidence[0].similarity) == ("P1", 1)
     assert answer.evidence[0].localizations == (tiny_bundle.metadata.classes[1],)
@@ -236,13 +238,12 @@ def test_the_intranuclear_fraction_is_that_of_the_picture_in_its_nucleus(predict
     assert answer.readouts["intranuclear_fraction"] == pytest.approx(expected, abs=0.02)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [("esm2", "esm2-650m"), ("tokens", "t-1"), ("features", "other-9")]
-)
-def test_an_encoder_that_is_not_here_is_refused(tiny_bundle, kind, name):
-    spec = tiny_bundle.metadata.encoder.model_copy(update={"kind": kind, "name": name})
+@pytest.mark.parametrize(("level", "name"), [("protein", "other-9"), ("residue", "segments-1")])
+def test_features_that_are_not_here_are_refused(tiny_bundle, level, name):
+    spec = tiny_bundle.metadata.encoder.model_copy(update={"level": level, "name": name})
     other: Bundle = replace(tiny_bundle, metadata=tiny_bundle.metadata.model_copy(update={"encoder": spec}))
-    with pytest.raises(BundleError, match=f"needs the encoder {kind}:{name}; this deepGPS has features:"):
+    said = f"needs the features '{name}' of each {level}; this deepGPS has 'segments-1' of a protein"
+    with pytest.raises(BundleError, match=said):
         Predictor(other)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,15 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, find_bundle, open_bundle
-from deepgps.errors import BundleError, InputError
+from deepgps.encoding.encoder import Encoder
+from deepgps.errors import InputError
 from deepgps.images.nucleus import Nucleus
 from deepgps.images.resample import SAME_SIZE
 from deepgps.prediction import Encoding, Floats, Prediction
 from deepgps.proteins.check import check_sequence, clean_sequence, sequence_warnings
-from deepgps.proteins.features import FEATURES_NAME, sequence_features
-from deepgps.proteins.neighbours import Neighbour, NeighbourIndex
-from deepgps.proteins.protein import Protein
-from deepgps.proteins.windows import windows
+from deepgps.proteins.protein import Protein, Rejection
 
 __all__ = ["Encoding", "Prediction", "Predictor", "intranuclear_fraction"]
 
@@ -38,35 +36,60 @@ class Predictor:
         The verified bundle.
     threads
         Threads for each graph; all cores if None.
+    structures
+        Folder of predicted structures, for a model that looks at them.
 
     Raises
     ------
     BundleError
-        If the bundle's encoder is of a kind or version that this deepGPS does not have.
+        If the bundle takes features that this deepGPS does not have.
+    InputError
+        If the language model that it takes was not prepared (``deepgps encoders prepare``), or structures
+        are missing or not asked for.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
-        spec = bundle.metadata.encoder
-        if spec.kind != "features" or spec.name != FEATURES_NAME:
-            raise BundleError(
-                f"Bundle '{bundle.path}' needs the encoder {spec.kind}:{spec.name}; "
-                f"this deepGPS has features:{FEATURES_NAME}. Use a bundle made with it."
-            )
+    def __init__(self, bundle: Bundle, *, threads: int | None = None, structures: Path | None = None) -> None:
         self.bundle = bundle
-        self._encoder = _session(bundle.read("encoder.onnx"), threads)
+        self.structures = structures
+        self._encoder = Encoder(bundle, threads=threads, structures=structures)
         self._threads = threads
-        name = "neighbours.npz"
-        self._index = NeighbourIndex.from_bytes(bundle.read(name)) if bundle.has(name) else None
 
     @classmethod
-    def load(cls, model: str | Path = DEFAULT_MODEL, *, threads: int | None = None) -> Self:
+    def load(
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        *,
+        threads: int | None = None,
+        structures: Path | None = None,
+    ) -> Self:
         """Load a bundle by name or path."""
-        return cls(open_bundle(find_bundle(model)), threads=threads)
+        return cls(open_bundle(find_bundle(model)), threads=threads, structures=structures)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The model's class slugs."""
+        """The model's class slugs; none if it only draws."""
         return self.bundle.metadata.classes
+
+    def admit(self, records: Iterable[Protein | Rejection]) -> Iterator[Protein | Rejection]:
+        """Turn each protein that this model cannot take, for want of a structure, into a rejection."""
+        for each in records:
+            reason = self._encoder.refusal(each) if isinstance(each, Protein) else None
+            yield each if reason is None else Rejection(each.id, str(self.structures), reason)
+
+    def check_wanted(self, *, images: bool) -> None:
+        """Refuse to predict nothing: a model without classes, and no pictures.
+
+        Raises
+        ------
+        InputError
+            If so.
+        """
+        if not (images or self.classes):
+            name = self.bundle.metadata.name
+            raise InputError(
+                f"Model '{name}' draws pictures and predicts no label, so that --no-images leaves nothing; "
+                "leave it out."
+            )
 
     def predict_one(self, sequence: str, nucleus: Nucleus | None = None, *, image: bool = True) -> Prediction:
         """Predict one bare sequence in one nucleus (the default one if None).
@@ -94,7 +117,7 @@ class Predictor:
         Parameters
         ----------
         proteins
-            Checked proteins; read lazily, a few at a time.
+            Checked proteins, that `admit` lets through; read lazily, a few at a time.
         nuclei
             Nuclei of the bundle's crop size and pixel size; the first default nucleus if none is given.
         images
@@ -103,12 +126,14 @@ class Predictor:
         Raises
         ------
         InputError
-            If a nucleus has another size or pixel size than the bundle's crops.
+            If a nucleus has another size or pixel size than the bundle's crops, the structure of a protein
+            is looked at and not there, or nothing is left to predict.
         """
+        self.check_wanted(images=images)
         drawables = self._drawables(nuclei) if images else []
         stream = iter(proteins)
         while batch := list(islice(stream, PROTEINS_AT_ONCE)):
-            encodings = self.encode([protein.sequence for protein in batch])
+            encodings = self.encode(batch)
             answers = [self._answer(*pair) for pair in zip(batch, encodings, strict=True)]
             if images:
                 latents = [encoding.latent for encoding in encodings]
@@ -116,29 +141,9 @@ class Predictor:
             else:
                 yield from answers
 
-    def encode(self, sequences: Sequence[str]) -> list[Encoding]:
-        """Encode sequences; one longer than the encoder's window is the weighted mean of its windows."""
-        parts = [windows(sequence, self.bundle.metadata.encoder.max_length) for sequence in sequences]
-        flat = [window for part in parts for window in part]
-        inputs = {"features": np.stack([sequence_features(window) for window in flat])}
-        similar: list[Floats] = []
-        if self._index is not None:
-            similar = [self._index.similarities(window) for window in flat]
-            inputs["votes"] = np.stack([self._index.vote(each) for each in similar])
-        latent, logits = self._encoder.run(["latent", "logits"], inputs)
-        encodings, start = [], 0
-        for part in parts:
-            rows, start = slice(start, start + len(part)), start + len(part)
-            weights = np.array([len(window) for window in part], np.float32)
-            evidence = self._nearest(similar[rows])
-            encodings.append(Encoding(_mean(logits[rows], weights), _mean(latent[rows], weights), evidence))
-        return encodings
-
-    def _nearest(self, similar: Sequence[Floats]) -> tuple[Neighbour, ...]:
-        """Name the annotated proteins most like any window of a protein."""
-        if self._index is None:
-            return ()
-        return tuple(self._index.nearest(np.max(similar, axis=0)))
+    def encode(self, proteins: Sequence[Protein | str]) -> list[Encoding]:
+        """Encode proteins or bare sequences; a long one may be the weighted mean of its windows."""
+        return self._encoder([each if isinstance(each, Protein) else Protein("", each) for each in proteins])
 
     def draw(self, nuclei: Sequence[Nucleus], latents: Sequence[Floats]) -> Floats:
         """Draw proteins into nuclei, pair by pair.
@@ -154,7 +159,9 @@ class Predictor:
 
     @cached_property
     def _generator(self) -> Any:
-        return _session(self.bundle.read("generator.onnx"), self._threads)
+        from deepgps.proteins.embedding.prepared import open_graph
+
+        return open_graph(self.bundle.read("generator.onnx"), self._threads)
 
     def _drawables(self, nuclei: Sequence[Nucleus] | None) -> list[tuple[Nucleus, Mask]]:
         """Pair each nucleus with what is computed once for it: the mask of its nuclei."""
@@ -172,16 +179,21 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Draw each answer's latent into each nucleus, a few at a time."""
         jobs = ((*answer, *drawable) for answer in answers for drawable in drawables)
-        while batch := list(islice(jobs, PICTURES_AT_ONCE)):
-            _, latents, nuclei, _ = zip(*batch, strict=True)
-            for (answer, _, nucleus, mask), image in zip(batch, self.draw(nuclei, latents), strict=True):
-                yield replace(
-                    answer,
-                    nucleus=nucleus,
-                    image=image,
-                    readouts={"intranuclear_fraction": intranuclear_fraction(image, mask)},
-                    warnings=answer.warnings + nucleus.warnings,
-                )
+        # Latents of residues are as long as their protein, and only those of one length fit together.
+        for _, alike in groupby(jobs, key=lambda job: job[1].shape):
+            while batch := list(islice(alike, PICTURES_AT_ONCE)):
+                yield from self._pictures(batch)
+
+    def _pictures(self, jobs: Sequence[tuple[Prediction, Floats, Nucleus, Mask]]) -> Iterator[Prediction]:
+        _, latents, nuclei, _ = zip(*jobs, strict=True)
+        for (answer, _, nucleus, mask), image in zip(jobs, self.draw(nuclei, latents), strict=True):
+            yield replace(
+                answer,
+                nucleus=nucleus,
+                image=image,
+                readouts={"intranuclear_fraction": intranuclear_fraction(image, mask)},
+                warnings=answer.warnings + nucleus.warnings,
+            )
 
     def _answer(self, protein: Protein, encoding: Encoding) -> Prediction:
         """Answer without a picture."""
@@ -192,7 +204,7 @@ class Predictor:
             protein=protein,
             localizations=named,
             probabilities=dict(zip(self.classes, probabilities.tolist(), strict=True)),
-            confidence=float(probabilities[self.classes.index(named[0])]),
+            confidence=float(probabilities[self.classes.index(named[0])]) if named else None,
             evidence=encoding.evidence,
             nucleus=None,
             image=None,
@@ -204,6 +216,8 @@ class Predictor:
 
     def _named(self, probabilities: Floats) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Name the classes at or above their thresholds, and say so where none is."""
+        if not self.classes:
+            return (), ()
         order = np.argsort(-probabilities, kind="stable")
         best = (self.classes[order[0]],)
         if not self.bundle.metadata.multi_label:
@@ -246,23 +260,8 @@ def intranuclear_fraction(image: Floats, mask: Mask) -> float:
     return float(image[mask].sum()) / total if total > 0 else float("nan")
 
 
-def _mean(rows: Floats, weights: Floats) -> Floats:
-    return np.asarray(np.average(rows, axis=0, weights=weights), np.float32)
-
-
 def _probabilities(logits: Floats, *, multi_label: bool) -> Floats:
-    if multi_label:
+    if multi_label or not len(logits):
         return np.asarray(np.exp(-np.logaddexp(0, -logits)), np.float32)
     powers = np.exp(logits - logits.max())
     return np.asarray(powers / powers.sum(), np.float32)
-
-
-def _session(graph: bytes, threads: int | None) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3
-    # Threads that spin while they wait slow down whatever else the machine is doing, and save nothing here.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -22,11 +22,12 @@ class Prediction:
     protein
         The protein asked about.
     localizations
-        The classes named: every class at or above its threshold, most probable first; never empty.
+        The classes named: every class at or above its threshold, most probable first; empty only where the
+        model has no classes and draws only.
     probabilities
         Calibrated probability by class; they sum to 1 unless the model is multi-label.
     confidence
-        Probability of the first localization.
+        Probability of the first localization; None where there is none.
     evidence
         The nearest annotated proteins, most similar first; empty where the model has no index.
     nucleus, image
@@ -43,7 +44,7 @@ class Prediction:
     protein: Protein
     localizations: tuple[str, ...]
     probabilities: Mapping[str, float]
-    confidence: float
+    confidence: float | None
     evidence: tuple[Neighbour, ...]
     nucleus: Nucleus | None
     image: Floats | None
@@ -60,7 +61,7 @@ class Encoding:
     Attributes
     ----------
     logits
-        (K,) calibrated logits.
+        (K,) calibrated logits; K is 0 for a model that only draws.
     latent
         (T, D) latent tokens for the generator.
     evidence

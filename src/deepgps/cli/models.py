@@ -1,6 +1,11 @@
 """``deepgps models``."""
 
+from typing import TYPE_CHECKING
+
 from deepgps.errors import BundleError
+
+if TYPE_CHECKING:
+    from deepgps.bundle import BundleMetadata, EncoderSpec
 
 
 def list_models() -> None:
@@ -16,7 +21,8 @@ def list_models() -> None:
         except BundleError as error:
             print(f"{name}\tdamaged\t{error}")
             continue
-        print(f"{name}\t{metadata.version}\t{len(metadata.classes)} classes\t{path}")
+        classes = f"{len(metadata.classes)} classes" if metadata.classes else "pictures only"
+        print(f"{name}\t{metadata.version}\t{classes}\t{path}")
 
 
 def info(name: str) -> None:
@@ -39,8 +45,8 @@ def info(name: str) -> None:
         "name": f"{metadata.name} {metadata.version}",
         "path": bundle.path,
         "sha256": bundle.sha256,
-        "classes": ", ".join(metadata.classes) + (" (several at once)" if metadata.multi_label else ""),
-        "encoder": f"{metadata.encoder.kind}:{metadata.encoder.name}, {metadata.encoder.max_length} residues",
+        "classes": _classes(metadata),
+        "encoder": _encoder(metadata.encoder),
         "pictures": f"{metadata.crop.size_px} px of {metadata.crop.pixel_size_um:g} µm",
         "cell line": metadata.cell_line,
         "calibration": metadata.calibration,
@@ -50,3 +56,21 @@ def info(name: str) -> None:
         print(f"{label + ':':<13}{fact}")
     print("quality:" + "".join(f"\n  {key}: {shown(metric)}" for key, metric in metadata.metrics.items()))
     print("trained on:" + "".join(f"\n  {key}: {what}" for key, what in metadata.training_data.items()))
+
+
+def _classes(metadata: "BundleMetadata") -> str:
+    if not metadata.classes:
+        return "none: it draws pictures and predicts no label"
+    return ", ".join(metadata.classes) + (" (several at once)" if metadata.multi_label else "")
+
+
+def _encoder(spec: "EncoderSpec") -> str:
+    """Say what the model looks at."""
+    looked_at = [f"{spec.kind}:{spec.name}"]
+    if spec.level == "residue":
+        looked_at.append("residue by residue")
+    if spec.max_length is not None:
+        looked_at.append(f"{spec.max_length} residues")
+    if spec.structure_points is not None:
+        looked_at.append(f"{spec.structure_points} atoms of the structure (--structures)")
+    return ", ".join(looked_at)

@@ -45,6 +45,7 @@ def predict(
     sequence: str | None = None,
     drawing: Drawing = Drawing(),
     model: str = "deepgps-mini",
+    structures: Path | None = None,
     out: Path = Path("deepgps-results"),
     format: Literal["csv", "tsv", "json"] = "csv",
     overwrite: Annotated[bool, Parameter(negative=())] = False,
@@ -62,6 +63,8 @@ def predict(
         A bare sequence.
     model
         Name of an installed model (``deepgps models list``), or a path to a bundle.
+    structures
+        Folder of AlphaFold structures (PDB, mmCIF), for models that look at them; needs the extra ``train``.
     out
         Folder for the results.
     format
@@ -81,7 +84,7 @@ def predict(
 
     given = _given(inputs)
     proteins = proteins_from(given, sequence=sequence, offline=offline)
-    predictor = Predictor.load(model, threads=threads)
+    predictor = Predictor.load(model, threads=threads, structures=structures)
     nuclei = _nuclei(predictor, drawing)
     with Console(record_count(given, sequence)) as console:
         summary = save(
@@ -91,7 +94,7 @@ def predict(
             nuclei=nuclei,
             images=drawing.images,
             table=format,
-            inputs=fingerprints(given, sequence),
+            inputs=fingerprints(given, sequence, structures),
             overwrite=overwrite,
             on_protein=console.advance,
             on_rejection=console.reject,

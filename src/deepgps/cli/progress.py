@@ -79,6 +79,8 @@ class Console:
         _print_rows(rows[:SHOWN_ROWS])
         if len(rows) > SHOWN_ROWS:
             print("…")
+        if rows and not rows[0]["probabilities"]:
+            print("This model draws pictures and predicts no label.")
         earlier = f" ({summary.resumed:,} by an earlier run)" if summary.resumed else ""
         print(f"{summary.predicted:,} predicted{earlier}, {summary.rejected:,} rejected")
         for path in summary.files:
@@ -102,7 +104,7 @@ def _cells(row: Record) -> tuple[str, ...]:
     return (
         _printable(row["protein_id"]),
         "|".join(row["localizations"]),
-        f"{row['confidence']:.2f}",
+        "" if row["confidence"] is None else f"{row['confidence']:.2f}",
         "" if fraction is None else f"{fraction:.2f}",
         _printable(row["nucleus"] or ""),
     )

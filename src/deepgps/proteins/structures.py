@@ -5,7 +5,7 @@ batch, so a fixed number of points is sampled from each.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -77,15 +77,48 @@ def read_structures(
     MissingExtraError
         If biotite is not installed.
     """
-    files = _files(Path(folder))
+    find = structure_finder(folder)
     found: dict[str, PointCloud] = {}
     missing: dict[str, str] = {}
     for accession in accessions:
         try:
-            found[accession] = read_structure(_newest(files.get(accession.upper(), []), accession, folder))
+            found[accession] = read_structure(find(accession))
         except InputError as error:
             missing[accession] = str(error)
     return found, missing
+
+
+def structure_finder(folder: str | Path) -> Callable[[str], Path]:
+    """List a folder once, and find the file of one accession after the other in it.
+
+    Parameters
+    ----------
+    folder
+        As in `read_structures`.
+
+    Returns
+    -------
+    Callable
+        From an accession to its newest file; raises InputError where there is none, or only fragments.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder.
+    """
+    files = _files(Path(folder))
+    return lambda accession: _newest(files.get(accession.upper(), []), accession, folder)
+
+
+def structure_files(folder: str | Path) -> list[Path]:
+    """List the files in a folder that are named as structures are, by name.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder.
+    """
+    return sorted(path for paths in _files(Path(folder)).values() for path in paths)
 
 
 def _files(folder: Path) -> dict[str, list[Path]]:

@@ -102,8 +102,9 @@ def write_pictures(prediction: Prediction, png: Path, tiff: Path) -> None:
 
 
 def headline(prediction: Prediction) -> str:
-    """Say where the protein goes in a line, most probable first."""
-    return ", ".join(f"{slug} {prediction.probabilities[slug]:.2f}" for slug in prediction.localizations)
+    """Say where the protein goes in a line, most probable first, or that the model does not say it."""
+    named = [f"{slug} {prediction.probabilities[slug]:.2f}" for slug in prediction.localizations]
+    return ", ".join(named) or "picture only: this model predicts no label"
 
 
 def bar_length_um(field_um: float) -> float:

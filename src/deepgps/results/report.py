@@ -21,6 +21,10 @@ MAX_ROWS = 10_000
 FOLDED_FROM = 20
 
 _JPEG_QUALITY = 88
+_UNLABELLED = (
+    '<p class="note">This model draws pictures and predicts no label: it does not say in words where a '
+    "protein goes, nor how sure that is.</p>\n"
+)
 
 
 def write_report(folder: Path) -> Path:
@@ -33,8 +37,10 @@ def write_report(folder: Path) -> Path:
     records = folder / "results.jsonl"
     run = read_run(folder) or {}
     rows = sum(1 for _ in read_records(records))
+    unlabelled = any(not record["probabilities"] for record in islice(read_records(records), 1))
     with replacing(target) as draft, draft.open("w", encoding="utf-8", errors="replace") as page:
         page.write(_head(run, rows, pictures=(folder / "images").is_dir()))
+        page.write(_UNLABELLED if unlabelled else "")
         _write_table(page, records, rows)
         page.write('<section id="details">\n<h2>In detail</h2>\n')
         for number, record in enumerate(islice(read_records(records), MAX_CARDS)):
@@ -93,7 +99,7 @@ def _row(number: int, record: Record) -> str:
     values = [
         f'<a href="#p{number}">{name}</a>' if number < MAX_CARDS else name,
         _text(", ".join(record["localizations"])),
-        f"{record['confidence']:.2f}",
+        "" if record["confidence"] is None else f"{record['confidence']:.2f}",
         _fraction(record),
         _text(record["nucleus"] or ""),
         _text("; ".join(record["warnings"])),
@@ -102,7 +108,7 @@ def _row(number: int, record: Record) -> str:
 
 
 def _card(number: int, record: Record, images: Path) -> str:
-    places = _text(", ".join(record["localizations"]))
+    places = _text(", ".join(record["localizations"]) or "no label")
     fraction = _fraction(record)
     facts = [f"{record['length']:,} residues", f"intranuclear fraction {fraction}" if fraction else ""]
     warnings = "".join(f"<li>{_text(warning)}</li>" for warning in record["warnings"])
@@ -140,6 +146,8 @@ def _jpeg(path: Path) -> str:
 
 
 def _bars(record: Record) -> str:
+    if not record["probabilities"]:
+        return ""
     named = set(record["localizations"])
     ranked = sorted(record["probabilities"].items(), key=lambda item: -item[1])
     lines = "".join(

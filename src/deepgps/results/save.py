@@ -92,12 +92,14 @@ def save(
     Raises
     ------
     InputError
-        If the folder is in use, or holds results of another run; or two nuclei have the same name.
+        If the folder is in use, or holds results of another run; two nuclei have the same name; or nothing
+        is left to predict.
     OSError
         If the disk is full or not writable; what was written before stays valid.
     """
     # Input that cannot be read at all is refused before a folder is made.
-    rest = iter(proteins)
+    predictor.check_wanted(images=images)
+    rest = predictor.admit(proteins)
     stream = chain(list(islice(rest, 1)), rest)
     chosen = _nuclei(nuclei) if images else ()
     run = _run(predictor, chosen, images=images, table=table, inputs=inputs)

@@ -30,7 +30,7 @@ class Record(TypedDict):
     length: int
     localizations: list[str]
     probabilities: dict[str, float]
-    confidence: float
+    confidence: float | None
     intranuclear_fraction: float | None
     model: str
     version: str
@@ -62,7 +62,7 @@ def record_of(prediction: Prediction, stem: str | None) -> Record:
         length=len(prediction.protein.sequence),
         localizations=list(prediction.localizations),
         probabilities={slug: round(float(p), 6) for slug, p in prediction.probabilities.items()},
-        confidence=round(float(prediction.confidence), 6),
+        confidence=None if prediction.confidence is None else round(float(prediction.confidence), 6),
         intranuclear_fraction=None if math.isnan(fraction) else round(float(fraction), 6),
         model=prediction.model,
         version=prediction.version,
@@ -89,7 +89,7 @@ def columns(classes: Sequence[str]) -> list[str]:
 
 
 def cells(record: Record, classes: Sequence[str]) -> list[str]:
-    """One row of the table: probabilities to four places, lists joined by ``|``, nothing left empty."""
+    """One row of the table: probabilities to four places, lists joined by ``|``."""
     fraction = record["intranuclear_fraction"]
     return [
         record["protein_id"],

@@ -33,10 +33,12 @@ def export(run: Path, to: Path, metric_files: Sequence[Path] = ()) -> Bundle:
     recipe = load_recipe(str(run / RECIPE))
     metrics = {name: metric for path in metric_files for name, metric in read_metrics(path).items()}
     if isinstance(recipe, MiniRecipe):
-        from deepgps.training.mini.export import export as export_run
-    else:
-        from deepgps.training.joint.export import export as export_run
-    return export_run(run, recipe, to, metrics)
+        from deepgps.training.mini.export import export as export_mini
+
+        return export_mini(run, recipe, to, metrics)
+    from deepgps.training.joint.export import export as export_joint
+
+    return export_joint(run, recipe, to, metrics)
 
 
 def read_metrics(path: Path) -> dict[str, Metric]:

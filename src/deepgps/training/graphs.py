@@ -20,14 +20,15 @@ HALF = ".half"
 
 Module = TypeVar("Module", bound=nn.Module)
 
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
 
 def condensed(module: Module) -> Module:
     """Fold batch norms into convolutions and round weights to half precision, in place; ready to predict."""
     module.eval()
     for chain in [each for each in module.modules() if isinstance(each, nn.Sequential)]:
         for i, (layer, following) in enumerate(pairwise(chain)):
-            norms = isinstance(following, nn.BatchNorm1d | nn.BatchNorm2d)
-            if norms and isinstance(layer, nn.Conv1d | nn.Conv2d):
+            if isinstance(following, _NORMS) and isinstance(layer, nn.Conv1d | nn.Conv2d):
                 chain[i], chain[i + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
     with torch.no_grad():
         for parameter in module.parameters():

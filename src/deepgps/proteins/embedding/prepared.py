@@ -122,14 +122,14 @@ def read_info(folder: Path) -> PreparedInfo:
     return info
 
 
-def open_graph(path: Path, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """Open a graph for computing on the processor."""
+def open_graph(graph: Path | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """Open a graph, a file or its content, for computing on the processor."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
-    # As in deepgps.predict: threads that spin while they wait slow down whatever else the machine does.
+    # Threads that spin while they wait slow down whatever else the machine is doing, and save nothing here.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def list_encoders() -> list[tuple[str, PreparedInfo | str]]:
