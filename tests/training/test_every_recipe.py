@@ -20,7 +20,7 @@ TINY = {
     "model.widths": [4, 8],
     "model.latent_dim": 8,
     "protein.structure_points": 16,
-    "training.batch_size": 8,
+    "training.batch_size": 4,
     "training.max_epochs": 1,
 }
 TINY_MINI = {
