@@ -22,8 +22,8 @@ _EXTRA_OF = dict.fromkeys(
 ) | dict.fromkeys(("dask", "distributed"), "scale")
 _EXTRA_OF |= dict.fromkeys(
     (
-        *("fastapi", "huey", "jinja2", "pydantic_settings", "python_multipart", "sqlalchemy"),
-        *("swagger_ui_bundle", "uvicorn"),
+        *("fastapi", "fastapi_offline", "huey", "jinja2", "pydantic_settings", "python_multipart"),
+        *("sqlalchemy", "uvicorn"),
     ),
     "web",
 )

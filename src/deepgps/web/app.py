@@ -2,17 +2,19 @@
 
 import json
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from deepgps import __version__
 from deepgps.web import api, downloads, pages
-from deepgps.web.guard import Guard
+from deepgps.web.guard import ANSWER_HEADERS, Guard
 from deepgps.web.problems import RefusedError, refused
 from deepgps.web.queue import Site, open_site
 from deepgps.web.receiving import invalid
@@ -37,6 +39,8 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.site = open_site(settings)
+    for router in (api.router, downloads.router):
+        _name_routes(router)
     app.include_router(api.router, prefix=API)
     app.include_router(downloads.router, prefix=API)
     app.include_router(downloads.router, include_in_schema=False)
@@ -52,6 +56,14 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+def _name_routes(router: APIRouter) -> None:
+    """Call each route in the API's listing what the first line of its docstring says."""
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            said = (route.endpoint.__doc__ or "").strip()
+            route.summary, route.description = said.partition("\n")[0].rstrip("."), ""
+
+
 def health(request: Request) -> Response:
     """Tell whether the server and its database answer."""
     site: Site = request.app.state.site
@@ -61,9 +73,11 @@ def health(request: Request) -> Response:
 
 
 def _swagger() -> Path:
-    from swagger_ui_bundle import swagger_ui_path
-
-    return Path(swagger_ui_path)
+    """Find Swagger UI in the installed package that brings it."""
+    found = find_spec("fastapi_offline")
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError("fastapi-offline is not installed", name="fastapi_offline")
+    return Path(found.origin).parent / "static"
 
 
 def _refused(request: Request, error: Exception) -> Response:
@@ -93,4 +107,7 @@ def _http(request: Request, error: Exception) -> Response:
 def _unexpected(request: Request, error: Exception) -> Response:
     logging.getLogger("opengps").error("%s failed: %s", json.dumps(request.url.path), type(error).__name__)
     said = "This should not have happened; the operator finds it in the log. Try again, or tell the operator."
-    return respond(request, refused(500, "unexpected", said))
+    answer = respond(request, refused(500, "unexpected", said))
+    # This is answered outside of the guard.
+    answer.headers.update(ANSWER_HEADERS)
+    return answer

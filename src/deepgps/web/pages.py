@@ -95,6 +95,7 @@ def _form(
         values=values,
         chosen=nuclei,
         errors=beside,
+        beside_fields=any(beside),
         models=models(),
         nuclei=DEFAULT_NAMES,
         base=str(request.base_url).rstrip("/"),
