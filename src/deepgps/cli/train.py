@@ -54,10 +54,13 @@ def train(
 
         train_mini(settled, data, out, resume=resume)
     else:
+        from deepgps.training.joint.devices import main_process
         from deepgps.training.joint.run import train as train_joint
 
         options = {"split": split, "structures": structures, "cache": cache}
         train_joint(settled, data, out, resume=resume, offline=offline, **options)
+        if not main_process():
+            return
     print(f"The run is in {out}; `deepgps export {out} --to BUNDLE` makes a bundle of it.")
 
 

@@ -34,7 +34,7 @@ class _Synchronised(nn.modules.batchnorm._BatchNorm):
         """Normalise (B, C, …)."""
         if not self.training:
             return super().forward(input)
-        values = input.float()
+        values = input.to(torch.promote_types(input.dtype, torch.float32))
         axes = [axis for axis in range(values.ndim) if axis != 1]
         count = values.numel() // values.shape[1] * dist.get_world_size()
         shape = [1, -1] + [1] * (values.ndim - 2)
