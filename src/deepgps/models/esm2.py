@@ -21,6 +21,7 @@ from transformers import EsmConfig, EsmModel
 from transformers.utils import logging
 
 from deepgps.errors import InputError
+from deepgps.models.esm2_layers import quickened
 from deepgps.proteins.embedding.encoder import Precision, Vectors
 from deepgps.proteins.embedding.tokens import PADDING, SPECIAL, VOCABULARY
 
@@ -129,10 +130,10 @@ def load_esm2(name_or_folder: str, *, offline: bool = False, precision: Precisio
 
 
 def esm2_of(model: EsmModel, name: str, precision: str = "float32") -> Esm2:
-    """Make an encoder of a network in float32."""
+    """Make an encoder of a network in float32, which is changed in place."""
     config, fingerprint = model.config, _fingerprint(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = TokenVectors(model).eval().to(device=device, dtype=getattr(torch, precision))
+    network = TokenVectors(quickened(model)).eval().to(device=device, dtype=getattr(torch, precision))
     # Position embeddings are counted from the padding token on.
     tokens = config.max_position_embeddings - PADDING - 1
     return Esm2(name, fingerprint, precision, config.hidden_size, tokens - SPECIAL, network)
