@@ -30,9 +30,11 @@ def commands(table=app, path=()) -> Iterator[tuple[str, list]]:
         if name.startswith("-"):
             continue
         inner = list(commands(table[name], (*path, name)))
-        yield from inner or [
-            (" ".join((*path, name)), list(table[name].assemble_argument_collection(parse_docstring=True)))
-        ]
+        yield from inner
+        # Some commands have commands below them and do something themselves.
+        if not inner or table[name].default_command is not None:
+            arguments = table[name].assemble_argument_collection(parse_docstring=True)
+            yield " ".join((*path, name)), list(arguments)
 
 
 def options_of(arguments):

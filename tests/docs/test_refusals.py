@@ -56,6 +56,11 @@ SPOKEN = {
         *("evaluation/labels.py", "evaluation/label_table.py", "evaluation/measures/*.py"),
         *("evaluation/peers/*.py", "cli/compare.py"),
     ),
+    "evaluation.md": (
+        *(f"evaluation/{name}.py" for name in ("subjects", "loading", "label_figures", "evaluate", "cross")),
+        *(f"evaluation/pictures/{name}.py" for name in ("likeness", "reader", "training", "measuring")),
+        "cli/evaluate.py",
+    ),
     "files.md": ("results/*.py", "files/*.py"),
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from cyclopts import App, CycloptsError
 
 from deepgps import __version__
+from deepgps.cli.evaluate import evaluate as evaluate_model
 from deepgps.errors import DeepGPSError, InputError, MissingExtraError
 
 # A package that is not there, and the extra that brings it.
@@ -40,6 +41,9 @@ encoders = App(name="encoders", help="Protein language models, ready to predict 
 data = App(name="data", help="Build datasets: fetch, annotate, prepare, split (extra 'train').")
 fetch = App(name="fetch", help="Fetch tables, images, structures and sequences from their sources.")
 annotate = App(name="annotate", help="Label proteins by where a source sees them.")
+evaluation = App(
+    name="evaluate", help="Evaluate a model: figures beside baselines, a report (extra 'train')."
+)
 
 app.command(
     "deepgps.cli.predict:predict",
@@ -65,6 +69,11 @@ app.command(
     name="compare",
     usage="Usage: deepgps compare TABLE [PEER...] [OPTIONS]",
     help="Compare labels with those of other tools on the same proteins (extra 'train').",
+)
+app.command(evaluation)
+evaluation.default(evaluate_model)
+evaluation.command(
+    "deepgps.cli.evaluate:cross", name="cross", help="Draw each of some proteins into each of some nuclei."
 )
 models.command("deepgps.cli.models:list_models", name="list", help="List the installed models.")
 models.command(

@@ -1,0 +1,1 @@
+"""Pictures, measured beside the real ones and beside what costs nothing."""

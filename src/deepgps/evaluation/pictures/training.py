@@ -1,0 +1,68 @@
+"""What is learned from the real training pictures before any drawn one is measured."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepgps.errors import InputError
+from deepgps.evaluation.pictures.baselines import training_levels
+from deepgps.evaluation.pictures.likeness import Floats, Masks, Values
+from deepgps.evaluation.pictures.measuring import BATCH, Trained, cells
+from deepgps.evaluation.pictures.reader import PictureReader, fit_reader
+from deepgps.evaluation.pictures.structure import structure_features
+from deepgps.evaluation.subjects import Rows, Subjects
+
+MOST = 4000
+"""Training crops that are learned from, drawn by chance where there are more."""
+
+
+def learn(
+    subjects: Subjects, pixel_size_um: float, seed: int = 0, on_crops: Callable[[int], None] = lambda _: None
+) -> tuple[Trained, str]:
+    """Measure the levels of the baselines and train the reader, on real training pictures only.
+
+    Returns
+    -------
+    trained
+        Without a reader where too few classes have pictures.
+    note
+        Why there is no reader, or nothing.
+
+    Raises
+    ------
+    InputError
+        If no crop has the split ``train``.
+    """
+    if not len(subjects.training):
+        raise InputError(
+            "No crop of the store has the split 'train'; the baselines and the classifier that reads drawn "
+            "pictures are made from such crops."
+        )
+    rows, shown = training_sample(subjects, seed)
+    features: list[Values] = []
+
+    def batches() -> Iterator[tuple[Floats, Masks, NDArray[np.str_]]]:
+        for start in range(0, len(rows), BATCH):
+            real, around = cells(subjects, rows[start : start + BATCH], pixel_size_um)
+            features.append(structure_features(real, around))
+            yield real, around.masks, shown[start : start + BATCH]
+            on_crops(len(real))
+
+    levels = training_levels(batches())
+    reader, note = _reader(np.concatenate(features), shown)
+    return Trained(levels, reader, np.concatenate(features)), note
+
+
+def training_sample(subjects: Subjects, seed: int) -> tuple[Rows, NDArray[np.str_]]:
+    """At most `MOST` training rows and what they show, drawn by chance, in the order of the store."""
+    chosen = np.random.default_rng(seed).permutation(len(subjects.training))[:MOST]
+    chosen.sort()
+    return subjects.training[chosen], subjects.training_shown[chosen]
+
+
+def _reader(features: Values, shown: NDArray[np.str_]) -> tuple[PictureReader | None, str]:
+    try:
+        return fit_reader(features, shown), ""
+    except InputError as error:
+        return None, str(error)
