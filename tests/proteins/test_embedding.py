@@ -88,6 +88,11 @@ def test_similar_lengths_go_together_and_the_budget_holds():
     assert batches(lengths, 200) == [[1, 3], [5, 2, 4], [0]]
 
 
+def test_a_batch_ends_where_padding_would_cost_more_than_it_gains():
+    assert batches([1000, 990, 600, 590], 4096) == [[0, 1], [2, 3]]
+    assert batches([100, 30, 30, 30], 4096) == [[0, 1, 2, 3]]
+
+
 def test_what_is_longer_than_the_budget_is_a_batch_alone():
     assert batches([300, 10, 400], 100) == [[2], [0], [1]]
 

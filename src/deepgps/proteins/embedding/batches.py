@@ -5,11 +5,16 @@ from collections.abc import Sequence
 from deepgps.proteins.embedding.tokens import SPECIAL
 from deepgps.proteins.windows import window_count
 
+# Few proteins differ much in length; beyond this many tokens, a batch gains less than its padding costs.
+_ENOUGH = 512
+_WASTE = 1 / 8
+
 
 def batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     """Sort sequences into batches by length, the longest first.
 
-    The longest come first so that a machine of too little memory says so at once.
+    The longest come first so that a machine of too little memory says so at once. A batch ends early where it
+    would be padded by more than an eighth.
 
     Parameters
     ----------
@@ -37,11 +42,14 @@ def _filled(
 ) -> list[list[int]]:
     keys = order or widths
     found: list[list[int]] = []
-    rows = width = 0
+    rows = width = real = 0
     for place in sorted(range(len(widths)), key=lambda place: -keys[place]):
-        if not found or (rows + counts[place]) * width > budget:
+        tokens = counts[place] * (widths[place] + SPECIAL)
+        padded = (rows + counts[place]) * width
+        wasted = padded - real - tokens
+        if not found or padded > budget or (real >= _ENOUGH and wasted > _WASTE * padded):
             found.append([])
-            rows, width = 0, widths[place] + SPECIAL
+            rows, width, real = 0, widths[place] + SPECIAL, 0
         found[-1].append(place)
-        rows += counts[place]
+        rows, real = rows + counts[place], real + tokens
     return found
