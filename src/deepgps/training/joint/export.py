@@ -20,6 +20,7 @@ from deepgps.training.graphs import condensed, to_onnx
 from deepgps.training.joint.build import build_model
 from deepgps.training.joint.card import model_card
 from deepgps.training.joint.settings import JointRecipe
+from deepgps.training.origin import started_from
 from deepgps.training.recipe import RECIPE
 
 WEIGHTS, SPLIT, MANIFEST = "weights.safetensors", "split.csv", "manifest.json"
@@ -166,18 +167,20 @@ def _fields(
         "normalisation": {"low": 3.0, "high": 99.8},
         "calibration": _calibrated(recipe, multi_label=classes.multi_label),
         "metrics": {name: metric.model_dump() for name, metric in metrics.items()},
-        "training_data": {"crop store": _counted(run / SPLIT, recipe)},
+        "training_data": {"crop store": _counted(run / SPLIT, recipe), **started_from(run)},
         "licence": "that of the images it was trained on",
     }
 
 
 def _encoder_fields(recipe: JointRecipe, about: Mapping[str, Any]) -> dict[str, Any]:
     """What the encoder graph is told; ``encoder.json`` of the run says all but the structure's part."""
+    # Features of residues are made of the whole sequence, however long it is.
+    by_hand = about["kind"] == "residues"
     return {
-        "kind": "features" if about["kind"] == "residues" else about["kind"],
+        "kind": "features" if by_hand else about["kind"],
         "name": about["name"],
         "dimension": about["dimension"],
-        "max_length": about["max_length"],
+        "max_length": None if by_hand else about["max_length"],
         "level": "residue" if recipe.model.fusion == "per_residue" else "protein",
         "fingerprint": about["fingerprint"],
         "structure_points": recipe.protein.structure_points if "structure" in recipe.protein.inputs else None,
