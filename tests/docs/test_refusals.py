@@ -50,7 +50,12 @@ SPOKEN = {
     ),
     "recipes.md": (
         *(f"training/{name}.py" for name in ("recipe", "recipe_fields")),
+        "training/finetune/*.py",
         *(f"training/joint/{name}.py" for name in ("data", "selection", "protein_inputs")),
+    ),
+    "runs.md": (
+        "training/claim.py",
+        *(f"training/joint/{name}.py" for name in ("checkpoint", "devices", "folder", "logs", "loop", "run")),
     ),
     "metrics.md": (
         *("evaluation/labels.py", "evaluation/label_table.py", "evaluation/measures/*.py"),
