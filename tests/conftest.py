@@ -71,31 +71,9 @@ def tiny_export(tiny_run: Path) -> Bundle:
 @pytest.fixture(scope="session")
 def tiny_esm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an ESM2 of random weights: 24 dimensions, at most 60 residues at once."""
-    import torch
-    from transformers import EsmConfig, EsmModel
+    from tiny_models import write_tiny_esm2
 
-    folder = tmp_path_factory.mktemp("encoders") / "tiny_esm2"
-    config = EsmConfig(
-        vocab_size=33,
-        hidden_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=48,
-        max_position_embeddings=64,
-        position_embedding_type="rotary",
-        token_dropout=True,
-        emb_layer_norm_before=False,
-        pad_token_id=1,
-        mask_token_id=32,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        # Larger than at the start of a training, so that neighbours say something to each other.
-        model = EsmModel(config, add_pooling_layer=False)
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.3) if parameter.dim() > 1 else None
-    model.save_pretrained(folder)
-    return folder
+    return write_tiny_esm2(tmp_path_factory.mktemp("encoders") / "tiny_esm2")
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +90,15 @@ def joint_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tu
         return model, export(folder / "run", recipe, folder / "bundle", {})
 
     return exported
+
+
+@pytest.fixture
+def visitor(tmp_path: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A visitor of a website of its own that has the model ``tiny``; its jobs are worked on by hand."""
+    from visitor import visit
+
+    monkeypatch.setenv("DEEPGPS_MODELS", str(tiny_bundle.path.parent))
+    return visit(tmp_path / "site")
 
 
 @pytest.fixture

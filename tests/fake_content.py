@@ -358,13 +358,21 @@ def _alphafold(found: list[Target]) -> dict[str, Content]:
         answer.append({**answer[0], **isoform})
         files[f"/alphafold/api/prediction/{each.accession}"] = _text(json.dumps(answer), "application/json")
         files[f"/alphafold/files/{name}.pdb"] = _text(_pdb(each.sequence[:30]), "chemical/x-pdb")
-        files[f"/alphafold/files/{name}.cif"] = _text(f"data_{entry}\n", "chemical/x-cif")
+        files[f"/alphafold/files/{name}.cif"] = _text(_cif(each.sequence[:60]), "chemical/x-cif")
     return files
 
 
 _LETTERS = "ARNDCQEGHILKMFPSTWYV"
 _NAMES = "ALAARGASNASPCYSGLNGLUGLYHISILELEULYSMETPHEPROSERTHRTRPTYRVAL"
 _THREE = {letter: _NAMES[3 * i : 3 * i + 3] for i, letter in enumerate(_LETTERS)}
+
+
+def _cif(sequence: str) -> str:
+    """A helix with side chains; of residues that the drawing does not know, an alanine's."""
+    from structure_files import SIDE_CHAINS, helix, mmcif
+
+    names = [_THREE[letter] for letter in sequence]
+    return mmcif(helix([name if name in SIDE_CHAINS else "ALA" for name in names]))
 
 
 def _pdb(sequence: str) -> str:
