@@ -63,6 +63,9 @@ app.command(
     "deepgps.cli.web:worker", name="worker", help="Run a further worker for an openGPS website (extra 'web')."
 )
 app.command("deepgps.cli.train:train", name="train", help="Train a model (extra 'train').")
+app.command(
+    "deepgps.cli.train:finetune", name="finetune", help="Train a model on, on your own crops (extra 'train')."
+)
 app.command("deepgps.cli.train:export", name="export", help="Export a trained model (extra 'train').")
 app.command(
     "deepgps.cli.compare:compare",

@@ -1,4 +1,4 @@
-"""``deepgps train`` and ``deepgps export``."""
+"""``deepgps train``, ``deepgps finetune`` and ``deepgps export``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 _Flag = Annotated[bool, Parameter(negative=())]
+_Settings = Annotated[list[str] | None, Parameter(name="--set", negative=())]
 
 
 def train(
@@ -13,7 +14,7 @@ def train(
     *,
     data: Path,
     out: Path,
-    settings: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
+    settings: _Settings = None,
     resume: _Flag = False,
     split: Path | None = None,
     structures: Path | None = None,
@@ -57,8 +58,16 @@ def train(
         from deepgps.training.joint.devices import main_process
         from deepgps.training.joint.run import train as train_joint
 
-        options = {"split": split, "structures": structures, "cache": cache}
-        train_joint(settled, data, out, resume=resume, offline=offline, **options)
+        train_joint(
+            settled,
+            data,
+            out,
+            resume=resume,
+            split=split,
+            structures=structures,
+            cache=cache,
+            offline=offline,
+        )
         if not main_process():
             return
     print(f"The run is in {out}; `deepgps export {out} --to BUNDLE` makes a bundle of it.")
@@ -69,6 +78,60 @@ def _refuse(recipe: str, options: dict[str, object]) -> None:
 
     if given := [name for name, value in options.items() if value]:
         raise InputError(f"Recipe '{recipe}' has no use for {given[0]}; leave it out.")
+
+
+def finetune(
+    source: str,
+    *,
+    data: Path,
+    out: Path,
+    settings: _Settings = None,
+    resume: _Flag = False,
+    split: Path | None = None,
+    structures: Path | None = None,
+    cache: Path | None = None,
+    offline: _Flag = False,
+) -> None:
+    """Train a model on, on a lab's own crops.
+
+    Parameters
+    ----------
+    source
+        Folder of a finished run, or name or path of a bundle.
+    data
+        The crop store.
+    out
+        Folder of the run that comes of it; made if missing.
+    settings
+        A setting of the recipe that is to be another, ``training.max_epochs=3``; may be given several times.
+    resume
+        Go on with the run that the folder holds.
+    split
+        The split; ``split.csv`` in the store, else one is made.
+    structures
+        Folder of structures, for models that look at them.
+    cache
+        Folder of the cache of embeddings.
+    offline
+        Never use the network; the encoder must be on this machine.
+    """
+    from deepgps.training.finetune.run import finetune as run
+
+    before, after = run(
+        source,
+        data,
+        out,
+        settings or (),
+        resume=resume,
+        split=split,
+        structures=structures,
+        cache=cache,
+        offline=offline,
+    )
+    print(f"Validation loss: {before:.4g} before, {after:.4g} after.")
+    if after >= before:
+        print("It is no better: `--set` a smaller learning_rate or more epochs, or give more crops.")
+    print(f"The run is in {out}; `deepgps export {out} --to BUNDLE` makes a bundle of it.")
 
 
 def export(run: Path, *, to: Path, metrics: list[Path] | None = None) -> None:

@@ -44,10 +44,7 @@ def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
     InputError
         If there is none, or a field of it is unknown or wrong.
     """
-    content = _content(recipe_path(name_or_path))
-    for change in changes:
-        _change(content, change)
-    return parse_recipe(content, name_or_path)
+    return parse_recipe(with_changes(_content(recipe_path(name_or_path)), changes), name_or_path)
 
 
 def recipe_path(name_or_path: str) -> Path:
@@ -63,6 +60,19 @@ def recipe_path(name_or_path: str) -> Path:
     if not path.is_file():
         raise InputError(f"Recipe '{name_or_path}' is neither a file nor one of {', '.join(shipped)}.")
     return path
+
+
+def with_changes(content: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """Change fields of a recipe in place, ``training.max_epochs=3`` each; the value is YAML.
+
+    Raises
+    ------
+    InputError
+        If a change is of another form.
+    """
+    for change in changes:
+        _change(content, change)
+    return content
 
 
 def parse_recipe(content: Mapping[str, Any], name: str) -> Recipe:

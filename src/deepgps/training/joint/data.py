@@ -20,7 +20,7 @@ from deepgps.errors import InputError
 from deepgps.localization import class_set
 from deepgps.proteins.structures import read_structures, sample_points
 from deepgps.training.joint.selection import Row, judge
-from deepgps.training.joint.settings import JointRecipe
+from deepgps.training.joint.settings import JointRecipe, SplitSettings
 
 SPLIT = "split.csv"
 # Pixel sizes that differ by less are the same, written with fewer digits.
@@ -97,7 +97,7 @@ def load_training_data(
     opened = open_crops(store)
     proteins = _proteins(read_shown(store), opened.index)
     check_crops(store, recipe.crop, f"recipe '{recipe.name}'")
-    parts, lines = _parts(recipe, store, split), _cell_lines(opened.index)
+    parts, lines = read_parts(recipe.split, store, split), _cell_lines(opened.index)
     judged = [(row, judge(row, recipe, lines[row["protein_id"]], parts)) for row in proteins]
     reasons = {row["protein_id"]: verdict.reason for row, verdict in judged if verdict.reason}
     points: dict[str, Points] = {}
@@ -134,19 +134,30 @@ def check_crops(store: Path, wanted: CropSpec, whose: str) -> None:
         )
 
 
+def read_parts(settings: SplitSettings, store: Path, given: Path | None) -> Mapping[str, str]:
+    """Read the split that is given, or else the store's own; or else make one.
+
+    Returns
+    -------
+    Mapping
+        Part by protein.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or made.
+    """
+    if given is not None or (store / SPLIT).exists():
+        return read_split(given or store / SPLIT)
+    return split_proteins(read_proteins_to_split(store), settings.by, settings.seed).parts
+
+
 def _check_structures(recipe: JointRecipe, structures: Path | None) -> None:
     wanted = "structure" in recipe.protein.inputs
     if wanted and structures is None:
         raise InputError(f"Recipe '{recipe.name}' looks at structures; give their folder with --structures.")
     if structures is not None and not wanted:
         raise InputError(f"Recipe '{recipe.name}' looks at no structures; leave --structures out.")
-
-
-def _parts(recipe: JointRecipe, store: Path, given: Path | None) -> Mapping[str, str]:
-    """Read the split, or make one."""
-    if given is not None or (store / SPLIT).exists():
-        return read_split(given or store / SPLIT)
-    return split_proteins(read_proteins_to_split(store), recipe.split.by, recipe.split.seed).parts
 
 
 def _proteins(shown: pl.DataFrame, index: pl.DataFrame) -> Sequence[Row]:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,17 +17,30 @@ import torch
 from deepgps.datasets.crops.reading import MANIFEST
 from deepgps.files.atomic import remove_drafts
 from deepgps.files.lock import lock
+from deepgps.models.deepgps import DeepGPS
 from deepgps.training.claim import claim
 from deepgps.training.joint.build import build_model
 from deepgps.training.joint.checkpoint import LAST, best_weights
-from deepgps.training.joint.data import load_training_data
+from deepgps.training.joint.data import TrainingData, load_training_data
 from deepgps.training.joint.devices import main_process, precision, start
 from deepgps.training.joint.figures import measure
 from deepgps.training.joint.folder import inputs_of, write_beginnings, write_endings
 from deepgps.training.joint.logs import Silent, TrainingLog
 from deepgps.training.joint.loop import Fit, fit, set_up
-from deepgps.training.joint.protein_inputs import protein_inputs
+from deepgps.training.joint.protein_inputs import ProteinInputs, protein_inputs
 from deepgps.training.joint.settings import JointRecipe
+from deepgps.training.joint.validate import evaluate
+from deepgps.training.origin import BASE, write_origin
+
+
+class Start(Protocol):
+    """Weights that training starts from in place of fresh ones."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+    def load(self, model: DeepGPS, data: TrainingData, inputs: ProteinInputs) -> None: ...  # noqa: D102
 
 
 def train(
@@ -39,6 +53,7 @@ def train(
     structures: Path | None = None,
     cache: Path | None = None,
     offline: bool = False,
+    start_from: Start | None = None,
 ) -> None:
     """Train what the recipe asks for, on a crop store, into the folder ``run``.
 
@@ -62,6 +77,8 @@ def train(
         Folder of embeddings.
     offline
         Whether to take the encoder from this machine only.
+    start_from
+        What to start from; fresh weights where it is not given.
 
     Raises
     ------
@@ -74,6 +91,8 @@ def train(
     """
     data = load_training_data(recipe, store, split=split, structures=structures)
     made_of = inputs_of(store, data.store, split, structures)
+    if start_from is not None:
+        made_of["fine-tuned from"] = start_from.fingerprint
     with _quiet(), _claimed(run, recipe, made_of, resume=resume):
         if (run / MANIFEST).exists():
             return
@@ -86,8 +105,21 @@ def train(
         model = build_model(recipe, inputs.embedding_dim)
         if recipe.protein.standardise and "sequence" in recipe.protein.inputs:
             model.standardise(*inputs.moments(np.unique(data.protein_of_row[data.rows["train"]])))
+        if start_from is not None:
+            start_from.load(model, data, inputs)
         task = set_up(fabric, recipe, data, inputs, model, run)
+        if start_from is not None and not (run / BASE).exists():
+            _note(start_from, task)
         _train(task)
+
+
+def _note(start: Start, task: Fit) -> None:
+    """Measure what training starts from, before it is another."""
+    rows = task.data.rows["validation"]
+    found = evaluate(task.fabric, task.model, task.recipe, task.data, task.inputs, rows)
+    if task.fabric.global_rank == 0:
+        figures = {f"validation_{name}": found.mean(name) for name in found.figures}
+        write_origin(task.run, start.name, start.fingerprint, figures)
 
 
 def _train(task: Fit) -> None:

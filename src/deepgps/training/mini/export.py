@@ -19,6 +19,7 @@ from deepgps.training.mini.labels import load_encoder
 from deepgps.training.mini.pictures import build_generator
 from deepgps.training.mini.run import GENERATOR
 from deepgps.training.mini.settings import MiniRecipe
+from deepgps.training.origin import started_from
 from deepgps.training.recipe import RECIPE
 
 MAX_LENGTH = 5000
@@ -72,6 +73,7 @@ def export(run: Path, recipe: MiniRecipe, to: Path, metrics: Mapping[str, Metric
         "latent": torch.rand(2, len(about["classes"]), recipe.pictures.latent_dim),
     }
     fields = _fields(recipe, about, metrics)
+    fields["training_data"] = TRAINING_DATA | started_from(run)
     files = {
         "encoder.onnx": to_onnx(
             EncoderGraph(encoder, generator.tokens).eval(), sequence, ("latent", "logits")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import lightning as L  # noqa: N812
 import numpy as np
@@ -15,11 +16,20 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from deepgps.datasets.crops.reading import CropStore
 from deepgps.datasets.crops.settings import Source
+from deepgps.localization import ClassSet
 from deepgps.models.deepgps import MiniGenerator
-from deepgps.training.mini.pairing import Pairing
 from deepgps.training.mini.settings import PictureSettings
 
 Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class Draws(Protocol):
+    """Draws the probabilities that a crop is drawn from; `Pairing` documents it."""
+
+    @property
+    def classes(self) -> ClassSet: ...  # noqa: D102
+    def draw(self, localizations: str, accession: str, rng: np.random.Generator) -> NDArray[np.float32]: ...  # noqa: D102
+
 
 MIXED_SHARE = 0.15
 """Share of the cells with several protein images that are drawn as one dual-localized protein."""
@@ -31,7 +41,7 @@ class PictureBatches(IterableDataset[Batch]):
     Every iteration gives the same batches, for a resumed run takes the first one twice.
     """
 
-    def __init__(self, store: CropStore, pairing: Pairing, settings: PictureSettings, epoch: int) -> None:
+    def __init__(self, store: CropStore, pairing: Draws, settings: PictureSettings, epoch: int) -> None:
         self.store, self.pairing, self.settings = store, pairing, settings
         self.seed = [settings.seed, epoch]
         rows = store.rows(split="train")
@@ -111,7 +121,7 @@ class PictureTask(L.LightningModule):
     """Mean squared error between drawn and real protein images, under a warm-up and cosine schedule."""
 
     def __init__(
-        self, generator: MiniGenerator, store: CropStore, pairing: Pairing, settings: PictureSettings
+        self, generator: MiniGenerator, store: CropStore, pairing: Draws, settings: PictureSettings
     ) -> None:
         super().__init__()
         self.generator, self.store, self.pairing, self.settings = generator, store, pairing, settings
@@ -145,15 +155,19 @@ class PictureTask(L.LightningModule):
 
 
 def fit_pictures(
-    store: CropStore, pairing: Pairing, settings: PictureSettings, folder: Path
+    store: CropStore,
+    pairing: Draws,
+    settings: PictureSettings,
+    folder: Path,
+    generator: MiniGenerator | None = None,
 ) -> MiniGenerator:
-    """Train the generator; a second call in the same folder goes on from the last finished epoch.
+    """Train a generator, a fresh one if none is given; a second call goes on from the last finished epoch.
 
     Leaves ``last.ckpt`` and, for each call, the losses in ``log/version_N/metrics.csv``.
     """
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    generator = build_generator(len(pairing.classes.slugs), settings)
+    generator = generator or build_generator(len(pairing.classes.slugs), settings)
     task = PictureTask(generator, store, pairing, settings)
     trainer = L.Trainer(
         accelerator="cpu",

@@ -3,9 +3,9 @@ import copy
 import pytest
 import torch
 
+from deepgps.training.finetune.unfold import load_weights
 from deepgps.training.graphs import condensed
 from deepgps.training.joint.build import build_model
-from deepgps.training.unfold import load_weights
 from joint_store import recipe
 
 BOTH = {"protein": {"inputs": ["sequence", "structure"], "encoder": "segments-1", "structure_points": 16}}
