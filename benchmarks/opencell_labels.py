@@ -1,50 +1,56 @@
 """Measure how well the sequence half knows where OpenCell's single-localized proteins are.
 
 Trains the shipped recipe under protocol A (no homolog of a test protein) and B (only the test proteins, and
-what is at least 95 % identical to one, kept out), all test proteins held out at once, and prints
-protein-level figures with 95 % bootstrap intervals over proteins beside trivial baselines. Cytoplasmic is
-the positive class; the two-class score is logit(cytoplasmic) - logit(nucleoplasm); its threshold is the one
-of best balanced accuracy on held-out training proteins that the HPA or OpenCell sees in only one of the two,
-never on the test.
+what is at least 95 % identical to one, kept out), all test proteins held out at once. Protein level, 95 %
+bootstrap intervals over homology clusters, beside trivial baselines. Cytoplasmic is the positive class of
+the two; their score is logit(cytoplasmic) - logit(nucleoplasm), named from the score of best balanced
+accuracy on held-out training proteins that the HPA or OpenCell sees in only one of the two, never on the
+test. Of the four a logistic layer over the held-out logits of such training proteins names one.
 """
 
-import argparse
 import json
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
+from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import (
-    accuracy_score,
-    balanced_accuracy_score,
-    f1_score,
-    matthews_corrcoef,
-    roc_auc_score,
-)
 
 from deepgps.datasets.identity import training_set
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, read_table
+from deepgps.evaluation.labels import LabelReport, Metric, label_report
+from deepgps.evaluation.measures.calibration import reliability
 from deepgps.localization import CLASS_SETS, major_localizations
-from deepgps.proteins.features import sequence_features
-from deepgps.proteins.neighbours import NeighbourIndex
-from deepgps.training.mini.label_quality import expected_calibration_error
-from deepgps.training.mini.labels import REGIMES, LabelSettings, fit_labels, load_encoder
+from label_protocols import (
+    Floats,
+    HeldOut,
+    about,
+    arguments,
+    hold_out,
+    protocols,
+    table,
+    with_baselines,
+    write,
+)
 
 MINI = CLASS_SETS["mini"]
 SINGLE_4 = CLASS_SETS["single-4"].slugs
+COLUMNS = [MINI.slugs.index(slug) for slug in SINGLE_4]
 LONGEST = 2700
 """The paper drops longer proteins."""
-REGIME = {"A": REGIMES[0], "B": REGIMES[1]}
-
-Floats = NDArray[np.floating]
-Metric = Callable[[NDArray[np.int64], Floats], float]
+SHOWN = {
+    "single-2": (
+        ("auroc", "auprc", "accuracy", "balanced_accuracy", "sensitivity", "specificity"),
+        ("precision", "f1", "f1_macro", "f1_weighted", "mcc", "ece", "brier"),
+    ),
+    "single-4": (
+        ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "mcc", "one_vs_rest_accuracy"),
+        ("precision_macro", "sensitivity_macro", "specificity_macro", "auroc_macro", "auprc_macro", "ece"),
+    ),
+}
+"""Figures in the tables of each task."""
 
 
 def test_classes(data: Path, proteins: LabelledProteins) -> NDArray[np.int64]:
@@ -57,38 +63,6 @@ def test_classes(data: Path, proteins: LabelledProteins) -> NDArray[np.int64]:
         if len(major) == 1 and major[0] in SINGLE_4 and len(row["sequence"]) <= LONGEST:
             classes[row_of[row["sequence"]]] = SINGLE_4.index(major[0])
     return classes
-
-
-def interval(metric: Metric, truth: NDArray[np.int64], score: Floats, draws: int = 1000) -> dict[str, float]:
-    """A metric with its 95 % bootstrap interval over proteins."""
-    rng = np.random.default_rng(0)
-    rows = rng.integers(0, len(truth), (draws, len(truth)))
-    rows = rows[truth[rows].min(1) < truth[rows].max(1)]
-    low, high = np.percentile([metric(truth[each], score[each]) for each in rows], (2.5, 97.5))
-    value = metric(truth, score)
-    return {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4), "n": len(truth)}
-
-
-def two_classes(truth: NDArray[np.int64], score: Floats, threshold: float) -> dict[str, Any]:
-    """Figures of a cytoplasmic score (n,) at a threshold; ``truth`` is 1 for cytoplasmic."""
-    metrics = {
-        "accuracy": accuracy_score,
-        "balanced_accuracy": balanced_accuracy_score,
-        "f1": f1_score,
-        "mcc": matthews_corrcoef,
-    }
-    named = (score >= threshold).astype(np.int64)
-    figures = {"auroc": interval(lambda t, s: float(roc_auc_score(t, s)), truth, score)}
-    figures |= {name: interval(lambda t, s, m=m: float(m(t, s)), truth, named) for name, m in metrics.items()}
-    return figures | {"threshold": round(float(threshold), 4)}
-
-
-def four_classes(truth: NDArray[np.int64], named: NDArray[np.int64]) -> dict[str, Any]:
-    """Accuracy and macro-F1 over single-4."""
-    return {
-        "accuracy": interval(lambda t, s: float(accuracy_score(t, s)), truth, named),
-        "macro_f1": interval(lambda t, s: float(f1_score(t, s, average="macro")), truth, named),
-    }
 
 
 def best_threshold(truth: NDArray[np.int64], score: Floats) -> float:
@@ -110,80 +84,66 @@ def only_in(proteins: LabelledProteins, slugs: Sequence[str]) -> NDArray[np.int6
     return np.where(single, np.argmax(yes[:, columns], axis=1), -1)
 
 
-def predict(folder: Path, sequences: Sequence[str]) -> tuple[torch.Tensor, Floats]:
-    """Calibrated logits (n, K) and neighbour votes (n, V)."""
-    index = NeighbourIndex.load(folder / "neighbours.npz")
-    votes = np.stack([index.vote(index.similarities(text)) for text in sequences])
-    features = np.stack([sequence_features(text) for text in sequences])
-    with torch.no_grad():
-        return load_encoder(folder)(torch.from_numpy(features), torch.from_numpy(votes)), votes
-
-
-def evaluate(
-    proteins: LabelledProteins, truth: NDArray[np.int64], protocol: str, settings: LabelSettings, folder: Path
-) -> dict[str, Any]:
-    """Train under a protocol and measure on the proteins whose ``truth`` is not -1."""
-    started = time.perf_counter()
-    tested = truth >= 0
-    may_train = training_set(proteins, proteins.ids[tested].tolist(), protocol)  # type: ignore[arg-type]
-    train, test = proteins.subset(may_train), proteins.subset(tested)
-    fit_labels(train, settings, folder)
-    logits, votes = predict(folder, test.sequences)
-    columns = [MINI.slugs.index(slug) for slug in SINGLE_4]
-    known = load_file(folder / "held_out.safetensors")[REGIME[protocol]][:, columns]
-    classes = truth[tested]
+def two_classes(
+    held: HeldOut, tested: LabelledProteins, classes: NDArray[np.int64]
+) -> dict[str, LabelReport]:
+    """Model, neighbours alone and length alone on cytoplasm (class 0) against nucleoplasm (class 1)."""
+    pairs, here = only_in(held.train, SINGLE_4[:2]), classes < 2
+    cytoplasmic = 1 - pairs[pairs >= 0]
+    known = held.known[pairs >= 0][:, COLUMNS[:2]]
+    threshold = best_threshold(cytoplasmic, known[:, 0] - known[:, 1])
+    lengths, trained = (np.array([len(text) for text in each.sequences]) for each in (tested, held.train))
+    length_at = best_threshold(cytoplasmic, -trained[pairs >= 0])
+    scores = {
+        "model": held.logits[:, COLUMNS[0]] - held.logits[:, COLUMNS[1]] - threshold,
+        "k-mer index alone": held.votes[:, COLUMNS[0]] - held.votes[:, COLUMNS[1]],
+        # In thousands of residues: a probability of exactly 1 would be a tie.
+        "length alone": (-lengths - length_at) / 1000,
+    }
+    chances = {name: expit(score[here].astype(np.float64)) for name, score in scores.items()}
     return {
-        "proteins_trained": len(train),
-        "single-2": _two(train, test, classes, known, logits.numpy()[:, columns], votes[:, columns]),
-        "single-4": _four(train, classes, known, logits.numpy()[:, columns], votes[:, columns]),
-        "ece": round(_ece(logits, test), 4),
-        "seconds": round(time.perf_counter() - started),
+        name: label_report(
+            np.stack([each, 1 - each], axis=1),
+            np.eye(2)[classes[here]],
+            SINGLE_4[:2],
+            multi_label=False,
+            proteins=tested.ids[here],
+            clusters=tested.cluster[here],
+        )
+        for name, each in chances.items()
     }
 
 
-def _two(
-    train: LabelledProteins,
-    test: LabelledProteins,
-    classes: NDArray[np.int64],
-    known: Floats,
-    *scores: Floats,
-) -> dict[str, Any]:
-    """Model and baselines on cytoplasm (class 0) against nucleoplasm (class 1)."""
-    pairs, here = only_in(train, SINGLE_4[:2]), classes < 2
-    chosen = pairs >= 0
-    threshold = best_threshold(1 - pairs[chosen], known[chosen, 0] - known[chosen, 1])
-    truth = 1 - classes[here]
-    model, votes = (score[here, 0] - score[here, 1] for score in scores)
-    lengths = [np.array([len(text) for text in each.sequences]) for each in (train, test)]
-    length_at = best_threshold(1 - pairs[chosen], -lengths[0][chosen])
+def four_classes(
+    held: HeldOut, tested: LabelledProteins, classes: NDArray[np.int64]
+) -> dict[str, LabelReport]:
+    """Model, its highest probability and neighbours alone on the four classes."""
+    labels = only_in(held.train, SINGLE_4)
+    chosen, logits = labels >= 0, held.logits[:, COLUMNS]
+    naming = LogisticRegression(class_weight="balanced", C=1.0, max_iter=1000)
+    naming.fit(held.known[chosen][:, COLUMNS], labels[chosen])
+    chances = {
+        "model": naming.predict_proba(logits),
+        "highest probability": softmax(logits.astype(np.float64), axis=1),
+        "k-mer index alone": softmax(held.votes[:, COLUMNS].astype(np.float64), axis=1),
+    }
     return {
-        "model": two_classes(truth, model, threshold),
-        "k-mer index alone": two_classes(truth, votes, 0),
-        "length alone": two_classes(truth, -lengths[1][here], length_at),
-        "majority class": two_classes(truth, np.zeros(len(truth)), 0),
+        name: label_report(
+            each,
+            np.eye(4)[classes],
+            SINGLE_4,
+            multi_label=False,
+            proteins=tested.ids,
+            clusters=tested.cluster,
+        )
+        for name, each in chances.items()
     }
 
 
-def _four(
-    train: LabelledProteins, classes: NDArray[np.int64], known: Floats, logits: Floats, votes: Floats
-) -> dict[str, Any]:
-    """Model and baselines on the four classes; a logistic layer over held-out training logits names one."""
-    labels = only_in(train, SINGLE_4)
-    chosen = labels >= 0
-    naming = LogisticRegression(class_weight="balanced", C=1.0, max_iter=1000).fit(
-        known[chosen], labels[chosen]
-    )
-    return {
-        "model": four_classes(classes, naming.predict(logits)),
-        "highest probability": four_classes(classes, logits.argmax(1)),
-        "k-mer index alone": four_classes(classes, votes.argmax(1)),
-        "majority class": four_classes(classes, np.zeros_like(classes)),
-    }
-
-
-def _ece(logits: torch.Tensor, test: LabelledProteins) -> float:
-    labels, weight = (torch.from_numpy(array.astype(np.float32)) for array in (test.labels, test.mask))
-    return expected_calibration_error(torch.sigmoid(logits), labels, weight)
+def calibration_error(held: HeldOut, tested: LabelledProteins) -> float:
+    """Calibration error over all classes that the tables know of a protein."""
+    chances = expit(held.logits.astype(np.float64))
+    return reliability(chances[tested.mask], tested.labels[tested.mask]).ece
 
 
 QUOTED = (
@@ -194,76 +154,55 @@ QUOTED = (
 TASKS = {"single-2": "cytoplasmic or nucleoplasm", "single-4": "four classes"}
 
 
-def quotable(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def quotable(
+    protocol: str, rows: Mapping[str, Mapping[str, Mapping[str, Metric]]], error: float
+) -> dict[str, Any]:
     """Pick the figures that a bundle and its card quote: what ships, beside its baselines."""
-    quoted: dict[str, dict[str, Any]] = {}
-    for protocol, result in results.items():
-        for task, metric, name, rows in QUOTED:
-            for row in rows:
-                of = "" if row in ("model", "highest probability") else f" of the baseline '{row}'"
-                key = f"OpenCell, {TASKS[task]}, {protocol}: {name}{of}"
-                quoted[key] = result[task][row][metric]
-        key = f"OpenCell, all classes pooled, {protocol}: calibration error (ECE)"
-        quoted[key] = {"value": result["ece"], "n": result["single-4"]["model"]["accuracy"]["n"]}
-    return quoted
-
-
-def report(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Write the results as Markdown."""
-    lines = [
-        "# OpenCell, single-localized proteins: labels from the sequence",
-        "",
-        (__doc__ or "").split("\n\n")[1],
-        "",
-    ]
-    for protocol, result in results.items():
-        lines += [
-            f"## Protocol {protocol}",
-            f"{result['proteins_trained']} proteins trained on; calibration error (ECE, all classes) "
-            f"{result['ece']}; {result['seconds']} s.",
-            "",
-        ]
-        for task in ("single-2", "single-4"):
-            lines += [*_table(task, result[task]), ""]
-    return "\n".join(lines)
-
-
-def _table(task: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    names = [name for name, value in next(iter(rows.values())).items() if isinstance(value, dict)]
-    count = next(iter(rows.values()))[names[0]]["n"]
-    lines = [f"| {task}, n = {count} | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for row, figures in rows.items():
-        cells = [
-            f"{figures[n]['value']:.3f} ({figures[n]['low']:.3f}–{figures[n]['high']:.3f})" for n in names
-        ]
-        lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    return lines
+    quoted: dict[str, Any] = {}
+    for task, metric, name, of in QUOTED:
+        for row in of:
+            baseline = "" if row in ("model", "highest probability") else f" of the baseline '{row}'"
+            found = rows[task][row][f"protein/{metric}"]
+            ends = {key: round(getattr(found, key), 4) for key in ("value", "low", "high")}
+            quoted[f"OpenCell, {TASKS[task]}, {protocol}: {name}{baseline}"] = ends | {"n": found.n}
+    count = rows["single-4"]["model"]["protein/accuracy"].n
+    key = f"OpenCell, all classes pooled, {protocol}: calibration error (ECE)"
+    return quoted | {key: {"value": round(error, 4), "n": count}}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--protocol", choices=("A", "B", "both"), default="both")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument(
-        "--work", type=Path, default=Path("runs/opencell_labels"), help="where training may resume"
-    )
-    parser.add_argument("--settings", type=json.loads, default={}, help="fields of LabelSettings, as JSON")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/opencell_labels.md"))
-    options = parser.parse_args()
+    options = arguments(__doc__, "opencell_labels")
     proteins = load_labelled_proteins(options.data, MINI)
-    truth, settings = test_classes(options.data, proteins), LabelSettings(**options.settings)
-    protocols = ("A", "B") if options.protocol == "both" else (options.protocol,)
-    results = {
-        protocol: evaluate(proteins, truth, protocol, settings, options.work / protocol)
-        for protocol in protocols
-    }
+    classes = test_classes(options.data, proteins)
+    tested, classes_tested = proteins.subset(classes >= 0), classes[classes >= 0]
+    sections: list[list[str]] = []
+    quoted: dict[str, Any] = {}
+    for protocol, folder in protocols(options):
+        train = proteins.subset(training_set(proteins, tested.ids.tolist(), protocol))  # type: ignore[arg-type]
+        held = hold_out(train, tested, protocol, options.settings, folder)
+        found = {task: of(held, tested, classes_tested) for task, of in MEASURED.items()}
+        rows = {task: with_baselines(reports) for task, reports in found.items()}
+        error = calibration_error(held, tested)
+        quoted |= quotable(protocol, rows, error)
+        sections.append([f"## Protocol {protocol}", about(held, tested, protocol)])
+        sections[-1] += ["", f"Calibration error over all twelve classes of the model: {error:.4f}."]
+        sections += [table(task, rows[task], names) for task in rows for names in SHOWN[task]]
+        sections += [confusion(found["single-4"]["model"])]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(report(results) + "\n", "utf-8")
-    quoted = json.dumps(quotable(results), indent=2)
-    options.out.with_suffix(".json").write_text(quoted + "\n", "utf-8")
-    sys.stdout.write(report(results) + "\n")
+    options.out.with_suffix(".json").write_text(json.dumps(quoted, indent=2) + "\n", "utf-8")
+    write(options.out, "OpenCell, single-localized proteins: labels from the sequence", __doc__, sections)
+
+
+def confusion(report: LabelReport) -> list[str]:
+    """Lines of a Markdown table of a confusion matrix."""
+    lines = [f"| true, down; named by the model, across | {' | '.join(report.classes)} |"]
+    lines.append("|---" * (len(report.classes) + 1) + "|")
+    for slug, row in zip(report.classes, report.confusion_by_protein, strict=True):
+        lines.append(f"| {slug} | {' | '.join(map(str, row))} |")
+    return lines
+
+
+MEASURED = {"single-2": two_classes, "single-4": four_classes}
 
 
 if __name__ == "__main__":

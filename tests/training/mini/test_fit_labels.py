@@ -14,7 +14,6 @@ from deepgps.training.mini import labels as training
 from deepgps.training.mini.labels import (
     LabelSettings,
     best_thresholds,
-    expected_calibration_error,
     fit_labels,
     load_encoder,
 )
@@ -122,16 +121,6 @@ def test_other_settings_do_not_take_up_an_old_run(proteins, tmp_path):
 def test_an_empty_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="train it first"):
         load_encoder(tmp_path)
-
-
-def test_calibration_error():
-    chance = torch.full((100, 1), 0.3)
-    label = (torch.arange(100) < 30).float()[:, None]
-    known = torch.ones(100, 1)
-    assert expected_calibration_error(chance, label, known) == pytest.approx(0, abs=1e-6)
-    assert expected_calibration_error(chance + 0.2, label, known) == pytest.approx(0.2, abs=1e-6)
-    known[30:] = 0
-    assert expected_calibration_error(chance, label, known) == pytest.approx(0.7, abs=1e-6)
 
 
 def test_thresholds_part_yes_from_no():

@@ -1,27 +1,6 @@
-"""How good held-out probabilities are, and from which of them a class is named."""
+"""From which probability a class is named."""
 
 import torch
-
-
-def expected_calibration_error(
-    chances: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, bins: int = 15
-) -> float:
-    """Mean distance of probability and frequency over equal-width bins, all classes pooled.
-
-    Parameters
-    ----------
-    chances, labels
-        (N, K) probabilities and labels in [0, 1].
-    weight
-        (N, K); where 0 the label is unknown and left out.
-    bins
-        Number of bins.
-    """
-    known = weight > 0
-    chance, label = chances[known].double(), labels[known].double()
-    places = (chance * bins).long().clamp(max=bins - 1)
-    gaps = torch.bincount(places, chance - label, minlength=bins).abs()
-    return float(gaps.sum() / len(chance))
 
 
 def best_thresholds(chances: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor) -> list[float]:

@@ -20,11 +20,12 @@ from safetensors.torch import load_file, save_file
 
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.errors import InputError
+from deepgps.evaluation.measures.calibration import reliability
 from deepgps.models.sequence_encoder import VIEWS, SequenceEncoder, evidence
 from deepgps.proteins.features import FEATURES_NAME, feature_names, sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.training.mini.label_fits import Examples, fit_calibration, fit_head, fit_member, standardisation
-from deepgps.training.mini.label_quality import best_thresholds, expected_calibration_error
+from deepgps.training.mini.label_quality import best_thresholds
 from deepgps.training.mini.settings import LabelSettings
 
 REGIMES = ("without homologs", "without itself")
@@ -212,7 +213,8 @@ def _fit_top(
 def _quality(held_out: list[torch.Tensor], labels: torch.Tensor, weight: torch.Tensor) -> dict[str, object]:
     """Calibration error of each regime, and the threshold of each class that serves its F1 best."""
     chances = [torch.sigmoid(logits) for logits in held_out]
-    errors = [expected_calibration_error(each, labels, weight) for each in chances]
+    known = (weight > 0).numpy()
+    errors = [reliability(each.numpy()[known], labels.numpy()[known]).ece for each in chances]
     return {
         "calibration_ece": dict(zip(REGIMES, errors, strict=True)),
         "thresholds": best_thresholds(chances[-1], labels, weight),
