@@ -86,7 +86,7 @@ def test_the_bundle_says_what_it_is(joint_export):
     assert (metadata.name, metadata.version, metadata.multi_label) == ("toy", "0.1", False)
     assert metadata.classes == CLASS_SETS["single-4"].slugs
     assert metadata.calibration.startswith("one temperature for all classes")
-    assert metadata.training_data["crop store"].startswith("2 in train, 1 in validation, 1 in test (proteins")
+    assert metadata.training_data == {"crop store": "proteins: 2 in train, 1 in validation, 1 in test"}
     both = joint_export("both")[1].metadata
     assert both.multi_label
     assert both.calibration.startswith("a scale and a shift of each class")

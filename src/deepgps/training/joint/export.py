@@ -167,7 +167,7 @@ def _fields(
         "normalisation": {"low": 3.0, "high": 99.8},
         "calibration": _calibrated(recipe, multi_label=classes.multi_label),
         "metrics": {name: metric.model_dump() for name, metric in metrics.items()},
-        "training_data": {"crop store": _counted(run / SPLIT, recipe), **started_from(run)},
+        "training_data": {"crop store": _counted(run / SPLIT), **started_from(run)},
         "licence": "that of the images it was trained on",
     }
 
@@ -194,9 +194,7 @@ def _calibrated(recipe: JointRecipe, *, multi_label: bool) -> str:
     return f"{how}, fitted on proteins of the validation part"
 
 
-def _counted(split: Path, recipe: JointRecipe) -> str:
+def _counted(split: Path) -> str:
     """Count the proteins of each part."""
     parts = Counter(read_split(split).values())
-    counts = ", ".join(f"{parts[part]:,} in {part}" for part in PARTS)
-    apart = "homology clusters" if recipe.split.by == "cluster" else "proteins"
-    return f"{counts} (proteins; {apart} kept apart unless a split was given)"
+    return "proteins: " + ", ".join(f"{parts[part]:,} in {part}" for part in PARTS)
