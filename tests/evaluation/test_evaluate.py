@@ -1,0 +1,190 @@
+import csv
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from deepgps.errors import InputError
+from deepgps.evaluation import evaluate as module
+from deepgps.evaluation.evaluate import evaluate
+from deepgps.evaluation.label_figures import knowledge_notes
+from deepgps.evaluation.loading import DataFiles, load_subjects
+from deepgps.evaluation.pictures import measuring
+from deepgps.evaluation.pictures.measuring import (
+    NOBODY,
+    WRONG_CLASS,
+    WRONG_PROTEIN,
+    Artist,
+    other_proteins,
+)
+from deepgps.evaluation.report.gallery import choose
+from deepgps.predict import Predictor
+from evaluated_store import write_store
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_bundle):
+    return Predictor(tiny_bundle, threads=1)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("evaluate") / "store")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """With too few training crops for a reader."""
+    return write_store(tmp_path_factory.mktemp("evaluate") / "small", train=2)
+
+
+@pytest.fixture(scope="module")
+def done(predictor, store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("evaluated")
+    return evaluate(predictor, DataFiles(store), out), out
+
+
+def read(out):
+    return json.loads((out / "metrics.json").read_text())
+
+
+def test_everything_is_written_and_nothing_else(done):
+    _, out = done
+    names = {path.name for path in out.iterdir() if not path.name.startswith(".deepgps.lock")}
+    assert names == {"metrics.json", "metrics.csv", "left_out.csv", "report.html"}
+    with (out / "metrics.csv").open() as file:
+        rows = {row["metric"]: float(row["value"]) for row in csv.DictReader(file)}
+    metrics = read(out)["metrics"]
+    assert rows.keys() == metrics.keys()
+    assert rows["pictures/drawn/psnr"] == pytest.approx(metrics["pictures/drawn/psnr"]["value"], rel=1e-5)
+
+
+def test_figures_stand_beside_what_costs_nothing(done):
+    metrics = read(done[1])["metrics"]
+    for kind in ("drawn", "constant mean", "class mean", "nuclear mask", "copied nucleus"):
+        assert f"pictures/{kind}/ssim" in metrics
+    assert metrics["pictures/real/read_back"]["value"] == 1
+    assert metrics["pictures/nuclear mask/intranuclear_r"]["value"] > 0.9
+    assert "pictures/constant mean/pearson" not in metrics
+    assert metrics["labels/protein/auroc_macro"]["n"] == 4
+    assert metrics["labels/crop/exact_match"]["n"] == 6
+    assert all(np.isfinite(each["value"]) for each in metrics.values())
+
+
+def test_the_report_holds_all_of_it_and_loads_nothing(done):
+    page = (done[1] / "report.html").read_text()
+    for title in ("Before you believe", "At a glance", "Labels", "Pictures", "Cells to look at", "Left out"):
+        assert title in page
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+    assert page.count("<svg") == page.count("</svg>") >= 7
+    assert "nan" not in re.sub(r"data:image/jpeg;base64,[^\"]*", "", page).replace("nanmean", "")
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_figures(predictor, small, tmp_path, monkeypatch):
+    drawn = []
+    original = Artist.draw
+
+    def killed(self, nuclei, numbers):
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        drawn.append(len(numbers))
+        return original(self, nuclei, numbers)
+
+    monkeypatch.setattr(measuring, "BATCH", 4)
+    monkeypatch.setattr(Artist, "draw", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(predictor, DataFiles(small), tmp_path)
+    monkeypatch.setattr(Artist, "draw", original)
+    counts = []
+    monkeypatch.setattr(module, "measure_crops", _counting(module.measure_crops, counts))
+    evaluate(predictor, DataFiles(small), tmp_path)
+    assert counts == [4]
+    evaluate(predictor, DataFiles(small), tmp_path / "whole")
+    ours, theirs = read(tmp_path)["metrics"], read(tmp_path / "whole")["metrics"]
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name]["value"] == pytest.approx(theirs[name]["value"], rel=1e-5) for name in ours)
+
+
+def _counting(function, counts):
+    def counted(*arguments, keep, **options):
+        counts.append(keep)
+        return function(*arguments, keep=keep, **options)
+
+    return counted
+
+
+def test_another_seed_starts_over(predictor, small, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "picture_figures", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(predictor, DataFiles(small), tmp_path)
+    counts = []
+    monkeypatch.setattr(module, "measure_crops", _counting(module.measure_crops, counts))
+    for seed in (0, 1):
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(predictor, DataFiles(small), tmp_path, seed=seed)
+    assert counts == [6, 0]
+
+
+def test_without_a_reader_the_rest_is_served(predictor, small, tmp_path):
+    done = evaluate(predictor, DataFiles(small), tmp_path / "out")
+    assert any("Classes with 20 training pictures: 0" in note for note in done.notes)
+    assert "pictures/drawn/read_back" not in done.metrics()
+    assert "pictures/drawn/pearson" in done.metrics()
+
+
+def test_without_training_crops_nothing_is_evaluated(predictor, tmp_path):
+    store = write_store(tmp_path / "store", train=0)
+    with pytest.raises(InputError, match="No crop of the store has the split 'train'"):
+        evaluate(predictor, DataFiles(store), tmp_path / "out")
+
+
+def test_a_single_protein_has_figures_and_no_intervals(predictor, tmp_path):
+    store = write_store(tmp_path / "store", test="N1", train=1)
+    done = evaluate(predictor, DataFiles(store), tmp_path / "out")
+    metric = done.metrics()["pictures/drawn/psnr"]
+    assert (metric.n, metric.low) == (1, None)
+    assert "pictures/sequence_effect" not in done.metrics()
+
+
+def test_a_table_has_labels_and_no_pictures(predictor, store, tmp_path):
+    done = evaluate(predictor, DataFiles(store / "proteins.parquet"), tmp_path / "out")
+    assert done.pictures is None
+    assert {name.split("/")[0] for name in done.metrics()} == {"labels"}
+    assert "labels only" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_wrong_proteins_are_of_another_class_or_another_protein_of_the_same(predictor, store):
+    subjects = load_subjects(DataFiles(store), predictor)
+    others = other_proteins(subjects, 0)
+    for owner, wrong, same in zip(subjects.owner, others[WRONG_CLASS], others[WRONG_PROTEIN], strict=True):
+        mine, other, alike = (subjects.subjects[k] for k in (owner, wrong, same))
+        assert other.class_name != mine.class_name
+        assert alike.class_name == mine.class_name
+        assert same != owner
+    alone = replace(subjects, subjects=subjects.subjects[:1], owner=np.zeros(1, np.int64))
+    assert {int(number) for kind in other_proteins(alone, 0).values() for number in kind} == {NOBODY}
+
+
+def test_labels_of_known_proteins_are_no_test():
+    assert knowledge_notes(np.array([1.0, 0.99]))[0].startswith("NO TEST OF LABELS: 2 of 2 proteins")
+    assert knowledge_notes(np.array([1.0, 0.1]))[0].startswith("LABELS FLATTERED: 1 of 2")
+    assert knowledge_notes(np.array([0.1, 0.2])) == ()
+    assert "cannot be said" in knowledge_notes(np.array([np.nan]))[0]
+
+
+def test_galleries_are_by_rank_and_by_chance():
+    likeness = np.append(np.linspace(0, 1, 40), np.nan)
+    chosen = choose(likeness, 3)
+    assert chosen["Best by Pearson r"].tolist() == [39, 38, 37, 36]
+    assert chosen["Worst"].tolist() == [0, 1, 2, 3]
+    assert set(chosen["Median"].tolist()) == {18, 19, 20, 21}
+    assert 40 not in np.concatenate(list(chosen.values()))
+    assert (
+        choose(likeness, 3)["Drawn by chance (seed 3)"].tolist()
+        == chosen["Drawn by chance (seed 3)"].tolist()
+    )
