@@ -1,0 +1,202 @@
+"""Measure training of the paper-size network: our loop against a plain one, in one run on one machine.
+
+``python benchmarks/train.py`` trains the network of the recipe ``single-2`` (U-Net 64-128-256-512-1024, 208
+px) on noise, a few steps each way, in turns:
+
+- *plain*: float32, channels first, as a script without further thought has it, with the default AdamW;
+- *plain, keeping all*: the same, which moves every picture and loss to the CPU in every step and appends them
+  to arrays that grow, as the paper's published code does;
+- *ours*: `deepgps.training.joint.loop`, reading and laying out crops included, in bfloat16 and channels last,
+  and the same in float32.
+
+Of each way the fastest step counts. The shares are of what this machine was measured to do, in the same run,
+in products of large matrices and in a large convolution. On a GPU the same, and our loop once more with the
+network compiled. Prints Markdown.
+"""
+
+import argparse
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L  # noqa: N812
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from torch.utils.flop_counter import FlopCounterMode
+
+from deepgps.training.joint import loop
+from deepgps.training.joint.batches import Parts, epoch_order
+from deepgps.training.joint.build import build_model
+from deepgps.training.joint.losses import label_loss
+from deepgps.training.recipe import JointRecipe, load_recipe
+
+EMBEDDING, PROTEINS, CROPS = 1280, 16, 128
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Embeddings:
+    """Noise in the place of embeddings."""
+
+    def __init__(self) -> None:
+        self.values = torch.randn(PROTEINS, EMBEDDING)
+
+    def batch(self, proteins: Any) -> Mapping[str, Tensor]:
+        """Look them up."""
+        return {"embedding": self.values[torch.as_tensor(proteins)]}
+
+
+def noise(size: int) -> Any:
+    """Crops and proteins as the loop wants them."""
+    rng = np.random.default_rng(0)
+    return SimpleNamespace(
+        store=SimpleNamespace(crops=rng.integers(0, 255, (CROPS, 2, size, size), np.uint8)),
+        targets=np.eye(2, dtype=np.float32)[np.arange(PROTEINS) % 2],
+        protein_of_row=np.arange(CROPS) % PROTEINS,
+        rows={"train": np.arange(CROPS)},
+    )
+
+
+def seconds(step: Callable[[int], object], number: int = 0) -> float:
+    """Seconds of a step."""
+    start = time.perf_counter()
+    step(number)
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def fastest(ways: Mapping[str, Callable[[int], object]], steps: int) -> dict[str, float]:
+    """Seconds of the fastest step of each way, taken in turns, after one that is not counted."""
+    took = [{way: seconds(step, number) for way, step in ways.items()} for number in range(steps + 1)]
+    return {way: min(each[way] for each in took[1:]) for way in ways}
+
+
+def plain(recipe: JointRecipe, data: Any, *, keep: bool) -> Callable[[int], object]:
+    """A step as a plain script takes it."""
+    model = build_model(recipe, EMBEDDING).to(DEVICE).train()
+    optimiser = torch.optim.AdamW(model.parameters(), 2e-4)
+    inputs, size = Embeddings(), recipe.training.batch_size
+    losses, pictures = np.zeros(0), np.zeros((0, 1, recipe.crop.size_px, recipe.crop.size_px), np.float32)
+
+    def step(number: int) -> None:
+        nonlocal losses, pictures
+        rows = np.arange(number * size, (number + 1) * size) % CROPS
+        pairs = torch.from_numpy(data.store.crops[rows] / np.float32(255)).to(DEVICE)
+        protein = {name: each.to(DEVICE) for name, each in inputs.batch(data.protein_of_row[rows]).items()}
+        targets = torch.from_numpy(data.targets[data.protein_of_row[rows]]).to(DEVICE)
+        optimiser.zero_grad()
+        drawn = model(pairs[:, :1], protein)
+        loss = F.l1_loss(drawn.image, pairs[:, 1:])
+        loss = loss + label_loss(drawn.logits, targets, multi_label=False).mean()
+        loss.backward()
+        optimiser.step()
+        if keep:
+            losses = np.append(losses, loss.detach().cpu().numpy())
+            pictures = np.concatenate([pictures, drawn.image.detach().cpu().numpy()])
+
+    return step
+
+
+def ours(
+    recipe: JointRecipe, data: Any, precision: str, *, compiled: bool = False
+) -> Callable[[int], object]:
+    """A step of the loop that `deepgps train` runs, with the reading of its crops."""
+    for part in ("fabric", "pytorch"):
+        logging.getLogger(f"lightning.{part}").setLevel(logging.ERROR)
+    fabric = L.Fabric(accelerator=DEVICE.type, devices=1, precision=precision)  # type: ignore[arg-type]
+    module = build_model(recipe, EMBEDDING)
+    if compiled:
+        module.generator.compile()
+    task = loop.set_up(fabric, recipe, data, Embeddings(), module, Path())
+    settings = recipe.training
+    order = epoch_order(
+        data, data.rows["train"], epoch=0, batch_size=settings.batch_size, balanced=True, augment=True, seed=0
+    )
+    parts = Parts(data, task.inputs, order)
+    task.model.train()
+    return lambda number: loop._run_part(task, fabric.to_device(parts[number % len(parts)]), 0, number)
+
+
+def flop_of_a_picture(recipe: JointRecipe) -> float:
+    """Floating-point operations of one picture, forwards and backwards."""
+    model, size = build_model(recipe, EMBEDDING), recipe.crop.size_px
+    with FlopCounterMode(display=False) as counter:
+        drawn = model(torch.rand(2, 1, size, size), {"embedding": torch.randn(2, EMBEDDING)})
+        (drawn.image.mean() + drawn.logits.mean()).backward()
+    return counter.get_total_flops() / 2
+
+
+def peaks(dtype: torch.dtype) -> dict[str, float]:
+    """Operations a second of a product of large matrices, and of a large convolution."""
+    edge = 8192 if DEVICE.type == "cuda" else 2048
+    a, b = torch.randn(2, edge, edge, device=DEVICE, dtype=dtype)
+    batch = 64 if DEVICE.type == "cuda" else 8
+    image = torch.randn(batch, 256, 52, 52, device=DEVICE, dtype=dtype).contiguous(
+        memory_format=torch.channels_last
+    )
+    weight = torch.randn(256, 256, 3, 3, device=DEVICE, dtype=dtype).contiguous(
+        memory_format=torch.channels_last
+    )
+    took = fastest(
+        {"matrices": lambda _: a @ b, "convolution": lambda _: F.conv2d(image, weight, padding=1)}, 8
+    )
+    return {
+        "matrices": 2 * edge**3 / took["matrices"],
+        "convolution": 2 * image.numel() * 256 * 9 / took["convolution"],
+    }
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument(
+        "--threads", type=int, help="threads of the CPU; as many as it has cores if not given"
+    )
+    parser.add_argument("--widths", help="of a smaller network, to try this out")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    widths = [f"model.widths=[{options.widths}]"] if options.widths else []
+    recipe = load_recipe("single-2", [f"training.batch_size={options.batch_size}", *widths])
+    assert isinstance(recipe, JointRecipe)
+    data, single, half = noise(recipe.crop.size_px), torch.float32, torch.bfloat16
+    ways = {
+        "plain, keeping all": plain(recipe, data, keep=True),
+        "plain": plain(recipe, data, keep=False),
+        "ours, float32": ours(recipe, data, "32-true"),
+        "ours": ours(recipe, data, "bf16-mixed"),
+    }
+    if DEVICE.type == "cuda":
+        ways["ours, compiled"] = ours(recipe, data, "bf16-mixed", compiled=True)
+    flop, before = flop_of_a_picture(recipe), os.getloadavg()[0]
+    able = {dtype: peaks(dtype) for dtype in (single, half)}
+    took = fastest(ways, options.steps)
+    name = (
+        torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    )
+    print(f"{name}; load {before:.1f} before and {os.getloadavg()[0]:.1f} after; torch {torch.__version__};")
+    print(f"batches of {options.batch_size}, the fastest of {options.steps} steps; {flop / 1e9:.0f} GFLOP a")
+    print("picture, forwards and backwards.\n")
+    for dtype, rates in able.items():
+        said = ", ".join(f"{what} {rate / 1e9:,.0f} GFLOP/s" for what, rate in rates.items())
+        print(f"- {str(dtype)[6:]}: {said}")
+    print("\n| loop | pictures/s | times plain | of the matrices' rate | of the convolution's |")
+    print("|---|---|---|---|---|")
+    for way, each in took.items():
+        rates = able[single if "plain" in way or "32" in way else half]
+        shares = " | ".join(
+            f"{100 * options.batch_size / each * flop / rate:.0f} %" for rate in rates.values()
+        )
+        print(f"| {way} | {options.batch_size / each:.2f} | {took['plain'] / each:.2f} | {shares} |")
+
+
+if __name__ == "__main__":
+    main()
