@@ -3,6 +3,8 @@ import pytest
 import torch
 
 from deepgps.errors import InputError
+from deepgps.models.esm2 import load_esm2
+from deepgps.proteins.embedding import embed
 from deepgps.proteins.features import sequence_features
 from deepgps.proteins.residue_features import RESIDUE_DIMENSION, residue_features
 from deepgps.training.joint.build import build_model
@@ -55,6 +57,30 @@ def test_residues_are_padded_and_masked(store):
     assert batch["mask"].sum(1).tolist() == lengths
     np.testing.assert_array_equal(batch["residues"][0, : lengths[0]], residue_features(data.sequences[0]))
     assert not batch["residues"][0, lengths[0] :].any()
+
+
+@pytest.mark.parametrize("fusion", ["residual", "per_residue"])
+def test_a_language_model_is_asked_once_for_each_sequence(store, tiny_esm2, tmp_path, fusion, monkeypatch):
+    network = {"widths": [4, 8], "latent_dim": 8, "heads": 2, "fusion": fusion}
+    settings = recipe(protein={"encoder": str(tiny_esm2)}, model=network)
+    data = load_training_data(settings, store)
+    inputs = protein_inputs(settings, data, cache=tmp_path, offline=True)
+    encoder = load_esm2(str(tiny_esm2), offline=True)
+    assert inputs.spec == {
+        "name": encoder.name,
+        "kind": "esm2",
+        "fingerprint": encoder.fingerprint,
+        "dimension": encoder.dimension,
+        "max_length": encoder.max_length,
+    }
+    level = "residue" if fusion == "per_residue" else "protein"
+    (expected,) = embed([data.sequences[4]], encoder, level=level)
+    batch = inputs.batch([4])
+    found = batch["residues" if fusion == "per_residue" else "embedding"][0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    monkeypatch.setattr(type(encoder), "__call__", lambda *_: pytest.fail("it was asked again"))
+    again = protein_inputs(settings, data, cache=tmp_path, offline=True).batch([4])
+    assert all(torch.equal(again[name], value) for name, value in batch.items())
 
 
 @pytest.mark.parametrize("inputs", [["structure"], ["sequence", "structure"]])
