@@ -138,19 +138,22 @@ def test_an_unknown_name_is_refused_with_the_nearest():
         load_esm2("esm2_t33_650M")
 
 
-def test_weights_saved_with_their_head_are_the_same(tiny_esm2, encoder, tmp_path):
-    # As the published files are: the network under `esm.`, and a head for masked residues beside it.
-    weights = {
-        f"esm.{name}": tensor
-        for name, tensor in load_file(tiny_esm2 / "model.safetensors").items()
-        if not name.startswith("contact_head")
-    }
+@pytest.mark.parametrize("angles", [True, False])
+def test_weights_as_they_are_published_are_the_same(tiny_esm2, encoder, tmp_path, angles):
+    # The network under `esm.`, a head for masked residues, tables that rotary positions have no use for, and
+    # in older files the angles of each layer.
+    angle = "encoder.layer.{}.attention.self.rotary_embeddings.inv_freq"
+    found = load_file(tiny_esm2 / "model.safetensors")
+    weights = {f"esm.{name}": tensor for name, tensor in found.items() if not name.endswith("inv_freq")}
     weights |= {"lm_head.dense.weight": torch.zeros(24, 24), "lm_head.bias": torch.zeros(33)}
+    weights |= {"esm.embeddings.position_embeddings.weight": torch.zeros(64, 24)}
+    if angles:
+        weights |= {f"esm.{angle.format(i)}": 1 / 10000 ** (torch.arange(0, 8, 2) / 8) for i in range(2)}
     shutil.copy(tiny_esm2 / "config.json", tmp_path)
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    found = load_esm2(str(tmp_path), offline=True, precision="float32")
-    assert found.fingerprint == encoder.fingerprint
-    assert (embed(["MKVLAAGIVG"], found)[0] == embed(["MKVLAAGIVG"], encoder)[0]).all()
+    loaded = load_esm2(str(tmp_path), offline=True, precision="float32")
+    assert loaded.fingerprint == encoder.fingerprint
+    assert (embed(["MKVLAAGIVG"], loaded)[0] == embed(["MKVLAAGIVG"], encoder)[0]).all()
 
 
 def test_other_weights_and_other_settings_have_another_fingerprint(tiny_esm2, encoder, tmp_path):

@@ -40,8 +40,8 @@ _DECIDES = (
     *("num_attention_heads", "layer_norm_eps", "emb_layer_norm_before", "token_dropout", "pad_token_id"),
     *("mask_token_id", "position_embedding_type", "max_position_embeddings"),
 )
-# The head that predicts contacts lies in some files and not in others.
-_UNUSED = ("contact_head.", "pooler.")
+# What lies in some files and not in others: a head that predicts contacts, and angles that are no weights.
+_UNUSED = ("contact_head.", "pooler.", "rotary_embeddings.inv_freq")
 
 
 @dataclass(frozen=True, slots=True)
