@@ -1,0 +1,78 @@
+"""The benchmarks of labels hold out what they say, and read out what they should."""
+
+import importlib
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepgps.datasets.labels import load_labelled_proteins
+from deepgps.evaluation.labels import Metric
+from deepgps.localization import CLASS_SETS
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    yield importlib.import_module
+    for name in ("label_protocols", "opencell_labels", "opencell_all", "hou_test", "hpa_u2os_labels"):
+        sys.modules.pop(name, None)
+
+
+def test_a_read_out_learns_a_class_from_logits(bench):
+    rng = np.random.default_rng(0)
+    known, tested = rng.normal(size=(400, 3)), rng.normal(size=(50, 3))
+    labels = np.stack([known[:, 1] > 0, np.zeros(400), known[:, 2] > 1], axis=1)
+    told = np.ones((400, 3), bool)
+    told[:200, 2] = False
+    chances, thresholds = bench("label_protocols").read_out(known, labels, told, tested)
+    assert ((chances[:, 0] > 0.5) == (tested[:, 1] > 0)).mean() > 0.95
+    assert (chances[:, 1].max(), thresholds[1]) == (0, 1)
+    assert ((chances[:, 2] >= thresholds[2]) == (tested[:, 2] > 1)).mean() > 0.9
+
+
+def test_the_best_f1_parts_yes_from_no(bench):
+    found = bench("label_protocols").best_f1(
+        np.array([0.9, 0.8, 0.3, 0.2]), np.array([True, True, True, False])
+    )
+    assert found == pytest.approx(0.21)
+
+
+def test_the_best_threshold_parts_the_classes(bench):
+    scores = np.array([0.1, 0.4, 0.5, 0.9])
+    assert bench("opencell_labels").best_threshold(np.array([0, 0, 1, 1]), scores) == 0.5
+
+
+def test_a_table_has_a_row_a_model_and_no_interval_where_there_is_none(bench):
+    rows = {
+        "ours": {"protein/f1": Metric(0.5, 0.4, 0.6, 7)},
+        "theirs": {"protein/f1": Metric(0.25, math.nan, math.nan, 7)},
+        "none": {"protein/f1": Metric(math.nan, math.nan, math.nan, 7)},
+    }
+    lines = bench("label_protocols").table("task", rows, ["f1"])
+    assert lines[0] == "| task, n = 7 | f1 |"
+    assert lines[2:] == ["| ours | 0.500 (0.400–0.600) |", "| theirs | 0.250 |", "| none | – |"]
+
+
+def test_what_is_tested_is_what_the_pages_say(bench, shared_data):
+    proteins = load_labelled_proteins(shared_data, CLASS_SETS["mini"])
+    classes = bench("opencell_labels").test_classes(shared_data, proteins)
+    assert np.bincount(classes[classes >= 0]).sum() == 571
+    assert (classes[classes >= 0] < 2).sum() == 353
+    tested, truth = bench("hou_test").tested_proteins(shared_data)
+    assert (len(tested), truth.shape) == (3814, (3814, 7))
+    assert truth.any(1).all()
+    atlas = bench("hpa_u2os_labels").test_classes(shared_data, proteins)
+    held_out = set(proteins.cluster[atlas >= 0].tolist())
+    assert len(held_out) == 270
+    every = bench("opencell_all").test_categories(shared_data, proteins)
+    assert 1200 < len(every) < 1310
+    assert all(each.any() for each in every.values())
+
+
+def test_level_3_is_made_of_known_classes(bench):
+    hou = bench("hou_test")
+    members = [slug for each in hou.LEVEL_3.values() for slug in each]
+    assert sorted(members) == sorted(slug for slug in CLASS_SETS["mini"].slugs if slug != "extracellular")
