@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, find_bundle, open_bundle
 from deepgps.encoding.encoder import Encoder
 from deepgps.errors import InputError
+from deepgps.images.defaults import DEFAULT_NAMES
 from deepgps.images.nucleus import Nucleus
 from deepgps.images.resample import SAME_SIZE
 from deepgps.prediction import Encoding, Floats, Prediction
@@ -69,6 +70,13 @@ class Predictor:
     def classes(self) -> tuple[str, ...]:
         """The model's class slugs; none if it only draws."""
         return self.bundle.metadata.classes
+
+    def default_nucleus(self, name: str = DEFAULT_NAMES[0]) -> Nucleus:
+        """Take a nucleus that ships, at the size and scale of the model's crops."""
+        from deepgps.images.nuclei import default_nucleus, fit_nucleus
+
+        crop = self.bundle.metadata.crop
+        return fit_nucleus(default_nucleus(name), crop_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
 
     def admit(self, records: Iterable[Protein | Rejection]) -> Iterator[Protein | Rejection]:
         """Turn each protein that this model cannot take, for want of a structure, into a rejection."""
@@ -165,10 +173,9 @@ class Predictor:
 
     def _drawables(self, nuclei: Sequence[Nucleus] | None) -> list[tuple[Nucleus, Mask]]:
         """Pair each nucleus with what is computed once for it: the mask of its nuclei."""
-        from deepgps.images.defaults import default_nucleus
         from deepgps.images.segment import OtsuWatershed
 
-        chosen = list(nuclei or [default_nucleus()])
+        chosen = list(nuclei or [self.default_nucleus()])
         for nucleus in chosen:
             _check_scale(nucleus, self.bundle.metadata.crop)
         segment = OtsuWatershed()

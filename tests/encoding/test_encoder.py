@@ -198,3 +198,11 @@ print(sorted({{"torch", "transformers", "lightning", "polars", "sklearn"}} & set
         env={"DEEPGPS_ENCODERS": str(prepared), "PATH": "", "HOME": "/nonexistent"},
     )
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_a_model_of_other_crops_draws_into_the_default_nucleus_too(tiny_bundle):
+    crop = tiny_bundle.metadata.crop.model_copy(update={"pixel_size_um": 0.4})
+    bundle = replace(tiny_bundle, metadata=tiny_bundle.metadata.model_copy(update={"crop": crop}))
+    drawn = next(Predictor(bundle, threads=1).predict(PROTEINS[:1]))
+    assert (drawn.nucleus.name, drawn.nucleus.pixel_size_um) == ("hek-1", 0.4)
+    assert drawn.image.shape == (208, 208)

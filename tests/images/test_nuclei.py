@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from deepgps.errors import InputError
-from deepgps.images.nuclei import default_nuclei, default_nucleus, image_stem, load_nucleus
+from deepgps.images.nuclei import default_nuclei, default_nucleus, fit_nucleus, image_stem, load_nucleus
 from deepgps.images.nucleus import Nucleus
 
 UM = 0.206349
@@ -164,3 +164,23 @@ def test_a_real_field(shared_data: Path) -> None:
     nucleus = load_nucleus(path, crop_px=208, pixel_size_um=UM, image_pixel_size_um=UM)
     assert nucleus.warnings == ()
     assert centre_level(nucleus) > 2 * np.median(nucleus.pixels)
+
+
+def test_a_shipped_nucleus_is_itself_where_it_fits():
+    nucleus = default_nucleus()
+    assert fit_nucleus(nucleus, crop_px=208, pixel_size_um=0.2064) is nucleus
+
+
+@pytest.mark.parametrize(("size", "um"), [(104, 0.412698), (64, 0.8), (300, 0.1), (208, 0.325)])
+def test_a_shipped_nucleus_is_brought_to_another_size_and_scale(size, um):
+    nucleus = default_nucleus()
+    fitted = fit_nucleus(nucleus, crop_px=size, pixel_size_um=um)
+    assert (fitted.pixels.shape, fitted.pixel_size_um, fitted.name) == ((size, size), um, nucleus.name)
+    assert 0 <= fitted.pixels.min() <= fitted.pixels.max() <= 1
+    # The nucleus in the middle stays in the middle, as large in micrometres as it was.
+    reach_um = 4.0
+    middles = []
+    for each in (nucleus, fitted):
+        half, reach = len(each.pixels) // 2, round(reach_um / each.pixel_size_um)
+        middles.append(each.pixels[half - reach : half + reach, half - reach : half + reach].mean())
+    assert middles[1] == pytest.approx(middles[0], rel=0.1)

@@ -134,12 +134,12 @@ def _nuclei(predictor: "Predictor", drawing: Drawing) -> "list[Nucleus] | None":
 
 
 def _nucleus(predictor: "Predictor", chosen: str, drawing: Drawing) -> "Nucleus":
-    from deepgps.images.defaults import DEFAULT_NAMES, default_nucleus
+    from deepgps.images.defaults import DEFAULT_NAMES
     from deepgps.images.nuclei import load_nucleus
 
     crop = predictor.bundle.metadata.crop
     if chosen in DEFAULT_NAMES and not Path(chosen).exists():
-        return default_nucleus(chosen)
+        return predictor.default_nucleus(chosen)
     if not Path(chosen).exists():
         raise InputError(f"Nucleus '{chosen}' is neither a file nor one of {', '.join(DEFAULT_NAMES)}.")
     return load_nucleus(

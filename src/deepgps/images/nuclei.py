@@ -1,6 +1,7 @@
 """Nuclei to draw into: a user's own, from an image file, and those that ship."""
 
 import re
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from deepgps.images.resample import resample
 if TYPE_CHECKING:
     from deepgps.images.segment import Segmenter
 
-__all__ = ["default_nuclei", "default_nucleus", "image_stem", "load_nucleus"]
+__all__ = ["default_nuclei", "default_nucleus", "fit_nucleus", "image_stem", "load_nucleus"]
 
 
 def load_nucleus(
@@ -65,6 +66,23 @@ def load_nucleus(
     pixels, notes = _prepared(field, pixel_size_um)
     crop, more = _central_crop(pixels, pixel_size_um, crop_px, segmenter, Path(path))
     return Nucleus(image_stem(path), crop, pixel_size_um, field.source, (*field.warnings, *notes, *more))
+
+
+def fit_nucleus(nucleus: Nucleus, *, crop_px: int, pixel_size_um: float) -> Nucleus:
+    """Bring a nucleus, one that ships, to the size and scale of a model's crops, its middle kept.
+
+    Returns
+    -------
+    A nucleus of (crop_px, crop_px) pixels of `pixel_size_um`, padded with background where it is smaller; the
+    same one where it fits as it is.
+    """
+    pixels = resample(nucleus.pixels, nucleus.pixel_size_um, pixel_size_um)
+    if pixels is nucleus.pixels and pixels.shape == (crop_px, crop_px):
+        return nucleus
+    from deepgps.images.crop import cut
+
+    height, width = pixels.shape
+    return replace(nucleus, pixels=cut(pixels, height // 2, width // 2, crop_px), pixel_size_um=pixel_size_um)
 
 
 def image_stem(path: str | PathLike[str]) -> str:

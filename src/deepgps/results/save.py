@@ -101,7 +101,7 @@ def save(
     predictor.check_wanted(images=images)
     rest = predictor.admit(proteins)
     stream = chain(list(islice(rest, 1)), rest)
-    chosen = _nuclei(nuclei) if images else ()
+    chosen = _nuclei(predictor, nuclei) if images else ()
     run = _run(predictor, chosen, images=images, table=table, inputs=inputs)
     with RunFolder(out, run, overwrite=overwrite) as folder:
         accepted = _accepted(stream, folder, on_rejection)
@@ -123,10 +123,8 @@ def pixels_sha256(nucleus: Nucleus) -> str:
     return hashlib.sha256(text + nucleus.pixels.tobytes()).hexdigest()
 
 
-def _nuclei(nuclei: Sequence[Nucleus] | None) -> tuple[Nucleus, ...]:
-    from deepgps.images.nuclei import default_nucleus
-
-    chosen = tuple(nuclei or (default_nucleus(),))
+def _nuclei(predictor: Predictor, nuclei: Sequence[Nucleus] | None) -> tuple[Nucleus, ...]:
+    chosen = tuple(nuclei or (predictor.default_nucleus(),))
     names = [nucleus.name for nucleus in chosen]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"Two nuclei are called '{twice}'; give each a name of its own.")
