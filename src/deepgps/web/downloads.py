@@ -39,8 +39,9 @@ RowNumber = Annotated[
 ]
 
 
-def _kinds(*kinds: str) -> dict[str, Any]:
-    shown = {kind: {"schema": {"type": "string"}} for kind in kinds}
+def _kinds(kind: str, **schema: Any) -> dict[str, Any]:
+    """Describe a route that answers with a file."""
+    shown = {kind: {"schema": schema or {"type": "string"}}}
     return {"response_class": Response, "responses": {200: {"content": shown}, **MISSING}}
 
 
@@ -56,7 +57,9 @@ def results_tsv(site: SiteHere, job: JobHere) -> Response:
     return _table(site, job, "\t", "text/tab-separated-values", "results.tsv")
 
 
-@router.get("/predictions/{job_id}/results.json", **_kinds("application/json"))
+@router.get(
+    "/predictions/{job_id}/results.json", **_kinds("application/json", type="array", items={"type": "object"})
+)
 def results_json(site: SiteHere, job: JobHere) -> Response:
     """Get all rows with probabilities, evidence and warnings as JSON."""
     records = [row.record for row in _rows(site, job)]

@@ -149,7 +149,7 @@ def _within_limits(
 def _parsed(upload: Upload, text: str, settings: Settings) -> Iterator[Protein | Rejection | str]:
     first = text.lstrip()[:1]
     header = {cell.strip(' "').lower() for cell in re.split(r"[,;\t]", text.strip().partition("\n")[0])}
-    if text and first != ">" and "sequence" not in header:
+    if text and first != ">" and not header & {"id", "sequence"}:
         yield from _bare(text, settings)
         return
     content = _unpacked(upload, settings)

@@ -55,6 +55,7 @@ def open_site(settings: Settings) -> Site:
     @queue.task()  # type: ignore[untyped-decorator]
     def turn() -> None:
         try:
+            free_the_dead(sessions)
             take_turn(sessions, settings)
         finally:
             # A message may have died with another worker: whoever finds work left passes the word on.
@@ -64,6 +65,7 @@ def open_site(settings: Settings) -> Site:
     @queue.periodic_task(crontab())  # type: ignore[untyped-decorator]
     def sweep() -> None:
         purge(sessions, settings)
+        free_the_dead(sessions)
         if is_due(sessions):
             turn()
 
@@ -87,10 +89,9 @@ def run_worker(settings: Settings, *, tied: bool = False) -> None:
     if tied:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     site = open_site(settings)
-    free_the_dead(site.sessions)
     _warm_up()
-    if is_due(site.sessions):
-        site.wake()
+    # The first turn takes back those of the dead, which may be all that is to do.
+    site.wake()
     site.queue.create_consumer(
         workers=1, initial_delay=_LOOK_S, max_delay=_LOOK_AT_MOST_S, graceful_signal="TERM"
     ).run()

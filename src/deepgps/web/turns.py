@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -37,9 +38,13 @@ class _BusyError(Exception):
     """A worker that was taken for dead still writes to the job's folder."""
 
 
+# A new process may get the number of a dead one.
+_MARK = secrets.token_hex(4)
+
+
 def worker_name() -> str:
-    """Name this process so that others on the machine can tell whether it lives."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    """Name this process so that others on the machine can tell whether it lives: host, process, a mark."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_MARK}"
 
 
 def is_due(sessions: Sessions) -> bool:
@@ -85,20 +90,21 @@ def free_the_dead(sessions: Sessions) -> None:
     with sessions.begin() as session:
         held = session.scalars(select(Job).where(Job.holder.is_not(None)))
         for job in held:
-            host, _, pid = (job.holder or "").partition(":")
-            if host == socket.gethostname() and not _lives(int(pid)):
+            host, pid, mark = (job.holder or "").split(":")
+            if host == socket.gethostname() and not _lives(int(pid), mark):
                 job.holder, job.held_until = None, 0.0
 
 
-def _lives(pid: int) -> bool:
+def _lives(pid: int, mark: str) -> bool:
+    if pid == os.getpid():
+        return mark == _MARK
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    # A new process may have got the number of a dead one: it is not the holder if it is this one.
-    return pid != os.getpid()
+        pass
+    return True
 
 
 def _waiting(now: float) -> ColumnElement[bool]:

@@ -1,0 +1,43 @@
+"""The API keeps to its own description, whatever it is sent."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+from visitor import fasta
+
+CALM = settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+pytestmark = pytest.mark.slow
+# A description cannot say what makes a text a protein, so that much that fits it is refused all the same.
+BEYOND_DESCRIPTION = [positive_data_acceptance]
+
+
+def holds(operation, mode, job):
+    """Whether an operation could be tried, and then kept to its description."""
+    excluded = BEYOND_DESCRIPTION if operation.method == "post" else []
+
+    @CALM
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def keeps(case):
+        if case.method.lower() != "delete" and "job_id" in case.path_parameters:
+            # No id can be guessed: without this, every answer would be 404.
+            case.path_parameters["job_id"] = job
+        case.call_and_validate(excluded_checks=excluded)
+
+    try:
+        keeps()
+    except Unsatisfiable:
+        # An address without parameters cannot be asked wrongly.
+        assert mode is GenerationMode.NEGATIVE
+        return False
+    return True
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_the_api_keeps_to_its_description(visitor, mode):
+    schema = schemathesis.openapi.from_asgi("/api/v1/openapi.json", visitor.client.app)
+    job = visitor.predict(fasta(2), nuclei=["hek-1"])
+    operations = [each.ok() for each in schema.get_all_operations()]
+    assert sum(holds(operation, mode, job) for operation in operations) > 5
