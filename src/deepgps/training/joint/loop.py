@@ -127,7 +127,13 @@ def _run_epoch(task: Fit, progress: Progress, log: Log) -> None:
     )
     parts = Parts(task.data, task.inputs, order, settings.accumulate, fabric.global_rank, fabric.world_size)
     to_come = range(progress.part, len(parts))
-    loader = DataLoader(parts, batch_size=None, sampler=to_come, num_workers=settings.workers)
+    loader = DataLoader(
+        parts,
+        batch_size=None,
+        sampler=to_come,
+        num_workers=settings.workers,
+        pin_memory=fabric.device.type == "cuda",
+    )
     sums = torch.zeros(len(task.loss_names), dtype=torch.float64, device=fabric.device)
     sums += torch.tensor(progress.sums or [0.0], dtype=torch.float64, device=fabric.device)
     kept = time.monotonic()
@@ -138,10 +144,10 @@ def _run_epoch(task: Fit, progress: Progress, log: Log) -> None:
         log.step(progress)
         due = time.monotonic() - kept > 60 * settings.checkpoint_minutes
         if due and progress.part % settings.accumulate == 0:
-            progress.sums = _finite(sums, progress, task)
+            progress.sums = _finite(sums.tolist(), progress, task)
             _save(task, progress)
             kept = time.monotonic()
-    progress.sums = _finite(sums, progress, task)
+    progress.sums = _finite(sums.tolist(), progress, task)
 
 
 def _run_part(task: Fit, batch: Batch, epoch: int, number: int) -> Tensor:
@@ -183,20 +189,20 @@ def _losses(task: Fit, batch: Batch) -> Tensor:
     return torch.stack([weighted(means, weights), *means.values()])
 
 
-def _finite(sums: Tensor, progress: Progress, task: Fit) -> list[float]:
-    found: list[float] = sums.tolist()
-    if not np.isfinite(found).all():
+def _finite(losses: list[float], progress: Progress, task: Fit) -> list[float]:
+    """Give the losses back if they are numbers: weights that are not any more are never kept."""
+    if not np.isfinite(losses).all():
         raise DeepGPSError(
             f"The loss is no longer a number in epoch {progress.epoch + 1}; lower training.learning_rate "
             f"(now {task.recipe.training.learning_rate:g}) and train into another folder."
         )
-    return found
+    return losses
 
 
 def _close_epoch(task: Fit, progress: Progress, found: Evaluation) -> None:
     """Note the epoch's figures, keep the weights if they are the best yet, and be ready for the next."""
     progress.history.append(_row(task, progress, found))
-    loss = found.mean("loss")
+    (loss,) = _finite([found.mean("loss")], progress, task)
     better = loss < progress.best
     progress.best, progress.stale = (loss, 0) if better else (progress.best, progress.stale + 1)
     progress.epoch, progress.part, progress.sums = progress.epoch + 1, 0, []

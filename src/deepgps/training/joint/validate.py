@@ -88,7 +88,8 @@ def evaluate(
         fabric.global_rank :: fabric.world_size
     ]
     reading = _Chunks(data, inputs, rows, chunks, drawn_as)
-    loader = DataLoader(reading, batch_size=None, num_workers=recipe.training.workers)
+    pinned = fabric.device.type == "cuda"
+    loader = DataLoader(reading, batch_size=None, num_workers=recipe.training.workers, pin_memory=pinned)
     for at, batch in zip(chunks, loader, strict=True):
         table[torch.from_numpy(at)] = _measured(model, recipe, fabric.to_device(batch), names)
     table = _summed(fabric, table).cpu()
