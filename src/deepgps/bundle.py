@@ -11,115 +11,40 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import ValidationError
 
+from deepgps.bundle_fields import BundleMetadata, ClassSetSpec, CropSpec, EncoderSpec, Metric, PercentileSpec
 from deepgps.errors import BundleError
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "METADATA_FILE",
+    "REQUIRED_FILES",
+    "SCHEMA_VERSION",
+    "Bundle",
+    "BundleMetadata",
+    "ClassSetSpec",
+    "CropSpec",
+    "EncoderSpec",
+    "Metric",
+    "PercentileSpec",
+    "find_bundle",
+    "installed_bundles",
+    "model_folders",
+    "open_bundle",
+    "open_model",
+    "with_class_set",
+    "write_bundle",
+]
 
 SCHEMA_VERSION = 1
 METADATA_FILE = "bundle.json"
 REQUIRED_FILES = ("encoder.onnx", "generator.onnx", "CARD.md")
 DEFAULT_MODEL = "deepgps-mini"
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class EncoderSpec(_Strict):
-    """What the encoder graph is told of a protein."""
-
-    kind: Literal["features", "esm2", "structure"]
-    """What is looked at: features of the sequence, its embedding by ESM2, or the structure alone."""
-    name: str
-    """Name and version of the features, the language model or the points."""
-    dimension: int = Field(ge=1)
-    """Numbers of a vector, or of a point."""
-    max_length: int | None = Field(ge=1)
-    """Longest stretch encoded at once, in residues; longer sequences are windowed. None for a structure."""
-    level: Literal["protein", "residue"] = "protein"
-    """Whether the graph takes one vector of a protein, or one of each residue."""
-    fingerprint: str | None = None
-    """Identity of the language model's weights, which lie outside of the bundle."""
-    structure_points: int | None = Field(None, ge=1)
-    """Atoms that a structure is sampled to; None where no structure is looked at."""
-
-
-class CropSpec(_Strict):
-    """The square of the field that the generator sees and draws."""
-
-    size_px: int = Field(ge=1)
-    """Edge in pixels."""
-    pixel_size_um: float = Field(gt=0)
-    """Edge of a pixel in micrometres."""
-
-
-class PercentileSpec(_Strict):
-    """Percentile normalisation of an image into [0, 1]."""
-
-    low: float
-    """Percentile that becomes 0."""
-    high: float
-    """Percentile that becomes 1."""
-
-
-class Metric(_Strict):
-    """One measured figure; ``low`` and ``high`` bound its 95 % bootstrap interval where there is one."""
-
-    value: float
-    """The figure itself."""
-    low: float | None = None
-    """Lower end of the interval."""
-    high: float | None = None
-    """Upper end of the interval."""
-    n: int | None = None
-    """Number of proteins, or of pictures, that it was measured on."""
-
-
-class BundleMetadata(_Strict):
-    """The contents of ``bundle.json``."""
-
-    schema_version: int
-    """Version of this description."""
-    name: str
-    """Name of the model."""
-    version: str
-    """Version of the model."""
-    classes: tuple[str, ...]
-    """Class slugs in the order of the logits; none for a model that only draws."""
-    multi_label: bool
-    """Whether a protein may belong to several classes: sigmoid if so, softmax if not."""
-    thresholds: tuple[float, ...]
-    """Per class, the probability from which it is named (used by multi-label models only)."""
-    cell_line: str
-    """The cells the pictures were learned from."""
-    encoder: EncoderSpec
-    """How a sequence becomes input."""
-    crop: CropSpec
-    """Size and scale of the pictures."""
-    normalisation: PercentileSpec
-    """How a nucleus image becomes input."""
-    calibration: str
-    """How the probabilities were calibrated, in a sentence."""
-    metrics: Mapping[str, Metric]
-    """Measured quality, by name."""
-    training_data: Mapping[str, str]
-    """What the model was trained on, by source."""
-    licence: str
-    """Licence of the weights."""
-    files: Mapping[str, str]
-    """sha256 of every other file, by name."""
-
-    @field_validator("thresholds")
-    @classmethod
-    def _one_per_class(cls, thresholds: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
-        classes = info.data.get("classes", thresholds)
-        if len(thresholds) != len(classes):
-            raise ValueError(f"{len(thresholds)} thresholds do not fit {len(classes)} classes")
-        return thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +59,14 @@ class Bundle:
         Its ``bundle.json``.
     sha256
         Hash of ``bundle.json``, which holds the hash of every other file: the model's fingerprint.
+    class_set
+        The class set that was chosen instead of the model's own, see `with_class_set`.
     """
 
     path: Path
     metadata: BundleMetadata
     sha256: str
+    class_set: ClassSetSpec | None = None
 
     def read(self, name: str) -> bytes:
         """Read one of the bundle's files and hold it against its hash.
@@ -235,6 +163,37 @@ def write_bundle(folder: Path, metadata: Mapping[str, Any], files: Mapping[str, 
         (folder / name).write_bytes(content)
     (folder / METADATA_FILE).write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return open_bundle(folder)
+
+
+def with_class_set(bundle: Bundle, name: str) -> Bundle:
+    """Let a bundle answer in another of its class sets.
+
+    Raises
+    ------
+    BundleError
+        If it has no class set of that name.
+    """
+    metadata = bundle.metadata
+    if (spec := metadata.class_sets.get(name)) is None:
+        known = ", ".join(metadata.class_sets) or "none but its own"
+        raise BundleError(f"Model '{metadata.name}' has no class set '{name}'; it has {known}.")
+    of_set = spec.model_dump(include={"classes", "multi_label", "thresholds", "unclear_below"})
+    of_set |= {"name": f"{metadata.name}:{name}", "class_sets": {}}
+    return replace(bundle, metadata=metadata.model_copy(update=of_set), class_set=spec)
+
+
+def open_model(model: str | Path) -> Bundle:
+    """Open a bundle by name or path; a class set may follow behind a colon, as in ``deepgps-mini:single-4``.
+
+    Raises
+    ------
+    BundleError
+        If there is no such bundle, it is damaged, or it has no such class set.
+    """
+    name, colon, class_set = str(model).rpartition(":")
+    if not colon or str(model) in installed_bundles() or Path(model).exists():
+        return open_bundle(find_bundle(model))
+    return with_class_set(open_bundle(find_bundle(name)), class_set)
 
 
 def model_folders() -> tuple[Path, ...]:

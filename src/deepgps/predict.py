@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, find_bundle, open_bundle
+from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, open_model
 from deepgps.encoding.encoder import Encoder
 from deepgps.errors import InputError
 from deepgps.images.defaults import DEFAULT_NAMES
@@ -18,6 +18,7 @@ from deepgps.images.nucleus import Nucleus
 from deepgps.images.resample import SAME_SIZE
 from deepgps.prediction import Encoding, Floats, Prediction
 from deepgps.proteins.check import check_sequence, clean_sequence, sequence_warnings
+from deepgps.proteins.neighbours import Neighbour
 from deepgps.proteins.protein import Protein, Rejection
 
 __all__ = ["Encoding", "Prediction", "Predictor", "intranuclear_fraction"]
@@ -63,8 +64,8 @@ class Predictor:
         threads: int | None = None,
         structures: Path | None = None,
     ) -> Self:
-        """Load a bundle by name or path."""
-        return cls(open_bundle(find_bundle(model)), threads=threads, structures=structures)
+        """Load a bundle by name or path, see `deepgps.bundle.open_model`."""
+        return cls(open_model(model), threads=threads, structures=structures)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -218,7 +219,10 @@ class Predictor:
             readouts={},
             model=metadata.name,
             version=metadata.version,
-            warnings=sequence_warnings(protein.sequence, metadata.encoder.max_length) + doubt,
+            warnings=sequence_warnings(protein.sequence, metadata.encoder.max_length)
+            + _unlike(encoding.evidence, metadata.unlike_below)
+            + doubt
+            + _unclear(probabilities, metadata.unclear_below),
         )
 
     def _named(self, probabilities: Floats) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -234,6 +238,20 @@ class Predictor:
         if named:
             return named, ()
         return best, ("no class reaches its threshold: the most probable one is given",)
+
+
+def _unlike(evidence: Sequence[Neighbour], bound: float) -> tuple[str, ...]:
+    """Note that no annotated protein is like the sequence, where the model has an index and a bound."""
+    nearest = max((each.similarity for each in evidence), default=0)
+    if nearest >= bound:
+        return ()
+    return (f"is unlike every annotated protein (similarity {nearest:.3f}): judged by its composition alone",)
+
+
+def _unclear(probabilities: Floats, bound: float) -> tuple[str, ...]:
+    """Note that no class is probable enough to be believed."""
+    highest = float(probabilities.max(initial=0))
+    return () if highest >= bound else (f"unclear: no class has a probability of {bound:g} or more",)
 
 
 def _check_scale(nucleus: Nucleus, crop: CropSpec) -> None:

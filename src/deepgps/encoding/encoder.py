@@ -43,6 +43,7 @@ class Encoder:
         self._read = sequence_reader(bundle, threads)
         self._graph = open_graph(bundle.read("encoder.onnx"), threads)
         self._labels = bool(bundle.metadata.classes)
+        self._class_set = bundle.class_set
 
     def refusal(self, protein: Protein) -> str | None:
         """Say why a protein cannot be encoded; None if it can.
@@ -84,9 +85,16 @@ class Encoder:
         ends = np.cumsum([len(each.weights) for each in inputs])[:-1]
         parts = zip(inputs, np.split(latent, ends), np.split(logits, ends), strict=True)
         return [
-            Encoding(_mean(labels, each.weights), _mean(tokens, each.weights), each.evidence)
+            Encoding(self._read_out(_mean(labels, each.weights)), _mean(tokens, each.weights), each.evidence)
             for each, tokens, labels in parts
         ]
+
+    def _read_out(self, logits: Floats) -> Floats:
+        """Turn the logits (K,) of the model's own classes into those of the class set that was chosen."""
+        if self._class_set is None:
+            return logits
+        weights, bias = np.array(self._class_set.weights), np.array(self._class_set.bias)
+        return np.asarray(weights @ logits + bias, np.float32)
 
     def _run(self, given: dict[str, Floats]) -> tuple[Floats, Floats]:
         if self._labels:
