@@ -133,6 +133,7 @@ def test_probabilities_are_of_our_own_table_too(read):
         ("id,Nucleus\nP1,n/a\n", "has 'n/a' for 'Nucleus'"),
         ("id,Nucleus\nP1,nan\n", "has 'nan' for 'Nucleus'"),
         ("id,Nucleus\nP1,1\nP2,0\nP1,1\n", "'P1' is in .* 2 times"),
+        ("id,Nucleus,Cytoplasm\nP1,1\n", "has a row of 2 cells for 3 columns, 'P1 …'"),
         ("id,Nucleus\n", "holds no protein"),
         ("", "is empty"),
         ("id,location\nP1,\n", "'P1' has no localization"),

@@ -125,7 +125,11 @@ def _table(lines: list[str], path: Path) -> PeerPredictions:
         raise InputError(
             f"'{path}' is the output of no tool that is known: it has no column such as 'Protein_ID' or 'id'."
         )
-    rows = [row for row in rows if len(row) >= len(header)]
+    for row in rows:
+        if len(row) != len(header):
+            raise InputError(
+                f"'{path}' has a row of {len(row)} cells for {len(header)} columns, '{row[0]} …'; write it anew."
+            )
     named = next((names.index(name) for name in _NAMED_COLUMNS if name in names), None)
     # DeepLoc 1.0 has both: a class, and whether a protein is bound to any membrane.
     passed_over = {"membrane"} if "cell membrane" in names else set()
