@@ -128,7 +128,8 @@ def _table(lines: list[str], path: Path) -> PeerPredictions:
     for row in rows:
         if len(row) != len(header):
             raise InputError(
-                f"'{path}' has a row of {len(row)} cells for {len(header)} columns, '{row[0]} …'; write it anew."
+                f"'{path}' has a row of {len(row)} cells for {len(header)} columns, '{row[0]} …'; "
+                "write it anew."
             )
     named = next((names.index(name) for name in _NAMED_COLUMNS if name in names), None)
     # DeepLoc 1.0 has both: a class, and whether a protein is bound to any membrane.
