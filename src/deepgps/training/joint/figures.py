@@ -25,6 +25,9 @@ LABEL_FIGURES = {
 }
 """Which figures of labels are quoted, of models of one class a protein and of several."""
 
+MAJORITY = "majority class"
+"""The baseline that is quoted beside them; the report has the others, too."""
+
 _CHUNK = 256
 _MOST = 4096
 
@@ -59,7 +62,7 @@ class Measured:
             return found
         for level in ("protein", "crop"):
             for figure in LABEL_FIGURES[self.labels.multi_label]:
-                of = {"model": self.labels.metrics, **self.labels.baselines}
+                of = {"model": self.labels.metrics, MAJORITY: self.labels.baselines[MAJORITY]}
                 for name in [name for name, metrics in of.items() if f"{level}/{figure}" in metrics]:
                     metric = of[name][f"{level}/{figure}"]
                     found[f"validation/{level}/{figure} ({name})"] = _known(
