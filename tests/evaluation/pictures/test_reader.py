@@ -51,6 +51,15 @@ def test_the_reader_reads_what_it_was_taught_and_nothing_else():
     assert np.isfinite(reader.standardised(np.full((1, FEATURES), np.nan))).all()
 
 
+def test_a_reader_of_the_profile_is_blind_to_the_rest():
+    given = np.concatenate([features(30, 0), features(30, 2)])
+    reader = fit_reader(given, np.array(["er"] * 30 + ["golgi"] * 30), 16)
+    changed = given.copy()
+    changed[:, 16:] = 99
+    assert reader.standardised(given).shape == (60, 16)
+    assert (reader.read(given) == reader.read(changed)).all()
+
+
 def test_two_classes_are_needed():
     with pytest.raises(InputError, match="Classes with 20 training pictures: 1"):
         fit_reader(features(25, 0), np.array(["er"] * 25))

@@ -42,6 +42,8 @@ COLUMNS = (
     "fine_detail",
     "read_back",
     "read_back_balanced",
+    "place",
+    "place_balanced",
     "distance",
 )
 """Measures of a kind, in the order of every table."""
@@ -85,7 +87,7 @@ def picture_figures(
     measured: Measured, subjects: Subjects, trained: Trained, *, seed: int = 0
 ) -> PictureFigures:
     """Summarise what was measured of all crops."""
-    groups, reader = subjects.groups, trained.reader
+    groups, reader = subjects.groups, trained.readers[0] if trained.readers else None
     kinds = {REAL: {}, **{kind: _likeness(measured, kind, groups, seed) for kind in SHOWN_KINDS}}
     for kind in READ_KINDS:
         kinds[kind] |= _structure(measured, kind, groups, seed)
@@ -138,27 +140,29 @@ def _chunked(measured: Measured, kind: str) -> tuple[Values, Values]:
     return np.concatenate([*errors, np.zeros(0)]), np.concatenate([*details, np.zeros(0)])
 
 
-def hits(measured: Measured, kind: str, reader: PictureReader, shown: NDArray[np.str_]) -> Values:
+def hits(
+    measured: Measured, kind: str, reader: PictureReader, shown: NDArray[np.str_], *, by_place: bool = False
+) -> Values:
     """1 where the class read is the one shown, else 0; NaN where the reader does not know that class."""
     truth = reader.numbers(shown)
     missing = np.isnan(measured.measure(kind, "psnr"))
-    return np.where((truth < 0) | missing, np.nan, measured.read(kind) == truth)
+    return np.where((truth < 0) | missing, np.nan, measured.read(kind, by_place=by_place) == truth)
 
 
 def _reading(measured: Measured, kind: str, reader: PictureReader, subjects: Subjects, seed: int) -> Figures:
-    right = hits(measured, kind, reader, subjects.shown)
-    classes = reader.numbers(subjects.shown)
-    return {
-        "read_back": mean_interval(right, subjects.groups, seed=seed),
-        "read_back_balanced": balanced_interval(right, classes, subjects.groups, seed=seed),
-    }
+    classes, figures = reader.numbers(subjects.shown), {}
+    for name, by_place in (("read_back", False), ("place", True)):
+        right = hits(measured, kind, reader, subjects.shown, by_place=by_place)
+        figures[name] = mean_interval(right, subjects.groups, seed=seed)
+        figures[f"{name}_balanced"] = balanced_interval(right, classes, subjects.groups, seed=seed)
+    return figures
 
 
 def _distances(measured: Measured, trained: Trained) -> dict[str, float]:
     """Fréchet distance of each kind to the real pictures; of the real ones, to the real training pictures."""
-    reader = trained.reader
-    if reader is None:
+    if trained.readers is None:
         return {}
+    reader = trained.readers[0]
     moments = {}
     for kind in READ_KINDS:
         moments[kind] = Moments.empty(trained.features.shape[1])
@@ -189,6 +193,8 @@ def _of_class(
         "intranuclear_mae": over(np.abs(real - drawn)),
     }
     if reader is not None:
-        figures["read_back"] = over(hits(measured, DRAWN, reader, subjects.shown))
-        figures["read_back_real"] = over(hits(measured, REAL, reader, subjects.shown))
+        for name, by_place in (("read_back", False), ("place", True)):
+            for end, kind in (("", DRAWN), ("_real", REAL)):
+                right = hits(measured, kind, reader, subjects.shown, by_place=by_place)
+                figures[f"{name}{end}"] = over(right)
     return figures

@@ -41,9 +41,14 @@ MEASURES = ("psnr", "ssim", "pearson", "intranuclear")
 BATCH = 8
 
 _READ_AT = len(KINDS) * len(MEASURES)
-RECORD = _READ_AT + len(READ_KINDS) * (1 + FEATURES)
+_READINGS = 2
+_WIDTH = _READINGS + FEATURES
+RECORD = _READ_AT + len(READ_KINDS) * _WIDTH
 """Numbers per crop."""
 NOBODY = -1
+
+Readers = tuple[PictureReader, PictureReader] | None
+"""The reader of all features, and the one of the profile alone; None where classes have too few pictures."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,13 +67,13 @@ class Measured:
         """One of `MEASURES` of all crops, (N,)."""
         return self._column(KINDS.index(kind) * len(MEASURES) + MEASURES.index(name))
 
-    def read(self, kind: str) -> NDArray[np.intp]:
-        """Class numbers (N,) that the reader read; `UNREAD` where there is none."""
-        return self._column(_READ_AT + READ_KINDS.index(kind) * (1 + FEATURES)).astype(np.intp)
+    def read(self, kind: str, *, by_place: bool = False) -> NDArray[np.intp]:
+        """Class numbers (N,) that a reader read; `UNREAD` where there is none."""
+        return self._column(_READ_AT + READ_KINDS.index(kind) * _WIDTH + by_place).astype(np.intp)
 
     def features(self, kind: str, rows: slice = slice(None)) -> Values:
         """Features (n, F) of some crops; NaN where undefined."""
-        start = _READ_AT + READ_KINDS.index(kind) * (1 + FEATURES) + 1
+        start = _READ_AT + READ_KINDS.index(kind) * _WIDTH + _READINGS
         return np.asarray(self.records[rows, start : start + FEATURES], np.float64)
 
     def _column(self, number: int) -> Values:
@@ -151,7 +156,7 @@ class Artist:
 
 
 def measure_batch(
-    pictures: Mapping[str, Floats], real: Floats, around: Surroundings, reader: PictureReader | None
+    pictures: Mapping[str, Floats], real: Floats, around: Surroundings, readers: Readers
 ) -> NDArray[np.float32]:
     """Measure n crops: (n, `RECORD`).
 
@@ -161,8 +166,8 @@ def measure_batch(
         For each of `KINDS` but the first, (n, H, W); NaN where there is none.
     real, around
         The real pictures, and where their pixels lie.
-    reader
-        The classifier of pictures, if there is one.
+    readers
+        The classifiers of pictures.
     """
     columns: list[Values] = []
     for kind in KINDS:
@@ -170,18 +175,18 @@ def measure_batch(
         columns += [psnr(real, drawn), ssim(real, drawn), pearson(real, drawn)]
         columns.append(intranuclear(drawn, around.masks))
     for kind in READ_KINDS:
-        columns += _read(real if kind == REAL else pictures[kind], around, reader)
+        columns += _read(real if kind == REAL else pictures[kind], around, readers)
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _read(pictures: Floats, around: Surroundings, reader: PictureReader | None) -> list[Values]:
+def _read(pictures: Floats, around: Surroundings, readers: Readers) -> list[Values]:
     missing = np.isnan(pictures[:, 0, 0])
     features = structure_features(np.nan_to_num(pictures), around)
     features[missing] = np.nan
-    read = np.full(len(pictures), float(UNREAD))
-    if reader is not None and not missing.all():
-        read[~missing] = reader.read(features[~missing])
-    return [read, *features.T]
+    read = np.full((_READINGS, len(pictures)), float(UNREAD))
+    if readers is not None and not missing.all():
+        read[:, ~missing] = [reader.read(features[~missing]) for reader in readers]
+    return [*read, *features.T]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,7 +194,7 @@ class Trained:
     """What was learned from real training pictures, to measure others with."""
 
     levels: TrainingLevels
-    reader: PictureReader | None
+    readers: Readers
     features: Values
 
 
@@ -228,7 +233,7 @@ def measure_crops(
                 **{kind: artist.draw(around.nuclei, numbers[batch]) for kind, numbers in others.items()},
                 **baselines(real, around.nuclei, around.masks, subjects.shown[batch], trained.levels),
             }
-            file.append(measure_batch(pictures, real, around, trained.reader).tobytes())
+            file.append(measure_batch(pictures, real, around, trained.readers).tobytes())
             on_crops(len(real))
     finally:
         file.close()

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from deepgps.errors import InputError
 from deepgps.evaluation.pictures.baselines import training_levels
 from deepgps.evaluation.pictures.likeness import Floats, Masks, Values
-from deepgps.evaluation.pictures.measuring import BATCH, Trained, cells
-from deepgps.evaluation.pictures.reader import PictureReader, fit_reader
-from deepgps.evaluation.pictures.structure import structure_features
+from deepgps.evaluation.pictures.measuring import BATCH, Readers, Trained, cells
+from deepgps.evaluation.pictures.reader import fit_reader
+from deepgps.evaluation.pictures.structure import PROFILE, structure_features
 from deepgps.evaluation.subjects import Rows, Subjects
 
 MOST = 4000
@@ -20,12 +20,12 @@ MOST = 4000
 def learn(
     subjects: Subjects, pixel_size_um: float, seed: int = 0, on_crops: Callable[[int], None] = lambda _: None
 ) -> tuple[Trained, str]:
-    """Measure the levels of the baselines and train the reader, on real training pictures only.
+    """Measure the levels of the baselines and train the readers, on real training pictures only.
 
     Returns
     -------
     trained
-        Without a reader where too few classes have pictures.
+        Without readers where too few classes have pictures.
     note
         Why there is no reader, or nothing.
 
@@ -50,8 +50,8 @@ def learn(
             on_crops(len(real))
 
     levels = training_levels(batches())
-    reader, note = _reader(np.concatenate(features), shown)
-    return Trained(levels, reader, np.concatenate(features)), note
+    readers, note = _readers(np.concatenate(features), shown)
+    return Trained(levels, readers, np.concatenate(features)), note
 
 
 def training_sample(subjects: Subjects, seed: int) -> tuple[Rows, NDArray[np.str_]]:
@@ -61,8 +61,8 @@ def training_sample(subjects: Subjects, seed: int) -> tuple[Rows, NDArray[np.str
     return subjects.training[chosen], subjects.training_shown[chosen]
 
 
-def _reader(features: Values, shown: NDArray[np.str_]) -> tuple[PictureReader | None, str]:
+def _readers(features: Values, shown: NDArray[np.str_]) -> tuple[Readers, str]:
     try:
-        return fit_reader(features, shown), ""
+        return (fit_reader(features, shown), fit_reader(features, shown, PROFILE)), ""
     except InputError as error:
         return None, str(error)

@@ -94,7 +94,6 @@ def _picture_rows(done: "Evaluation") -> list[list[str]]:
     if done.pictures is None:
         return []
     kinds = done.pictures.kinds
-    read, read_real = kinds[DRAWN].get("read_back_balanced"), kinds[REAL].get("read_back_balanced")
     return [
         ["pictures: PSNR (dB)", cell(kinds[DRAWN]["psnr"]), _of(kinds, "nuclear mask", "psnr")],
         ["pictures: SSIM", cell(kinds[DRAWN]["ssim"]), _of(kinds, "constant mean", "ssim")],
@@ -105,11 +104,17 @@ def _picture_rows(done: "Evaluation") -> list[list[str]]:
             f"{_of(kinds, 'nuclear mask', 'intranuclear_r')}, told the class",
         ],
         ["pictures: sequence_effect", cell(done.pictures.effects["sequence_effect"], 3), "0 by definition"],
-        [
-            "pictures: class read back, balanced",
-            cell(read),
-            f"{_of(kinds, 'nuclear mask', 'read_back_balanced')}; ceiling (real pictures): {cell(read_real)}",
-        ],
+        *(
+            [
+                f"pictures: {said}, balanced",
+                cell(kinds[DRAWN].get(name)),
+                f"{_of(kinds, 'nuclear mask', name)}; ceiling: {_of(kinds, REAL, name)}",
+            ]
+            for said, name in (
+                ("class read back", "read_back_balanced"),
+                ("place read back", "place_balanced"),
+            )
+        ),
     ]
 
 
