@@ -124,7 +124,7 @@ def test_missing_data_are_named_and_nothing_is_begun(part, tmp_path, capsys):
 
 def test_an_unknown_recipe_is_refused(tmp_path, capsys):
     said = refused(capsys, "train", "maxi", "--data", tmp_path, "--out", tmp_path / "run")
-    assert "Recipe 'maxi' is neither a file nor one of mini" in said
+    assert "Recipe 'maxi' is neither a file nor one of all, mini, " in said
 
 
 def test_the_generator_learns_from_what_is_said_of_proteins_seen_and_unseen(tiny_run, data):
