@@ -67,6 +67,7 @@ SPOKEN = {
         "cli/evaluate.py",
     ),
     "files.md": ("results/*.py", "files/*.py"),
+    "web.md": ("web/*.py",),
 }
 
 

@@ -159,11 +159,11 @@ def cancel_prediction(site: SiteHere, job: JobHere) -> JobStatus:
 def list_results(
     site: SiteHere,
     job: JobHere,
-    q: Annotated[str, Query(max_length=200, description="Only rows that hold this text.")] = "",
-    localization: Annotated[str, Query(max_length=80, description="Only rows that name this class.")] = "",
-    confidence: Annotated[float, Query(ge=0, le=1, description="Only rows at least this sure.")] = 0.0,
-    sort: Annotated[Literal[tuple(SORTS)], Query(description="What to sort by.")] = "input",  # type: ignore[valid-type]
-    order: Annotated[Literal["asc", "desc"], Query(description="The direction.")] = "asc",
+    q: Annotated[str, Query(max_length=200, description="Only rows that hold this text")] = "",
+    localization: Annotated[str, Query(max_length=80, description="Only rows that name this class")] = "",
+    confidence: Annotated[float, Query(ge=0, le=1, description="Only rows at least this sure")] = 0.0,
+    sort: Annotated[Literal[tuple(SORTS)], Query(description="What to sort by")] = "input",  # type: ignore[valid-type]
+    order: Annotated[Literal["asc", "desc"], Query(description="The direction")] = "asc",
     offset: Annotated[int, Query(ge=0, le=_MOST)] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> ResultPage:

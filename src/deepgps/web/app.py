@@ -24,7 +24,7 @@ from deepgps.web.settings import Settings
 _ABOUT = (
     "Where in the cell does this protein go? Send proteins, get a prediction's address (202), ask it until "
     "`status` is `finished`, and fetch rows, tables and pictures; rows arrive while it runs. "
-    'Every error has the shape `{"errors": [{"code", "message", "where"}]}`.'
+    'Every error has one shape: `{"errors": [{"code", "message", "where"}]}`'
 )
 
 
@@ -60,8 +60,7 @@ def _name_routes(router: APIRouter) -> None:
     """Call each route in the API's listing what the first line of its docstring says."""
     for route in router.routes:
         if isinstance(route, APIRoute):
-            said = (route.endpoint.__doc__ or "").strip()
-            route.summary, route.description = said.partition("\n")[0].rstrip("."), ""
+            route.summary = (route.endpoint.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
 
 def health(request: Request) -> Response:

@@ -35,7 +35,7 @@ _MOST_NUMBER = 2**31 - 1
 
 router = APIRouter(responses=MISSING, tags=["downloads"])
 RowNumber = Annotated[
-    int, InPath(ge=0, le=_MOST_NUMBER, description="The row's place in the results, from 0.")
+    int, InPath(ge=0, le=_MOST_NUMBER, description="The row's place in the results, from 0")
 ]
 
 

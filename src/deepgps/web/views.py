@@ -26,7 +26,7 @@ def site_of(request: Request) -> Site:
 SiteHere = Annotated[Site, Depends(site_of)]
 
 
-def job_of(site: SiteHere, job_id: Annotated[str, Path(description="The job's id.")]) -> Job:
+def job_of(site: SiteHere, job_id: Annotated[str, Path(description="The job's id")]) -> Job:
     """Find the job that an address names.
 
     Raises
