@@ -1,6 +1,6 @@
 # Every verb sets up what it needs: `make demo` and `make test` work on a fresh clone with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench e2e e2e-data clean
+.PHONY: help demo test check format bench report e2e e2e-data clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,6 +36,9 @@ format: $(VENV)/.test  ## Format the code
 bench: $(VENV)/.test  ## Measure start-up, speed and memory on this machine
 	@$(BIN)/python benchmarks/bench.py
 
+report: $(VENV)/.test  ## Evaluate deepgps-mini on the data at hand into ./report
+	@$(BIN)/python benchmarks/report.py
+
 e2e-data: $(VENV)/.test  ## Run the tutorial on datasets into ./e2e-data, on sources that answer from this machine
 	@$(BIN)/python tests/docs/e2e_data.py e2e-data
 
@@ -43,7 +46,7 @@ e2e: $(VENV)/.test  ## Run the tutorial on training into ./e2e: from fetching to
 	@$(BIN)/python tests/docs/e2e.py e2e
 
 clean:  ## Remove the environment and what the verbs made
-	rm -rf $(VENV) demo e2e e2e-data
+	rm -rf $(VENV) demo report e2e e2e-data
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "deepGPS needs Python 3.11 or later; none was found. Name one: make PYTHON=..."; exit 1; }

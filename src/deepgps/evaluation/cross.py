@@ -17,7 +17,7 @@ from deepgps.errors import InputError
 from deepgps.evaluation.loading import DataFiles, load_subjects
 from deepgps.evaluation.pictures.likeness import Floats, Masks, Values, intranuclear, pearson
 from deepgps.evaluation.pictures.measuring import Artist, nuclear_mask
-from deepgps.evaluation.subjects import Rows, Subjects
+from deepgps.evaluation.subjects import MANY, Rows, Subjects
 from deepgps.files.atomic import replacing
 from deepgps.predict import Predictor
 from deepgps.results.pictures import FAINT, GROUND, INK, MARGIN, draw_scale_bar, write_text
@@ -210,7 +210,8 @@ def grid(assay: CrossAssay) -> Image.Image:
     canvas = Image.new("RGB", size, GROUND)
     draw = ImageDraw.Draw(canvas)
     heads = [("nucleus", ""), ("real", "")]
-    heads += list(zip(assay.column_names, assay.column_classes, strict=True))
+    classes = (name.replace(MANY, ", ") for name in assay.column_classes)
+    heads += list(zip(assay.column_names, classes, strict=True))
     for column, lines in enumerate(heads):
         for number, line in enumerate(lines):
             at = (_left(column, step), 6 + 15 * number)
@@ -224,7 +225,14 @@ def grid(assay: CrossAssay) -> Image.Image:
             canvas.paste(shown.resize((EDGE, EDGE), Image.Resampling.BICUBIC), (left, top))
             if column >= SIDE and assay.row_owner[row] == assay.column_owner[column - SIDE]:
                 draw.rectangle((left, top, left + EDGE - 1, top + EDGE - 1), outline=(255, 196, 0), width=2)
-        write_text(draw, (MARGIN, top + EDGE + 1), f"shows {assay.row_classes[row]}", 12, FAINT, 2 * EDGE)
+        write_text(
+            draw,
+            (MARGIN, top + EDGE + 1),
+            f"shows {assay.row_classes[row].replace(MANY, ', ')}",
+            12,
+            FAINT,
+            2 * EDGE,
+        )
         draw_scale_bar(
             draw, MARGIN + EDGE, top + EDGE, assay.pixel_size_um * panels[0].shape[-1] / EDGE, EDGE
         )
