@@ -1,7 +1,7 @@
 """``deepgps train``, ``deepgps finetune`` and ``deepgps export``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -58,16 +58,8 @@ def train(
         from deepgps.training.joint.devices import main_process
         from deepgps.training.joint.run import train as train_joint
 
-        train_joint(
-            settled,
-            data,
-            out,
-            resume=resume,
-            split=split,
-            structures=structures,
-            cache=cache,
-            offline=offline,
-        )
+        options: dict[str, Any] = {"split": split, "structures": structures, "cache": cache}
+        train_joint(settled, data, out, resume=resume, offline=offline, **options)
         if not main_process():
             return
     print(f"The run is in {out}; `deepgps export {out} --to BUNDLE` makes a bundle of it.")
@@ -117,17 +109,8 @@ def finetune(
     """
     from deepgps.training.finetune.run import finetune as run
 
-    before, after = run(
-        source,
-        data,
-        out,
-        settings or (),
-        resume=resume,
-        split=split,
-        structures=structures,
-        cache=cache,
-        offline=offline,
-    )
+    options: dict[str, Any] = {"split": split, "structures": structures, "cache": cache}
+    before, after = run(source, data, out, settings or (), resume=resume, offline=offline, **options)
     print(f"Validation loss: {before:.4g} before, {after:.4g} after.")
     if after >= before:
         print("It is no better: `--set` a smaller learning_rate or more epochs, or give more crops.")

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from deepgps.datasets.crops.reading import open_crops
 from deepgps.errors import InputError
@@ -57,17 +58,8 @@ def finetune(
         from deepgps.training.finetune.joint import Start
         from deepgps.training.joint.run import train
 
-        train(
-            recipe,
-            store,
-            run,
-            resume=resume,
-            split=split,
-            structures=structures,
-            cache=cache,
-            offline=offline,
-            start_from=Start(base),
-        )
+        options: dict[str, Any] = {"split": split, "structures": structures, "cache": cache}
+        train(recipe, store, run, resume=resume, offline=offline, start_from=Start(base), **options)
         return read_origin(run)["before"]["validation_loss"], _kept_loss(run, recipe)
     from deepgps.training.finetune.mini import AFTER, ERROR, finetune_mini
 

@@ -101,16 +101,19 @@ def train(
             inputs = protein_inputs(recipe, data, cache=cache, offline=offline)
         if fabric.global_rank == 0:
             write_beginnings(run, data, inputs)
-        torch.manual_seed(recipe.training.seed)
-        model = build_model(recipe, inputs.embedding_dim)
-        if recipe.protein.standardise and "sequence" in recipe.protein.inputs:
-            model.standardise(*inputs.moments(np.unique(data.protein_of_row[data.rows["train"]])))
-        if start_from is not None:
-            start_from.load(model, data, inputs)
-        task = set_up(fabric, recipe, data, inputs, model, run)
-        if start_from is not None and not (run / BASE).exists():
-            _note(start_from, task)
-        _train(task)
+        model = _network(recipe, data, inputs, start_from)
+        _train(set_up(fabric, recipe, data, inputs, model, run), start_from)
+
+
+def _network(recipe: JointRecipe, data: TrainingData, inputs: ProteinInputs, start: Start | None) -> DeepGPS:
+    """Build the network, with fresh weights or those that it starts from."""
+    torch.manual_seed(recipe.training.seed)
+    model = build_model(recipe, inputs.embedding_dim)
+    if start is not None:
+        start.load(model, data, inputs)
+    elif recipe.protein.standardise and "sequence" in recipe.protein.inputs:
+        model.standardise(*inputs.moments(np.unique(data.protein_of_row[data.rows["train"]])))
+    return model
 
 
 def _note(start: Start, task: Fit) -> None:
@@ -122,7 +125,9 @@ def _note(start: Start, task: Fit) -> None:
         write_origin(task.run, start.name, start.fingerprint, figures)
 
 
-def _train(task: Fit) -> None:
+def _train(task: Fit, start: Start | None) -> None:
+    if start is not None and not (task.run / BASE).exists():
+        _note(start, task)
     if task.fabric.global_rank:
         progress = fit(task, Silent())
     else:
