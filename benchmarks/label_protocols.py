@@ -203,14 +203,15 @@ def with_baselines(models: Mapping[str, LabelReport]) -> dict[str, Mapping[str, 
     return {name: report.metrics for name, report in models.items()} | dict(first.baselines)
 
 
-def arguments(description: str | None, name: str) -> argparse.Namespace:
-    """Read the command line of a benchmark of labels."""
+def arguments(description: str | None, name: str, work: str | None = None) -> argparse.Namespace:
+    """Read the command line of a benchmark; ``work`` names the one whose training it uses, if not its own."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--protocol", choices=("A", "B", "both"), default="both")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--work", type=Path, default=Path("runs") / name, help="where training may resume")
+    folder = Path("runs") / (work or name)
+    parser.add_argument("--work", type=Path, default=folder, help="where training may resume")
     parser.add_argument("--settings", type=json.loads, default={}, help="fields of LabelSettings, as JSON")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results") / f"{name}.md")
     options = parser.parse_args()
