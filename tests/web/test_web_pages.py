@@ -190,3 +190,16 @@ def test_the_limits_are_printed_on_the_form(visitor):
     for said in ("At most 500 proteins", "40,000 residues each", "1,000,000 together", "5 MB", "30 MB",
                  "25,000,000 pixels", "At most 8 nuclei", "1,500 pictures", "after 14 days"):  # fmt: skip
         assert said in page
+
+
+def test_the_gallery_shows_what_the_model_says():
+    from deepgps.predict import Predictor
+    from deepgps.proteins.read import read_proteins
+    from deepgps.web.catalogue import spoken
+    from deepgps.web.examples import GALLERY, example_path
+    from deepgps.web.rendering import HERE
+
+    found = Predictor.load(threads=1).predict(read_proteins(example_path()), images=False)
+    said = {each.protein.id: {spoken(slug) for slug in each.localizations} for each in found}
+    assert set(said) == set(GALLERY) == {path.stem for path in HERE.glob("static/gallery/*.webp")}
+    assert all(place in said[name] for name, place in GALLERY.items())

@@ -183,12 +183,14 @@ def show_result(request: Request, site: SiteHere, job: JobHere, number: RowNumbe
         row=row,
         record=row.record,
         ranked=sorted(row.record["probabilities"].items(), key=lambda item: -item[1]),
+        bundle=bundle if bundle is not None and bundle.sha256 == job.sha256 else None,
         thresholds=_thresholds(bundle, job),
         siblings=siblings,
         entry=entry,
         others=[name for name in DEFAULT_NAMES if name not in job.nuclei],
         before=number - 1 if number else None,
         after=number + 1 if find_row(site.sessions, job.id, number + 1) else None,
+        base=str(request.base_url).rstrip("/"),
     )
 
 

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     """Jobs that one address may start in an hour."""
     proteins_per_hour: int = Field(5_000, ge=1)
     """Proteins that one address may send in an hour."""
-    requests_per_minute: int = Field(1_200, ge=1)
+    requests_per_minute: int = Field(3_000, ge=1)
     """Requests that one address may make of one server process in a minute."""
 
     lookups: bool = True

@@ -2,18 +2,27 @@
 "use strict";
 
 const LOOK_AGAIN_MS = 1000;
+const LOOK_AGAIN_AT_MOST_MS = 8000;
+let pause = LOOK_AGAIN_MS;
 
 // A running prediction: fetch the same page and take over what has changed.
 async function follow() {
   const live = document.getElementById("live");
   if (live?.dataset.live !== "yes") return;
+  if (document.hidden) {
+    setTimeout(follow, LOOK_AGAIN_MS);
+    return;
+  }
+  // Where nothing changes, as in a long queue, it asks less and less often.
+  pause = Math.min(pause * 1.3, LOOK_AGAIN_AT_MOST_MS);
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
     if (answer.ok) {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = page.getElementById("live");
       const busy = live.contains(document.activeElement) && document.activeElement.matches("input, select");
-      if (fresh && !busy) {
+      if (fresh && !busy && fresh.innerHTML !== live.innerHTML) {
+        pause = LOOK_AGAIN_MS;
         document.title = page.title;
         const place = [...live.querySelectorAll("a, button")].indexOf(document.activeElement);
         live.replaceWith(fresh);
@@ -26,7 +35,7 @@ async function follow() {
   } catch {
     // The server may be starting anew; the next look will tell.
   }
-  setTimeout(follow, LOOK_AGAIN_MS);
+  setTimeout(follow, pause);
 }
 
 function sliders(viewer) {
