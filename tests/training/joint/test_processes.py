@@ -13,6 +13,8 @@ import yaml
 from safetensors.torch import load_file
 from torch import distributed, nn
 
+from deepgps.errors import DeepGPSError
+from deepgps.training.joint.devices import together
 from deepgps.training.joint.run import train
 from deepgps.training.joint.synchronised import synchronise
 from joint_store import protein, recipe, write_store
@@ -95,3 +97,10 @@ def test_two_processes_end_as_one_does(store, tmp_path):
     one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     assert max(float((one[name].double() - two[name].double()).abs().max()) for name in one) < 2e-4
+
+
+def test_a_process_whose_fellow_is_gone_says_so_and_nothing_else():
+    with pytest.raises(DeepGPSError, match=r"Another process of the run has ended"), together():
+        raise RuntimeError("[pair.cc:553] Connection closed by peer [127.0.0.1]:25799")
+    with pytest.raises(RuntimeError, match="out of memory"), together():
+        raise RuntimeError("out of memory")

@@ -1,17 +1,38 @@
 """What a run computes on: processes, GPUs or cores, and in which precision."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import lightning as L  # noqa: N812
 import torch
 from lightning.fabric.strategies.ddp import DDPStrategy
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from deepgps.errors import InputError
+from deepgps.errors import DeepGPSError, InputError
 from deepgps.training.joint.settings import TrainingSettings
 
 
 def main_process() -> bool:
     """Whether this process is the one that writes, also before `start`."""
     return getattr(rank_zero_only, "rank", 0) == 0
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """End this process in a sentence where another one of the run has gone, whose own words say why.
+
+    Raises
+    ------
+    DeepGPSError
+        If another process of the run has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # What gloo says of a process that is gone has no type of its own.
+        if "by peer" in str(error):
+            raise DeepGPSError("Another process of the run has ended, and this one with it.") from None
+        raise
 
 
 def start(settings: TrainingSettings) -> L.Fabric:

@@ -22,6 +22,7 @@ from deepgps.models.deepgps import DeepGPS, Drawn
 from deepgps.training.joint.batches import Batch, Inputs, Parts, epoch_order
 from deepgps.training.joint.checkpoint import BEST, Progress, Row, load_last, save_last, save_whole
 from deepgps.training.joint.data import TrainingData
+from deepgps.training.joint.devices import together
 from deepgps.training.joint.losses import crop_losses, weighted
 from deepgps.training.joint.schedule import learning_rate
 from deepgps.training.joint.settings import JointRecipe
@@ -91,13 +92,14 @@ def set_up(
     return Fit(fabric, recipe, data, inputs, module, model, wrapped, run)
 
 
+@together()
 def fit(task: Fit, log: Log) -> Progress:
     """Train to the end, from where the run's folder says it was.
 
     Raises
     ------
     DeepGPSError
-        If the loss is no longer a number.
+        If the loss is no longer a number, or another process of the run has ended.
     OSError
         If a checkpoint cannot be written.
     """
