@@ -131,7 +131,8 @@ def main() -> None:
 
 {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {platform.system()}, Python {platform.python_version()}.
 Metrics alone, on one thread: ten pictures of each crop measured, six of them read. The figures with their
-intervals come after. Memory is the process's own, without pages of files.
+intervals come after. Memory is the process's own, without pages of files. Other work on the machine shows in
+the wall clock.
 
 | crops | crops/s, wall clock | crops/s, processor time | figures | peak memory |
 |---|---|---|---|---|
