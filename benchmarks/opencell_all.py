@@ -6,8 +6,8 @@ that two sources support, so these are the surer of OpenCell's proteins. True ar
 the paper's grade rule. The model knows twelve classes: a logistic layer for each of the 17 reads it off their
 logits, learned with its threshold on held-out training proteins that the HPA or OpenCell sees. Categories
 that none of them has are never named. Named for the best F1, a protein gets more categories than it has, so
-exact matches are fewer than for always naming the most frequent one. Protein level; 95 % bootstrap intervals over homology clusters. The
-paper has no such figures.
+exact matches are fewer than for always naming the most frequent one. Protein level; 95 % bootstrap intervals
+over homology clusters. The paper has no such figures.
 """
 
 from pathlib import Path
