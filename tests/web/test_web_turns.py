@@ -7,7 +7,7 @@ from visitor import SEQUENCE, fasta, jsonl, visit
 from deepgps.errors import InputError
 from deepgps.files.lock import lock
 from deepgps.proteins.protein import Protein
-from deepgps.web import turns
+from deepgps.web import claims, lookups, turns
 from deepgps.web.store import purge
 from deepgps.web.tables import Entry, Job, OwnNucleus, Row, Visit
 
@@ -59,13 +59,13 @@ def test_turns_go_round(visitor):
 def test_a_worker_killed_at_any_protein_loses_and_doubles_nothing(visitor, monkeypatch, at):
     batch = visitor.send(fasta(24), nuclei=["hek-1", "u2os-1"], pictures=True).json()["id"]
     with monkeypatch.context() as patch:
-        patch.setattr(turns, "_renew", dying_after(at, turns._renew))
+        patch.setattr(turns, "keep_on", dying_after(at, turns.keep_on))
         with pytest.raises(KilledError):
             visitor.work()
     assert job(visitor, batch).holder is not None
     assert not visitor.turn()
     change(visitor, batch, holder=f"{socket.gethostname()}:999999999:gone")
-    turns.free_the_dead(visitor.site.sessions)
+    claims.free_the_dead(visitor.site.sessions)
     visitor.work()
     assert visitor.status(batch)["status"] == "finished"
     wanted = [each for each in expected(24) for _ in range(2)]
@@ -104,7 +104,7 @@ def test_rows_on_disk_that_the_database_missed_are_copied_once(visitor, monkeypa
 def test_a_lease_that_runs_out_is_taken_over(visitor):
     batch = visitor.send(fasta(3)).json()["id"]
     change(visitor, batch, status="running", holder="elsewhere:1:x", held_until=time.time() + 60)
-    turns.free_the_dead(visitor.site.sessions)
+    claims.free_the_dead(visitor.site.sessions)
     assert not visitor.turn()
     change(visitor, batch, held_until=time.time() - 1)
     visitor.work()
@@ -129,13 +129,13 @@ def test_a_worker_taken_for_dead_that_still_writes_is_left_alone(visitor):
 
 def test_a_turn_that_was_taken_over_stops(visitor, monkeypatch):
     batch = visitor.send(fasta(5)).json()["id"]
-    real = turns._renew
+    real = turns.keep_on
 
     def robbed(sessions, settings, mine):
         change(visitor, batch, holder="elsewhere:1:x", held_until=time.time() + 60)
         real(sessions, settings, mine)
 
-    monkeypatch.setattr(turns, "_renew", robbed)
+    monkeypatch.setattr(turns, "keep_on", robbed)
     visitor.turn()
     assert job(visitor, batch).holder == "elsewhere:1:x"
     assert visitor.rows(batch)["total"] == 1
@@ -176,13 +176,13 @@ def test_a_model_that_was_replaced_fails_the_job(visitor):
 
 def test_cancelling_in_the_middle_of_a_turn_stops_it(visitor, monkeypatch):
     batch = visitor.send(fasta(10)).json()["id"]
-    real = turns._renew
+    real = turns.keep_on
 
     def cancelled(*args):
         change(visitor, batch, status="cancelled")
         real(*args)
 
-    monkeypatch.setattr(turns, "_renew", cancelled)
+    monkeypatch.setattr(turns, "keep_on", cancelled)
     visitor.work()
     assert visitor.status(batch)["status"] == "cancelled"
     assert visitor.rows(batch)["total"] == 1
@@ -191,13 +191,13 @@ def test_cancelling_in_the_middle_of_a_turn_stops_it(visitor, monkeypatch):
 
 def test_deleting_in_the_middle_of_a_turn_leaves_nothing(visitor, monkeypatch):
     batch = visitor.send(fasta(10)).json()["id"]
-    real = turns._renew
+    real = turns.keep_on
 
     def deleted(*args):
         visitor.client.delete(f"/api/v1/predictions/{batch}")
         real(*args)
 
-    monkeypatch.setattr(turns, "_renew", deleted)
+    monkeypatch.setattr(turns, "keep_on", deleted)
     visitor.work()
     assert visitor.client.get(f"/api/v1/predictions/{batch}").status_code == 404
     purge(visitor.site.sessions, visitor.site.settings)
@@ -246,7 +246,7 @@ def test_names_are_looked_up_once_and_a_failure_stays(visitor, monkeypatch):
             raise InputError("UniProt has no entry 'GONE1'; check its spelling.")
         return Protein(name, SEQUENCE + "ACDE" * len(asked), "SYMBOL", "P12345")
 
-    monkeypatch.setattr(turns, "resolve", resolve)
+    monkeypatch.setattr(lookups, "resolve", resolve)
     names = [f"SYM{i}" for i in range(20)]
     batch = visitor.predict(" ".join(["GONE1", *names]))
     assert sorted(asked) == sorted(["GONE1", *names])
@@ -254,3 +254,30 @@ def test_names_are_looked_up_once_and_a_failure_stays(visitor, monkeypatch):
     assert (status["status"], status["predicted"], status["rejected"]) == ("finished", 20, 1)
     assert proteins(visitor, batch) == names
     assert "SYMBOL · P12345" in visitor.page(f"/predictions/{batch}/results/0")
+
+
+def test_slow_lookups_keep_nobody_waiting(tmp_path, visitor, monkeypatch):
+    monkeypatch.setattr(lookups, "resolve", lambda name, **_: Protein(name, SEQUENCE))
+    hasty = visit(tmp_path / "hasty", turn_lookup_s=1e-9)
+    names = [f"SYM{i}" for i in range(6)]
+    batch = hasty.send(" ".join(names)).json()["id"]
+    single = hasty.send().json()["id"]
+    hasty.turn()
+    hasty.turn()
+    assert hasty.status(single)["status"] == "finished"
+    assert (hasty.status(batch)["status"], hasty.status(batch)["predicted"]) == ("running", 1)
+    hasty.work()
+    assert hasty.status(batch)["status"] == "finished"
+    assert proteins(hasty, batch) == names
+
+
+def test_names_that_nobody_knows_end_the_job_in_order(visitor, monkeypatch):
+    def resolve(name, **_):
+        raise InputError(f"UniProt has no entry '{name}'; check its spelling.")
+
+    monkeypatch.setattr(lookups, "resolve", resolve)
+    batch = visitor.predict("GONE1 GONE2")
+    status = visitor.status(batch)
+    assert (status["status"], status["predicted"], status["rejected"]) == ("finished", 0, 2)
+    assert "GONE2" in visitor.client.get(f"/api/v1/predictions/{batch}/rejected.csv").text
+    assert visitor.client.get(f"/predictions/{batch}").status_code == 200

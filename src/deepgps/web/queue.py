@@ -12,10 +12,11 @@ from huey import Huey, RedisHuey, SqliteHuey, crontab
 
 from deepgps.bundle import DEFAULT_MODEL
 from deepgps.errors import DeepGPSError
+from deepgps.web.claims import free_the_dead, is_due
 from deepgps.web.database import Sessions, connect
 from deepgps.web.settings import Settings
 from deepgps.web.store import purge
-from deepgps.web.turns import free_the_dead, is_due, take_turn, warm_up
+from deepgps.web.turns import take_turn, warm_up
 
 # How often an idle worker looks, in seconds: a visitor waits for it.
 _LOOK_S = 0.05

@@ -56,6 +56,8 @@ def serve(settings: Settings, host: str, port: int, *, worker: bool = True) -> N
             server_header=False,
             proxy_headers=True,
             forwarded_allow_ips=settings.trusted_proxies,
+            # Of uvicorn's two, the one that limits the size of headers.
+            http="h11",
             h11_max_incomplete_event_size=_HEADER_BYTES,
             timeout_keep_alive=_HANG_UP_S,
         )

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     """Pictures that a job gets drawn before another job's turn."""
     turn_labels: int = Field(128, ge=1)
     """Proteins that a job without pictures gets predicted before another job's turn."""
+    turn_lookup_s: float = Field(2, gt=0)
+    """Seconds for which a job's names are looked up before another job's turn."""
     lease_s: float = Field(120, gt=0)
     """Seconds without a finished protein after which a worker's turn may be taken over by another."""
     max_attempts: int = Field(3, ge=1)
