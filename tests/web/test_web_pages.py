@@ -155,6 +155,18 @@ def test_a_result_offers_the_same_protein_in_other_nuclei(visitor, job):
     assert [(row["protein_id"], row["nucleus"]) for row in again] == [("p1", name) for name in offered]
 
 
+@pytest.mark.parametrize("name", ["two words", 'a "quoted", name', "β<b>", ">x"])
+def test_any_id_comes_back_from_another_nucleus_unchanged(visitor, name):
+    quoted = name.replace('"', '""')
+    job = visitor.predict(f'id,sequence\n"{quoted}",{SEQUENCE}\n')
+    page = Page(visitor.page(f"/predictions/{job}/results/0"))
+    fields = {each.get("name"): each["value"] for each in page.all("input") if each.get("type") == "hidden"}
+    answer = visitor.form({**fields, "nuclei": "hek-2"})
+    visitor.work()
+    (row,) = visitor.client.get(f"/api/v1{answer.headers['location']}/results").json()["results"]
+    assert row["protein_id"] == name
+
+
 def test_cancelling_and_deleting_by_form(visitor):
     address = visitor.form({**FORM, "proteins": fasta(40)}).headers["location"]
     visitor.turn()

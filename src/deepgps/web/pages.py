@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import FormData
 
 from deepgps.images.defaults import DEFAULT_NAMES
+from deepgps.results.table import table_line
 from deepgps.web.api import cancel_prediction
 from deepgps.web.catalogue import models
 from deepgps.web.downloads import RowNumber
@@ -27,7 +28,7 @@ from deepgps.web.store import (
     rejections,
     rows_of_protein,
 )
-from deepgps.web.tables import OPEN, Job
+from deepgps.web.tables import OPEN, Entry, Job
 from deepgps.web.views import DOWNLOADS, JobHere, SiteHere, status_of
 
 router = APIRouter(include_in_schema=False)
@@ -187,11 +188,18 @@ def show_result(request: Request, site: SiteHere, job: JobHere, number: RowNumbe
         thresholds=_thresholds(bundle, job),
         siblings=siblings,
         entry=entry,
+        again=_as_table(entry) if entry else "",
         others=[name for name in DEFAULT_NAMES if name not in job.nuclei],
         before=number - 1 if number else None,
         after=number + 1 if find_row(site.sessions, job.id, number + 1) else None,
         base=str(request.base_url).rstrip("/"),
     )
+
+
+def _as_table(entry: Entry) -> str:
+    """Write a protein so that its id, whatever it holds, is read back unchanged."""
+    lines = table_line(["id", "sequence"]) + table_line([entry.protein_id, entry.sequence or ""])
+    return lines.decode()
 
 
 def _thresholds(bundle: Any, job: Job) -> dict[str, float]:
