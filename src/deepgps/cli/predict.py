@@ -82,7 +82,7 @@ def predict(
     from deepgps.results.inputs import fingerprints
     from deepgps.results.save import save
 
-    given = _given(inputs)
+    given = given_inputs(inputs, "predict")
     proteins = proteins_from(given, sequence=sequence, offline=offline)
     predictor = Predictor.load(model, threads=threads, structures=structures)
     nuclei = _nuclei(predictor, drawing)
@@ -103,10 +103,11 @@ def predict(
     return 2 if summary.rejected else 0
 
 
-def _given(inputs: tuple[str, ...]) -> list[str]:
+def given_inputs(inputs: tuple[str, ...], command: str) -> list[str]:
+    """Put the example proteins in the place of their word, and refuse what is an option misspelt."""
     # The parser lets "-" through as an input, and with it every option that it does not know.
     for unknown in (each for each in inputs if each.startswith("-") and each != "-"):
-        raise InputError(f"Option '{unknown}' is unknown; see deepgps predict --help.")
+        raise InputError(f"Option '{unknown}' is unknown; see deepgps {command} --help.")
     return [str(_example()) if each == EXAMPLE and not Path(each).exists() else each for each in inputs]
 
 
@@ -126,14 +127,15 @@ def _nuclei(predictor: "Predictor", drawing: Drawing) -> "list[Nucleus] | None":
         raise InputError("--no-images draws nothing, so --nucleus says nothing; leave one of them out.")
     loaded: dict[str, Nucleus] = {}
     for chosen in drawing.nucleus:
-        nucleus = _nucleus(predictor, chosen, drawing)
+        nucleus = load_chosen(predictor, chosen, drawing)
         names = (nucleus.name, *(f"{nucleus.name}-{number}" for number in range(2, len(loaded) + 3)))
         name = next(name for name in names if name not in loaded)
         loaded[name] = replace(nucleus, name=name)
     return list(loaded.values())
 
 
-def _nucleus(predictor: "Predictor", chosen: str, drawing: Drawing) -> "Nucleus":
+def load_chosen(predictor: "Predictor", chosen: str, drawing: Drawing) -> "Nucleus":
+    """Load a nucleus, a file or one that ships, at the size and scale of the model's crops."""
     from deepgps.images.defaults import DEFAULT_NAMES
     from deepgps.images.nuclei import load_nucleus
 

@@ -28,16 +28,18 @@ class Console:
     Parameters
     ----------
     total
-        Proteins expected; None if not known.
+        Proteins expected, or steps; None if not known.
+    doing, unit
+        What the bar says.
     """
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: int | None, *, doing: str = "predicting", unit: str = "proteins") -> None:
         self._terminal = Terminal(stderr=True, soft_wrap=True, highlight=False, markup=False)
         self._progress = Progress(
-            TextColumn("predicting"),
+            TextColumn(doing),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("proteins"),
+            TextColumn(unit),
             TimeRemainingColumn(),
             console=self._terminal,
             transient=True,
@@ -68,13 +70,17 @@ class Console:
         self._rejected += 1
         self._progress.advance(self._task)
         if self._rejected <= SHOWN_REJECTIONS:
-            self._terminal.print(f"deepgps: {_printable(rejection.reason)}")
+            self._terminal.print(f"deepgps: {printable(rejection.reason)}")
 
-    def summarise(self, summary: Summary) -> None:
-        """Print the first rows, the counts and the files."""
+    def count_rejected(self) -> None:
+        """Say how many more records were left out than were named."""
         if self._rejected > SHOWN_REJECTIONS:
             more = self._rejected - SHOWN_REJECTIONS
             self._terminal.print(f"deepgps: {more:,} more records were rejected; see rejected.csv.")
+
+    def summarise(self, summary: Summary) -> None:
+        """Print the first rows, the counts and the files."""
+        self.count_rejected()
         rows = list(islice(read_records(summary.folder / "results.jsonl"), SHOWN_ROWS + 1))
         _print_rows(rows[:SHOWN_ROWS])
         if len(rows) > SHOWN_ROWS:
@@ -89,7 +95,11 @@ class Console:
 
 def _print_rows(rows: Sequence[Record]) -> None:
     header = ("Protein", "Localizations", "Probability", "Intranuclear", "Nucleus")
-    lines = [_cells(row) for row in rows]
+    print_table(header, [_cells(row) for row in rows])
+
+
+def print_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """Print a table: aligned for a terminal, separated by tabs for everything else."""
     if not sys.stdout.isatty():
         print("\n".join("\t".join(line) for line in (header, *lines)))
         return
@@ -102,15 +112,15 @@ def _print_rows(rows: Sequence[Record]) -> None:
 def _cells(row: Record) -> tuple[str, ...]:
     fraction = row["intranuclear_fraction"]
     return (
-        _printable(row["protein_id"]),
+        printable(row["protein_id"]),
         "|".join(row["localizations"]),
         "" if row["confidence"] is None else f"{row['confidence']:.2f}",
         "" if fraction is None else f"{fraction:.2f}",
-        _printable(row["nucleus"] or ""),
+        printable(row["nucleus"] or ""),
     )
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Keep what a user's file holds from steering the terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 

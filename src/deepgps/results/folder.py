@@ -1,7 +1,7 @@
 """One run's folder: locked while it is written, resumed when it was left, refused when it is another's."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -52,10 +52,7 @@ class RunFolder:
 
     def __init__(self, path: Path, run: Run, *, overwrite: bool = False) -> None:
         self.path, self.run = path, run
-        if path.exists() and not path.is_dir():
-            raise InputError(f"'{path}' is a file; give --out a folder.")
-        path.mkdir(parents=True, exist_ok=True)
-        self._lock = lock(path)
+        self._lock = claim(path)
         try:
             self._begin(overwrite=overwrite)
         except BaseException:
@@ -68,7 +65,7 @@ class RunFolder:
         earlier = read_run(self.path)
         self._document = {**self.run.document(), "packages": packages(), "started": now(), "finished": None}
         if earlier is None:
-            _check_free(self.path)
+            check_free(self.path, (*TABLES, RECORDS_FILE))
         else:
             check_same(self.path, earlier, self._document)
             self._document["started"] = earlier.get("started", self._document["started"])
@@ -204,8 +201,29 @@ def _identity(thing: Any) -> tuple[str, str] | None:
     return thing["protein_id"], thing["sequence_sha256"]
 
 
-def _check_free(folder: Path) -> None:
-    for name in (*TABLES, RECORDS_FILE):
+def claim(folder: Path) -> int:
+    """Make a folder, if it is missing, and lock it for this process, see `lock`.
+
+    Raises
+    ------
+    InputError
+        If it is a file, or in use.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"'{folder}' is a file; give --out a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return lock(folder)
+
+
+def check_free(folder: Path, names: Iterable[str]) -> None:
+    """Refuse a folder without a run record that holds files of ours, or of somebody else's, by these names.
+
+    Raises
+    ------
+    InputError
+        Naming the first of them.
+    """
+    for name in names:
         if (folder / name).exists():
             raise InputError(
                 f"'{folder}' holds a {name} but no {RUN_FILE} to continue from; "

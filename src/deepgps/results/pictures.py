@@ -81,9 +81,7 @@ def picture(prediction: Prediction) -> Image.Image:
     draw = ImageDraw.Draw(canvas)
     _write_header(draw, prediction, size[0] - 2 * MARGIN)
     for place, (label, panel) in enumerate(panels.items()):
-        left = MARGIN + place * (PANEL + MARGIN)
-        canvas.paste(panel.resize((PANEL, PANEL), Image.Resampling.BICUBIC), (left, HEADER))
-        write_text(draw, (left, HEADER + PANEL + 5), label, 13, FAINT)
+        draw_panel(canvas, draw, panel, (MARGIN + place * (PANEL + MARGIN), HEADER), label)
     um_per_pixel = nucleus.pixel_size_um * image.shape[1] / PANEL
     draw_scale_bar(draw, size[0] - MARGIN, HEADER + PANEL, um_per_pixel)
     return canvas
@@ -127,6 +125,14 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def _write_header(draw: ImageDraw.ImageDraw, prediction: Prediction, width: int) -> None:
     write_text(draw, (MARGIN, 7), prediction.protein.id, 17, INK, width)
     write_text(draw, (MARGIN, 29), headline(prediction), 14, FAINT, width)
+
+
+def draw_panel(
+    canvas: Image.Image, draw: ImageDraw.ImageDraw, panel: Image.Image, place: tuple[int, int], label: str
+) -> None:
+    """Paste an image, `PANEL` pixels wide and high, with a line below it."""
+    canvas.paste(panel.resize((PANEL, PANEL), Image.Resampling.BICUBIC), place)
+    write_text(draw, (place[0], place[1] + PANEL + 5), label, 13, FAINT, PANEL)
 
 
 def write_text(
@@ -175,8 +181,7 @@ def contact_sheet(nuclei: Sequence[Nucleus]) -> Image.Image:
         row, column = divmod(place, columns)
         left, top = MARGIN + column * (PANEL + MARGIN), MARGIN + row * (tile + MARGIN)
         panel = Image.fromarray((stretched(nucleus.pixels) * 255).astype(np.uint8))
-        sheet.paste(panel.resize((PANEL, PANEL), Image.Resampling.BICUBIC), (left, top))
-        write_text(draw, (left, top + PANEL + 5), nucleus.name, 13, FAINT, PANEL)
+        draw_panel(sheet, draw, panel, (left, top), nucleus.name)
         um_per_pixel = nucleus.pixel_size_um * nucleus.pixels.shape[1] / PANEL
         draw_scale_bar(draw, left + PANEL, top + PANEL, um_per_pixel)
     return sheet

@@ -1,17 +1,14 @@
 """The report: one HTML page with everything in it, to read, print and send on."""
 
-import base64
-import html
-import io
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from deepgps.files.atomic import replacing
+from deepgps.results.page import embedded, page_head, text
 from deepgps.results.records import read_records
 from deepgps.results.run import read_run
-from deepgps.results.style import STYLE
 from deepgps.results.table import Evidence, Record
 
 # A page of 10,000 rows opens in any browser; one of 10,000 pictures in none.
@@ -20,7 +17,6 @@ MAX_ROWS = 10_000
 # Rows from which the table starts folded, so that the first picture is in sight.
 FOLDED_FROM = 20
 
-_JPEG_QUALITY = 88
 _UNLABELLED = (
     '<p class="note">This model draws pictures and predicts no label: it does not say in words where a '
     "protein goes, nor how sure that is.</p>\n"
@@ -52,18 +48,14 @@ def write_report(folder: Path) -> Path:
 def _head(run: dict[str, Any], rows: int, *, pictures: bool) -> str:
     model = run.get("model", {})
     proteins = run.get("proteins", {})
-    title = "deepGPS: where the proteins go"
     facts = [
-        f"Model {_text(model.get('name', ''))} {_text(model.get('version', ''))}",
+        f"Model {text(model.get('name', ''))} {text(model.get('version', ''))}",
         f"{proteins.get('predicted', 0):,} proteins predicted, {proteins.get('rejected', 0):,} rejected",
-        _text(run.get("started", "")),
+        text(run.get("started", "")),
     ]
     limits = _limits(rows, pictures=pictures)
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
+        f"{page_head('deepGPS: where the proteins go')}"
         f'<p class="facts">{" · ".join(fact for fact in facts if fact)}</p>\n{limits}'
         "<p>The pictures are predictions, drawn into the nucleus shown and stretched for display; the "
         "intensities to measure are in <code>images/*.ome.tif</code>. The intranuclear fraction is the share "
@@ -95,26 +87,26 @@ def _write_table(page: TextIO, records: Path, rows: int) -> None:
 
 
 def _row(number: int, record: Record) -> str:
-    name = _text(record["protein_id"])
+    name = text(record["protein_id"])
     values = [
         f'<a href="#p{number}">{name}</a>' if number < MAX_CARDS else name,
-        _text(", ".join(record["localizations"])),
+        text(", ".join(record["localizations"])),
         "" if record["confidence"] is None else f"{record['confidence']:.2f}",
         _fraction(record),
-        _text(record["nucleus"] or ""),
-        _text("; ".join(record["warnings"])),
+        text(record["nucleus"] or ""),
+        text("; ".join(record["warnings"])),
     ]
     return f"<tr>{''.join(f'<td>{value}</td>' for value in values)}</tr>\n"
 
 
 def _card(number: int, record: Record, images: Path) -> str:
-    places = _text(", ".join(record["localizations"]) or "no label")
+    places = text(", ".join(record["localizations"]) or "no label")
     fraction = _fraction(record)
     facts = [f"{record['length']:,} residues", f"intranuclear fraction {fraction}" if fraction else ""]
-    warnings = "".join(f"<li>{_text(warning)}</li>" for warning in record["warnings"])
+    warnings = "".join(f"<li>{text(warning)}</li>" for warning in record["warnings"])
     listed = f'<ul class="warnings">{warnings}</ul>\n' if warnings else ""
     return (
-        f'<article id="p{number}">\n<h3>{_text(record["protein_id"])}</h3>\n'
+        f'<article id="p{number}">\n<h3>{text(record["protein_id"])}</h3>\n'
         f'<p><strong>{places}</strong> <span class="facts">{" · ".join(f for f in facts if f)}</span></p>\n'
         f"{_picture(record, images)}"
         f'<div class="columns">\n{_bars(record)}{_evidence(record["evidence"])}</div>\n'
@@ -128,21 +120,7 @@ def _picture(record: Record, images: Path) -> str:
     # The name may have been edited: only a file in the folder itself is ever embedded.
     path = images / Path(f"{record['images']}.png").name
     alt = f"Nucleus, predicted protein and overlay: {record['protein_id']}"
-    try:
-        data = _jpeg(path)
-    except OSError:
-        return f'<p class="note">The picture images/{_text(path.name)} is not there.</p>\n'
-    return f'<img alt="{_text(alt)}" loading="lazy" src="data:image/jpeg;base64,{data}">\n'
-
-
-def _jpeg(path: Path) -> str:
-    """Shrink a PNG to a JPEG for the page: a quarter of the size, and the PNG stays in the folder."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    with Image.open(path) as image:
-        image.convert("RGB").save(buffer, format="JPEG", quality=_JPEG_QUALITY)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return embedded(path, alt)
 
 
 def _bars(record: Record) -> str:
@@ -151,7 +129,7 @@ def _bars(record: Record) -> str:
     named = set(record["localizations"])
     ranked = sorted(record["probabilities"].items(), key=lambda item: -item[1])
     lines = "".join(
-        f'<div class="bar{" named" if slug in named else ""}"><span>{_text(slug)}</span>'
+        f'<div class="bar{" named" if slug in named else ""}"><span>{text(slug)}</span>'
         f'<i style="--p:{100 * probability:.1f}%"></i><b>{probability:.2f}</b></div>\n'
         for slug, probability in ranked
     )
@@ -171,17 +149,12 @@ def _evidence(evidence: list[Evidence]) -> str:
 
 def _evidence_lines(evidence: list[Evidence]) -> Iterator[str]:
     for near in evidence:
-        places = _text(", ".join(near["localizations"]) or "unknown")
+        places = text(", ".join(near["localizations"]) or "unknown")
         yield (
-            f"<tr><td>{_text(near['accession'])}</td><td>{places}</td><td>{near['similarity']:.2f}</td></tr>"
+            f"<tr><td>{text(near['accession'])}</td><td>{places}</td><td>{near['similarity']:.2f}</td></tr>"
         )
 
 
 def _fraction(record: Record) -> str:
     fraction = record["intranuclear_fraction"]
     return "" if fraction is None else f"{fraction:.2f}"
-
-
-def _text(value: object) -> str:
-    """Escape for HTML, attributes included."""
-    return html.escape(str(value), quote=True)
