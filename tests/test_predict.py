@@ -23,7 +23,7 @@ def random_sequence(length: int) -> str:
 
 
 PROTEINS = [
-    Protein(f"P{number}", random_sequence(length)) for number, length in enumerate((40, 300, 12, 2500, 90))
+    Protein(f"P{number}", random_sequence(length)) for number, length in enumerate((60, 300, 12, 2500, 90))
 ]
 
 

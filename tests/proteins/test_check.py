@@ -69,7 +69,7 @@ def test_an_ordinary_protein_has_no_warnings() -> None:
 
 
 def test_unusual_residues_are_counted_and_placed() -> None:
-    (note,) = sequence_warnings("MEEPQXDPSVEPPUSQXTFSD", None)
+    (note, _) = reversed(sequence_warnings("MEEPQXDPSVEPPUSQXTFSD", None))
     assert note == "contains 1 U, 2 X beside the 20 amino acids (first at residue 6)"
 
 
@@ -83,6 +83,16 @@ def test_nucleotides_are_noted_from_30_letters_and_nine_tenths_on() -> None:
 
 def test_a_few_kinds_of_residue_are_noted() -> None:
     assert "2 kinds of residue (Q, S)" in sequence_warnings("QSQSQSQSQSQS", None)[0]
+
+
+def test_short_sequences_and_those_of_low_complexity_are_noted() -> None:
+    assert sequence_warnings(P53_HEAD[:20], None) == (
+        "has only 20 residues: models learn from few proteins that short",
+    )
+    dull = "AAAAAAAAAAKKKKKKKKKKGGGGGSSSSSLLLLL" * 3
+    (note,) = sequence_warnings(dull + "TV", None)
+    assert note.startswith("is of low complexity (entropy 1.6")
+    assert sequence_warnings(P53_HEAD * 3, None) == ()
 
 
 def test_the_window_note_counts_the_windows_there_are() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from math import log
 from string import ascii_lowercase, ascii_uppercase
 
 from deepgps.proteins.windows import window_count
@@ -16,6 +17,10 @@ _NUCLEOTIDES = "ACGTUN"
 _NUCLEOTIDE_SHARE = 0.9
 _NUCLEOTIDE_MIN_LENGTH = 30
 _FEW_KINDS = 5
+# Of the proteins that the bundled model learned from, one in a thousand is shorter, and one in a thousand is
+# of fewer nats of entropy (their median is 2.84).
+_SHORT = 50
+_LOW_ENTROPY = 2.2
 
 # str.upper() would turn letters such as 'ß' or 'ı' into residues; only ASCII letters have another case here.
 _UPPER = str.maketrans(ascii_lowercase, ascii_uppercase)
@@ -91,8 +96,8 @@ def sequence_warnings(sequence: str, max_length: int | None) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Notes on nucleotides taken for residues, few kinds of residue, the letters U, O, B, Z and X, and
-        windows. None contains ``;`` or ``|``, so that they can be joined by either.
+        Notes on nucleotides taken for residues, few kinds of residue, low complexity, shortness, the letters
+        U, O, B, Z and X, and windows. None contains ``;`` or ``|``, so that they can be joined by either.
     """
     notes = (_composition_note(sequence), _unusual_note(sequence), _window_note(sequence, max_length))
     return tuple(note for note in notes if note)
@@ -109,6 +114,11 @@ def _composition_note(sequence: str) -> str | None:
     if len(counts) <= _FEW_KINDS:
         kinds = ", ".join(sorted(counts))
         return f"has only {len(counts)} kinds of residue ({kinds}), unlike a natural protein"
+    if len(sequence) < _SHORT:
+        return f"has only {len(sequence)} residues: models learn from few proteins that short"
+    shares = [count / len(sequence) for count in counts.values()]
+    if (entropy := -sum(share * log(share) for share in shares)) < _LOW_ENTROPY:
+        return f"is of low complexity (entropy {entropy:.2f} nats): models learn from few such proteins"
     return None
 
 
