@@ -166,10 +166,20 @@ def test_a_single_protein_is_soon_done_beside_a_batch(place):
     assert place.status(batch)["predicted"] < 400
 
 
-def test_the_server_stops_when_told(place):
-    server = place.serve()
-    server.send_signal(signal.SIGINT)
-    server.wait(timeout=PATIENCE_S)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_the_server_and_its_worker_stop_without_complaint_when_told(place, how):
+    deepgps = Path(sys.executable).with_name("deepgps")
+    command = [deepgps, "serve", "--port", str(place.port)]
+    server = subprocess.Popen(
+        command, env=place.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    place.started.append(server)
+    until("the server answers", lambda: place.ask("/health"))
+    job = place.send(fasta(8))
+    place.wait_for(job, 8)
+    server.send_signal(how)
+    _, said = server.communicate(timeout=PATIENCE_S)
+    assert said == b""
 
 
 def test_a_taken_port_is_said_in_a_sentence(place):

@@ -87,9 +87,11 @@ def run_worker(settings: Settings, *, tied: bool = False) -> None:
     if hasattr(os, "nice"):
         # Pages are answered before pictures are drawn.
         os.nice(_KINDNESS)
+    site = open_site(settings)
     if tied:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    site = open_site(settings)
+    else:
+        print(f"Working on what '{settings.data.absolute()}' holds; stop with Ctrl-C.", flush=True)
     _warm_up()
     # The first turn takes back those of the dead, which may be all that is to do.
     site.wake()
@@ -106,7 +108,9 @@ def _warm_up() -> None:
 
 
 def _end_with_stdin() -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin, whose lock a waiting thread would hold while Python shuts down.
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
