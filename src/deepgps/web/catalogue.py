@@ -11,6 +11,7 @@ from PIL import Image
 from deepgps.bundle import METADATA_FILE, Bundle, installed_bundles, open_bundle
 from deepgps.errors import BundleError
 from deepgps.images.defaults import DEFAULT_NAMES, default_nucleus
+from deepgps.proteins.embedding.prepared import encoders_folder
 from deepgps.results.pictures import stretched
 
 
@@ -23,6 +24,16 @@ def models() -> dict[str, Bundle]:
         except BundleError:
             continue
     return found
+
+
+def hindrance(bundle: Bundle) -> str | None:
+    """Say what keeps a model from being used on this site; None if nothing does."""
+    encoder = bundle.metadata.encoder
+    if encoder.structure_points is not None:
+        return "looks at structures, which this site does not take"
+    if encoder.kind == "esm2" and not (encoders_folder() / encoder.name).is_dir():
+        return f"needs the language model '{encoder.name}', which is not prepared on this site"
+    return None
 
 
 def _changed(path: Path) -> int:

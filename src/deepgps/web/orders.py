@@ -19,7 +19,7 @@ from deepgps.proteins.protein import Protein, Rejection
 from deepgps.proteins.read import Seen, accept, read_proteins
 from deepgps.proteins.record import Record
 from deepgps.results.names import safe_stem
-from deepgps.web.catalogue import models
+from deepgps.web.catalogue import hindrance, models
 from deepgps.web.nucleus_images import read_nucleus
 from deepgps.web.problems import Problem, RefusedError
 from deepgps.web.schemas import PredictionRequest
@@ -75,7 +75,7 @@ def read_order(
         Naming everything that is wrong.
     """
     findings = _Findings()
-    bundle = _model(request.model, findings)
+    bundle = _model(request, findings)
     entries = _entries(request.proteins, file, settings, findings)
     nuclei = _nuclei(request, images, bundle, settings, findings)
     if len(nuclei) * len(entries) > settings.max_rows:
@@ -90,12 +90,18 @@ def read_order(
     return Order(request.model, bundle, entries, nuclei)
 
 
-def _model(name: str, findings: _Findings) -> Bundle | None:
-    installed = models()
+def _model(request: PredictionRequest, findings: _Findings) -> Bundle | None:
+    name, installed = request.model, models()
     if name not in installed:
         known = ", ".join(installed) or "none"
         findings.add("unknown_model", f"Model '{name[:80]}' is not installed; there is: {known}.", "model")
-    return installed.get(name)
+        return None
+    bundle = installed[name]
+    if reason := hindrance(bundle):
+        findings.add("unusable_model", f"Model '{name}' {reason}; choose another.", "model")
+    elif not (request.pictures or bundle.metadata.classes):
+        findings.add("no_labels", f"Model '{name}' draws and names nothing; ask for pictures.", "pictures")
+    return bundle
 
 
 def _entries(

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import FormData
 
+from deepgps.bundle import DEFAULT_MODEL, Bundle
 from deepgps.images.defaults import DEFAULT_NAMES
 from deepgps.results.table import table_line
 from deepgps.web.api import cancel_prediction
-from deepgps.web.catalogue import models
+from deepgps.web.catalogue import hindrance, models
 from deepgps.web.downloads import RowNumber
 from deepgps.web.examples import GALLERY, example_fasta
 from deepgps.web.problems import RefusedError, not_found
@@ -86,6 +87,7 @@ def _form(
     problems: Sequence[Any],
     status: int = 200,
 ) -> Response:
+    installed = models()
     beside: dict[str, list[str]] = {}
     for problem in problems:
         beside.setdefault((problem.where or "").partition(".")[0], []).append(problem.message)
@@ -97,10 +99,17 @@ def _form(
         chosen=nuclei,
         errors=beside,
         beside_fields=any(beside),
-        models=models(),
+        models=installed,
+        wanted=_wanted(values.get("model"), installed),
         nuclei=DEFAULT_NAMES,
         base=str(request.base_url).rstrip("/"),
     )
+
+
+def _wanted(name: Any, installed: Mapping[str, Bundle]) -> str | None:
+    """Choose the model that the form begins with: the one asked for, the default, or any."""
+    usable = [each for each, bundle in installed.items() if hindrance(bundle) is None]
+    return next((each for each in (name, DEFAULT_MODEL, *usable) if each in usable), None)
 
 
 @router.get("/predictions/{job_id}")

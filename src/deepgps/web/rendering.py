@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.templating import Jinja2Templates
 
 from deepgps import __version__
-from deepgps.web.catalogue import spoken
+from deepgps.web.catalogue import hindrance, spoken
 from deepgps.web.problems import RefusedError
 
 HERE = Path(__file__).parent
@@ -36,7 +36,7 @@ def size(count: int) -> str:
 
 
 templates.env.filters |= {"spoken": spoken, "day": day, "bytes": size}
-templates.env.globals |= {"software": __version__, "api": API}
+templates.env.globals |= {"software": __version__, "api": API, "hindrance": hindrance}
 
 
 def page(request: Request, template: str, code: int = 200, /, **context: Any) -> Response:

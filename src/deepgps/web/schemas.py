@@ -85,8 +85,8 @@ class ResultRow(_Strict):
     length: int
     localizations: list[str]
     probabilities: dict[str, float]
-    confidence: float
-    """Calibrated probability of the first localization."""
+    confidence: float | None
+    """Calibrated probability of the first localization; null for a model that draws only."""
     intranuclear_fraction: float | None
     model: str
     version: str
@@ -122,6 +122,8 @@ class Model(_Strict):
     pixel_size_um: float
     metrics: dict[str, Metric]
     training_data: dict[str, str]
+    hindrance: str | None
+    """What keeps it from being used here, or null."""
 
 
 class DefaultNucleus(_Strict):

@@ -93,7 +93,8 @@ class Row(Base):
     """Place in the results, from 0."""
     protein_id: Mapped[str] = mapped_column(Text)
     localizations: Mapped[str] = mapped_column(Text)
-    confidence: Mapped[float]
+    confidence: Mapped[float | None]
+    """None where the model draws only."""
     fraction: Mapped[float | None]
     nucleus: Mapped[str | None] = mapped_column(Text)
     record: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -13,7 +13,6 @@ from deepgps.bundle import find_bundle
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.files.appending import offset_after, record_ends
 from deepgps.files.lock import lock
-from deepgps.images.defaults import default_nucleus
 from deepgps.images.nucleus import Nucleus
 from deepgps.predict import Predictor
 from deepgps.proteins.protein import Protein, Rejection
@@ -69,7 +68,7 @@ def take_turn(sessions: Sessions, settings: Settings) -> bool:
 def _work(sessions: Sessions, settings: Settings, job: Job) -> bool:
     """Predict a few proteins of a job; return whether all are done."""
     predictor = _predictor(job)
-    nuclei = _nuclei(sessions, job) if job.pictures else None
+    nuclei = _nuclei(sessions, job, predictor) if job.pictures else None
     rows = len(job.nuclei) if job.pictures else 1
     folder = settings.job_folder(job.id)
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,10 +121,10 @@ def warm_up(name: str) -> None:
     _loaded(name)
 
 
-def _nuclei(sessions: Sessions, job: Job) -> list[Nucleus]:
+def _nuclei(sessions: Sessions, job: Job, predictor: Predictor) -> list[Nucleus]:
     with sessions() as session:
         own = {each.name: each for each in session.scalars(select(OwnNucleus).filter_by(job_id=job.id))}
-    return [_own(own[name]) if name in own else default_nucleus(name) for name in job.nuclei]
+    return [_own(own[name]) if name in own else predictor.default_nucleus(name) for name in job.nuclei]
 
 
 def _own(stored: OwnNucleus) -> Nucleus:

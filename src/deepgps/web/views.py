@@ -7,6 +7,7 @@ from fastapi import Depends, Path, Request
 
 from deepgps.bundle import Bundle
 from deepgps.results.table import Record
+from deepgps.web.catalogue import hindrance
 from deepgps.web.problems import not_found
 from deepgps.web.queue import Site
 from deepgps.web.rendering import API, when
@@ -105,4 +106,5 @@ def model_of(name: str, bundle: Bundle) -> Model:
         pixel_size_um=metadata.crop.pixel_size_um,
         metrics=dict(metadata.metrics),
         training_data=dict(metadata.training_data),
+        hindrance=hindrance(bundle),
     )
