@@ -46,4 +46,6 @@ def worker(*, data: Path | None = None) -> None:
     from deepgps.web.queue import run_worker
     from deepgps.web.settings import Settings
 
-    run_worker(Settings.load(data=data))
+    settings = Settings.load(data=data)
+    print(f"Working on what '{settings.data.absolute()}' holds; stop with Ctrl-C.", flush=True)
+    run_worker(settings)

@@ -90,8 +90,6 @@ def run_worker(settings: Settings, *, tied: bool = False) -> None:
     site = open_site(settings)
     if tied:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    else:
-        print(f"Working on what '{settings.data.absolute()}' holds; stop with Ctrl-C.", flush=True)
     _warm_up()
     # The first turn takes back those of the dead, which may be all that is to do.
     site.wake()
