@@ -66,7 +66,7 @@ SPOKEN = {
         *(f"evaluation/pictures/{name}.py" for name in ("likeness", "reader", "training", "measuring")),
         "cli/evaluate.py",
     ),
-    "files.md": ("results/*.py", "files/*.py"),
+    "files.md": ("results/*.py", "files/*.py", "cells/*.py", "cli/compare_cells.py"),
     "web.md": ("web/*.py",),
 }
 

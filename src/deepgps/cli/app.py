@@ -73,6 +73,14 @@ app.command(
     usage="Usage: deepgps compare TABLE [PEER...] [OPTIONS]",
     help="Compare labels with those of other tools on the same proteins (extra 'train').",
 )
+app.command(
+    "deepgps.cli.compare_cells:compare_cells",
+    name="compare-cells",
+    usage="Usage: deepgps compare-cells INPUT... --model A --model B [OPTIONS]",
+    help="Compare the models of several cell lines on the same proteins.\n\n"
+    "The same command again continues what an earlier one left unfinished. Exit codes: 0; 2 if some input "
+    "could not be used (see rejected.csv; the rest is compared); 1 for a failure.",
+)
 app.command(evaluation)
 evaluation.default(evaluate_model)
 evaluation.command(

@@ -19,6 +19,7 @@ from deepgps.results.table import DELIMITERS, Record, cells, columns, json_line,
 
 RECORDS_FILE = "results.jsonl"
 REJECTED_FILE = "rejected.csv"
+REJECTED_COLUMNS = ("Protein_ID", "Source", "Reason")
 REPORT_FILE = "report.html"
 IMAGES = "images"
 TABLES = ("results.csv", "results.tsv")
@@ -152,8 +153,8 @@ class RunFolder:
         """List a record that could not be used."""
         if self._rejections is None:
             self._rejections = AppendFile(self.path / REJECTED_FILE)
-            self._rejections.append(table_line(["Protein_ID", "Source", "Reason"]))
-        self._rejections.append(table_line([rejection.id, rejection.source, rejection.reason]))
+            self._rejections.append(table_line(REJECTED_COLUMNS))
+        self._rejections.append(rejected_line(rejection))
         self.rejected += 1
 
     def record_run(self, *, finished: bool = False) -> None:
@@ -199,6 +200,11 @@ def _identity(thing: Any) -> tuple[str, str] | None:
     if isinstance(thing, Protein):
         return thing.id, sequence_sha256(thing.sequence)
     return thing["protein_id"], thing["sequence_sha256"]
+
+
+def rejected_line(rejection: Rejection) -> bytes:
+    """One line of ``rejected.csv``."""
+    return table_line([rejection.id, rejection.source, rejection.reason])
 
 
 def claim(folder: Path) -> int:

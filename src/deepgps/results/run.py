@@ -62,15 +62,26 @@ class Run:
 
     def document(self) -> dict[str, Any]:
         """Render the part of ``run.json`` that stays the same from call to call."""
-        return {
-            "deepgps": __version__,
-            "model": {"name": self.model, "version": self.version, "sha256": self.sha256},
-            "options": {"format": self.table, "images": self.images},
-            "nuclei": [{"name": name, "sha256": sha256} for name, sha256 in self.nuclei],
-            "inputs": [{"source": source, "sha256": sha256} for source, sha256 in self.inputs],
-            # Prediction draws no random numbers.
-            "seed": None,
-        }
+        model = {"name": self.model, "version": self.version, "sha256": self.sha256}
+        return run_document(model, {"format": self.table, "images": self.images}, self.nuclei, self.inputs)
+
+
+def run_document(
+    model: Any,
+    options: Mapping[str, Any],
+    nuclei: Sequence[tuple[str, str]],
+    inputs: Sequence[tuple[str, str | None]],
+) -> dict[str, Any]:
+    """Render the part of ``run.json`` that stays the same from call to call, of one model or several."""
+    return {
+        "deepgps": __version__,
+        "model": model,
+        "options": dict(options),
+        "nuclei": [{"name": name, "sha256": sha256} for name, sha256 in nuclei],
+        "inputs": [{"source": source, "sha256": sha256} for source, sha256 in inputs],
+        # Prediction draws no random numbers.
+        "seed": None,
+    }
 
 
 def now() -> str:

@@ -1,0 +1,138 @@
+"""``deepgps compare-cells``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from deepgps.cli.predict import Drawing, given_inputs, load_chosen
+
+if TYPE_CHECKING:
+    from deepgps.cells.compare import Comparison
+
+SHOWN = 12
+
+
+def compare_cells(
+    *inputs: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    model: Annotated[list[str], Parameter(negative=())],
+    sequence: str | None = None,
+    nucleus: str | None = None,
+    pixel_size_um: float | None = None,
+    channel: int | None = None,
+    structures: Path | None = None,
+    out: Path = Path("deepgps-comparison"),
+    format: Literal["csv", "tsv"] = "csv",
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
+    offline: Annotated[bool, Parameter(negative=())] = False,
+    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+) -> int:
+    """Compare what the models of several cell lines say of the same proteins.
+
+    Parameters
+    ----------
+    inputs
+        FASTA, CSV or TSV files (gzip too), - for stdin, UniProt accessions, human gene symbols, or the word
+        ``example`` for the six proteins that come with deepGPS.
+    model
+        Name of an installed model, or a path to a bundle; given twice or more. The others are held against
+        the first.
+    sequence
+        A bare sequence.
+    nucleus
+        Image to draw into (TIFF, OME-TIFF, PNG), or a name from ``deepgps nuclei list``.
+    pixel_size_um
+        Edge of a pixel of the nucleus image in micrometres, where it does not say it itself.
+    channel
+        Channel of the nucleus in an image of several, counted from 0; guessed if not given.
+    structures
+        Folder of AlphaFold structures (PDB, mmCIF), for models that look at them; needs the extra ``train``.
+    out
+        Folder for the comparison.
+    format
+        Format of the table.
+    overwrite
+        Remove earlier results from the folder and start anew.
+    offline
+        Never use the network; accessions and symbols are then found in the cache only.
+    threads
+        Threads to compute with; all cores by default.
+    """
+    from deepgps.bundle import open_model
+    from deepgps.cells.compare import admitted
+    from deepgps.cells.compare import compare_cells as compare
+    from deepgps.cli.progress import Console
+    from deepgps.predict import Predictor
+    from deepgps.proteins.inputs import proteins_from
+    from deepgps.proteins.protein import Protein
+    from deepgps.results.inputs import fingerprints
+
+    given = given_inputs(inputs, "compare-cells")
+    proteins = proteins_from(given, sequence=sequence, offline=offline)
+    bundles = [open_model(each) for each in model]
+    looking = [bundle for bundle in bundles if bundle.metadata.encoder.structure_points] or bundles
+    predictors = [
+        Predictor(bundle, threads=threads, structures=structures if bundle in looking else None)
+        for bundle in bundles
+    ]
+    drawing = Drawing(pixel_size_um=pixel_size_um, channel=channel)
+    nuclei = None if nucleus is None else [load_chosen(each, nucleus, drawing) for each in predictors]
+    read = admitted(predictors, proteins)
+    steps = sum(len(model) + 1 if isinstance(each, Protein) else 1 for each in read)
+    with Console(steps, doing="comparing", unit="steps") as console:
+        comparison = compare(
+            predictors,
+            read,
+            out,
+            nuclei=nuclei,
+            table=format,
+            inputs=fingerprints(given, sequence, structures),
+            overwrite=overwrite,
+            on_step=console.advance,
+            on_rejection=console.reject,
+        )
+    console.count_rejected()
+    _summarise(comparison)
+    return 2 if comparison.rejected else 0
+
+
+def _summarise(comparison: "Comparison") -> None:
+    """Print the most different proteins, the sums and the files."""
+    from deepgps.cells.differences import totals
+    from deepgps.cells.page import verdict
+    from deepgps.cells.table import yes_no
+    from deepgps.cli.progress import print_table, printable
+
+    sides, rows = comparison.sides, comparison.rows
+    lines = [
+        (
+            printable(row.records[0]["protein_id"]),
+            *("|".join(record["localizations"]) for record in row.records),
+            *(_number(record["intranuclear_fraction"]) for record in row.records),
+            yes_no(row.agree(sides)),
+        )
+        for row in rows[:SHOWN]
+    ]
+    names = [side.name for side in sides]
+    print_table(("Protein", *names, *(f"In nuclei, {name}" for name in names), "Agree"), lines)
+    if len(rows) > SHOWN:
+        print("…")
+    for other in range(1, len(sides)):
+        sums = totals(rows, sides, other)
+        agree = f"agree for {sums.agreeing:,} of {sums.decided:,}" if sums.decided else "cannot be compared"
+        print(
+            f"{sums.name} beside {names[0]}: labels {agree}; intranuclear fraction differs by "
+            f"{_number(sums.fraction)} on average, within one model between two nuclei by "
+            f"{_number(sums.control)}; {sums.beyond:,} of {sums.measured:,} beyond that control"
+        )
+        if said := verdict(sums, names[0]):
+            print(said)
+    earlier = f" ({comparison.resumed:,} predicted by an earlier run)" if comparison.resumed else ""
+    print(f"{len(rows):,} compared{earlier}, {comparison.rejected:,} rejected")
+    for path in comparison.files:
+        print(f"{path}{'/' if path.is_dir() else ''}")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
