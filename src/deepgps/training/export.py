@@ -51,6 +51,8 @@ def read_metrics(path: Path) -> dict[str, Metric]:
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
+        # As `deepgps evaluate` writes it, with what was measured beside the figures.
+        entries = entries.get("metrics", entries)
         return {name: Metric.model_validate(entry) for name, entry in entries.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"Metrics file '{path}' cannot be used: {error}.") from None

@@ -1,6 +1,9 @@
 """From a torch module to an ONNX graph that answers as it does, with weights stored in half precision."""
 
-from collections.abc import Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -54,20 +57,36 @@ def to_onnx(
     """
     batch = torch.export.Dim("batch")
     free_axes = free_axes or [{0: batch} for _ in inputs]
-    program = torch.onnx.export(
-        module,
-        tuple(inputs.values()),
-        input_names=list(inputs),
-        output_names=list(outputs),
-        dynamic_shapes=tuple(dict(axes) for axes in free_axes),
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=tuple(dict(axes) for axes in free_axes),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     graph = _stored_in_half(program.model_proto)
     _check_parity(module, graph, inputs, outputs)
     return graph
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave unsaid what the exporter says of torchvision, which nothing here uses, and of its own insides."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", message=".*axis name.* will not be used")
+            yield
+    finally:
+        registration.setLevel(level)
 
 
 def _stored_in_half(model: onnx.ModelProto) -> bytes:

@@ -169,6 +169,17 @@ def refused(*arguments, **options):
     return str(error.value)
 
 
+def test_crops_normalised_as_no_users_image_is_are_refused(tmp_path):
+    store = write_store(tmp_path, proteins())
+    path = store / "manifest.json"
+    manifest = json.loads(path.read_text()) | {"inputs": {"settings": {"low": 3.0, "high": 99.8}}}
+    path.write_text(json.dumps(manifest))
+    load_training_data(recipe(), store)
+    manifest["inputs"]["settings"]["high"] = 99.0
+    path.write_text(json.dumps(manifest))
+    assert "by the percentiles 3 and 99, and nucleus images" in refused(recipe(), store)
+
+
 def test_what_cannot_be_trained_on_is_refused(store, tmp_path, structures):
     assert refused(recipe(), tmp_path).startswith(f"'{tmp_path}' is not a complete crop store")
     assert refused(recipe(crop={"size_px": 64, "pixel_size_um": UM}), store) == (

@@ -201,6 +201,12 @@ def test_a_metrics_file_of_another_form_is_refused(tmp_path, content):
     assert str(path) in str(caught.value)
 
 
+def test_the_metrics_of_an_evaluation_are_read(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text('{"model": "toy", "metrics": {"a": {"value": 0.5, "low": null, "high": null, "n": 3}}}')
+    assert read_metrics(path) == {"a": Metric(value=0.5, n=3)}
+
+
 def test_a_missing_metrics_file_stops_the_export(tiny_run, tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         export(tiny_run, tmp_path / "bundle", [tmp_path / "nowhere.json"])

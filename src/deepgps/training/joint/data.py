@@ -23,6 +23,8 @@ from deepgps.training.joint.selection import Row, judge
 from deepgps.training.joint.settings import JointRecipe, SplitSettings
 
 SPLIT = "split.csv"
+# The percentiles that `deepgps.images.normalise` brings every user's nucleus image to.
+LOW, HIGH = 3.0, 99.8
 # Pixel sizes that differ by less are the same, written with fewer digits.
 SAME_SCALE = 1e-3
 
@@ -117,7 +119,7 @@ def load_training_data(
 
 
 def check_crops(store: Path, wanted: CropSpec, whose: str) -> None:
-    """See that a store's crops are of the size and scale that somebody takes.
+    """See that a store's crops are of the size and scale that somebody takes, and normalised as a user's are.
 
     Raises
     ------
@@ -131,6 +133,14 @@ def check_crops(store: Path, wanted: CropSpec, whose: str) -> None:
             f"Crop store '{store}' has crops of {size} px of {um:g} µm, and {whose} takes "
             f"{wanted.size_px} px of {wanted.pixel_size_um:g} µm; prepare it with --size-px {wanted.size_px} "
             f"--pixel-size-um {wanted.pixel_size_um:g}."
+        )
+    settings = manifest.get("inputs", {}).get("settings", {})
+    found = (settings.get("low", LOW), settings.get("high", HIGH))
+    if found != (LOW, HIGH):
+        raise InputError(
+            f"Crop store '{store}' is normalised by the percentiles {found[0]:g} and {found[1]:g}, and "
+            f"nucleus images to predict with by {LOW:g} and {HIGH:g}; prepare it with --low {LOW:g} "
+            f"--high {HIGH:g}."
         )
 
 
