@@ -1,0 +1,27 @@
+"""What is written of a comparison of models is what a comparison writes."""
+
+import re
+
+from documents import document, rows, section
+
+from deepgps.cells.differences import Side
+from deepgps.cells.folder import TABLES
+from deepgps.cells.table import columns
+from deepgps.results.folder import IMAGES, REJECTED_FILE, REPORT_FILE
+from deepgps.results.run import RUN_FILE
+
+PAGE = section(document("docs/reference/files.md"), "## A comparison of models")
+
+
+def documented(part):
+    return [name for row in rows(part) for name in re.findall(r"`([\w/.]+?)/?`", row[0])]
+
+
+def test_the_columns_are_those_documented():
+    sides = [Side(name, name, "1", "", "", ("CLASS",), False, 208, 0.2) for name in "AB"]
+    assert documented(PAGE.partition("Columns of the table")[2]) == columns(sides)
+
+
+def test_the_files_are_those_documented():
+    files = {*TABLES, IMAGES, REPORT_FILE, "models", RUN_FILE, REJECTED_FILE}
+    assert set(documented(PAGE.partition("Columns of the table")[0])) == files
