@@ -3,26 +3,27 @@
 Trains the shipped recipe under protocol A (no homolog of a test protein) and B (only the test proteins, and
 what is at least 95 % identical to one, kept out), all test proteins held out at once. Protein level, 95 %
 bootstrap intervals over homology clusters, beside trivial baselines. Cytoplasmic is the positive class of
-the two; their score is logit(cytoplasmic) - logit(nucleoplasm), named from the score of best balanced
-accuracy on held-out training proteins that the HPA or OpenCell sees in only one of the two, never on the
-test. Of the four a logistic layer over the held-out logits of such training proteins names one.
+the two. The model answers in its class sets `single-2` and `single-4`, as it ships: layers learned on the
+held-out logits of training proteins that the HPA or OpenCell sees in only one of the classes, never on the
+test.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
-from sklearn.linear_model import LogisticRegression
 
+from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.identity import training_set
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, read_table
 from deepgps.evaluation.labels import LabelReport, Metric, label_report
 from deepgps.evaluation.measures.calibration import reliability
 from deepgps.localization import CLASS_SETS, major_localizations
+from deepgps.training.mini.class_sets import FILE, fit_class_sets, only_in
 from label_protocols import (
     Floats,
     HeldOut,
@@ -38,6 +39,8 @@ from label_protocols import (
 MINI = CLASS_SETS["mini"]
 SINGLE_4 = CLASS_SETS["single-4"].slugs
 COLUMNS = [MINI.slugs.index(slug) for slug in SINGLE_4]
+Specs = Mapping[str, ClassSetSpec]
+
 LONGEST = 2700
 """The paper drops longer proteins."""
 SHOWN = {
@@ -75,27 +78,28 @@ def best_threshold(truth: NDArray[np.int64], score: Floats) -> float:
     return float(score[order][min(best + 1, len(score) - 1)])
 
 
-def only_in(proteins: LabelledProteins, slugs: Sequence[str]) -> NDArray[np.int64]:
-    """Which of ``slugs`` a human protein is in and nowhere else, (N,); -1 for all others."""
-    columns = [proteins.slugs.index(slug) for slug in slugs]
-    yes = proteins.labels > 0.5
-    imaged = np.array(["hpa" in source or "opencell" in source for source in proteins.source.tolist()])
-    single = imaged & (yes.sum(1) == 1) & yes[:, columns].any(1)
-    return np.where(single, np.argmax(yes[:, columns], axis=1), -1)
+def class_sets(train: LabelledProteins, folder: Path) -> Specs:
+    """The layers that the model answers in other class sets by, learned in a folder of held-out logits."""
+    fit_class_sets(train, train, [CLASS_SETS["single-2"], CLASS_SETS["single-4"]], folder)
+    specs = json.loads((folder / FILE).read_text("utf-8"))
+    return {name: ClassSetSpec.model_validate(each) for name, each in specs.items()}
+
+
+def answers(spec: ClassSetSpec, logits: Floats) -> NDArray[np.float64]:
+    """Logits of a class set, from those of the model's own classes."""
+    return np.asarray(logits @ np.array(spec.weights).T + np.array(spec.bias), np.float64)
 
 
 def two_classes(
-    held: HeldOut, tested: LabelledProteins, classes: NDArray[np.int64]
+    held: HeldOut, tested: LabelledProteins, classes: NDArray[np.int64], specs: Specs
 ) -> dict[str, LabelReport]:
     """Model, neighbours alone and length alone on cytoplasm (class 0) against nucleoplasm (class 1)."""
     pairs, here = only_in(held.train, SINGLE_4[:2]), classes < 2
-    cytoplasmic = 1 - pairs[pairs >= 0]
-    known = held.known[pairs >= 0][:, COLUMNS[:2]]
-    threshold = best_threshold(cytoplasmic, known[:, 0] - known[:, 1])
     lengths, trained = (np.array([len(text) for text in each.sequences]) for each in (tested, held.train))
-    length_at = best_threshold(cytoplasmic, -trained[pairs >= 0])
+    length_at = best_threshold(1 - pairs[pairs >= 0], -trained[pairs >= 0])
+    own = answers(specs["single-2"], held.logits)
     scores = {
-        "model": held.logits[:, COLUMNS[0]] - held.logits[:, COLUMNS[1]] - threshold,
+        "model": own[:, 0] - own[:, 1],
         "k-mer index alone": held.votes[:, COLUMNS[0]] - held.votes[:, COLUMNS[1]],
         # In thousands of residues: a probability of exactly 1 would be a tie.
         "length alone": (-lengths - length_at) / 1000,
@@ -115,15 +119,12 @@ def two_classes(
 
 
 def four_classes(
-    held: HeldOut, tested: LabelledProteins, classes: NDArray[np.int64]
+    held: HeldOut, tested: LabelledProteins, classes: NDArray[np.int64], specs: Specs
 ) -> dict[str, LabelReport]:
     """Model, its highest probability and neighbours alone on the four classes."""
-    labels = only_in(held.train, SINGLE_4)
-    chosen, logits = labels >= 0, held.logits[:, COLUMNS]
-    naming = LogisticRegression(class_weight="balanced", C=1.0, max_iter=1000)
-    naming.fit(held.known[chosen][:, COLUMNS], labels[chosen])
+    logits = held.logits[:, COLUMNS]
     chances = {
-        "model": naming.predict_proba(logits),
+        "model": softmax(answers(specs["single-4"], held.logits), axis=1),
         "highest probability": softmax(logits.astype(np.float64), axis=1),
         "k-mer index alone": softmax(held.votes[:, COLUMNS].astype(np.float64), axis=1),
     }
@@ -149,7 +150,8 @@ def calibration_error(held: HeldOut, tested: LabelledProteins) -> float:
 QUOTED = (
     ("single-2", "auroc", "AUROC", ("model", "k-mer index alone", "length alone")),
     ("single-2", "accuracy", "accuracy", ("model", "majority class")),
-    ("single-4", "accuracy", "accuracy", ("highest probability", "majority class")),
+    ("single-4", "accuracy", "accuracy", ("model", "majority class")),
+    ("single-4", "f1_macro", "macro-F1", ("model", "majority class")),
 )
 TASKS = {"single-2": "cytoplasmic or nucleoplasm", "single-4": "four classes"}
 
@@ -161,7 +163,7 @@ def quotable(
     quoted: dict[str, Any] = {}
     for task, metric, name, of in QUOTED:
         for row in of:
-            baseline = "" if row in ("model", "highest probability") else f" of the baseline '{row}'"
+            baseline = "" if row == "model" else f" of the baseline '{row}'"
             found = rows[task][row][f"protein/{metric}"]
             ends = {key: round(getattr(found, key), 4) for key in ("value", "low", "high")}
             quoted[f"OpenCell, {TASKS[task]}, {protocol}: {name}{baseline}"] = ends | {"n": found.n}
@@ -180,7 +182,8 @@ def main() -> None:
     for protocol, folder in protocols(options):
         train = proteins.subset(training_set(proteins, tested.ids.tolist(), protocol))  # type: ignore[arg-type]
         held = hold_out(train, tested, protocol, options.settings, folder)
-        found = {task: of(held, tested, classes_tested) for task, of in MEASURED.items()}
+        specs = class_sets(train, folder)
+        found = {task: of(held, tested, classes_tested, specs) for task, of in MEASURED.items()}
         rows = {task: with_baselines(reports) for task, reports in found.items()}
         error = calibration_error(held, tested)
         quoted |= quotable(protocol, rows, error)

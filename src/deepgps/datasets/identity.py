@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.errors import InputError
-from deepgps.proteins.neighbours import words
+from deepgps.proteins.words import words
 
 SAME_PROTEIN = 0.95
 """Identity from which protocol B takes two sequences for the same protein."""

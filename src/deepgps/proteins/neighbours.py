@@ -1,8 +1,9 @@
-"""The nearest annotated proteins: an index of k-mers that votes on a localization and serves as evidence.
+"""The nearest annotated proteins: an index of words that votes on a localization and serves as evidence.
 
-A protein is the set of its 5-residue words, one in four of them kept by a fixed hash. Two proteins are as
-similar as the cosine of those sets, each word weighted by its inverse document frequency: 1 for the same
-protein, 0 for no word in common. It is a sketch of homology, not an alignment.
+A protein is the set of its spaced words (`deepgps.proteins.words`). Two proteins are as similar as the cosine
+of those sets, each word weighted by its inverse document frequency: 1 for the same protein, 0 for no word in
+common. It is a sketch of homology, not an alignment. At rest the index holds the residues; which protein has
+which word is found as it loads.
 """
 
 import io
@@ -16,10 +17,13 @@ from numpy.typing import NDArray
 
 from deepgps.errors import BundleError
 from deepgps.proteins.features import UNKNOWN, residue_codes
+from deepgps.proteins.words import Codes, inverted, spaced_words
 
-K = 5
 TOP = 6
-FORMAT = 1
+"""How many neighbours are shown."""
+VOTERS = 20
+"""How many neighbours vote."""
+FORMAT = 2
 _UNSEEN = 255  # a label nobody knows, among labels stored as percent
 
 Similarities = NDArray[np.float32]
@@ -44,36 +48,6 @@ class Neighbour:
     similarity: float
 
 
-def words(sequence: str) -> NDArray[np.uint32]:
-    """List the distinct 5-residue words of a sequence.
-
-    Parameters
-    ----------
-    sequence
-        One-letter residues in either case.
-
-    Returns
-    -------
-    NDArray[np.uint32]
-        (W,) sorted word codes in base 20; words with an unknown residue are left out.
-    """
-    codes = residue_codes(sequence)
-    n = len(codes) - K + 1
-    if n <= 0:
-        return np.zeros(0, np.uint32)
-    known = np.logical_and.reduce([codes[i : i + n] != UNKNOWN for i in range(K)])
-    numbers = sum(codes[i : i + n] * 20 ** (K - 1 - i) for i in range(K))
-    return np.unique(np.asarray(numbers)[known]).astype(np.uint32)
-
-
-def sketch(sequence: str) -> NDArray[np.uint32]:
-    """Reduce a sequence to the one word in four that the index keeps, see `words`."""
-    distinct = words(sequence)
-    # Knuth's multiplicative hash, modulo 2**32: its top bits choose alike on every machine.
-    kept: NDArray[np.uint32] = distinct[(distinct * np.uint32(2654435761)) >> np.uint32(30) == 0]
-    return kept
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighbourIndex:
     """Annotated proteins, found by the words they share with a query.
@@ -86,8 +60,10 @@ class NeighbourIndex:
         The K classes, in the order of `labels`.
     labels
         (N, K) uint8: percent of the annotation that says yes; 255 where nobody knows.
-    words, starts, postings
-        Sorted distinct words (W,), where the proteins of each begin in `postings` (W + 1,), and those rows.
+    residues, lengths
+        Residue codes of all proteins, an unknown one behind each, and how many each protein has (N,).
+    starts, postings
+        Where the proteins of each word begin in `postings` (words + 1,), and those rows.
     norms
         (N,) length of each protein's weighted word vector.
     """
@@ -95,7 +71,8 @@ class NeighbourIndex:
     accessions: NDArray[np.str_]
     slugs: tuple[str, ...]
     labels: NDArray[np.uint8]
-    words: NDArray[np.uint32]
+    residues: Codes
+    lengths: NDArray[np.uint32]
     starts: NDArray[np.int64]
     postings: NDArray[np.integer]
     norms: NDArray[np.float32]
@@ -120,31 +97,29 @@ class NeighbourIndex:
         slugs
             The K classes.
         """
-        sketches = [sketch(sequence) for sequence in sequences]
-        rows = np.repeat(np.arange(len(sketches)), [len(each) for each in sketches])
-        all_words = np.concatenate([*sketches, np.zeros(0, np.uint32)])
-        order = np.argsort(all_words, kind="stable")
-        distinct, starts = np.unique(all_words[order], return_index=True)
-        starts = np.append(starts, len(all_words)).astype(np.int64)
-        weights = np.repeat(_idf(np.diff(starts), len(sketches)), np.diff(starts))
-        norms = np.sqrt(np.bincount(rows[order], weights**2, minlength=len(sketches))).astype(np.float32)
+        parts = [np.append(residue_codes(sequence), UNKNOWN).astype(np.uint8) for sequence in sequences]
+        residues = np.concatenate([*parts, np.zeros(0, np.uint8)])
+        lengths = np.array([len(part) - 1 for part in parts], np.uint32)
+        starts, postings = inverted(residues, lengths)
+        counts = np.diff(starts)
+        counts = counts[counts > 0]
+        weights = np.repeat(_idf(counts, len(parts)), counts)
+        norms = np.sqrt(np.bincount(postings, weights**2, minlength=len(parts))).astype(np.float32)
         percent = np.where(mask, np.rint(np.asarray(labels) * 100), _UNSEEN).astype(np.uint8)
-        postings: NDArray[np.integer] = rows[order].astype(np.uint16 if len(sketches) <= 2**16 else np.uint32)
-        return cls(np.array(accessions, np.str_), tuple(slugs), percent, distinct, starts, postings, norms)
+        names = np.array(accessions, np.str_)
+        return cls(names, tuple(slugs), percent, residues, lengths, starts, postings, norms)
 
     def to_bytes(self) -> bytes:
         """Write the index as a compressed NPZ without pickles; smallest where homologs lie side by side."""
         buffer = io.BytesIO()
-        counts = np.diff(self.starts).astype(np.uint16 if len(self.accessions) <= 2**16 else np.uint32)
         np.savez_compressed(
             buffer,
             format=np.array(FORMAT),
             accessions=self.accessions.astype(np.bytes_),
             slugs=np.array(self.slugs, np.bytes_),
             labels=self.labels,
-            words=np.diff(self.words, prepend=np.uint32(0)),
-            counts=counts,
-            postings=np.diff(self.postings, prepend=self.postings.dtype.type(0)),
+            residues=self.residues,
+            lengths=self.lengths,
             norms=self.norms,
         )
         return buffer.getvalue()
@@ -170,13 +145,16 @@ class NeighbourIndex:
     def _of(cls, arrays: dict[str, NDArray[np.generic]]) -> "NeighbourIndex":
         if int(arrays["format"]) != FORMAT:
             raise ValueError(f"format {arrays['format']} is not {FORMAT}")
+        residues, lengths = arrays["residues"].astype(np.uint8), arrays["lengths"].astype(np.uint32)
+        if len(residues) != int(lengths.sum()) + len(lengths):
+            raise ValueError(f"{len(residues)} residues do not fit {len(lengths)} proteins")
         return cls(
             arrays["accessions"].astype(np.str_),
             tuple(slug.decode() for slug in arrays["slugs"].tolist()),
             arrays["labels"].astype(np.uint8),
-            np.cumsum(arrays["words"], dtype=np.uint32),
-            np.concatenate([[0], np.cumsum(arrays["counts"], dtype=np.int64)]),
-            np.cumsum(arrays["postings"], dtype=arrays["postings"].dtype),
+            residues,
+            lengths,
+            *inverted(residues, lengths),
             arrays["norms"].astype(np.float32),
         )
 
@@ -201,16 +179,13 @@ class NeighbourIndex:
 
     def similarities(self, sequence: str) -> Similarities:
         """Compare a sequence with every protein of the index: (N,) float32 in [0, 1]."""
-        wanted = sketch(sequence)
-        places = np.minimum(np.searchsorted(self.words, wanted), max(0, len(self.words) - 1))
-        places = places[self.words[places] == wanted] if len(self.words) else places[:0]
-        counts = self.starts[places + 1] - self.starts[places]
+        wanted = spaced_words(sequence)
+        counts = self.starts[wanted + 1] - self.starts[wanted]
+        places, counts = self.starts[wanted[counts > 0]], counts[counts > 0]
         weights = _idf(counts, len(self.accessions))
         unseen = (len(wanted) - len(places)) * np.log1p(len(self.accessions)) ** 2
         norm = np.sqrt(float((weights**2).sum()) + unseen)
-        offsets = np.repeat(self.starts[places] - np.cumsum(counts) + counts, counts) + np.arange(
-            counts.sum()
-        )
+        offsets = np.repeat(places - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
         dots = np.bincount(
             self.postings[offsets], np.repeat(weights**2, counts), minlength=len(self.accessions)
         )
@@ -257,10 +232,10 @@ class NeighbourIndex:
         Returns
         -------
         NDArray[np.float32]
-            (V,) in [0, 1]: per class the similarity-weighted share of the top 6 that have it, then per class
-            the similarity of the nearest that has it, and last the similarity of the nearest protein of all.
+            (V,) in [0, 1]: per class the similarity-weighted share of the top `VOTERS` that have it, then per
+            class the similarity of the nearest that has it, and last the similarity of the nearest of all.
         """
-        rows = self.ranked(similarities)
+        rows = self.ranked(similarities, VOTERS)
         near = similarities[rows][:, None]
         known = self.labels[rows] != _UNSEEN
         has = np.where(known, self.labels[rows] / 100, 0)

@@ -15,6 +15,7 @@ from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens
 from deepgps.training.graphs import condensed, to_onnx
 from deepgps.training.mini.card import model_card
+from deepgps.training.mini.class_sets import FILE, UNCLEAR_BELOW, UNLIKE_BELOW
 from deepgps.training.mini.labels import load_encoder
 from deepgps.training.mini.pictures import build_generator
 from deepgps.training.mini.run import GENERATOR
@@ -73,6 +74,8 @@ def export(run: Path, recipe: MiniRecipe, to: Path, metrics: Mapping[str, Metric
         "latent": torch.rand(2, len(about["classes"]), recipe.pictures.latent_dim),
     }
     fields = _fields(recipe, about, metrics)
+    if (further := run / "labels" / FILE).exists():
+        fields |= {"class_sets": json.loads(further.read_text(encoding="utf-8"))}
     fields["training_data"] = TRAINING_DATA | started_from(run)
     files = {
         "encoder.onnx": to_onnx(
@@ -94,6 +97,8 @@ def _fields(recipe: MiniRecipe, about: Mapping[str, Any], metrics: Mapping[str, 
         "classes": about["classes"],
         "multi_label": class_set(recipe.class_set).multi_label,
         "thresholds": about["thresholds"],
+        "unclear_below": UNCLEAR_BELOW.get(recipe.class_set, 0),
+        "unlike_below": UNLIKE_BELOW,
         "cell_line": recipe.cell_line,
         "encoder": {
             "kind": "features",

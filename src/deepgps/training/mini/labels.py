@@ -2,8 +2,8 @@
 
 MLPs are fitted on each side of a split by homology cluster, so that every protein has logits from a model
 that never saw its like. On those, the head learns how far to believe the neighbours, once with no homolog
-among them and once with all but the protein itself; the calibration is learned on heads that did not see
-the protein's cluster. The members that ship are then trained on everything.
+among them and once with all but what is nearly the same protein; the calibration is learned on heads that
+did not see the protein's cluster. The members that ship are then trained on everything.
 """
 
 import hashlib
@@ -23,13 +23,15 @@ from deepgps.errors import InputError
 from deepgps.evaluation.measures.calibration import reliability
 from deepgps.models.sequence_encoder import VIEWS, SequenceEncoder, evidence
 from deepgps.proteins.features import FEATURES_NAME, feature_names, sequence_features
-from deepgps.proteins.neighbours import NeighbourIndex
+from deepgps.proteins.neighbours import FORMAT, NeighbourIndex
 from deepgps.training.mini.label_fits import Examples, fit_calibration, fit_head, fit_member, standardisation
 from deepgps.training.mini.label_quality import best_thresholds
 from deepgps.training.mini.settings import LabelSettings
 
-REGIMES = ("without homologs", "without itself")
-"""Whose votes a held-out protein got: those of other clusters, or those of all proteins but itself."""
+REGIMES = ("without homologs", "without the same protein")
+"""Whose votes a held-out protein got: those of other clusters, or all but of what is nearly the same."""
+
+_SAME = 0.6  # Proteins this similar are mostly orthologs or isoforms, at least 95 % identical.
 
 
 def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path) -> None:
@@ -103,7 +105,7 @@ def _finished(folder: Path, fingerprint: str) -> bool:
 
 def _fingerprint(proteins: LabelledProteins, settings: LabelSettings) -> str:
     digest = hashlib.sha256(settings.model_dump_json().encode())
-    digest.update(FEATURES_NAME.encode() + "\n".join(proteins.sequences).encode())
+    digest.update(f"{FEATURES_NAME} {FORMAT} ".encode() + "\n".join(proteins.sequences).encode())
     for array in (proteins.labels, proteins.mask, proteins.weight, proteins.cluster):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
@@ -128,15 +130,14 @@ def _targets(proteins: LabelledProteins, curated_weight: float) -> tuple[torch.T
 def _training_votes(
     proteins: LabelledProteins, index: NeighbourIndex, progress: Progress
 ) -> list[torch.Tensor]:
-    """Votes (N, V) of each regime: all homologs silenced, and the protein alone."""
+    """Votes (N, V) of each regime: all homologs silenced, or what is nearly the protein itself."""
     votes = np.zeros((len(REGIMES), len(proteins), index.vote_size), np.float32)
     for row, text in enumerate(progress.track(proteins.sequences, description="neighbours")):
         similar = index.similarities(text)
         similar[row] = 0
-        votes[1, row] = index.vote(similar)
-        votes[0, row] = index.vote(
-            np.where(proteins.cluster == proteins.cluster[row], np.float32(0), similar)
-        )
+        homologs = proteins.cluster == proteins.cluster[row]
+        for regime, silenced in enumerate((homologs, similar >= _SAME)):
+            votes[regime, row] = index.vote(np.where(silenced, np.float32(0), similar))
     return [torch.from_numpy(each) for each in votes]
 
 

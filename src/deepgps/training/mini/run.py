@@ -18,8 +18,9 @@ from deepgps.datasets.crops.reading import MANIFEST, open_crops
 from deepgps.datasets.crops.reference import prepare_pictures
 from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.errors import InputError
-from deepgps.localization import class_set
+from deepgps.localization import CLASS_SETS, class_set
 from deepgps.training.claim import claim, write_json
+from deepgps.training.mini.class_sets import FILE, READ_OUT, fit_class_sets
 from deepgps.training.mini.labels import REGIMES, fit_labels, load_encoder
 from deepgps.training.mini.pairing import Pairing
 from deepgps.training.mini.pictures import fit_pictures
@@ -57,6 +58,9 @@ def train(recipe: MiniRecipe, data: Path, run: Path, *, resume: bool = False) ->
     proteins = load_labelled_proteins(data, classes)
     if not (run / "labels" / "encoder.json").exists():
         fit_labels(proteins, recipe.labels, run / "labels")
+    if recipe.class_set == "mini" and not (run / "labels" / FILE).exists():
+        fine = load_labelled_proteins(data, CLASS_SETS["all"])
+        fit_class_sets(proteins, fine, [CLASS_SETS[name] for name in READ_OUT], run / "labels")
     if not (run / "crops" / MANIFEST).exists():
         crop = recipe.crop
         prepare_pictures(

@@ -35,7 +35,7 @@ class LabelSettings(BaseModel):
     """Share of hidden units left out in training."""
     input_dropout: float = Field(0.5, ge=0, lt=1)
     """Share of the standardised features left out in training."""
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(6, ge=1)
     """Passes over the proteins."""
     batch_size: int = Field(128, ge=1)
     """Proteins in a step."""

@@ -1,0 +1,124 @@
+"""Further class sets of the bundled model, read off the held-out logits of its own classes.
+
+A protein that is in exactly one class of a single-label set and nowhere else teaches that set; every protein
+that a microscope has seen teaches a multi-label one. The logits come from models that never saw the protein's
+cluster, once with and once without homologs among the neighbours, so that the probabilities are calibrated on
+such proteins: those of a single-label set as if its classes were equally large.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+from sklearn.linear_model import LogisticRegression
+
+from deepgps.bundle import ClassSetSpec
+from deepgps.datasets.labels import LabelledProteins
+from deepgps.localization import ClassSet
+from deepgps.training.mini.label_quality import best_thresholds
+
+FILE = "class_sets.json"
+PENALTY = 1.0
+"""Inverse strength of the squared weights' penalty, as scikit-learn's ``C``."""
+READ_OUT = ("single-2", "single-4", "all")
+"""The class sets of the paper, which are read off the model's own."""
+UNCLEAR_BELOW: Mapping[str, float] = {"single-2": 0.6, "single-4": 0.45, "all": 0.2, "mini": 0.3}
+"""Highest probability below which a protein is unclear."""
+UNLIKE_BELOW = 0.02
+"""Similarity of the nearest annotated protein below which a sequence is unlike all: 98 % of shuffled ones."""
+
+Floats = NDArray[np.float32]
+
+
+def fit_class_sets(
+    proteins: LabelledProteins, fine: LabelledProteins, sets: Sequence[ClassSet], folder: Path
+) -> None:
+    """Fit the read-outs of class sets and write them into ``folder/class_sets.json``.
+
+    Parameters
+    ----------
+    proteins
+        What the encoder in ``folder`` was trained on.
+    fine
+        The same proteins in the classes of the multi-label set.
+    sets
+        The class sets; classes of a single-label one have the names of the model's own, and one of which a
+        class has no protein is left out.
+    folder
+        Where `deepgps.training.mini.labels.fit_labels` left the held-out logits.
+    """
+    held_out = list(load_file(folder / "held_out.safetensors").values())
+    specs = {
+        each.name: _several(each, fine, held_out) if each.multi_label else _one(each, proteins, held_out)
+        for each in sets
+        if each.multi_label or _taught(proteins, each)
+    }
+    text = json.dumps({name: spec.model_dump(mode="json") for name, spec in specs.items()}, indent=2)
+    draft = folder / "class_sets.part"
+    draft.write_text(text + "\n", "utf-8")
+    draft.replace(folder / FILE)
+
+
+def only_in(proteins: LabelledProteins, slugs: Sequence[str]) -> NDArray[np.int64]:
+    """Which of ``slugs`` a human protein is in and nowhere else, (N,); -1 for all others."""
+    columns = [proteins.slugs.index(slug) for slug in slugs]
+    yes = proteins.labels > 0.5
+    single = proteins.view_mask[:, 0].any(1) & (yes.sum(1) == 1) & yes[:, columns].any(1)
+    return np.where(single, np.argmax(yes[:, columns], axis=1), -1)
+
+
+def _taught(proteins: LabelledProteins, classes: ClassSet) -> bool:
+    """Whether each class of a single-label set has a protein."""
+    return set(only_in(proteins, classes.slugs).tolist()) >= set(range(len(classes.slugs)))
+
+
+def _one(classes: ClassSet, proteins: LabelledProteins, held_out: Sequence[Floats]) -> ClassSetSpec:
+    """A multinomial logistic layer over the logits of the classes of the same names, classes balanced."""
+    columns = [proteins.slugs.index(slug) for slug in classes.slugs]
+    labels = only_in(proteins, classes.slugs)
+    chosen = labels >= 0
+    logits = np.concatenate([each[chosen][:, columns] for each in held_out])
+    layer = LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=1000)
+    layer.fit(logits, np.tile(labels[chosen], len(held_out)))
+    weights, bias = layer.coef_, layer.intercept_
+    if len(classes.slugs) == 2:  # scikit-learn then gives the second class's logit only
+        weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
+    placed = np.zeros((len(classes.slugs), len(proteins.slugs)))
+    placed[:, columns] = weights
+    return _spec(classes, placed, bias, [0.5] * len(classes.slugs))
+
+
+def _several(classes: ClassSet, fine: LabelledProteins, held_out: Sequence[Floats]) -> ClassSetSpec:
+    """A logistic layer for each class over all logits, named from where that serves its F1 best."""
+    logits = np.concatenate(held_out)
+    labels, known = (np.tile(each[:, 0], (len(held_out), 1)) for each in (fine.view_labels, fine.view_mask))
+    fits = [_logistic(logits[told], truth[told] > 0.5) for truth, told in zip(labels.T, known.T, strict=True)]
+    weights, bias = np.stack([each[0] for each in fits]), np.array([each[1] for each in fits])
+    chances = 1 / (1 + np.exp(-(logits @ weights.T + bias)))
+    seen = (torch.from_numpy(each.astype(np.float32)) for each in (chances, labels, known))
+    return _spec(classes, weights, bias, best_thresholds(*seen))
+
+
+def _logistic(logits: Floats, truth: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
+    """Weights (K,) and bias; of a class that nobody is in, or everybody, a bias alone."""
+    if truth.all() or not truth.any():
+        return np.zeros(logits.shape[1]), 10.0 if len(truth) and truth.all() else -10.0
+    layer = LogisticRegression(C=PENALTY, max_iter=1000).fit(logits, truth)
+    return layer.coef_[0], float(layer.intercept_[0])
+
+
+def _spec(
+    classes: ClassSet, weights: NDArray[np.float64], bias: NDArray[np.float64], thresholds: Sequence[float]
+) -> ClassSetSpec:
+    return ClassSetSpec(
+        classes=classes.slugs,
+        multi_label=classes.multi_label,
+        thresholds=tuple(thresholds),
+        weights=tuple(tuple(row) for row in np.round(weights, 5).tolist()),
+        bias=tuple(np.round(bias, 5).tolist()),
+        unclear_below=UNCLEAR_BELOW[classes.name],
+    )

@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from deepgps.bundle import ClassSetSpec
+from deepgps.datasets.labels import LabelledProteins
+from deepgps.localization import CLASS_SETS
+from deepgps.training.mini.class_sets import FILE, fit_class_sets, only_in
+
+MINI, ALL, FOUR = (CLASS_SETS[name] for name in ("mini", "all", "single-4"))
+COUNT = 400
+
+
+def labelled(slugs: tuple[str, ...], labels: np.ndarray) -> LabelledProteins:
+    """Proteins that a microscope has seen in the classes where ``labels`` is 1."""
+    views = np.repeat(labels[:, None], 2, axis=1).astype(np.float32)
+    seen = np.ones_like(views, bool)
+    seen[:, 1] = False
+    return LabelledProteins(
+        ids=np.array([str(n) for n in range(len(labels))]),
+        sequences=tuple("M" * 20 for _ in labels),
+        slugs=slugs,
+        labels=labels.astype(np.float32),
+        mask=np.ones(labels.shape, bool),
+        view_labels=views,
+        view_mask=seen,
+        weight=np.ones(len(labels), np.float32),
+        cluster=np.arange(len(labels)),
+        source=np.full(len(labels), "hpa"),
+    )
+
+
+@pytest.fixture
+def fitted(tmp_path):
+    """Read-outs of made-up logits that tell the classes, and the classes of the proteins."""
+    rng = np.random.default_rng(0)
+    chosen = rng.choice(len(FOUR.slugs), COUNT, p=(0.6, 0.2, 0.15, 0.05))
+    slugs = [FOUR.slugs[each] for each in chosen]
+    mini = np.array([[slug == each for each in MINI.slugs] for slug in slugs])
+    logits = (2.0 * mini - 1 + rng.normal(0, 0.7, mini.shape)).astype(np.float32)
+    save_file({"one": logits, "other": logits + np.float32(0.1)}, tmp_path / "held_out.safetensors")
+    fine = np.array([[slug == each for each in ALL.slugs] for slug in slugs])
+    sets = [CLASS_SETS[name] for name in ("single-2", "single-4", "all")]
+    fit_class_sets(labelled(MINI.slugs, mini), labelled(ALL.slugs, fine), sets, tmp_path)
+    specs = json.loads((tmp_path / FILE).read_text())
+    return {name: ClassSetSpec.model_validate(each) for name, each in specs.items()}, logits, chosen
+
+
+def answers(spec: ClassSetSpec, logits: np.ndarray) -> np.ndarray:
+    return logits @ np.array(spec.weights).T + np.array(spec.bias)
+
+
+def test_each_set_names_most_proteins_rightly(fitted):
+    specs, logits, chosen = fitted
+    assert list(specs) == ["single-2", "single-4", "all"]
+    assert (answers(specs["single-4"], logits).argmax(1) == chosen).mean() > 0.85
+    pair = chosen < 2
+    assert (answers(specs["single-2"], logits[pair]).argmax(1) == chosen[pair]).mean() > 0.9
+
+
+def test_a_small_class_is_as_likely_as_a_large_one(fitted):
+    specs, logits, _ = fitted
+    odds = np.exp(answers(specs["single-4"], np.zeros((1, logits.shape[1])) - 0.0))
+    large, small = (odds / odds.sum())[0, [0, 3]]
+    assert abs(large - small) < 0.2
+
+
+def test_single_sets_look_at_their_own_classes_only(fitted):
+    specs, _, _ = fitted
+    used = np.abs(np.array(specs["single-2"].weights)).sum(0) > 0
+    assert [slug for slug, each in zip(MINI.slugs, used, strict=True) if each] == [
+        "nucleoplasm",
+        "cytoplasmic",
+    ]
+
+
+def test_probabilities_of_several_are_calibrated_and_an_empty_category_is_never_named(fitted):
+    specs, logits, chosen = fitted
+    chances = 1 / (1 + np.exp(-answers(specs["all"], logits)))
+    column = ALL.slugs.index("cytoplasmic")
+    assert chances[:, column].mean() == pytest.approx((chosen == 0).mean(), abs=0.03)
+    empty = ALL.slugs.index("chromatin")
+    assert chances[:, empty].max() < specs["all"].thresholds[empty]
+
+
+def test_only_in_leaves_out_what_is_elsewhere_too_and_what_no_microscope_saw():
+    labels = np.zeros((4, 12))
+    labels[:3, MINI.slugs.index("er")] = 1
+    labels[1, MINI.slugs.index("golgi")] = 1
+    proteins = labelled(MINI.slugs, labels)
+    proteins.view_mask[2] = False
+    assert only_in(proteins, FOUR.slugs).tolist() == [3, -1, -1, -1]
