@@ -148,8 +148,8 @@ def _table(lines: list[str], path: Path) -> PeerPredictions:
     ).reshape(len(rows), len(columns))
     said = np.zeros(chances.shape, np.bool_)
     if named is not None:
-        for row, words in enumerate(_cells(rows, named, path)):
-            said[row] = [plain(each) in map(plain, words) for each in classes]
+        for protein, words in enumerate(_cells(rows, named, path)):
+            said[protein] = [plain(each) in map(plain, words) for each in classes]
     return PeerPredictions(_tool(names), proteins, classes, chances, _or_best(said, chances))
 
 
