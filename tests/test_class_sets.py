@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deepgps.bundle import Bundle, open_model, with_class_set, write_bundle
+from deepgps.cli.app import run
 from deepgps.errors import BundleError
 from deepgps.predict import Predictor
 from deepgps.proteins.neighbours import NeighbourIndex
@@ -55,6 +56,13 @@ def test_a_class_set_is_read_off_the_logits_of_the_models_own(models):
         assert answer.localizations == (TWO["classes"][int(wanted.argmax())],)
         assert any(note.startswith("unclear") for note in answer.warnings) == (wanted.max() < 0.6)
         assert answer.model == "tiny:single-2"
+
+
+def test_the_class_sets_of_a_model_are_told(models, capsys):
+    assert run(["models", "info", "tiny"]) == 0
+    assert "class sets:  single-2\n" in capsys.readouterr().out
+    assert run(["models", "info", "tiny:single-2"]) == 0
+    assert "classes:     cytoplasmic, nucleoplasm\n" in capsys.readouterr().out
 
 
 def test_pictures_do_not_depend_on_the_class_set(models):

@@ -31,21 +31,22 @@ def info(name: str) -> None:
     Parameters
     ----------
     name
-        Name of an installed model, or a path to a bundle.
+        Name of an installed model, or a path to a bundle; a class set may follow behind a colon.
     """
-    from deepgps.bundle import Metric, find_bundle, open_bundle
+    from deepgps.bundle import Metric, open_model
 
     def shown(metric: Metric) -> str:
         interval = f" [{metric.low:.3f}, {metric.high:.3f}]" if metric.low is not None else ""
         return f"{metric.value:.3f}{interval}{f', n = {metric.n}' if metric.n else ''}"
 
-    bundle = open_bundle(find_bundle(name))
+    bundle = open_model(name)
     metadata = bundle.metadata
     facts = {
         "name": f"{metadata.name} {metadata.version}",
         "path": bundle.path,
         "sha256": bundle.sha256,
         "classes": _classes(metadata),
+        **({"class sets": ", ".join(metadata.class_sets)} if metadata.class_sets else {}),
         "encoder": _encoder(metadata.encoder),
         "pictures": f"{metadata.crop.size_px} px of {metadata.crop.pixel_size_um:g} µm",
         "cell line": metadata.cell_line,

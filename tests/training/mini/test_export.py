@@ -219,3 +219,9 @@ def test_figures_are_set_with_their_interval_where_they_have_one():
     assert shown(Metric(value=0.5, low=0.25)) == "0.500"
     assert metric_table({"psnr": Metric(value=14.2)}).splitlines()[-1] == "| psnr | 14.200 |  |"
     assert metric_table({}) == "Not measured yet."
+
+
+def test_the_bundle_answers_in_opencells_categories_too(tiny_export):
+    categories = tiny_export.metadata.class_sets["all"]
+    assert len(categories.classes) == len(categories.thresholds) == len(categories.bias) == 17
+    assert {len(row) for row in categories.weights} == {len(tiny_export.metadata.classes)}
