@@ -1,7 +1,7 @@
 """A training run: one folder, stage after stage, each finished stage kept.
 
-``RUN/`` holds ``recipe.yaml``, ``inputs.json`` (sha256 of the tables), ``labels/`` (encoder, index, class sets),
-``crops/`` (the crop store), ``pictures/`` (the generator and its checkpoint) and, at the end,
+``RUN/`` holds ``recipe.yaml``, ``inputs.json`` (sha256 of the tables), ``labels/`` (encoder, index, class
+sets), ``crops/`` (the crop store), ``pictures/`` (the generator and its checkpoint) and, at the end,
 ``manifest.json``.
 """
 
