@@ -25,8 +25,9 @@ from deepgps.evaluation.evaluate import Evaluation, evaluate
 from deepgps.evaluation.loading import DataFiles
 from deepgps.evaluation.pictures.figures import SHOWN_KINDS
 from deepgps.evaluation.pictures.intervals import correlation_interval, mean_interval
-from deepgps.evaluation.pictures.likeness import intranuclear, pearson, psnr, right_side, ssim
+from deepgps.evaluation.pictures.likeness import right_side
 from deepgps.evaluation.pictures.measuring import BATCH, DRAWN, REAL, cells
+from deepgps.images.likeness import intranuclear, pearson, psnr, ssim
 from deepgps.images.nucleus import Nucleus
 from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens

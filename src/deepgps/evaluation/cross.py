@@ -15,10 +15,10 @@ from PIL import Image, ImageDraw
 
 from deepgps.errors import InputError
 from deepgps.evaluation.loading import DataFiles, load_subjects
-from deepgps.evaluation.pictures.likeness import Floats, Masks, Values, intranuclear, pearson
 from deepgps.evaluation.pictures.measuring import Artist, nuclear_mask
 from deepgps.evaluation.subjects import MANY, Rows, Subjects
 from deepgps.files.atomic import replacing
+from deepgps.images.likeness import Floats, Masks, Values, intranuclear, pearson
 from deepgps.predict import Predictor
 from deepgps.results.pictures import FAINT, GROUND, INK, MARGIN, draw_scale_bar, write_text
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepgps.evaluation.pictures.likeness import Floats, Masks
+from deepgps.images.likeness import Floats, Masks
 
 CONSTANT, CLASS_MEAN, MASK, COPY = "constant mean", "class mean", "nuclear mask", "copied nucleus"
 OWN_MEAN, OWN_MASK = "own mean", "own nuclear mask"

@@ -16,7 +16,6 @@ from deepgps.evaluation.pictures.intervals import (
     correlation_interval,
     mean_interval,
 )
-from deepgps.evaluation.pictures.likeness import Values
 from deepgps.evaluation.pictures.measuring import (
     DRAWN,
     READ_KINDS,
@@ -29,6 +28,7 @@ from deepgps.evaluation.pictures.measuring import (
 from deepgps.evaluation.pictures.reader import Moments, PictureReader, frechet_distance
 from deepgps.evaluation.pictures.structure import BANDS, PROFILE, fine_detail
 from deepgps.evaluation.subjects import Subjects
+from deepgps.images.likeness import Values
 
 SHOWN_KINDS = (DRAWN, WRONG_PROTEIN, WRONG_CLASS, *BASELINES)
 MEANS = ("psnr", "ssim", "pearson")

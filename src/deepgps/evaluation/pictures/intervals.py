@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepgps.bundle import Metric
-from deepgps.evaluation.pictures.likeness import Values
+from deepgps.images.likeness import Values
 
 ROUNDS = 1000
 

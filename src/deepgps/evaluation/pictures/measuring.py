@@ -13,20 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepgps.evaluation.pictures.baselines import BASELINES, COPY, MASK, TrainingLevels, baselines
-from deepgps.evaluation.pictures.likeness import (
-    Floats,
-    Masks,
-    Values,
-    check_pictures,
-    intranuclear,
-    pearson,
-    psnr,
-    ssim,
-)
+from deepgps.evaluation.pictures.likeness import check_pictures
 from deepgps.evaluation.pictures.reader import UNREAD, PictureReader
 from deepgps.evaluation.pictures.structure import FEATURES, Surroundings, structure_features
 from deepgps.evaluation.subjects import MANY, Rows, Subjects
 from deepgps.files.appending import AppendFile
+from deepgps.images.likeness import Floats, Masks, Values, intranuclear, pearson, psnr, ssim
 from deepgps.images.nucleus import Nucleus
 from deepgps.images.segment import OtsuWatershed
 from deepgps.predict import Predictor

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepgps.errors import InputError
-from deepgps.evaluation.pictures.likeness import Values
 from deepgps.evaluation.pictures.structure import FEATURES, filled
+from deepgps.images.likeness import Values
 
 MIN_PICTURES = 20
 """Training pictures that a class needs, to be read."""

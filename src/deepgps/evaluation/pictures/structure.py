@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from deepgps.evaluation.pictures.likeness import Floats, Masks, Values, pearson
+from deepgps.images.likeness import Floats, Masks, Values, pearson
 
 PROFILE_EDGES_UM = np.arange(-6.0, 18.1, 1.5)
 """Edges of the zones of the profile: distance from the outline of the nearest nucleus, negative inside."""

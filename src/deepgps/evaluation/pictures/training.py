@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from deepgps.errors import InputError
 from deepgps.evaluation.pictures.baselines import training_levels
-from deepgps.evaluation.pictures.likeness import Floats, Masks, Values
 from deepgps.evaluation.pictures.measuring import BATCH, Readers, Trained, cells
 from deepgps.evaluation.pictures.reader import fit_reader
 from deepgps.evaluation.pictures.structure import PROFILE, structure_features
 from deepgps.evaluation.subjects import Rows, Subjects
+from deepgps.images.likeness import Floats, Masks, Values
 
 MOST = 4000
 """Training crops that are learned from, drawn by chance where there are more."""

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepgps.evaluation.pictures.likeness import Floats
 from deepgps.evaluation.pictures.measuring import (
     DRAWN,
     NOBODY,
@@ -19,6 +18,7 @@ from deepgps.evaluation.pictures.measuring import (
 )
 from deepgps.evaluation.report.tables import text
 from deepgps.evaluation.subjects import Rows, Subjects
+from deepgps.images.likeness import Floats
 
 EACH, RANDOM = 4, 12
 _QUALITY = 88

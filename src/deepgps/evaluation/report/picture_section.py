@@ -6,7 +6,6 @@ import numpy as np
 
 from deepgps.bundle import Metric
 from deepgps.evaluation.pictures.figures import EFFECTS, SHOWN_KINDS, PictureFigures
-from deepgps.evaluation.pictures.likeness import Values
 from deepgps.evaluation.pictures.measuring import (
     DRAWN,
     READ_KINDS,
@@ -19,6 +18,7 @@ from deepgps.evaluation.pictures.structure import BANDS, FEATURES, PROFILE, PROF
 from deepgps.evaluation.report.plots import lines, round_axis, scatter, unit_axis, whiskers
 from deepgps.evaluation.report.tables import cell, figures_table, text
 from deepgps.evaluation.subjects import MANY, Subjects
+from deepgps.images.likeness import Values
 
 LIKENESS = {
     "psnr": ("PSNR (dB)", 2),
