@@ -171,14 +171,17 @@ def test_models_that_differ_by_nothing_are_said_to_be_within_the_control(compare
     twin = variant(1.001, name="twin")
     code, out, _ = compare(tiny_bundle, twin)
     assert code == 0
-    assert "do not take the differences of their intranuclear fractions for biology" in out
+    assert "do not take these differences for biology" in out
     assert "twin beside tiny: labels agree for 4 of 4" in out
 
 
 def test_the_page_says_so_too(compare, tiny_bundle, variant, tmp_path):
     compare(tiny_bundle, variant(1.001, name="twin"))
     page = (tmp_path / "out" / "report.html").read_text()
-    assert '<p class="note"><strong>The pictures of twin and tiny differ no more than those of one' in page
+    assert (
+        '<p class="note"><strong>The intranuclear fractions of twin and tiny differ no more than those'
+        in page
+    )
 
 
 def test_nothing_of_the_kind_is_said_where_models_differ(compare, tiny_bundle, variant, tmp_path):
@@ -219,12 +222,15 @@ def test_models_of_another_scale_draw_the_same_nucleus_at_their_own(compare, tin
     finer = variant(name="finer", crop={"size_px": 208, "pixel_size_um": 0.103})
     pixels = (round_nucleus("x", 20).pixels * 255).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "cell.png")
-    code, _, err = compare(
+    code, out, err = compare(
         tiny_bundle, finer, more=("--nucleus", tmp_path / "cell.png", "--pixel-size-um", "0.206")
     )
     assert (code, err) == (0, "")
     found = rows(tmp_path / "out" / "differences.csv")
     assert {row["Pearson/finer"] for row in found} == {""}
+    said = "Crops of finer are 21 µm wide and those of tiny 43 µm"
+    assert said in out
+    assert said in (tmp_path / "out" / "report.html").read_text()
     shares = []
     for name in ("tiny", "finer"):
         table = rows(tmp_path / "out" / "models" / name / "results.csv")

@@ -4,8 +4,8 @@ import re
 
 from documents import document, rows, section
 
-from deepgps.cells.differences import Side
 from deepgps.cells.folder import TABLES
+from deepgps.cells.sides import Side
 from deepgps.cells.table import columns
 from deepgps.results.folder import IMAGES, REJECTED_FILE, REPORT_FILE
 from deepgps.results.run import RUN_FILE

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepgps.cells.differences import Row, Side
+from deepgps.cells.differences import Row
 from deepgps.cells.folder import ComparisonFolder
+from deepgps.cells.sides import Side
 from deepgps.files.atomic import replacing
 from deepgps.images.resample import SAME_SIZE
 from deepgps.images.write import FULL_SCALE

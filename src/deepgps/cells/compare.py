@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deepgps.cells.bringing import bring_together
-from deepgps.cells.differences import Row, Side, sides_of
+from deepgps.cells.differences import Row
 from deepgps.cells.folder import ComparisonFolder
 from deepgps.cells.page import write_page
+from deepgps.cells.sides import Side, sides_of
 from deepgps.cells.table import table as table_of
 from deepgps.errors import InputError
 from deepgps.files.atomic import replacing

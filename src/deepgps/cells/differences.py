@@ -5,41 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepgps.predict import Predictor
-from deepgps.results.names import FileNames
+from deepgps.cells.sides import Side
 from deepgps.results.table import Record
 
 CONTROL_SHARE = 0.95
 """A difference counts once it is larger than this share of all controls."""
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of the models.
-
-    Attributes
-    ----------
-    name
-        What it is called in tables and pictures; no two have the same.
-    stem
-        Name of its folder below ``models/``.
-    version, sha256, cell_line
-        Those of its bundle.
-    classes, multi_label
-        What it may name, and whether several at once.
-    size_px, pixel_size_um
-        Its crops.
-    """
-
-    name: str
-    stem: str
-    version: str
-    sha256: str
-    cell_line: str
-    classes: tuple[str, ...]
-    multi_label: bool
-    size_px: int
-    pixel_size_um: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +61,9 @@ class Row:
         return abs(difference) > max(bound, self.controls[0] or 0.0, self.controls[other] or 0.0)
 
     def agree(self, sides: Sequence[Side]) -> bool | None:
-        """Whether all models name what the first does; None where one cannot be held against it."""
+        """Whether all models that can be held against the first name what it does; None where none can."""
         answers = [agreement(self, sides, other) for other in range(1, len(sides))]
-        return False if False in answers else None if None in answers else True
+        return False if False in answers else True if True in answers else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,31 +99,6 @@ class Totals:
     def within(self) -> bool:
         """Whether no more proteins lie beyond the control than the controls themselves would."""
         return self.beyond <= (1 - CONTROL_SHARE) * self.measured
-
-
-def sides_of(predictors: Sequence[Predictor]) -> tuple[Side, ...]:
-    """Describe models, those of the same name told apart by a number."""
-    taken: set[str] = set()
-    stems, sides = FileNames(), []
-    for predictor in predictors:
-        about = predictor.bundle.metadata
-        numbered = (about.name, *(f"{about.name}-{number}" for number in range(2, len(taken) + 2)))
-        name = next(each for each in numbered if each not in taken)
-        taken.add(name)
-        sides.append(
-            Side(
-                name=name,
-                stem=stems.name(name),
-                version=about.version,
-                sha256=predictor.bundle.sha256,
-                cell_line=about.cell_line,
-                classes=about.classes,
-                multi_label=about.multi_label,
-                size_px=about.crop.size_px,
-                pixel_size_um=about.crop.pixel_size_um,
-            )
-        )
-    return tuple(sides)
 
 
 def agreement(row: Row, sides: Sequence[Side], other: int) -> bool | None:
@@ -195,6 +140,16 @@ def totals(rows: Sequence[Row], sides: Sequence[Side], other: int) -> Totals:
         bound=bound,
         beyond=[row.beyond(other, bound) for row in rows].count(True),
         measured=len(fractions),
+    )
+
+
+def verdict(sums: Totals, first: str) -> str | None:
+    """Say that the differences are no more than the control, where they are not; None where they are."""
+    if not sums.measured or not sums.within:
+        return None
+    return (
+        f"The intranuclear fractions of {sums.name} and {first} differ no more than those of one model "
+        "between two nuclei: do not take these differences for biology"
     )
 
 

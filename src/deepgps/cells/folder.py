@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from deepgps.cells.differences import Side
+from deepgps.cells.sides import Side
 from deepgps.files.atomic import remove_drafts, replacing
 from deepgps.proteins.protein import Rejection
 from deepgps.results.folder import (

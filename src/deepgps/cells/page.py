@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from deepgps.cells.differences import CONTROL_SHARE, Row, Side, Totals, totals
+from deepgps.cells.differences import CONTROL_SHARE, Row, Totals, totals, verdict
+from deepgps.cells.sides import Side, frame_note
 from deepgps.cells.table import shared_classes, warnings, yes_no
 from deepgps.files.atomic import replacing
 from deepgps.results.folder import IMAGES, REPORT_FILE
@@ -44,19 +45,9 @@ def write_page(folder: Path, rows: Sequence[Row], sides: Sequence[Side], nuclei:
     return target
 
 
-def verdict(sums: Totals, first: str) -> str | None:
-    """Say that the differences are no more than the control, where they are not; None where they are."""
-    if not sums.measured or not sums.within:
-        return None
-    return (
-        f"The pictures of {sums.name} and {first} differ no more than those of one model in two nuclei: "
-        "do not take the differences of their intranuclear fractions for biology"
-    )
-
-
 def _notes(sums: Sequence[Totals], sides: Sequence[Side], nuclei: Sequence[str]) -> str:
-    said = [each for one in sums if (each := verdict(one, sides[0].name))]
-    notes = "".join(f'<p class="note"><strong>{text(each)}.</strong></p>\n' for each in said)
+    said = [verdict(each, sides[0].name) for each in sums] + [frame_note(sides[0], side) for side in sides]
+    notes = "".join(f'<p class="note"><strong>{text(each)}.</strong></p>\n' for each in said if each)
     control = " and ".join(nuclei[-2:])
     return (
         f"{notes}<p>Every model drew every protein into the same nucleus. The intranuclear fraction is the "
@@ -136,7 +127,8 @@ def _differences(rows: Sequence[Row], sides: Sequence[Side], bounds: Sequence[fl
 def _answer(row: Row, number: int) -> str:
     record = row.records[number]
     places = text(", ".join(record["localizations"]) or "no label")
-    return f"{places}; {_number(record['intranuclear_fraction'])} in nuclei"
+    fraction = _number(record["intranuclear_fraction"])
+    return f"{places}<br>{fraction} in nuclei" if fraction else places
 
 
 def _card(number: int, row: Row, sides: Sequence[Side], images: Path) -> str:

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from deepgps.cells.differences import Row, Side
+from deepgps.cells.differences import Row
+from deepgps.cells.sides import Side
 from deepgps.results.pictures import (
     FAINT,
     FOOTER,
@@ -24,8 +25,8 @@ from deepgps.results.pictures import (
 
 _LINE = 19
 _LEGEND = (
-    "control: how far it moves in the same model",
-    "from one nucleus to another",
+    "control: how far it moves from one",
+    "nucleus to another in the same model",
     "",
     "right: nucleus blue, protein yellow",
     "every panel is stretched on its own",
@@ -50,15 +51,15 @@ def picture(row: Row, sides: Sequence[Side], images: Sequence[NDArray[np.float32
     draw = ImageDraw.Draw(canvas)
     write_text(draw, (MARGIN, 7), row.records[0]["protein_id"], 17, INK, size[0] - 2 * MARGIN)
     write_text(draw, (MARGIN, 29), headline(row, sides), 14, FAINT, size[0] - 2 * MARGIN)
-    _panel(draw, canvas, _grey(images[0][0]), (MARGIN, HEADER), "nucleus", _um(sides[0]))
+    _panel(draw, canvas, _grey(images[0][0]), (MARGIN, HEADER), "nucleus", sides[0].field_um)
     _write_facts(draw, row, sides, HEADER + PANEL + FOOTER)
     for number, (side, (nucleus, protein)) in enumerate(zip(sides, images, strict=True), 1):
         left = MARGIN + number * step
         both = Image.fromarray(overlay(stretched(nucleus), stretched(protein)))
         said = f"{side.name}, {side.cell_line}"
-        _panel(draw, canvas, _grey(protein), (left, HEADER), said, _um(side))
+        _panel(draw, canvas, _grey(protein), (left, HEADER), said, side.field_um)
         low = HEADER + PANEL + FOOTER
-        _panel(draw, canvas, both, (left, low), labels(row, number - 1), _um(side))
+        _panel(draw, canvas, both, (left, low), labels(row, number - 1), side.field_um)
     return canvas
 
 
@@ -101,8 +102,3 @@ def _panel(
 
 def _grey(pixels: NDArray[np.float32]) -> Image.Image:
     return Image.fromarray((stretched(pixels) * 255).astype(np.uint8))
-
-
-def _um(side: Side) -> float:
-    """Edge of a model's crops in micrometres."""
-    return side.size_px * side.pixel_size_um

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from deepgps.cells.differences import Row, Side, control_bound
+from deepgps.cells.differences import Row, control_bound
+from deepgps.cells.sides import Side
 from deepgps.results.table import table_line
 
 

@@ -1,5 +1,6 @@
 """``deepgps compare-cells``."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +11,7 @@ from deepgps.cli.predict import Drawing, given_inputs, load_chosen
 
 if TYPE_CHECKING:
     from deepgps.cells.compare import Comparison
+    from deepgps.predict import Predictor
 
 SHOWN = 12
 
@@ -59,23 +61,16 @@ def compare_cells(
     threads
         Threads to compute with; all cores by default.
     """
-    from deepgps.bundle import open_model
     from deepgps.cells.compare import admitted
     from deepgps.cells.compare import compare_cells as compare
     from deepgps.cli.progress import Console
-    from deepgps.predict import Predictor
     from deepgps.proteins.inputs import proteins_from
     from deepgps.proteins.protein import Protein
     from deepgps.results.inputs import fingerprints
 
     given = given_inputs(inputs, "compare-cells")
     proteins = proteins_from(given, sequence=sequence, offline=offline)
-    bundles = [open_model(each) for each in model]
-    looking = [bundle for bundle in bundles if bundle.metadata.encoder.structure_points] or bundles
-    predictors = [
-        Predictor(bundle, threads=threads, structures=structures if bundle in looking else None)
-        for bundle in bundles
-    ]
+    predictors = _load(model, threads, structures)
     drawing = Drawing(pixel_size_um=pixel_size_um, channel=channel)
     nuclei = None if nucleus is None else [load_chosen(each, nucleus, drawing) for each in predictors]
     read = admitted(predictors, proteins)
@@ -97,10 +92,21 @@ def compare_cells(
     return 2 if comparison.rejected else 0
 
 
+def _load(models: Sequence[str], threads: int | None, structures: Path | None) -> "list[Predictor]":
+    """Load models, with structures for those that look at them; if none does, the first refuses them."""
+    from deepgps.bundle import open_model
+    from deepgps.predict import Predictor
+
+    bundles = [open_model(each) for each in models]
+    looking = [bundle for bundle in bundles if bundle.metadata.encoder.structure_points] or bundles
+    return [
+        Predictor(bundle, threads=threads, structures=structures if bundle in looking else None)
+        for bundle in bundles
+    ]
+
+
 def _summarise(comparison: "Comparison") -> None:
     """Print the most different proteins, the sums and the files."""
-    from deepgps.cells.differences import totals
-    from deepgps.cells.page import verdict
     from deepgps.cells.table import yes_no
     from deepgps.cli.progress import print_table, printable
 
@@ -118,20 +124,29 @@ def _summarise(comparison: "Comparison") -> None:
     print_table(("Protein", *names, *(f"In nuclei, {name}" for name in names), "Agree"), lines)
     if len(rows) > SHOWN:
         print("…")
-    for other in range(1, len(sides)):
-        sums = totals(rows, sides, other)
-        agree = f"agree for {sums.agreeing:,} of {sums.decided:,}" if sums.decided else "cannot be compared"
-        print(
-            f"{sums.name} beside {names[0]}: labels {agree}; intranuclear fraction differs by "
-            f"{_number(sums.fraction)} on average, within one model between two nuclei by "
-            f"{_number(sums.control)}; {sums.beyond:,} of {sums.measured:,} beyond that control"
-        )
-        if said := verdict(sums, names[0]):
-            print(said)
+    for other in range(1, len(sides)) if rows else ():
+        for sentence in _sums(comparison, other):
+            print(sentence)
     earlier = f" ({comparison.resumed:,} predicted by an earlier run)" if comparison.resumed else ""
     print(f"{len(rows):,} compared{earlier}, {comparison.rejected:,} rejected")
     for path in comparison.files:
         print(f"{path}{'/' if path.is_dir() else ''}")
+
+
+def _sums(comparison: "Comparison", other: int) -> Iterator[str]:
+    """Say how far one model is from the first, and what of that is to be believed."""
+    from deepgps.cells.differences import totals, verdict
+    from deepgps.cells.sides import frame_note
+
+    first, side = comparison.sides[0], comparison.sides[other]
+    sums = totals(comparison.rows, comparison.sides, other)
+    agree = f"agree for {sums.agreeing:,} of {sums.decided:,}" if sums.decided else "cannot be compared"
+    yield (
+        f"{side.name} beside {first.name}: labels {agree}; intranuclear fraction differs by "
+        f"{_number(sums.fraction)} on average, within one model between two nuclei by "
+        f"{_number(sums.control)}; {sums.beyond:,} of {sums.measured:,} beyond that control"
+    )
+    yield from (said for said in (verdict(sums, first.name), frame_note(first, side)) if said)
 
 
 def _number(value: float | None) -> str:
