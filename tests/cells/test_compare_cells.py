@@ -21,6 +21,7 @@ from deepgps.cli.app import run
 from deepgps.errors import InputError
 from deepgps.predict import Predictor
 from deepgps.proteins.protein import Protein
+from structure_files import fold, pdb
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 SEQUENCES = {
@@ -394,3 +395,30 @@ def test_it_needs_no_torch(tiny_bundle, negated, fasta, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "LOADED"
+
+
+def test_a_protein_that_one_model_cannot_take_is_rejected_for_all(
+    compare, tiny_bundle, joint_export, tmp_path
+):
+    folder = tmp_path / "structures"
+    folder.mkdir()
+    for name in ("P0", "P2"):
+        (folder / f"AF-{name}-F1-model_v4.pdb").write_text(pdb(fold(20, 1)))
+    models = tiny_bundle, joint_export("structure")[1]
+    code, out, _ = compare(*models, more=("--structures", folder))
+    assert code == 2
+    assert "2 compared, 2 rejected" in out
+    for name in ("tiny", "toy"):
+        table = rows(tmp_path / "out" / "models" / name / "results.csv")
+        assert [row["Protein_ID"] for row in table[::2]] == ["P0", "P2"]
+    assert [row["Protein_ID"] for row in rows(tmp_path / "out" / "rejected.csv")] == ["P1", "P3"]
+    code, _, err = compare(*models, out=tmp_path / "none")
+    assert code == 2
+    assert "Model 'toy' looks at structures" in err
+
+
+def test_structures_that_no_model_looks_at_are_refused(compare, tiny_bundle, negated, tmp_path):
+    code, _, err = compare(tiny_bundle, negated, more=("--structures", tmp_path))
+    assert code == 2
+    assert "--structures" in err
+    assert not (tmp_path / "out").exists()

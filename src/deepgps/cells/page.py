@@ -38,7 +38,8 @@ def write_page(folder: Path, rows: Sequence[Row], sides: Sequence[Side], nuclei:
         page.write(_notes(sums, sides, nuclei))
         page.write(_models(sides) + _sums(sums))
         page.write(_differences(rows, sides, bounds))
-        page.write('<section id="details">\n<h2>In detail, most different first</h2>\n')
+        shown = f"the {MAX_CARDS} most different" if len(rows) > MAX_CARDS else "most different first"
+        page.write(f'<section id="details">\n<h2>In detail, {shown}</h2>\n')
         for number, row in enumerate(rows[:MAX_CARDS]):
             page.write(_card(number, row, sides, folder / IMAGES))
         page.write("</section>\n</main>\n</body>\n</html>\n")
@@ -58,7 +59,7 @@ def _notes(sums: Sequence[Totals], sides: Sequence[Side], nuclei: Sequence[str])
         "<p>Labels do not depend on the nucleus, so the control says nothing of them. Models differ also by "
         "the tags or antibodies, microscopes, annotations and chance of their training; to see how much that "
         "is, compare two models of the <em>same</em> cells in the same way. Pictures in the same nucleus are "
-        "alike for its sake alone: a high Pearson r is no sign that the protein is.</p>\n"
+        "alike for its sake alone: a high Pearson r is no sign of the same place.</p>\n"
     )
 
 

@@ -1,6 +1,7 @@
 """``deepgps compare-cells``."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,18 +12,37 @@ from deepgps.cli.predict import Drawing, given_inputs, load_chosen
 
 if TYPE_CHECKING:
     from deepgps.cells.compare import Comparison
+    from deepgps.images.nucleus import Nucleus
     from deepgps.predict import Predictor
 
 SHOWN = 12
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Into:
+    """What every model draws into.
+
+    Parameters
+    ----------
+    nucleus
+        Image to draw into (TIFF, OME-TIFF, PNG), or a name from ``deepgps nuclei list``.
+    pixel_size_um
+        Edge of a pixel of the nucleus image in micrometres, where it does not say it itself.
+    channel
+        Channel of the nucleus in an image of several, counted from 0; guessed if not given.
+    """
+
+    nucleus: str | None = None
+    pixel_size_um: float | None = None
+    channel: int | None = None
 
 
 def compare_cells(
     *inputs: Annotated[str, Parameter(allow_leading_hyphen=True)],
     model: Annotated[list[str], Parameter(negative=())],
     sequence: str | None = None,
-    nucleus: str | None = None,
-    pixel_size_um: float | None = None,
-    channel: int | None = None,
+    into: Into = Into(),
     structures: Path | None = None,
     out: Path = Path("deepgps-comparison"),
     format: Literal["csv", "tsv"] = "csv",
@@ -42,12 +62,6 @@ def compare_cells(
         the first.
     sequence
         A bare sequence.
-    nucleus
-        Image to draw into (TIFF, OME-TIFF, PNG), or a name from ``deepgps nuclei list``.
-    pixel_size_um
-        Edge of a pixel of the nucleus image in micrometres, where it does not say it itself.
-    channel
-        Channel of the nucleus in an image of several, counted from 0; guessed if not given.
     structures
         Folder of AlphaFold structures (PDB, mmCIF), for models that look at them; needs the extra ``train``.
     out
@@ -71,8 +85,7 @@ def compare_cells(
     given = given_inputs(inputs, "compare-cells")
     proteins = proteins_from(given, sequence=sequence, offline=offline)
     predictors = _load(model, threads, structures)
-    drawing = Drawing(pixel_size_um=pixel_size_um, channel=channel)
-    nuclei = None if nucleus is None else [load_chosen(each, nucleus, drawing) for each in predictors]
+    nuclei = _nuclei(predictors, into)
     read = admitted(predictors, proteins)
     steps = sum(len(model) + 1 if isinstance(each, Protein) else 1 for each in read)
     with Console(steps, doing="comparing", unit="steps") as console:
@@ -103,6 +116,14 @@ def _load(models: Sequence[str], threads: int | None, structures: Path | None) -
         Predictor(bundle, threads=threads, structures=structures if bundle in looking else None)
         for bundle in bundles
     ]
+
+
+def _nuclei(predictors: "Sequence[Predictor]", into: Into) -> "list[Nucleus] | None":
+    """Read one nucleus at the scale of each model."""
+    if into.nucleus is None:
+        return None
+    drawing = Drawing(pixel_size_um=into.pixel_size_um, channel=into.channel)
+    return [load_chosen(predictor, into.nucleus, drawing) for predictor in predictors]
 
 
 def _summarise(comparison: "Comparison") -> None:
