@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from deepgps.cells.bringing import bring_together
 from deepgps.cells.differences import Row
@@ -50,30 +51,16 @@ class Comparison:
     files: tuple[Path, ...]
 
 
-def admitted(
-    predictors: Sequence[Predictor], proteins: Iterable[Protein | Rejection]
-) -> list[Protein | Rejection]:
-    """Read all proteins, since several models look at them; what one model cannot take is a rejection.
-
-    Raises
-    ------
-    InputError
-        If there is nothing to read.
-    """
-    for predictor in predictors:
-        proteins = predictor.admit(proteins)
-    return list(proteins)
-
-
 def compare_cells(
     predictors: Sequence[Predictor],
     proteins: Iterable[Protein | Rejection],
     out: Path,
     *,
     nuclei: Sequence[Nucleus] | None = None,
-    table: str = "csv",
+    table: Literal["csv", "tsv"] = "csv",
     inputs: Sequence[tuple[str, str | None]] = (),
     overwrite: bool = False,
+    on_read: Callable[[int], None] = lambda _: None,
     on_step: Callable[[str], None] = lambda _: None,
     on_rejection: Callable[[Rejection], None] = lambda _: None,
 ) -> Comparison:
@@ -96,6 +83,8 @@ def compare_cells(
         Source and sha256 of each input, for the record.
     overwrite
         Start anew where the folder holds results already.
+    on_read
+        Called with the number of steps to come, a rejected record being one.
     on_step
         Called with the id of each protein that a model has predicted, or that has been compared.
     on_rejection
@@ -111,9 +100,8 @@ def compare_cells(
     """
     sides = sides_of(predictors)
     _check_models(sides)
-    read = admitted(predictors, proteins)
-    rejections = [each for each in read if isinstance(each, Rejection)]
-    accepted = [each for each in read if isinstance(each, Protein)]
+    accepted, rejections = _read(predictors, proteins)
+    on_read(len(accepted) * (len(sides) + 1) + len(rejections))
     own: Sequence[Nucleus | None] = nuclei or [None] * len(predictors)
     wanted = [_nuclei(*pair) for pair in zip(predictors, own, strict=True)]
     fingerprints = [(nucleus.name, pixels_sha256(nucleus)) for nucleus in wanted[0]]
@@ -129,8 +117,8 @@ def compare_cells(
         rows.sort(key=lambda row: -row.largest())
         with replacing(folder.table) as draft:
             draft.write_bytes(table_of(rows, sides, DELIMITERS[table]))
-        folder.finish(len(rows))
         write_page(out, rows, sides, [name for name, _ in fingerprints])
+        folder.finish(len(rows))
     resumed = min(each.resumed for each in done)
     return Comparison(out, sides, tuple(rows), resumed, len(rejections), folder.files())
 
@@ -144,6 +132,17 @@ def _check_models(sides: Sequence[Side]) -> None:
             name = next(each.name for each in sides if each.sha256 == side.sha256)
             raise InputError(f"Model '{name}' is given twice; compare it with another one.")
         seen.add((side.sha256, side.classes))
+
+
+def _read(
+    predictors: Sequence[Predictor], proteins: Iterable[Protein | Rejection]
+) -> tuple[list[Protein], list[Rejection]]:
+    """Read all proteins, since several models look at them; what one model cannot take is a rejection."""
+    for predictor in predictors:
+        proteins = predictor.admit(proteins)
+    read = list(proteins)
+    accepted = [each for each in read if isinstance(each, Protein)]
+    return accepted, [each for each in read if isinstance(each, Rejection)]
 
 
 def _nuclei(predictor: Predictor, own: Nucleus | None) -> list[Nucleus]:

@@ -100,7 +100,7 @@ class ComparisonFolder:
         self._document["proteins"]["rejected"] = len(rejections)
 
     def finish(self, compared: int) -> None:
-        """Bring ``run.json`` up to date, once the table is written."""
+        """Bring ``run.json`` up to date, once all else is written."""
         self._document["proteins"]["compared"] = compared
         self._document["finished"] = now()
         write_run(self.path, self._document)

@@ -75,28 +75,25 @@ def compare_cells(
     threads
         Threads to compute with; all cores by default.
     """
-    from deepgps.cells.compare import admitted
     from deepgps.cells.compare import compare_cells as compare
     from deepgps.cli.progress import Console
     from deepgps.proteins.inputs import proteins_from
-    from deepgps.proteins.protein import Protein
     from deepgps.results.inputs import fingerprints
 
     given = given_inputs(inputs, "compare-cells")
     proteins = proteins_from(given, sequence=sequence, offline=offline)
     predictors = _load(model, threads, structures)
     nuclei = _nuclei(predictors, into)
-    read = admitted(predictors, proteins)
-    steps = sum(len(model) + 1 if isinstance(each, Protein) else 1 for each in read)
-    with Console(steps, doing="comparing", unit="steps") as console:
+    with Console(None, doing="comparing", unit="steps") as console:
         comparison = compare(
             predictors,
-            read,
+            proteins,
             out,
             nuclei=nuclei,
             table=format,
             inputs=fingerprints(given, sequence, structures),
             overwrite=overwrite,
+            on_read=console.expect,
             on_step=console.advance,
             on_rejection=console.reject,
         )

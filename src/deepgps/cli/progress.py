@@ -60,6 +60,10 @@ class Console:
         if kind is not None and self._done and not issubclass(kind, InputError):
             self._terminal.print("What is done is kept: the same command continues.")
 
+    def expect(self, total: int) -> None:
+        """Say how many there are, once that is known."""
+        self._progress.update(self._task, total=total)
+
     def advance(self, _: str) -> None:
         """Count one protein as done."""
         self._done += 1
