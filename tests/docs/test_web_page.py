@@ -8,9 +8,10 @@ from documents import ROOT, document, rows, section
 
 from deepgps.web.schemas import PredictionForm
 from deepgps.web.settings import PREFIX, Settings
+from deepgps.web.submissions.schemas import SubmissionForm
 
 PAGE = document("docs/reference/web.md")
-SOURCE = sorted(ROOT.glob("src/deepgps/web/*.py"))
+SOURCE = sorted((ROOT / "src/deepgps/web").rglob("*.py"))
 
 
 def documented(heading):
@@ -32,13 +33,25 @@ def test_the_fields_of_a_request_are_those_documented():
     assert set(documented("## What is sent")) == set(PredictionForm.model_fields)
 
 
+def test_the_fields_of_a_submission_are_those_documented():
+    assert set(documented("## What is submitted")) == set(SubmissionForm.model_fields)
+
+
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory):
     from deepgps.web import api, downloads, pages
+    from deepgps.web.submissions import api as submissions
+    from deepgps.web.submissions import pages as submission_pages
+    from deepgps.web.submissions import views
 
+    routers = {
+        "api": (api, submissions),
+        "downloads": (downloads, views),
+        "pages": (pages, submission_pages),
+    }
     return {
-        name: {route.path: route.methods for route in router.routes}
-        for name, router in (("api", api.router), ("downloads", downloads.router), ("pages", pages.router))
+        name: {route.path: route.methods for module in modules for route in module.router.routes}
+        for name, modules in routers.items()
     }
 
 

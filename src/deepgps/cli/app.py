@@ -37,6 +37,7 @@ app = App(
 )
 models = App(name="models", help="Show the installed models.")
 nuclei = App(name="nuclei", help="Show the nuclei that deepGPS can draw into.")
+submissions = App(name="submissions", help="Moderate what was submitted to a website (extra 'web').")
 encoders = App(name="encoders", help="Protein language models, ready to predict with.")
 data = App(name="data", help="Build datasets: fetch, annotate, prepare, split (extra 'train').")
 fetch = App(name="fetch", help="Fetch tables, images, structures and sequences from their sources.")
@@ -61,6 +62,15 @@ app.command(
 )
 app.command(
     "deepgps.cli.web:worker", name="worker", help="Run a further worker for an openGPS website (extra 'web')."
+)
+app.command(submissions)
+submissions.command("deepgps.cli.submissions:list_submissions", name="list", help="List submitted pictures.")
+submissions.command("deepgps.cli.submissions:accept", name="accept", help="Accept pictures.")
+submissions.command("deepgps.cli.submissions:reject", name="reject", help="Reject pictures.")
+submissions.command(
+    "deepgps.cli.submissions:export",
+    name="export",
+    help="Write the accepted pictures to a crop store (extra 'train', too).",
 )
 app.command("deepgps.cli.train:train", name="train", help="Train a model (extra 'train').")
 app.command(

@@ -47,7 +47,7 @@ _BODY = {
 @router.get("", tags=["site"])
 def service(site: SiteHere) -> Service:
     """What this site is, and its limits."""
-    names = ("models", "nuclei", "predictions", "openapi.json")
+    names = ("models", "nuclei", "predictions", "submissions", "openapi.json")
     links = {name: f"{API}/{name}" for name in names}
     return Service(name="openGPS", version=__version__, limits=limits_of(site.settings), links=links)
 
@@ -122,7 +122,7 @@ async def create_prediction(request: Request, site: SiteHere) -> Response:
     if kind == _JSON:
         job_id = await accept(site, address, await receive_json(request), None, [])
     elif kind in _FORMS:
-        form = await read_form(await receive_form(request, site.settings))
+        form = await read_form(await receive_form(request, site.settings, site.settings.max_nuclei + 1))
         job_id = await accept(site, address, *form)
     else:
         said = f"'{kind[:80]}' is not taken; send {_JSON} or {_FORMS[0]}."

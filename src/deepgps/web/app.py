@@ -20,6 +20,9 @@ from deepgps.web.queue import Site, open_site
 from deepgps.web.receiving import invalid
 from deepgps.web.rendering import API, HERE, respond
 from deepgps.web.settings import Settings
+from deepgps.web.submissions import api as submissions
+from deepgps.web.submissions import pages as submission_pages
+from deepgps.web.submissions import views as submitted
 
 _ABOUT = (
     "Where in the cell does this protein go? Send proteins, get a prediction's address (202), ask it until "
@@ -39,12 +42,13 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.site = open_site(settings)
-    for router in (api.router, downloads.router):
+    for router in (api.router, downloads.router, submissions.router, submitted.router):
         _name_routes(router)
-    app.include_router(api.router, prefix=API)
-    app.include_router(downloads.router, prefix=API)
-    app.include_router(downloads.router, include_in_schema=False)
+        app.include_router(router, prefix=API)
+    for files in (downloads.router, submitted.router):
+        app.include_router(files, include_in_schema=False)
     app.include_router(pages.router)
+    app.include_router(submission_pages.router)
     app.add_api_route("/health", health, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     app.mount("/api/assets", StaticFiles(directory=_swagger()))

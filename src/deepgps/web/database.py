@@ -6,7 +6,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 from deepgps.web.settings import Settings
-from deepgps.web.tables import Base
+from deepgps.web.submissions.tables import Submission
 
 Sessions = sessionmaker[Session]
 
@@ -20,7 +20,8 @@ def connect(settings: Settings) -> Sessions:
     if engine.dialect.name == "sqlite":
         settings.data.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", _set_up_sqlite)
-    Base.metadata.create_all(engine)
+    # Of all tables, those of submissions and the others.
+    Submission.metadata.create_all(engine)
     return sessionmaker(engine, expire_on_commit=False)
 
 

@@ -39,26 +39,26 @@ RowNumber = Annotated[
 ]
 
 
-def _kinds(kind: str, **schema: Any) -> dict[str, Any]:
+def kinds(kind: str, **schema: Any) -> dict[str, Any]:
     """Describe a route that answers with a file."""
     shown = {kind: {"schema": schema or {"type": "string"}}}
     return {"response_class": Response, "responses": {200: {"content": shown}, **MISSING}}
 
 
-@router.get("/predictions/{job_id}/results.csv", **_kinds("text/csv"))
+@router.get("/predictions/{job_id}/results.csv", **kinds("text/csv"))
 def results_csv(site: SiteHere, job: JobHere) -> Response:
     """Get the table as CSV."""
     return _table(site, job, ",", "text/csv", "results.csv")
 
 
-@router.get("/predictions/{job_id}/results.tsv", **_kinds("text/tab-separated-values"))
+@router.get("/predictions/{job_id}/results.tsv", **kinds("text/tab-separated-values"))
 def results_tsv(site: SiteHere, job: JobHere) -> Response:
     """Get the table as TSV."""
     return _table(site, job, "\t", "text/tab-separated-values", "results.tsv")
 
 
 @router.get(
-    "/predictions/{job_id}/results.json", **_kinds("application/json", type="array", items={"type": "object"})
+    "/predictions/{job_id}/results.json", **kinds("application/json", type="array", items={"type": "object"})
 )
 def results_json(site: SiteHere, job: JobHere) -> Response:
     """Get all rows with probabilities, evidence and warnings as JSON."""
@@ -66,20 +66,20 @@ def results_json(site: SiteHere, job: JobHere) -> Response:
     return _attached(json.dumps(records, ensure_ascii=False), "application/json", job, "results.json")
 
 
-@router.get("/predictions/{job_id}/rejected.csv", **_kinds("text/csv"))
+@router.get("/predictions/{job_id}/rejected.csv", **kinds("text/csv"))
 def rejected_csv(site: SiteHere, job: JobHere) -> Response:
     """Get the records that could not be used, and why."""
     return _attached(_rejected(site, job), "text/csv", job, "rejected.csv")
 
 
-@router.get("/predictions/{job_id}/pictures.zip", **_kinds("application/zip"))
+@router.get("/predictions/{job_id}/pictures.zip", **kinds("application/zip"))
 def pictures_zip(site: SiteHere, job: JobHere) -> Response:
     """Get all pictures, OME-TIFF and PNG, as a ZIP."""
     folder = site.settings.job_folder(job.id)
     return _zipped(_pictures(folder), job, "pictures.zip")
 
 
-@router.get("/predictions/{job_id}/results.zip", **_kinds("application/zip"))
+@router.get("/predictions/{job_id}/results.zip", **kinds("application/zip"))
 def results_zip(site: SiteHere, job: JobHere) -> Response:
     """Get everything as a ZIP: tables, pictures, report and run record."""
     folder = site.settings.job_folder(job.id)
@@ -92,20 +92,20 @@ def results_zip(site: SiteHere, job: JobHere) -> Response:
     return _zipped([*made, *kept, *_pictures(folder)], job, "results.zip")
 
 
-@router.get("/predictions/{job_id}/results/{number}/picture.png", **_kinds("image/png"))
+@router.get("/predictions/{job_id}/results/{number}/picture.png", **kinds("image/png"))
 def picture_png(site: SiteHere, job: JobHere, number: RowNumber) -> Response:
     """Get the labelled picture of one row: nucleus, protein and overlay."""
     return FileResponse(_picture(site, job, number, ".png"), media_type="image/png", headers=_kept())
 
 
-@router.get("/predictions/{job_id}/results/{number}/picture.ome.tif", **_kinds("image/tiff"))
+@router.get("/predictions/{job_id}/results/{number}/picture.ome.tif", **kinds("image/tiff"))
 def picture_tiff(site: SiteHere, job: JobHere, number: RowNumber) -> Response:
     """Get the intensities of one row to measure: OME-TIFF of nucleus and protein, with the pixel size."""
     path = _picture(site, job, number, ".ome.tif")
     return FileResponse(path, media_type="image/tiff", filename=path.name, headers=_kept())
 
 
-@router.get("/predictions/{job_id}/results/{number}/{layer}.png", **_kinds("image/png"))
+@router.get("/predictions/{job_id}/results/{number}/{layer}.png", **kinds("image/png"))
 def layer_png(site: SiteHere, job: JobHere, number: RowNumber, layer: str) -> Response:
     """Get one layer of a picture, stretched for display: nucleus, protein, overlay, or one in its colour."""
     if f"{layer}.png" not in LAYERS:

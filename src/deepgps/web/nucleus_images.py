@@ -51,7 +51,7 @@ def read_nucleus(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / stem
         try:
-            _check_claims(path, content, settings)
+            check_claims(path, content, settings)
             path.write_bytes(content)
             nucleus = load_nucleus(
                 path,
@@ -61,12 +61,19 @@ def read_nucleus(
                 image_pixel_size_um=request.pixel_size_um,
             )
         except InputError as error:
-            raise InputError(_for_a_form(str(error).replace(str(path), name))) from None
-    notes = tuple(_for_a_form(note.replace(str(path), name)) for note in nucleus.warnings)
+            raise InputError(for_a_form(str(error).replace(str(path), name))) from None
+    notes = tuple(for_a_form(note.replace(str(path), name)) for note in nucleus.warnings)
     return replace(nucleus, name=stem, source="uploaded", warnings=notes)
 
 
-def _check_claims(path: Path, content: bytes, settings: Settings) -> None:
+def check_claims(path: Path, content: bytes, settings: Settings) -> None:
+    """Refuse what is no TIFF, PNG or JPEG by its first bytes, or claims too many pixels.
+
+    Raises
+    ------
+    InputError
+        Calling the image by `path`, which need not exist.
+    """
     if content[:4] not in _TIFF and not content.startswith(_PICTURE):
         raise InputError(
             f"'{path}' is not an image that is read here; give a TIFF, OME-TIFF, PNG or JPEG file."
@@ -97,7 +104,8 @@ def _claimed_picture(content: bytes) -> int:
         return picture.width * picture.height * len(picture.getbands())
 
 
-def _for_a_form(sentence: str) -> str:
+def for_a_form(sentence: str) -> str:
+    """Say to a visitor what the rooms below advise to a user of the command line."""
     for theirs, ours in _REMEDIES.items():
         sentence = sentence.replace(theirs, ours)
     return sentence

@@ -123,13 +123,13 @@ def _entries(
     except InputError as error:
         findings.add("unreadable", str(error), where)
         return []
-    except _TooLargeError as error:
+    except TooLargeError as error:
         findings.add("too_large", str(error), where, 413)
         return []
     return _within_limits(entries, where, settings, findings)
 
 
-class _TooLargeError(Exception):
+class TooLargeError(Exception):
     """An upload exceeds a limit in bytes."""
 
 
@@ -195,7 +195,7 @@ def _unpacked(upload: Upload, settings: Settings) -> bytes:
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"'{upload.name}' is a damaged gzip ({error}); make it again.") from None
     if len(content) > most:
-        raise _TooLargeError(f"'{upload.name}' has more than {most:,} bytes, the most taken; split it.")
+        raise TooLargeError(f"'{upload.name}' has more than {most:,} bytes, the most taken; split it.")
     return content
 
 

@@ -63,7 +63,7 @@ async def create(request: Request, site: SiteHere) -> Response:
     """Send the form; errors stand beside their fields."""
     form = FormData()
     try:
-        form = await receive_form(request, site.settings)
+        form = await receive_form(request, site.settings, site.settings.max_nuclei + 1)
         order, file, images = await read_form(form)
         if not order.pictures:
             # Without pictures the form's choice of nuclei, which cannot be empty, says nothing.

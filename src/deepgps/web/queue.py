@@ -16,6 +16,8 @@ from deepgps.web.claims import free_the_dead, is_due
 from deepgps.web.database import Sessions, connect
 from deepgps.web.settings import Settings
 from deepgps.web.store import purge
+from deepgps.web.submissions.comparing import compare_next, is_comparison_due
+from deepgps.web.submissions.store import purge_submissions
 from deepgps.web.turns import take_turn, warm_up
 
 # How often an idle worker looks, in seconds: a visitor waits for it.
@@ -58,16 +60,18 @@ def open_site(settings: Settings) -> Site:
         try:
             free_the_dead(sessions)
             take_turn(sessions, settings)
+            compare_next(sessions, settings)
         finally:
             # A message may have died with another worker: whoever finds work left passes the word on.
-            if is_due(sessions):
+            if is_due(sessions) or is_comparison_due(sessions, settings):
                 turn()
 
     @queue.periodic_task(crontab())  # type: ignore[untyped-decorator]
     def sweep() -> None:
         purge(sessions, settings)
+        purge_submissions(sessions, settings)
         free_the_dead(sessions)
-        if is_due(sessions):
+        if is_due(sessions) or is_comparison_due(sessions, settings):
             turn()
 
     return Site(settings, sessions, queue, wake=turn)

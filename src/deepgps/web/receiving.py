@@ -36,8 +36,8 @@ async def receive_json(request: Request) -> PredictionRequest:
         raise invalid(error.errors()) from None
 
 
-async def receive_form(request: Request, settings: Settings) -> FormData:
-    """Read a form, urlencoded or multipart.
+async def receive_form(request: Request, settings: Settings, max_files: int) -> FormData:
+    """Read a form, urlencoded or multipart, of at most so many files.
 
     Raises
     ------
@@ -46,9 +46,7 @@ async def receive_form(request: Request, settings: Settings) -> FormData:
     """
     most = settings.max_table_bytes
     try:
-        return await request.form(
-            max_files=settings.max_nuclei + 1, max_fields=_MAX_FIELDS, max_part_size=most
-        )
+        return await request.form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=most)
     except HTTPException as error:
         large = "exceeded" in error.detail
         said = f"The form cannot be read: {error.detail.rstrip('.')}."
@@ -72,11 +70,12 @@ async def read_form(form: FormData) -> tuple[PredictionRequest, Upload | None, l
         request = PredictionRequest.model_validate(fields)
     except ValidationError as error:
         raise invalid(error.errors()) from None
-    file = await _uploads(form.getlist("file"))
-    return request, (file[0] if file else None), await _uploads(form.getlist("nucleus_images"))
+    file = await uploads(form.getlist("file"))
+    return request, (file[0] if file else None), await uploads(form.getlist("nucleus_images"))
 
 
-async def _uploads(values: Sequence[str | UploadFile]) -> list[Upload]:
+async def uploads(values: Sequence[str | UploadFile]) -> list[Upload]:
+    """Read the files of a form's field."""
     # A browser sends an empty, nameless file for a field that nobody filled in.
     files = [each for each in values if isinstance(each, UploadFile) and each.filename]
     return [Upload(_name(each.filename or ""), await each.read()) for each in files]

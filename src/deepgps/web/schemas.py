@@ -150,6 +150,7 @@ def limits_of(settings: Any) -> dict[str, int | float]:
     names = (
         *("max_proteins", "max_residues", "max_total_residues", "max_nuclei", "max_rows"),
         *("max_table_bytes", "max_image_bytes", "max_image_pixels", "max_request_bytes"),
+        *("max_submission_pictures", "max_unpacked_bytes", "pictures_per_hour"),
         *("jobs_per_hour", "proteins_per_hour", "requests_per_minute", "retention_days"),
     )
     return {name: getattr(settings, name) for name in names}

@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     """Pixels of one nucleus image, all channels together."""
     max_request_bytes: int = Field(64_000_000, ge=1)
     """Bytes of a whole request."""
+    max_submission_pictures: int = Field(50, ge=1)
+    """Pictures in a submission."""
+    max_unpacked_bytes: int = Field(400_000_000, ge=1)
+    """Bytes of a submission's files, unpacked."""
     body_timeout_s: float = Field(60, gt=0)
     """Seconds to wait for the next piece of a request's body."""
 
@@ -60,6 +64,10 @@ class Settings(BaseSettings):
     """Jobs that one address may start in an hour."""
     proteins_per_hour: int = Field(5_000, ge=1)
     """Proteins that one address may send in an hour."""
+    pictures_per_hour: int = Field(200, ge=1)
+    """Pictures that one address may submit in an hour."""
+    max_pending: int = Field(5_000, ge=0)
+    """Submitted pictures that may wait for a moderator, of all visitors together; 0 takes none."""
     requests_per_minute: int = Field(3_000, ge=1)
     """Requests that one address may make of one server process in a minute."""
 
@@ -103,3 +111,7 @@ class Settings(BaseSettings):
     def job_folder(self, job_id: str) -> Path:
         """Folder of one job's results."""
         return self.data / "jobs" / job_id
+
+    def submission_folder(self, submission_id: str) -> Path:
+        """Folder of one submission's files."""
+        return self.data / "submissions" / submission_id

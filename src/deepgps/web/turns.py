@@ -102,23 +102,24 @@ def _check_free(folder: Path) -> None:
 
 
 def _predictor(job: Job) -> Predictor:
-    predictor = _loaded(job.model)
+    predictor = load_model(job.model)
     if predictor.bundle.sha256 != job.sha256:
-        _loaded.cache_clear()
-        predictor = _loaded(job.model)
+        load_model.cache_clear()
+        predictor = load_model(job.model)
     if predictor.bundle.sha256 != job.sha256:
         raise InputError(f"Model '{job.model}' was replaced after this job was sent; send it again.")
     return predictor
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str) -> Predictor:
+def load_model(name: str) -> Predictor:
+    """Load an installed model by its name, once."""
     return Predictor.load(find_bundle(name))
 
 
 def warm_up(name: str) -> None:
     """Load a model before anybody asks for it."""
-    _loaded(name)
+    load_model(name)
 
 
 def _nuclei(sessions: Sessions, job: Job, predictor: Predictor) -> list[Nucleus]:
