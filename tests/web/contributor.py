@@ -58,11 +58,14 @@ def packed(files):
 
 def batch(count, folder="lab/"):
     """Files by name: a table and the images that it lists."""
-    rows, files = [HEADER], {}
+    rows, files = [HEADER.replace("\n", ",sequence\n")], {}
+    letters = "ACDEFGHIKLMNPQRSTVWY"
     for seed in range(count):
         nucleus, protein = field(seed)
         files[f"{folder}n{seed}.tif"], files[f"{folder}p{seed}.tif"] = tiff(nucleus), tiff(protein)
-        rows.append(f"n{seed}.tif,p{seed}.tif,protein{seed},{('er', 'golgi')[seed % 2]}\n")
+        # No two of them are homologs, or a split would keep them together.
+        sequence = "".join(np.random.default_rng(seed).choice(list(letters), 120))
+        rows.append(f"n{seed}.tif,p{seed}.tif,protein{seed},{('er', 'golgi')[seed % 2]},{sequence}\n")
     return {f"{folder}table.csv": "".join(rows).encode(), **files}
 
 
