@@ -25,7 +25,7 @@ from structure_files import fold, mmcif, pdb
 RNG = np.random.default_rng(3)
 PROTEINS = [
     Protein(name, "M" + "".join(RNG.choice(list("ACDEFGHIKLMNPQRSTVWY"), length)), accession=accession)
-    for name, length, accession in (("one", 40, "P10001"), ("two", 90, None), ("P10003", 40, None))
+    for name, length, accession in (("one", 57, "P10001"), ("two", 90, None), ("P10003", 57, None))
 ]
 
 
@@ -89,7 +89,7 @@ def test_residues_are_encoded_as_a_token_each_and_drawn_whatever_their_number(jo
     _, bundle = joint_export("residues")
     predictor = Predictor(bundle, threads=1)
     encodings = predictor.encode(PROTEINS)
-    assert [each.latent.shape for each in encodings] == [(41, 8), (91, 8), (41, 8)]
+    assert [each.latent.shape for each in encodings] == [(58, 8), (91, 8), (58, 8)]
     assert_encoded_as(bundle, encodings, [[residue_features(each.sequence)] for each in PROTEINS])
     nuclei = [round_nucleus(f"n{radius}", radius) for radius in (20, 40)]
     together = list(predictor.predict(PROTEINS, nuclei))

@@ -179,6 +179,7 @@ def test_the_generator_of_a_model_like_the_bundled_learns_and_its_labels_stay(
     assert tuned.metadata.cell_line == "HeLa"
     assert tuned.metadata.training_data["fine-tuned from"].startswith("toy 0.0 (sha256 ")
     assert tuned.metadata.thresholds == tiny_export.metadata.thresholds
+    assert tuned.metadata.class_sets == tiny_export.metadata.class_sets != {}
     first, then = (
         Predictor(each, threads=1).predict_one("MKVLAAGIVGLCAKWDEYHR") for each in (tiny_export, tuned)
     )

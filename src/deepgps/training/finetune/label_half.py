@@ -10,6 +10,7 @@ from deepgps.files.atomic import replacing
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.training.claim import write_json
 from deepgps.training.finetune.base import Base
+from deepgps.training.mini.class_sets import FILE as CLASS_SETS
 from deepgps.training.mini.settings import LabelSettings
 from deepgps.training.weights import rebuilt
 
@@ -33,7 +34,8 @@ def write_label_half(base: Base, settings: LabelSettings, folder: Path) -> None:
     if base.bundled:
         _write_bundled(base.source, settings, folder)
         return
-    for name in (INDEX, ENCODER, ABOUT):
+    further = (CLASS_SETS,) if (base.source / "labels" / CLASS_SETS).exists() else ()
+    for name in (INDEX, ENCODER, *further, ABOUT):
         with replacing(folder / name) as draft:
             shutil.copyfile(base.source / "labels" / name, draft)
 
@@ -46,6 +48,9 @@ def _write_bundled(path: Path, settings: LabelSettings, folder: Path) -> None:
         draft.write_bytes(index)
     with replacing(folder / ENCODER) as draft:
         save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, draft)
+    if metadata.class_sets:
+        sets = {name: spec.model_dump(mode="json") for name, spec in metadata.class_sets.items()}
+        write_json(folder / CLASS_SETS, sets)
     proteins = NeighbourIndex.from_bytes(index)
     about = {
         "features_name": metadata.encoder.name,
