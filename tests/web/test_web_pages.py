@@ -28,7 +28,8 @@ def job(visitor):
 def addresses(job):
     return [
         *("/", "/predict", "/predict?example=true", "/models", "/models/tiny", "/models/deepgps-mini"),
-        *("/nuclei", "/privacy", "/api", f"/predictions/{job}", f"/predictions/{job}/results/0"),
+        *("/nuclei", "/privacy", "/submit", "/submit/batch"),
+        *("/api", f"/predictions/{job}", f"/predictions/{job}/results/0"),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import schemathesis
+from contributor import submit
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.slow
 BEYOND_DESCRIPTION = [positive_data_acceptance]
 
 
-def holds(operation, mode, job):
+def holds(operation, mode, job, submission):
     """Whether an operation could be tried, and then kept to its description."""
     excluded = BEYOND_DESCRIPTION if operation.method == "post" else []
 
@@ -24,6 +25,8 @@ def holds(operation, mode, job):
         if case.method.lower() != "delete" and "job_id" in case.path_parameters:
             # No id can be guessed: without this, every answer would be 404.
             case.path_parameters["job_id"] = job
+        if case.method.lower() != "delete" and "submission_id" in case.path_parameters:
+            case.path_parameters["submission_id"] = submission
         case.call_and_validate(excluded_checks=excluded)
 
     try:
@@ -39,5 +42,6 @@ def holds(operation, mode, job):
 def test_the_api_keeps_to_its_description(visitor, mode):
     schema = schemathesis.openapi.from_asgi("/api/v1/openapi.json", visitor.client.app)
     job = visitor.predict(fasta(2), nuclei=["hek-1"])
+    submission = submit(visitor).json()["id"]
     operations = [each.ok() for each in schema.get_all_operations()]
-    assert sum(holds(operation, mode, job) for operation in operations) > 5
+    assert sum(holds(operation, mode, job, submission) for operation in operations) > 5
