@@ -107,6 +107,20 @@ def test_pictures_of_one_protein_are_one_protein(visitor, tmp_path):
     ]
 
 
+def test_a_recipe_can_train_on_an_export(visitor, tmp_path):
+    from deepgps.training.joint.data import load_training_data
+    from deepgps.training.recipe import load_recipe
+
+    assert submit_files(visitor, ("lab.zip", packed(batch(8)))).status_code == 201
+    data = visitor.site.settings.data
+    submissions("accept", *range(1, 9), data=data)
+    submissions("export", tmp_path / "store", data=data)
+    training = load_training_data(load_recipe("all"), tmp_path / "store")
+    assert (len(training.protein_ids), training.left_out) == (8, ())
+    assert all(training.sequences)
+    assert all(len(training.rows[part]) for part in ("train", "validation", "test"))
+
+
 @pytest.mark.slow
 def test_a_model_goes_on_from_what_was_submitted(visitor, tmp_path, capsys):
     from deepgps.bundle import open_bundle

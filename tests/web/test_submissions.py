@@ -143,6 +143,7 @@ def test_without_consent_nothing_is_taken(visitor):
         ({"licence": "all rights reserved"}, "licence"),
         ({"contributor": " "}, "contributor"),
         ({"contributor": "a\x00b"}, "contributor"),
+        ({"contributor": "a\x9b2Jb"}, "contributor"),
         ({"localizations": "moon"}, "localizations.0"),
         ({"localizations": ""}, "localizations"),
         ({"protein": ""}, "protein"),
