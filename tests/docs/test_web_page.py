@@ -61,7 +61,7 @@ def test_the_addresses_are_those_documented(routes):
         {row[0].split("`")[1] for row in rows(table)}
         for table in re.split(r"^\| (?:route|download)", below, flags=re.M)
     )
-    assert pages == {*routes["pages"], "/health"}
+    assert pages == {*routes["pages"], "/health", "/metrics"}
     assert api == {path or "/" for path in routes["api"]}
     assert downloads == set(routes["downloads"])
 

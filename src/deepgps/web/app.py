@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from deepgps import __version__
 from deepgps.web import api, downloads, pages
 from deepgps.web.guard import ANSWER_HEADERS, Guard
+from deepgps.web.metrics import metrics
 from deepgps.web.problems import RefusedError, refused
 from deepgps.web.queue import Site, open_site
 from deepgps.web.receiving import invalid
@@ -50,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(pages.router)
     app.include_router(submission_pages.router)
     app.add_api_route("/health", health, include_in_schema=False)
+    app.add_api_route("/metrics", metrics, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     app.mount("/api/assets", StaticFiles(directory=_swagger()))
     app.add_exception_handler(RefusedError, _refused)
