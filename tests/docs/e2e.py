@@ -48,7 +48,8 @@ def main() -> int:
     own = {"DEEPGPS_ENCODERS": str(folder / "encoders"), "DEEPGPS_CACHE": str(folder / "cache")}
     tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with serving(data) as sources:
-        environment = {**os.environ, **sources.environment, **own, "PATH": tools}
+        # Two threads on cores that others use as well wait for each other more than they compute.
+        environment = {"OMP_NUM_THREADS": "1", **os.environ, **sources.environment, **own, "PATH": tools}
         for command in commands(encoder):
             print(f"\n$ {command}", flush=True)
             start = time.monotonic()

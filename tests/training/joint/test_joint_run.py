@@ -80,7 +80,7 @@ def read_rows(run, part):
 
 def test_the_weights_are_those_of_the_best_epoch_and_fit_the_network(finished):
     with (finished / "metrics.csv").open(newline="") as file:
-        losses = [float(row["validation_loss"]) for row in csv.DictReader(file)]
+        losses = [float(row["validation_loss_picture"]) for row in csv.DictReader(file)]
     best = read_checkpoint(finished / BEST)
     assert best["epoch"] == int(np.argmin(losses)) + 1
     weights = load_file(finished / "weights.safetensors")
@@ -311,7 +311,7 @@ def test_it_stops_early_and_says_so(store, tmp_path, capfd):
     run = tmp_path / "run"
     train(two_class(max_epochs=9, patience=1, learning_rate=0.5, warm_up=0), store, run)
     with (run / "metrics.csv").open(newline="") as file:
-        losses = [float(row["validation_loss"]) for row in csv.DictReader(file)]
+        losses = [float(row["validation_loss_picture"]) for row in csv.DictReader(file)]
     assert len(losses) < 9
     assert losses[-1] >= min(losses[:-1])
     assert losses[-2] == min(losses[:-1])

@@ -110,7 +110,7 @@ def test_pictures_stand_beside_what_anybody_can_draw(page):
 def test_the_curves_are_those_of_metrics_csv(run, page):
     drawn = [ET.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.S)]
     titles = [each.attrib["aria-label"] for each in drawn]
-    assert titles == ["Loss", "Loss: mae", "Loss: label", "PSNR (dB)", "SSIM", "Pearson r"]
+    assert titles == ["Loss", "Loss: picture", "Loss: mae", "Loss: label", "PSNR (dB)", "SSIM", "Pearson r"]
     lines = list(drawn[0].iter("polyline"))
     assert [len(line.attrib["points"].split()) for line in lines] == [2, 2]
 

@@ -72,6 +72,9 @@ def finetune(
 
 
 def _kept_loss(run: Path, recipe: JointRecipe) -> float:
+    from deepgps.training.joint.validate import PICTURE_LOSS
+
     with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        losses = [float(row["validation_loss"]) for row in csv.DictReader(file)]
-    return min(losses) if recipe.training.keep == "best" else losses[-1]
+        rows = list(csv.DictReader(file))
+    best = min(rows, key=lambda row: float(row[f"validation_{PICTURE_LOSS}"]))
+    return float((best if recipe.training.keep == "best" else rows[-1])["validation_loss"])

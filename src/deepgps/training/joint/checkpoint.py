@@ -32,7 +32,7 @@ class Progress:
     history
         A row of figures for every finished epoch.
     best
-        Lowest validation loss so far.
+        Lowest loss of the validation pictures so far.
     stale
         Epochs since it was reached.
     """

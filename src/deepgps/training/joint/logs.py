@@ -100,7 +100,7 @@ class TrainingLog:
         # An epoch that was taken up in its middle says how long a whole one takes.
         whole = (time.monotonic() - self._since) * self.parts / max(self._parts, 1)
         left = timedelta(seconds=round(whole * (settings.max_epochs - progress.epoch)))
-        best = "" if progress.stale else ", the best yet"
+        best = "" if progress.stale else ", the best pictures yet"
         return (
             f"epoch {progress.epoch}/{settings.max_epochs}: training loss {row['train_loss']:.4f}, "
             f"validation loss {row['validation_loss']:.4f}{best}; {crops:.3g} crops/s, {left} left at most"

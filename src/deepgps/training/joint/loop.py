@@ -27,7 +27,7 @@ from deepgps.training.joint.losses import crop_losses, weighted
 from deepgps.training.joint.schedule import learning_rate
 from deepgps.training.joint.settings import JointRecipe
 from deepgps.training.joint.synchronised import synchronise
-from deepgps.training.joint.validate import Evaluation, evaluate, images, loss_names
+from deepgps.training.joint.validate import PICTURE_LOSS, Evaluation, evaluate, images, loss_names
 
 
 class Log(Protocol):
@@ -204,7 +204,8 @@ def _finite(losses: list[float], progress: Progress, task: Fit) -> list[float]:
 def _close_epoch(task: Fit, progress: Progress, found: Evaluation) -> None:
     """Note the epoch's figures, keep the weights if they are the best yet, and be ready for the next."""
     progress.history.append(_row(task, progress, found))
-    (loss,) = _finite([found.mean("loss")], progress, task)
+    # A label learned by heart is sure of what it gets wrong long before the pictures are good (decision 14).
+    _, loss = _finite([found.mean("loss"), found.mean(PICTURE_LOSS)], progress, task)
     better = loss < progress.best
     progress.best, progress.stale = (loss, 0) if better else (progress.best, progress.stale + 1)
     progress.epoch, progress.part, progress.sums = progress.epoch + 1, 0, []

@@ -24,6 +24,7 @@ from deepgps.training.joint.data import TrainingData
 from deepgps.training.joint.figures import LABEL_FIGURES, Measured
 from deepgps.training.joint.loop import Fit
 from deepgps.training.joint.samples import draw_samples, sample_names, sample_rows, sheet
+from deepgps.training.joint.validate import PICTURE_LOSS
 
 REPORT = "report.html"
 MAX_LEFT_OUT = 500
@@ -70,13 +71,13 @@ def write_report(task: Fit, progress: Progress, measured: Measured, manifest: Ma
 
 def kept_epoch(progress: Progress, keep: str) -> int:
     """Find the epoch, from 1, whose weights the run ends with."""
-    losses = [row["validation_loss"] for row in progress.history]
+    losses = [row[f"validation_{PICTURE_LOSS}"] for row in progress.history]
     return int(np.argmin(losses)) + 1 if keep == "best" else len(losses)
 
 
 def _facts(task: Fit, progress: Progress, kept: int, manifest: Mapping[str, Any]) -> str:
     settings = task.recipe.training
-    chosen = "lowest validation loss" if settings.keep == "best" else "the last"
+    chosen = "best validation pictures" if settings.keep == "best" else "the last"
     processes = f"{manifest['processes']} processes on " if manifest["processes"] > 1 else ""
     return " · ".join(
         [
@@ -93,8 +94,8 @@ def _note(progress: Progress, epochs: int, patience: int | None) -> str:
     if progress.epoch == epochs or patience is None:
         return ""
     return (
-        f'<p class="note">Stopped after {progress.epoch} of {epochs} epochs: the validation loss had not '
-        f"fallen for {patience}.</p>\n"
+        f'<p class="note">Stopped after {progress.epoch} of {epochs} epochs: the loss of the '
+        f"validation pictures had not fallen for {patience}.</p>\n"
     )
 
 

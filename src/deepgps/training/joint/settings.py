@@ -131,9 +131,9 @@ class TrainingSettings(_Strict):
     augment: bool = True
     """flip and turn by quarters, nucleus and protein alike"""
     patience: PositiveInt | None = 10
-    """epochs without a better validation loss before it stops; null never stops early"""
+    """epochs without better validation pictures before it stops; null never stops early"""
     keep: Literal["best", "last"] = "best"
-    """the weights that are exported: of the lowest validation loss, or of the last epoch as in the paper"""
+    """the weights that are exported: of the best validation pictures, or of the last epoch as in the paper"""
     devices: PositiveInt = 1
     """processes on each machine, one a GPU or a part of the CPU's cores"""
     nodes: PositiveInt = 1

@@ -17,6 +17,8 @@ from deepgps.training.joint.settings import JointRecipe
 
 Figures = NDArray[np.float64]
 
+PICTURE_LOSS = "loss_picture"
+"""What of the loss the pictures make, weighted as in training."""
 PICTURE_FIGURES = ("psnr", "ssim", "pearson")
 """Of a drawn picture against the real one: dB, and two that are 1 at best."""
 
@@ -80,7 +82,7 @@ def evaluate(
         (N,) the proteins to draw in place of those that the crops show.
     """
     model.eval()
-    names = ("loss", *(f"loss_{name}" for name in loss_names(recipe)), *PICTURE_FIGURES)
+    names = ("loss", PICTURE_LOSS, *(f"loss_{name}" for name in loss_names(recipe)), *PICTURE_FIGURES)
     classes = data.targets.shape[1] if recipe.losses.label else 0
     table = torch.zeros(len(rows), len(names) + classes, dtype=torch.float64, device=fabric.device)
     size = max(1, recipe.training.batch_size // (recipe.training.accumulate * fabric.world_size))
@@ -121,6 +123,8 @@ def _measured(model: nn.Module, recipe: JointRecipe, batch: Batch, names: tuple[
     parts = crop_losses(image, logits, real, batch.targets, recipe.losses, multi_label=multi_label)
     found = {f"loss_{name}": value for name, value in parts.items()}
     found["loss"] = weighted(parts, recipe.losses)
+    pictured = {name: value for name, value in parts.items() if name != "label"}
+    found[PICTURE_LOSS] = weighted(pictured, recipe.losses)
     # A drawing that is equal to the real picture would be infinitely good and spoil every mean.
     found["psnr"] = -10 * (image - real).square().mean((1, 2, 3)).clamp(min=1e-10).log10()
     found["ssim"] = structural_similarity(real, image)
