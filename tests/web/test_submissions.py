@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from contributor import FIELDS, HEADER, batch, field, packed, pair, submit, submit_files, tiff
 from PIL import Image
-from visitor import API, Page, error_of, text_of, visit
+from visitor import API, error_of, visit
 
 from deepgps.images.likeness import pearson
 from deepgps.web.submissions.comparing import compare_next
@@ -286,39 +286,3 @@ def test_addresses_and_orphans_are_swept(visitor, sent):
         assert session.query(Submission).one().address is None
     assert not orphan.exists()
     assert visitor.site.settings.submission_folder(sent["id"]).exists()
-
-
-def test_the_form_sends_and_shows_errors_beside_their_fields(visitor):
-    form = {**FIELDS, "cell_line": ""}
-    answer = visitor.client.post("/submissions", data=form, files=pair(), follow_redirects=False)
-    assert answer.status_code == 422
-    page = Page(answer.text)
-    (field_,) = [each for each in page.all("input") if each.get("name") == "cell_line"]
-    assert field_["aria-invalid"] == "true"
-    values = {each.get("name"): each.get("value") for each in page.all("input")}
-    assert values["microscope"] == FIELDS["microscope"]
-    answer = visitor.client.post("/submissions", data=FIELDS, files=pair(), follow_redirects=False)
-    assert answer.status_code == 303
-    address = answer.headers["location"]
-    compare(visitor)
-    shown = text_of(visitor.page(address))
-    assert "pending" in shown and "PSNR" in shown and "deepgps-mini" in shown
-    assert "gone" in text_of(visitor.client.post(f"{address}/delete").text)
-    visitor.page(address, 404)
-
-
-def test_one_picture_of_several_is_deleted(visitor):
-    found = submit_files(visitor, ("lab.zip", packed(batch(2)))).json()
-    number = found["pictures"][0]["number"]
-    here = f"/submissions/{found['id']}/pictures/{number}"
-    answer = visitor.client.post(f"{here}/delete", follow_redirects=False)
-    assert answer.status_code == 303
-    assert [each["number"] for each in show(visitor, found)["pictures"]] == [found["pictures"][1]["number"]]
-    files = list(visitor.site.settings.submission_folder(found["id"]).iterdir())
-    assert len(files) == 2
-
-
-def test_what_a_stranger_writes_is_text_on_the_page(visitor):
-    sent = submit(visitor, contributor="<script>alert(1)</script>", protein="<b>x").json()
-    page = visitor.page(f"/submissions/{sent['id']}")
-    assert "<script>alert" not in page and "<b>x" not in page
