@@ -73,7 +73,7 @@ class NeighbourIndex:
     labels: NDArray[np.uint8]
     residues: Codes
     lengths: NDArray[np.uint32]
-    starts: NDArray[np.int64]
+    starts: NDArray[np.integer]
     postings: NDArray[np.integer]
     norms: NDArray[np.float32]
 

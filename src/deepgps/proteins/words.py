@@ -70,7 +70,9 @@ def spaced_words(sequence: str) -> NDArray[np.int32]:
     return np.unique(numbers[known])
 
 
-def inverted(residues: Codes, lengths: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.integer]]:
+def inverted(
+    residues: Codes, lengths: NDArray[np.integer]
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Find which proteins hold each spaced word.
 
     Parameters
@@ -82,20 +84,29 @@ def inverted(residues: Codes, lengths: NDArray[np.integer]) -> tuple[NDArray[np.
 
     Returns
     -------
-    tuple[NDArray[np.int64], NDArray[np.integer]]
+    tuple[NDArray[np.integer], NDArray[np.integer]]
         Where the proteins of each word begin (words + 1,), and their rows, ascending, each once.
     """
     from scipy.sparse import csr_array
 
     numbers, known = _spaced_words(residues)
-    ends = np.concatenate([[0], np.cumsum(lengths.astype(np.int64) + 1)])
-    pointers = np.concatenate([[0], np.cumsum(known)])[np.minimum(ends, len(known))]
+    ends = np.cumsum(np.append(0, lengths.astype(np.int64) + 1))
+    # With pointers of 64 bits SciPy computes in 64 bits throughout, in three times the time and the memory.
+    pointers = _counted(known)[np.minimum(ends, len(known))]
     numbers = numbers[known]
     shape = (len(lengths), _VOCABULARY)
     found = csr_array((np.ones(len(numbers), np.bool_), numbers, pointers), shape=shape).tocsc()
+    del numbers, known
     rows, starts = found.indices, found.indptr
     first = np.ones(len(rows), np.bool_)
-    first[1:] = rows[1:] != rows[:-1]
+    np.not_equal(rows[1:], rows[:-1], out=first[1:])
     first[starts[:-1][np.diff(starts) > 0]] = True
-    starts = np.concatenate([[0], np.cumsum(first)])[starts]
-    return starts, rows[first].astype(np.uint16 if len(lengths) <= 2**16 else np.uint32)
+    return _counted(first)[starts], rows[first].astype(np.uint16 if len(lengths) <= 2**16 else np.uint32)
+
+
+def _counted(flags: NDArray[np.bool_]) -> NDArray[np.integer]:
+    """Count the flags before each place, and behind the last: (L + 1,)."""
+    size = np.int32 if len(flags) < 2**31 else np.int64
+    counts: NDArray[np.integer] = np.zeros(len(flags) + 1, size)
+    np.cumsum(flags, out=counts[1:])
+    return counts
