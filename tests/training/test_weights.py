@@ -100,3 +100,8 @@ def test_a_bundle_with_another_recipe_is_refused(exported, tmp_path, widths, sai
     other = with_recipe(exported[1], yaml.safe_dump(recipe).encode(), tmp_path / "other")
     with pytest.raises(BundleError, match=f"was not made by the recipe in it.*{said}"):
         rebuilt(other)
+
+
+def test_a_graph_does_not_tell_where_it_was_made(tiny_export):
+    for name in ("encoder.onnx", "generator.onnx"):
+        assert b"/deepgps/" not in tiny_export.read(name)

@@ -69,7 +69,7 @@ def to_onnx(
             verbose=False,
         )
     assert program is not None
-    graph = _stored_in_half(program.model_proto)
+    graph = _stored_in_half(without_notes(program.model_proto))
     _check_parity(module, graph, inputs, outputs)
     return graph
 
@@ -87,6 +87,24 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         registration.setLevel(level)
+
+
+def without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take out the exporter's notes on where each node comes from, paths of its machine among them."""
+    graph = model.graph
+    for each in (
+        model,
+        graph,
+        *graph.node,
+        *graph.value_info,
+        *graph.input,
+        *graph.output,
+        *graph.initializer,
+    ):
+        del each.metadata_props[:]
+    for node in graph.node:
+        node.ClearField("doc_string")
+    return model
 
 
 def _stored_in_half(model: onnx.ModelProto) -> bytes:
