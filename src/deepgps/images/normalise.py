@@ -3,11 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+LOW, HIGH = 3.0, 99.8
+"""The percentiles that become 0 and 1, as in CSBDeep and the paper."""
+
 
 def percentile_normalise(
     pixels: NDArray[np.integer | np.floating],
-    low: float = 3.0,
-    high: float = 99.8,
+    low: float = LOW,
+    high: float = HIGH,
     *,
     clip: bool = True,
     eps: float = 1e-20,

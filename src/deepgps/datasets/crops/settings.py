@@ -4,6 +4,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from deepgps.images.normalise import HIGH, LOW
+
 OPENCELL_UM = 0.206349
 """Edge of a pixel of the OpenCell fields in micrometres."""
 
@@ -27,9 +29,9 @@ class PrepareSettings(BaseModel):
     """edge of a crop in pixels"""
     pixel_size_um: PositiveFloat = OPENCELL_UM
     """edge of a pixel of the crops in micrometres; fields of another are resampled"""
-    low: float = Field(3.0, ge=0, lt=100)
+    low: float = Field(LOW, ge=0, lt=100)
     """percentile of a field's channel that becomes 0"""
-    high: float = Field(99.8, gt=0, le=100)
+    high: float = Field(HIGH, gt=0, le=100)
     """percentile of a field's channel that becomes 1"""
     min_nucleus_px: NonNegativeInt = 1000
     """smallest nucleus, in pixels of 0.206349 µm; the same area counts at any other pixel size"""

@@ -10,6 +10,7 @@ from deepgps.datasets.crops.reading import open_crops
 from deepgps.errors import InputError
 from deepgps.training.finetune.base import open_base
 from deepgps.training.finetune.settings import tuned_recipe
+from deepgps.training.joint.names import HISTORY
 from deepgps.training.origin import read_origin
 from deepgps.training.recipe import JointRecipe
 
@@ -74,7 +75,7 @@ def finetune(
 def _kept_loss(run: Path, recipe: JointRecipe) -> float:
     from deepgps.training.joint.validate import PICTURE_LOSS
 
-    with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
+    with (run / HISTORY).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     best = min(rows, key=lambda row: float(row[f"validation_{PICTURE_LOSS}"]))
     return float((best if recipe.training.keep == "best" else rows[-1])["validation_loss"])

@@ -17,14 +17,13 @@ from deepgps.datasets.crops.shown import read_shown
 from deepgps.datasets.splits.files import read_proteins_to_split, read_split
 from deepgps.datasets.splits.split import PARTS, split_proteins
 from deepgps.errors import InputError
+from deepgps.images.normalise import HIGH, LOW
 from deepgps.localization import class_set
 from deepgps.proteins.structures import read_structures, sample_points
 from deepgps.training.joint.selection import Row, judge
 from deepgps.training.joint.settings import JointRecipe, SplitSettings
 
 SPLIT = "split.csv"
-# The percentiles that `deepgps.images.normalise` brings every user's nucleus image to.
-LOW, HIGH = 3.0, 99.8
 # Pixel sizes that differ by less are the same, written with fewer digits.
 SAME_SCALE = 1e-3
 

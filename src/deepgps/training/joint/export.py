@@ -14,17 +14,16 @@ from deepgps.bundle import Bundle, Metric, write_bundle
 from deepgps.datasets.splits.files import read_split
 from deepgps.datasets.splits.split import PARTS
 from deepgps.errors import InputError
+from deepgps.images.normalise import HIGH, LOW
 from deepgps.localization import class_set
 from deepgps.models.deepgps import DeepGPS
 from deepgps.training.graphs import condensed, to_onnx
 from deepgps.training.joint.build import build_model
 from deepgps.training.joint.card import model_card
+from deepgps.training.joint.names import CALIBRATION, ENCODER, MANIFEST, METRICS, SPLIT, WEIGHTS
 from deepgps.training.joint.settings import JointRecipe
 from deepgps.training.origin import started_from
 from deepgps.training.recipe import RECIPE
-
-WEIGHTS, SPLIT, MANIFEST = "weights.safetensors", "split.csv", "manifest.json"
-CALIBRATION, ENCODER, METRICS = "calibration.json", "encoder.json", "metrics.json"
 
 # Residues of the protein that a graph is traced with; any number does.
 _TRACED = 24
@@ -164,7 +163,7 @@ def _fields(
         "cell_line": recipe.cell_line or "all in the crop store",
         "encoder": _encoder_fields(recipe, about),
         "crop": recipe.crop.model_dump(),
-        "normalisation": {"low": 3.0, "high": 99.8},
+        "normalisation": {"low": LOW, "high": HIGH},
         "calibration": _calibrated(recipe, multi_label=classes.multi_label),
         "metrics": {name: metric.model_dump() for name, metric in metrics.items()},
         "training_data": {"crop store": _counted(run / SPLIT), **started_from(run)},

@@ -24,11 +24,9 @@ from deepgps.training.joint.checkpoint import Progress
 from deepgps.training.joint.data import SPLIT, TrainingData
 from deepgps.training.joint.figures import Measured, as_json
 from deepgps.training.joint.loop import Fit
+from deepgps.training.joint.names import CALIBRATION, ENCODER, LEFT_OUT, METRICS, WEIGHTS
 from deepgps.training.joint.protein_inputs import ProteinInputs
 from deepgps.training.joint.report import write_report
-
-WEIGHTS, ENCODER, CALIBRATION = "weights.safetensors", "encoder.json", "calibration.json"
-METRICS, LEFT_OUT = "metrics.json", "left_out.csv"
 
 _SAMPLED_CROPS = 64
 

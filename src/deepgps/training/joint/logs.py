@@ -17,9 +17,10 @@ from torch.utils.tensorboard import SummaryWriter
 from deepgps.files.atomic import replacing
 from deepgps.training.joint.checkpoint import Progress, Row
 from deepgps.training.joint.loop import Fit
+from deepgps.training.joint.names import HISTORY
 from deepgps.training.joint.samples import draw_samples, sample_names, sample_rows, sheet, write_sheet
 
-METRICS_CSV, TENSORBOARD = "metrics.csv", "tensorboard"
+TENSORBOARD = "tensorboard"
 
 
 class TrainingLog:
@@ -66,7 +67,7 @@ class TrainingLog:
         self._bar.update(self._line, total=epochs * parts, completed=progress.epoch * parts + progress.part)
         steps = progress.epoch * self.task.steps
         self._board = SummaryWriter(str(self.task.run / TENSORBOARD), purge_step=steps + 1)
-        write_metrics(progress.history, self.task.run / METRICS_CSV)
+        write_metrics(progress.history, self.task.run / HISTORY)
         if progress.epoch or progress.part:
             share = f", {100 * progress.part // parts} % of the next" if progress.part else ""
             self._bar.console.print(f"Going on after {progress.epoch} of {epochs} epochs{share}.")
@@ -82,7 +83,7 @@ class TrainingLog:
     def epoch(self, progress: Progress) -> None:
         """Log a finished epoch, and draw the samples."""
         row = progress.history[-1]
-        write_metrics(progress.history, self.task.run / METRICS_CSV)
+        write_metrics(progress.history, self.task.run / HISTORY)
         drawn = sheet(draw_samples(self.task, self.rows), self.names)
         write_sheet(drawn, self.task.run, progress.epoch)
         assert self._board is not None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deepgps.bundle import Bundle, Metric, write_bundle
 from deepgps.errors import InputError
+from deepgps.images.normalise import HIGH, LOW
 from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens
 from deepgps.training.graphs import condensed, to_onnx
@@ -107,7 +108,7 @@ def _fields(recipe: MiniRecipe, about: Mapping[str, Any], metrics: Mapping[str, 
             "max_length": MAX_LENGTH,
         },
         "crop": recipe.crop.model_dump(),
-        "normalisation": {"low": 3.0, "high": 99.8},
+        "normalisation": {"low": LOW, "high": HIGH},
         "calibration": "Platt scaling of each class on proteins of clusters that the model had not seen",
         "metrics": {name: metric.model_dump() for name, metric in metrics.items()},
         "training_data": TRAINING_DATA,
