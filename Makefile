@@ -1,6 +1,6 @@
 # Every verb sets up what it needs: `make demo` and `make test` work on a fresh clone with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench report e2e e2e-data clean
+.PHONY: help demo test test-web check format bench report e2e e2e-data clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,6 +22,13 @@ demo: $(VENV)/.base  ## Install the base package, predict the example proteins i
 
 test: $(VENV)/.test  ## Install what the tests need (torch included) and run them
 	@$(BIN)/python -m pytest
+
+# Which of them, as pytest's -m says it; all where empty.
+WEB_TESTS ?=
+
+test-web: $(VENV)/.test  ## Run the tests of the website, PostgreSQL, Redis and a browser included (from Debian)
+	@tests/web/debian.sh
+	@$(BIN)/python -m pytest tests/web -m '$(WEB_TESTS)'
 
 check: $(VENV)/.test  ## Lint, formatting, types and the layering of rooms
 	$(BIN)/ruff check $(CODE)
