@@ -20,6 +20,8 @@ class Submission(Base):
     """Whence it came; forgotten after an hour."""
     contributor: Mapped[str] = mapped_column(Text)
     licence: Mapped[str] = mapped_column(String(40))
+    model: Mapped[str] = mapped_column(String(200), default="")
+    """What its pictures are compared with; the site's choice where empty."""
     consent: Mapped[str] = mapped_column(Text)
     """The words agreed to."""
     rejected: Mapped[list[dict[str, str]]] = mapped_column(JSON)
