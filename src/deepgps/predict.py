@@ -1,6 +1,7 @@
 """From proteins and nuclei to predictions: every command, page and worker goes through `Predictor`."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby, islice
@@ -10,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, open_model
+from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, open_model, with_class_set
 from deepgps.encoding.encoder import Encoder
 from deepgps.errors import InputError
 from deepgps.images.defaults import DEFAULT_NAMES
@@ -66,6 +67,21 @@ class Predictor:
     ) -> Self:
         """Load a bundle by name or path, see `deepgps.bundle.open_model`."""
         return cls(open_model(model), threads=threads, structures=structures)
+
+    def in_class_set(self, name: str) -> Self:
+        """Let the same model, loaded once, answer in another of its class sets.
+
+        Raises
+        ------
+        BundleError
+            If it has no class set of that name.
+        """
+        # Opened before it is copied, the generator is shared.
+        _ = self._generator
+        other = copy(self)
+        other.bundle = with_class_set(self.bundle, name)
+        other._encoder = self._encoder.reading(other.bundle.class_set)
+        return other
 
     @property
     def classes(self) -> tuple[str, ...]:

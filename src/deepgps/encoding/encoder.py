@@ -1,13 +1,15 @@
 """A bundle's encoder: proteins to latents and logits, however they are looked at."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
-from deepgps.bundle import Bundle
+from deepgps.bundle import Bundle, ClassSetSpec
 from deepgps.encoding.inputs import Floats, Inputs
 from deepgps.encoding.sequences import sequence_reader
 from deepgps.encoding.structures import open_structures
@@ -44,6 +46,12 @@ class Encoder:
         self._graph = open_graph(bundle.read("encoder.onnx"), threads)
         self._labels = bool(bundle.metadata.classes)
         self._class_set = bundle.class_set
+
+    def reading(self, class_set: ClassSetSpec | None) -> Self:
+        """Share what is loaded with an encoder whose logits are those of another class set."""
+        other = copy(self)
+        other._class_set = class_set
+        return other
 
     def refusal(self, protein: Protein) -> str | None:
         """Say why a protein cannot be encoded; None if it can.
