@@ -9,6 +9,7 @@ from deepgps.bundle import Bundle
 from deepgps.encoding.inputs import Inputs, whole
 from deepgps.errors import BundleError
 from deepgps.proteins.features import FEATURES_NAME, sequence_features
+from deepgps.proteins.index_cache import cached_index
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.proteins.residue_features import RESIDUE_FEATURES_NAME, residue_features
 from deepgps.proteins.windows import windows
@@ -36,7 +37,7 @@ def sequence_reader(bundle: Bundle, threads: int | None) -> ReadSequences:
     if (spec.level, spec.name) == ("residue", RESIDUE_FEATURES_NAME):
         return lambda sequences: [whole(len(each), residues=residue_features(each)) for each in sequences]
     if (spec.level, spec.name) == ("protein", FEATURES_NAME):
-        index = NeighbourIndex.from_bytes(bundle.read(NEIGHBOURS)) if bundle.has(NEIGHBOURS) else None
+        index = _index(bundle)
         one = partial(_features, max_length=spec.max_length, index=index)
         return lambda sequences: [one(sequence) for sequence in sequences]
     raise BundleError(
@@ -44,6 +45,12 @@ def sequence_reader(bundle: Bundle, threads: int | None) -> ReadSequences:
         f"'{FEATURES_NAME}' of a protein and '{RESIDUE_FEATURES_NAME}' of a residue. Use a bundle made with "
         "one of them."
     )
+
+
+def _index(bundle: Bundle) -> NeighbourIndex | None:
+    if not bundle.has(NEIGHBOURS):
+        return None
+    return cached_index(bundle.metadata.files[NEIGHBOURS], lambda: bundle.read(NEIGHBOURS))
 
 
 def _features(sequence: str, max_length: int | None, index: NeighbourIndex | None) -> Inputs:

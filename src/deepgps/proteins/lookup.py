@@ -15,9 +15,8 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
-from platformdirs import user_cache_dir
-
 from deepgps.errors import InputError
+from deepgps.files.cached import cache_folder
 from deepgps.proteins.fasta import fasta_records
 from deepgps.proteins.protein import Protein
 from deepgps.proteins.record import Record
@@ -108,7 +107,7 @@ def _only(query: str, entries: list[Record]) -> Record:
 
 
 def _cache(cache_dir: Path | None) -> Path:
-    return (cache_dir or Path(os.environ.get("DEEPGPS_CACHE") or user_cache_dir("deepgps"))) / "uniprot"
+    return (cache_dir or cache_folder()) / "uniprot"
 
 
 def _cached(url: str, query: str, folder: Path, offline: bool) -> str:

@@ -9,19 +9,14 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from platformdirs import user_cache_dir
 
+from deepgps.files.cached import cache_folder
 from deepgps.proteins.embedding.encoder import Identity, Level, Vectors
 
 # How windows are laid and averaged is part of a vector too; another rule, another number.
 _RULE = "1"
 _DRAFTS = "drafts"
 _FORGOTTEN_S = 86_400
-
-
-def cache_folder() -> Path:
-    """Where the cache lies: in the environment's ``DEEPGPS_CACHE``, else in the user's cache folder."""
-    return Path(os.environ.get("DEEPGPS_CACHE") or user_cache_dir("deepgps"))
 
 
 class EmbeddingCache:
