@@ -1,5 +1,7 @@
 """Another class set from the same bundle, and saying so where an answer is not to be believed."""
 
+import csv
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -53,8 +55,10 @@ def test_a_class_set_is_read_off_the_logits_of_the_models_own(models):
     ):
         assert list(answer.probabilities) == list(TWO["classes"])
         np.testing.assert_allclose(list(answer.probabilities.values()), wanted, rtol=1e-4)
-        assert answer.localizations == (TWO["classes"][int(wanted.argmax())],)
-        assert any(note.startswith("unclear") for note in answer.warnings) == (wanted.max() < 0.6)
+        unclear = wanted.max() < 0.6
+        assert answer.localizations == (("unclear" if unclear else TWO["classes"][int(wanted.argmax())]),)
+        assert answer.confidence == pytest.approx(wanted.max(), rel=1e-4)
+        assert any(note.startswith("unclear") for note in answer.warnings) == unclear
         assert answer.model == "tiny:single-2"
 
 
@@ -104,8 +108,30 @@ def test_a_sequence_unlike_every_annotated_one_is_flagged(tiny_bundle, tmp_path,
     assert any(note.startswith("is unlike every annotated protein") for note in stranger.warnings)
     # No probability reaches 1, the bound of this model.
     assert known.warnings[-1] == "unclear: no class has a probability of 1 or more"
+    assert known.localizations == ("unclear",)
+    assert known.confidence == max(known.probabilities.values()) < 1
 
 
 def test_without_bounds_nothing_is_unclear_or_unlike(tiny_bundle):
     for answer in Predictor(tiny_bundle, threads=1).predict(PROTEINS, images=False):
         assert not [note for note in answer.warnings if "unclear" in note or "unlike" in note]
+        assert "unclear" not in answer.localizations
+
+
+def test_what_is_unclear_says_so_in_every_file(models, tmp_path, capsys):
+    fields = open_model("tiny").metadata.model_dump(exclude={"schema_version", "files"})
+    bundle = open_model("tiny")
+    files = {name: bundle.read(name) for name in bundle.metadata.files}
+    write_bundle(models / "unsure", fields | {"name": "unsure", "unclear_below": 1.0}, files)
+    out = tmp_path / "out"
+    sequence = PROTEINS[0].sequence
+    assert run(["predict", "--sequence", sequence, "--model", "unsure", "--out", str(out)]) == 0
+    assert "\tunclear\t" in capsys.readouterr().out
+    with (out / "results.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    record = json.loads((out / "results.jsonl").read_text())
+    highest = max(record["probabilities"].values())
+    assert (row["Localizations"], record["localizations"]) == ("unclear", ["unclear"])
+    assert float(row["Confidence"]) == pytest.approx(highest, abs=1e-4)
+    assert record["confidence"] == highest
+    assert "<strong>unclear</strong>" in (out / "report.html").read_text()

@@ -17,7 +17,7 @@ from deepgps.errors import InputError
 from deepgps.images.defaults import DEFAULT_NAMES
 from deepgps.images.nucleus import Nucleus
 from deepgps.images.resample import SAME_SIZE
-from deepgps.prediction import Encoding, Floats, Prediction
+from deepgps.prediction import UNCLEAR, Encoding, Floats, Prediction
 from deepgps.proteins.check import check_sequence, clean_sequence, sequence_warnings
 from deepgps.proteins.neighbours import Neighbour
 from deepgps.proteins.protein import Protein, Rejection
@@ -223,12 +223,12 @@ class Predictor:
         """Answer without a picture."""
         metadata = self.bundle.metadata
         probabilities = _probabilities(encoding.logits, multi_label=metadata.multi_label)
-        named, doubt = self._named(probabilities)
+        named, confidence, doubt = self._named(probabilities)
         return Prediction(
             protein=protein,
             localizations=named,
             probabilities=dict(zip(self.classes, probabilities.tolist(), strict=True)),
-            confidence=float(probabilities[self.classes.index(named[0])]) if named else None,
+            confidence=confidence,
             evidence=encoding.evidence,
             nucleus=None,
             image=None,
@@ -237,23 +237,25 @@ class Predictor:
             version=metadata.version,
             warnings=sequence_warnings(protein.sequence, metadata.encoder.max_length)
             + _unlike(encoding.evidence, metadata.unlike_below)
-            + doubt
-            + _unclear(probabilities, metadata.unclear_below),
+            + doubt,
         )
 
-    def _named(self, probabilities: Floats) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Name the classes at or above their thresholds, and say so where none is."""
+    def _named(self, probabilities: Floats) -> tuple[tuple[str, ...], float | None, tuple[str, ...]]:
+        """Name classes, with the confidence in the first, and say so where none is believed or sure."""
         if not self.classes:
-            return (), ()
+            return (), None, ()
+        metadata = self.bundle.metadata
         order = np.argsort(-probabilities, kind="stable")
-        best = (self.classes[order[0]],)
-        if not self.bundle.metadata.multi_label:
-            return best, ()
-        thresholds = self.bundle.metadata.thresholds
-        named = tuple(self.classes[k] for k in order if probabilities[k] >= thresholds[k])
-        if named:
-            return named, ()
-        return best, ("no class reaches its threshold: the most probable one is given",)
+        highest = float(probabilities[order[0]])
+        if highest < metadata.unclear_below:
+            bound = metadata.unclear_below
+            return (UNCLEAR,), highest, (f"unclear: no class has a probability of {bound:g} or more",)
+        if not metadata.multi_label:
+            return (self.classes[order[0]],), highest, ()
+        named = [k for k in order if probabilities[k] >= metadata.thresholds[k]]
+        doubt = () if named else ("no class reaches its threshold: the most probable one is given",)
+        named = named or [order[0]]
+        return tuple(self.classes[k] for k in named), float(probabilities[named[0]]), doubt
 
 
 def _unlike(evidence: Sequence[Neighbour], bound: float) -> tuple[str, ...]:
@@ -262,12 +264,6 @@ def _unlike(evidence: Sequence[Neighbour], bound: float) -> tuple[str, ...]:
     if nearest >= bound:
         return ()
     return (f"is unlike every annotated protein (similarity {nearest:.3f}): judged by its composition alone",)
-
-
-def _unclear(probabilities: Floats, bound: float) -> tuple[str, ...]:
-    """Note that no class is probable enough to be believed."""
-    highest = float(probabilities.max(initial=0))
-    return () if highest >= bound else (f"unclear: no class has a probability of {bound:g} or more",)
 
 
 def _check_scale(nucleus: Nucleus, crop: CropSpec) -> None:

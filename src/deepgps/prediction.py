@@ -1,6 +1,6 @@
 """What deepGPS says of a protein: a label with probabilities, and a picture."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,9 @@ from deepgps.proteins.protein import Protein
 
 Floats = NDArray[np.float32]
 
+UNCLEAR = "unclear"
+"""What stands in place of a class where none is probable enough to be named."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
@@ -22,12 +25,13 @@ class Prediction:
     protein
         The protein asked about.
     localizations
-        The classes named: every class at or above its threshold, most probable first; empty only where the
-        model has no classes and draws only.
+        The classes named: every class at or above its threshold, most probable first; `UNCLEAR` alone where
+        none is probable enough; empty only where the model has no classes and draws only.
     probabilities
         Calibrated probability by class; they sum to 1 unless the model is multi-label.
     confidence
-        Probability of the first localization; None where there is none.
+        Probability of the first localization, or of the most probable class where it is unclear; None where
+        there is none.
     evidence
         The nearest annotated proteins, most similar first; empty where the model has no index.
     nucleus, image
@@ -71,3 +75,10 @@ class Encoding:
     logits: Floats
     latent: Floats
     evidence: tuple[Neighbour, ...]
+
+
+def named_line(localizations: Sequence[str], probabilities: Mapping[str, float]) -> str:
+    """Join what is named, each class with its probability; `UNCLEAR` has none."""
+    return ", ".join(
+        f"{slug} {probabilities[slug]:.2f}" if slug in probabilities else slug for slug in localizations
+    )

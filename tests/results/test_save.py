@@ -59,7 +59,7 @@ def test_the_table_has_the_promised_columns_and_the_input_order(predictor, tmp_p
     with (tmp_path / "results.csv").open(encoding="utf-8") as file:
         header = file.readline().rstrip("\n").split(",")
     assert header == [
-        *("Protein_ID", "Localizations", *predictor.classes),
+        *("Protein_ID", "Localizations", "Confidence", *predictor.classes),
         *("Intranuclear_Fraction", "Model", "Version", "Nucleus", "Warnings"),
     ]
     assert ids(tmp_path) == [f"P{i}" for i in range(40)]

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from deepgps.cells.differences import Row
 from deepgps.cells.sides import Side
+from deepgps.prediction import named_line
 from deepgps.results.pictures import (
     FAINT,
     FOOTER,
@@ -72,8 +73,7 @@ def headline(row: Row, sides: Sequence[Side]) -> str:
 def labels(row: Row, number: int) -> str:
     """What a model names, with probabilities, most probable first."""
     record = row.records[number]
-    named = [f"{slug} {record['probabilities'][slug]:.2f}" for slug in record["localizations"]]
-    return ", ".join(named) or "picture only, no label"
+    return named_line(record["localizations"], record["probabilities"]) or "picture only, no label"
 
 
 def _write_facts(draw: ImageDraw.ImageDraw, row: Row, sides: Sequence[Side], top: int) -> None:

@@ -98,7 +98,7 @@ class Console:
 
 
 def _print_rows(rows: Sequence[Record]) -> None:
-    header = ("Protein", "Localizations", "Probability", "Intranuclear", "Nucleus")
+    header = ("Protein", "Localizations", "Confidence", "Intranuclear", "Nucleus")
     print_table(header, [_cells(row) for row in rows])
 
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from deepgps.images.nucleus import Nucleus
 from deepgps.images.write import write_ome_tiff
 from deepgps.predict import Prediction
+from deepgps.prediction import named_line
 
 # The whole picture is as wide as a page of text; larger ones take longer to write than to compute.
 PANEL = 260
@@ -101,8 +102,8 @@ def write_pictures(prediction: Prediction, png: Path, tiff: Path) -> None:
 
 def headline(prediction: Prediction) -> str:
     """Say where the protein goes in a line, most probable first, or that the model does not say it."""
-    named = [f"{slug} {prediction.probabilities[slug]:.2f}" for slug in prediction.localizations]
-    return ", ".join(named) or "picture only: this model predicts no label"
+    named = named_line(prediction.localizations, prediction.probabilities)
+    return named or "picture only: this model predicts no label"
 
 
 def bar_length_um(field_um: float) -> float:

@@ -59,7 +59,8 @@ def _head(run: dict[str, Any], rows: int, *, pictures: bool) -> str:
         f'<p class="facts">{" · ".join(fact for fact in facts if fact)}</p>\n{limits}'
         "<p>The pictures are predictions, drawn into the nucleus shown and stretched for display; the "
         "intensities to measure are in <code>images/*.ome.tif</code>. The intranuclear fraction is the share "
-        "of the drawn protein that lies inside the nuclei.</p>\n"
+        "of the drawn protein that lies inside the nuclei. Confidence is the calibrated probability of the "
+        "first localization; where no class is probable enough the protein is <em>unclear</em>.</p>\n"
     )
 
 
@@ -78,7 +79,7 @@ def _write_table(page: TextIO, records: Path, rows: int) -> None:
     opened = " open" if rows < FOLDED_FROM else ""
     page.write(
         f"<details{opened}>\n<summary>Table of {min(rows, MAX_ROWS):,} rows</summary>\n"
-        '<div class="wide"><table>\n<thead><tr><th>Protein</th><th>Localizations</th><th>Probability</th>'
+        '<div class="wide"><table>\n<thead><tr><th>Protein</th><th>Localizations</th><th>Confidence</th>'
         "<th>Intranuclear fraction</th><th>Nucleus</th><th>Warnings</th></tr></thead>\n<tbody>\n"
     )
     for number, record in enumerate(islice(read_records(records), MAX_ROWS)):

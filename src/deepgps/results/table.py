@@ -83,17 +83,18 @@ def record_of(prediction: Prediction, stem: str | None) -> Record:
 def columns(classes: Sequence[str]) -> list[str]:
     """Columns of the table, in order."""
     return [
-        *("Protein_ID", "Localizations", *classes),
+        *("Protein_ID", "Localizations", "Confidence", *classes),
         *("Intranuclear_Fraction", "Model", "Version", "Nucleus", "Warnings"),
     ]
 
 
 def cells(record: Record, classes: Sequence[str]) -> list[str]:
     """One row of the table: probabilities to four places, lists joined by ``|``."""
-    fraction = record["intranuclear_fraction"]
+    fraction, confidence = record["intranuclear_fraction"], record["confidence"]
     return [
         record["protein_id"],
         "|".join(record["localizations"]),
+        "" if confidence is None else f"{confidence:.4f}",
         *(f"{record['probabilities'][slug]:.4f}" for slug in classes),
         "" if fraction is None else f"{fraction:.4f}",
         record["model"],
