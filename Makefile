@@ -69,5 +69,5 @@ $(VENV)/.base: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing $(TORCH), then what training, clusters, the website and the tests need, into $(VENV)"
 	@$(PIP) '$(TORCH)'
-	@$(PIP) --editable '.[train,scale,web,test]'
+	@$(PIP) --editable '.[train,scale,web-cluster,test]'
 	@touch $@ $(VENV)/.base

@@ -1,7 +1,7 @@
 """What tests of several rooms share."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,15 @@ def visitor(tmp_path: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setenv("DEEPGPS_MODELS", str(tiny_bundle.path.parent))
     return visit(tmp_path / "site")
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Any]:
+    """PostgreSQL, Redis and a server that speaks S3; for tests marked ``services``."""
+    from services import running
+
+    with running() as found:
+        yield found
 
 
 @pytest.fixture

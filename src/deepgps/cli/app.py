@@ -23,11 +23,11 @@ _EXTRA_OF = dict.fromkeys(
 ) | dict.fromkeys(("dask", "distributed"), "scale")
 _EXTRA_OF |= dict.fromkeys(
     (
-        *("fastapi", "fastapi_offline", "huey", "jinja2", "pydantic_settings", "python_multipart"),
-        *("sqlalchemy", "uvicorn"),
+        *("alembic", "fastapi", "fastapi_offline", "fsspec", "huey", "jinja2", "pydantic_settings"),
+        *("python_multipart", "sqlalchemy", "uvicorn"),
     ),
     "web",
-)
+) | dict.fromkeys(("psycopg", "redis", "s3fs"), "web-cluster")
 
 app = App(
     name="deepgps",

@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
+from deepgps.errors import DeepGPSError, InputError
+from deepgps.web.migrations import NewerSchemaError, bring_up_to_date
 from deepgps.web.settings import Settings
-from deepgps.web.submissions.tables import Submission
 
 Sessions = sessionmaker[Session]
 
@@ -15,17 +17,43 @@ _BUSY_MS = 20_000
 
 
 def connect(settings: Settings) -> Sessions:
-    """Open the database, made if missing; ``with sessions.begin() as session`` is one transaction."""
-    engine = create_engine(settings.database, pool_pre_ping=True)
+    """Open the database, made or brought up to date; ``with sessions.begin() as session`` is one transaction.
+
+    Raises
+    ------
+    DeepGPSError
+        If it cannot be opened, or belongs to a newer version.
+    """
+    engine = _engine(settings)
+    try:
+        bring_up_to_date(engine)
+    except NewerSchemaError as error:
+        found, newest = error.args
+        raise InputError(
+            f"The database is of a newer openGPS: its schema is '{found}', the newest known here '{newest}'. "
+            "Upgrade deepGPS, or give another database."
+        ) from None
+    except OperationalError as error:
+        # The address holds a password.
+        address = engine.url.render_as_string(hide_password=True)
+        reason = str(error.orig).strip().partition("\n")[0].rstrip(".")
+        raise DeepGPSError(f"The database '{address}' cannot be opened ({reason}).") from None
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def _engine(settings: Settings) -> Engine:
+    try:
+        engine = create_engine(settings.database, pool_pre_ping=True)
+    except ArgumentError:
+        said = "Setting OPENGPS_DATABASE_URL is no address of a database; write postgresql+psycopg://…."
+        raise InputError(said) from None
     if engine.dialect.name == "sqlite":
         settings.data.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", _set_up_sqlite)
-    # Of all tables, those of submissions and the others.
-    Submission.metadata.create_all(engine)
-    return sessionmaker(engine, expire_on_commit=False)
+    return engine
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:
     # WAL: readers and one writer do not wait for each other, and a killed process leaves the file whole.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}"):
+    for pragma in (f"busy_timeout={_BUSY_MS}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
