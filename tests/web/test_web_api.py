@@ -206,7 +206,7 @@ def test_proteins_by_the_hour_and_open_jobs_are_limited(tmp_path, visitor):
 
 def test_models_and_nuclei_are_listed(visitor):
     names = [model["name"] for model in visitor.client.get(f"{API}/models").json()]
-    assert set(names) == {"tiny", DEFAULT_MODEL}
+    assert {"tiny", DEFAULT_MODEL, f"{DEFAULT_MODEL}:single-2"} <= set(names)
     assert visitor.client.get(f"{API}/models/tiny").json()["classes"][0] == "nucleoplasm"
     nuclei = visitor.client.get(f"{API}/nuclei").json()
     assert nuclei[0]["name"] == "hek-1"

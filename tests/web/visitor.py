@@ -61,7 +61,7 @@ class Visitor:
         return self.client.get(f"{API}/predictions/{job_id}/results", params=query).json()
 
     def page(self, address, status=200, **query):
-        answer = self.client.get(address, params=query)
+        answer = self.client.get(address, params=query or None)
         assert answer.status_code == status, answer.text
         return answer.text
 

@@ -6,12 +6,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from deepgps import __version__
-from deepgps.images.defaults import DEFAULT_NAMES, default_nucleus
-from deepgps.web.catalogue import models, nucleus_png
+from deepgps.bundle import CropSpec
+from deepgps.images.defaults import DEFAULT_NAMES
+from deepgps.web.catalogue import crop_of, find_model, models, nucleus_for, nucleus_png
 from deepgps.web.downloads import MISSING, RowNumber
 from deepgps.web.problems import Problems, not_found, refused
 from deepgps.web.receiving import accept, read_form, receive_form, receive_json
-from deepgps.web.rendering import API
+from deepgps.web.rendering import API, nucleus_picture
 from deepgps.web.schemas import (
     DefaultNucleus,
     JobStatus,
@@ -61,22 +62,25 @@ def list_models() -> list[Model]:
 @router.get("/models/{name}", tags=["site"], responses=MISSING)
 def show_model(name: str) -> Model:
     """Show one model: classes, quality, training data, licence."""
-    found = models().get(name)
-    if found is None:
-        raise not_found(f"Model '{name[:80]}' is not installed.", "name")
-    return model_of(name, found)
+    return model_of(name, find_model(name, "name"))
 
 
-@router.get("/nuclei", tags=["site"])
-def list_nuclei() -> list[DefaultNucleus]:
-    """List the default nuclei."""
-    return [_nucleus(name) for name in DEFAULT_NAMES]
+SeenBy = Annotated[
+    str, Query(max_length=200, description="The model whose crops they are fitted to; as they ship if empty")
+]
+
+
+@router.get("/nuclei", tags=["site"], responses=MISSING)
+def list_nuclei(model: SeenBy = "") -> list[DefaultNucleus]:
+    """List the default nuclei, as a model sees them."""
+    crop = crop_of(model)
+    return [_nucleus(name, model, crop) for name in DEFAULT_NAMES]
 
 
 @router.get("/nuclei/{name}", tags=["site"], responses=MISSING)
-def show_nucleus(name: str) -> DefaultNucleus:
-    """Show one default nucleus."""
-    return _nucleus(_known(name))
+def show_nucleus(name: str, model: SeenBy = "") -> DefaultNucleus:
+    """Show one default nucleus, as a model sees it."""
+    return _nucleus(_known(name), model, crop_of(model))
 
 
 @router.get(
@@ -85,9 +89,9 @@ def show_nucleus(name: str) -> DefaultNucleus:
     response_class=Response,
     responses={200: {"content": {"image/png": {"schema": {"type": "string"}}}}, **MISSING},
 )
-def show_nucleus_png(name: str) -> Response:
-    """Get the picture of a default nucleus, stretched for display."""
-    content = nucleus_png(_known(name))
+def show_nucleus_png(name: str, model: SeenBy = "") -> Response:
+    """Get the picture of a default nucleus as a model sees it, stretched for display."""
+    content = nucleus_png(_known(name), crop_of(model))
     return Response(content, media_type="image/png", headers={"Cache-Control": "public, max-age=86400"})
 
 
@@ -97,13 +101,13 @@ def _known(name: str) -> str:
     return name
 
 
-def _nucleus(name: str) -> DefaultNucleus:
-    nucleus = default_nucleus(name)
+def _nucleus(name: str, model: str, crop: CropSpec | None) -> DefaultNucleus:
+    nucleus = nucleus_for(name, crop)
     return DefaultNucleus(
         name=name,
         size_px=nucleus.pixels.shape[0],
         pixel_size_um=nucleus.pixel_size_um,
-        picture=f"{API}/nuclei/{name}/picture.png",
+        picture=nucleus_picture(name, model),
     )
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from deepgps.bundle import Bundle
 from deepgps.errors import InputError
-from deepgps.images.defaults import DEFAULT_NAMES, default_nucleus
+from deepgps.images.defaults import DEFAULT_NAMES
 from deepgps.images.nucleus import Nucleus
 from deepgps.proteins.lookup import is_accession
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.proteins.read import Seen, accept, read_proteins
 from deepgps.proteins.record import Record
 from deepgps.results.names import safe_stem
-from deepgps.web.catalogue import hindrance, models
+from deepgps.web.catalogue import models, nucleus_for, refusal
 from deepgps.web.nucleus_images import read_nucleus
 from deepgps.web.problems import Problem, RefusedError
 from deepgps.web.schemas import PredictionRequest
@@ -91,15 +91,11 @@ def read_order(
 
 
 def _model(request: PredictionRequest, findings: _Findings) -> Bundle | None:
-    name, installed = request.model, models()
-    if name not in installed:
-        known = ", ".join(installed) or "none"
-        findings.add("unknown_model", f"Model '{name[:80]}' is not installed; there is: {known}.", "model")
-        return None
-    bundle = installed[name]
-    if reason := hindrance(bundle):
-        findings.add("unusable_model", f"Model '{name}' {reason}; choose another.", "model")
-    elif not (request.pictures or bundle.metadata.classes):
+    name = request.model
+    if problem := refusal(name):
+        findings.problems.append(problem)
+    bundle = models().get(name)
+    if bundle is not None and not (request.pictures or bundle.metadata.classes):
         findings.add("no_labels", f"Model '{name}' draws and names nothing; ask for pictures.", "pictures")
     return bundle
 
@@ -247,7 +243,7 @@ def _nuclei(
         findings.add("too_many_nuclei", said, "nuclei")
     if findings.problems or bundle is None:
         return []
-    nuclei = {name: default_nucleus(name) for name in names}
+    nuclei = {name: nucleus_for(name, bundle.metadata.crop) for name in names}
     for upload in images:
         _add_image(upload, request, bundle, settings, nuclei, findings)
     return list(nuclei.values())

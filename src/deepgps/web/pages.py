@@ -9,11 +9,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import FormData
 
-from deepgps.bundle import DEFAULT_MODEL, Bundle
+from deepgps.bundle import Bundle
 from deepgps.images.defaults import DEFAULT_NAMES
 from deepgps.results.table import table_line
-from deepgps.web.api import cancel_prediction
-from deepgps.web.catalogue import hindrance, models
+from deepgps.web.api import SeenBy, cancel_prediction
+from deepgps.web.catalogue import find_model, models, nucleus_for, preferred
 from deepgps.web.downloads import RowNumber
 from deepgps.web.examples import GALLERY, example_fasta
 from deepgps.web.problems import RefusedError, not_found
@@ -87,7 +87,6 @@ def _form(
     problems: Sequence[Any],
     status: int = 200,
 ) -> Response:
-    installed = models()
     beside: dict[str, list[str]] = {}
     for problem in problems:
         beside.setdefault((problem.where or "").partition(".")[0], []).append(problem.message)
@@ -99,17 +98,11 @@ def _form(
         chosen=nuclei,
         errors=beside,
         beside_fields=any(beside),
-        models=installed,
-        wanted=_wanted(values.get("model"), installed),
+        models=models(),
+        wanted=preferred(values.get("model") or ""),
         nuclei=DEFAULT_NAMES,
         base=str(request.base_url).rstrip("/"),
     )
-
-
-def _wanted(name: Any, installed: Mapping[str, Bundle]) -> str | None:
-    """Choose the model that the form begins with: the one asked for, the default, or any."""
-    usable = [each for each, bundle in installed.items() if hindrance(bundle) is None]
-    return next((each for each in (name, DEFAULT_MODEL, *usable) if each in usable), None)
 
 
 @router.get("/predictions/{job_id}")
@@ -235,23 +228,38 @@ def delete(request: Request, site: SiteHere, job: JobHere) -> Response:
 @router.get("/models")
 def list_models(request: Request) -> Response:
     """The installed models."""
-    return page(request, "models.html", models=models())
+    families: dict[str, dict[str, Bundle]] = {}
+    for name, bundle in models().items():
+        family = name if bundle.class_set is None else name.rpartition(":")[0]
+        families.setdefault(family, {})[name] = bundle
+    return page(request, "models.html", families=families)
 
 
 @router.get("/models/{name}")
 def show_model(request: Request, name: str) -> Response:
     """One model and its card."""
-    bundle = models().get(name)
-    if bundle is None:
-        raise not_found(f"Model '{name[:80]}' is not installed.", "name")
+    bundle = find_model(name, "name")
     card = bundle.read("CARD.md").decode("utf-8", errors="replace")
     return page(request, "model.html", name=name, bundle=bundle, metadata=bundle.metadata, card=card)
 
 
 @router.get("/nuclei")
-def list_nuclei(request: Request) -> Response:
-    """The default nuclei."""
-    return page(request, "nuclei.html", nuclei=DEFAULT_NAMES)
+def list_nuclei(request: Request, model: SeenBy = "") -> Response:
+    """The default nuclei, as a model sees them."""
+    chosen = model or preferred() or ""
+    # One model of each size and scale.
+    crops = {bundle.metadata.crop: name for name, bundle in reversed(models().items())}
+    crop = find_model(chosen, "model").metadata.crop if chosen else None
+    shown = nucleus_for(DEFAULT_NAMES[0], crop)
+    return page(
+        request,
+        "nuclei.html",
+        nuclei=DEFAULT_NAMES,
+        model=chosen,
+        others=sorted(set(crops.values()) - {crops.get(crop, "")}) if crop else [],
+        edge_px=shown.pixels.shape[0],
+        pixel_size_um=shown.pixel_size_um,
+    )
 
 
 @router.get("/privacy")

@@ -4,13 +4,14 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.templating import Jinja2Templates
 
 from deepgps import __version__
-from deepgps.web.catalogue import hindrance, spoken
+from deepgps.web.catalogue import hindrance, predicts, spoken
 from deepgps.web.problems import RefusedError
 
 HERE = Path(__file__).parent
@@ -35,8 +36,14 @@ def size(count: int) -> str:
     return f"{count / 1e6:g} MB" if count >= 1e5 else f"{count:,} bytes"
 
 
+def nucleus_picture(name: str, model: str) -> str:
+    """Address of the picture of a default nucleus, as a model sees it if one is named."""
+    return f"{API}/nuclei/{name}/picture.png" + (f"?{urlencode({'model': model})}" if model else "")
+
+
 templates.env.filters |= {"spoken": spoken, "day": day, "bytes": size}
-templates.env.globals |= {"software": __version__, "api": API, "hindrance": hindrance}
+templates.env.globals |= {"software": __version__, "api": API, "hindrance": hindrance, "predicts": predicts}
+templates.env.globals["nucleus_picture"] = nucleus_picture
 
 
 def page(request: Request, template: str, code: int = 200, /, **context: Any) -> Response:

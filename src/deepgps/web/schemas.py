@@ -20,7 +20,7 @@ class PredictionRequest(_Strict):
     """FASTA, CSV or TSV with the columns ``id`` and ``sequence``, one bare sequence, or UniProt accessions
     and human gene symbols."""
     model: str = DEFAULT_MODEL
-    """Name of an installed model."""
+    """Name of an installed model, perhaps with one of its class sets: ``NAME`` or ``NAME:SET``."""
     nuclei: list[str] = Field(default=[], max_length=100)
     """Names of default nuclei to draw into; the first where neither these nor images are given."""
     pictures: bool = True
@@ -110,11 +110,13 @@ class ResultPage(_Strict):
 
 
 class Model(_Strict):
-    """An installed model."""
+    """A choice of model: an installed one, or one in another of its class sets."""
 
     name: str
     version: str
     sha256: str
+    predicts: str
+    """What it tells of a protein, in a phrase."""
     classes: list[str]
     multi_label: bool
     cell_line: str
@@ -129,7 +131,7 @@ class Model(_Strict):
 
 
 class DefaultNucleus(_Strict):
-    """A nucleus that ships."""
+    """A nucleus that ships, as a model sees it."""
 
     name: str
     size_px: int

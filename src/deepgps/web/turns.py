@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import func, select, update
 
-from deepgps.bundle import find_bundle
+from deepgps.bundle import find_bundle, installed_bundles
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.files.appending import offset_after, record_ends
 from deepgps.files.lock import lock
@@ -104,16 +104,23 @@ def _check_free(folder: Path) -> None:
 def _predictor(job: Job) -> Predictor:
     predictor = load_model(job.model)
     if predictor.bundle.sha256 != job.sha256:
-        load_model.cache_clear()
+        _loaded.cache_clear()
         predictor = load_model(job.model)
     if predictor.bundle.sha256 != job.sha256:
         raise InputError(f"Model '{job.model}' was replaced after this job was sent; send it again.")
     return predictor
 
 
-@lru_cache(maxsize=2)
 def load_model(name: str) -> Predictor:
-    """Load an installed model by its name, once."""
+    """Load an installed model by its name, once for all its class sets."""
+    own, colon, class_set = name.rpartition(":")
+    if not colon or name in installed_bundles():
+        return _loaded(name)
+    return _loaded(own).in_class_set(class_set)
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str) -> Predictor:
     return Predictor.load(find_bundle(name))
 
 

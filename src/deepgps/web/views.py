@@ -7,7 +7,7 @@ from fastapi import Depends, Path, Request
 
 from deepgps.bundle import Bundle
 from deepgps.results.table import Record
-from deepgps.web.catalogue import hindrance
+from deepgps.web.catalogue import hindrance, predicts
 from deepgps.web.problems import not_found
 from deepgps.web.queue import Site
 from deepgps.web.rendering import API, when
@@ -97,6 +97,7 @@ def model_of(name: str, bundle: Bundle) -> Model:
         name=name,
         version=metadata.version,
         sha256=bundle.sha256,
+        predicts=predicts(metadata),
         classes=list(metadata.classes),
         multi_label=metadata.multi_label,
         cell_line=metadata.cell_line,

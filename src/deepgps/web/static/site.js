@@ -66,8 +66,21 @@ function copier(button) {
   });
 }
 
+// The default nuclei are shown at the size and scale of the model that is chosen.
+function previews(form) {
+  let shown = form.querySelector("input[data-crop]:checked")?.dataset.crop;
+  form.addEventListener("change", ({ target }) => {
+    if (!target.dataset.crop || target.dataset.crop === shown) return;
+    shown = target.dataset.crop;
+    for (const picture of form.querySelectorAll("img[data-nucleus]")) {
+      picture.src = `${picture.src.split("?")[0]}?model=${encodeURIComponent(target.value)}`;
+    }
+  });
+}
+
 document.querySelectorAll("[data-viewer]").forEach(sliders);
 document.querySelectorAll("[data-copy]").forEach(copier);
+document.querySelectorAll("form:has([data-nucleus])").forEach(previews);
 document.querySelector("[data-focus]")?.focus();
 // Nothing is sent twice by a second click.
 document.addEventListener("submit", (event) => {

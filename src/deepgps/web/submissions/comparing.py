@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, select, update
 
-from deepgps.bundle import DEFAULT_MODEL, CropSpec
+from deepgps.bundle import CropSpec
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.files.atomic import replacing
 from deepgps.images.likeness import intranuclear, pearson, psnr, ssim
@@ -18,12 +18,12 @@ from deepgps.prediction import Prediction
 from deepgps.proteins.check import check_sequence
 from deepgps.proteins.lookup import resolve
 from deepgps.proteins.protein import Protein
-from deepgps.web.catalogue import hindrance, models
+from deepgps.web.catalogue import preferred
 from deepgps.web.database import Sessions
 from deepgps.web.settings import Settings
 from deepgps.web.submissions.reading import CROPPED
 from deepgps.web.submissions.store import crops_file, drawn_file
-from deepgps.web.submissions.tables import Picture
+from deepgps.web.submissions.tables import Picture, Submission
 from deepgps.web.turns import load_model
 
 Floats = NDArray[np.float32]
@@ -55,9 +55,10 @@ def compare_next(sessions: Sessions, settings: Settings) -> bool:
     taken = update(Picture).where(Picture.number == first.scalar_subquery(), waiting).values(held)
     with sessions.begin() as session:
         picture = session.scalars(taken.returning(Picture)).one_or_none()
-    if picture is None:
+        submission = None if picture is None else session.get(Submission, picture.submission_id)
+    if picture is None or submission is None:
         return False
-    _keep(sessions, picture, **_compared(settings, picture))
+    _keep(sessions, picture, **_compared(settings, picture, submission.model))
     return True
 
 
@@ -66,7 +67,7 @@ def _keep(sessions: Sessions, picture: Picture, **values: Any) -> None:
         session.execute(update(Picture).where(Picture.number == picture.number).values(values))
 
 
-def _compared(settings: Settings, picture: Picture) -> dict[str, Any]:
+def _compared(settings: Settings, picture: Picture, model: str) -> dict[str, Any]:
     """Find what a comparison adds to the database."""
     found: dict[str, Any] = {}
     try:
@@ -76,7 +77,7 @@ def _compared(settings: Settings, picture: Picture) -> dict[str, Any]:
             "gene_symbol": protein.gene_symbol,
             "accession": protein.accession,
         }
-        return {**found, "comparison": _compare(settings, picture, protein)}
+        return {**found, "comparison": _compare(settings, picture, protein, model)}
     except DeepGPSError as error:
         return {**found, "problem": str(error)}
     except OSError as error:
@@ -103,18 +104,17 @@ def _protein(settings: Settings, picture: Picture) -> Protein:
     return found
 
 
-def _model() -> str:
-    """Choose the model that draws: the default one, or any that can be used here."""
-    usable = [name for name, bundle in models().items() if hindrance(bundle) is None]
-    if not usable:
+def _model(wanted: str) -> str:
+    """Choose the model that draws: the one asked for, else the default one, or any that can be used here."""
+    if (name := preferred(wanted)) is None:
         raise InputError("No model is installed on this site, so that nothing can be compared.")
-    return DEFAULT_MODEL if DEFAULT_MODEL in usable else usable[0]
+    return name
 
 
-def _compare(settings: Settings, picture: Picture, protein: Protein) -> dict[str, Any]:
+def _compare(settings: Settings, picture: Picture, protein: Protein, model: str) -> dict[str, Any]:
     folder = settings.submission_folder(picture.submission_id)
     crop = np.load(crops_file(folder, picture), mmap_mode="r")[picture.shown] / np.float32(255)
-    predictor = load_model(_model())
+    predictor = load_model(_model(model))
     nucleus, real = (_fitted(pixels, predictor.bundle.metadata.crop) for pixels in crop)
     prediction = next(predictor.predict([protein], [nucleus]))
     assert prediction.image is not None

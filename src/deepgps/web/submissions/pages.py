@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
 from deepgps.localization import OPENCELL_CATEGORIES
+from deepgps.web.catalogue import models, preferred
 from deepgps.web.problems import Problem, RefusedError
 from deepgps.web.receiving import receive_form
 from deepgps.web.rendering import page
@@ -83,6 +84,8 @@ def _form(
         localizations=OPENCELL_CATEGORIES,
         licences=LICENCES,
         consent=CONSENT,
+        models=models(),
+        wanted=preferred(values.get("model") or ""),
         columns=TABLE_COLUMNS,
         base=str(request.base_url).rstrip("/"),
     )

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from starlette.datastructures import FormData
 
 from deepgps.errors import InputError
+from deepgps.web.catalogue import refusal
 from deepgps.web.orders import TooLargeError, Upload
 from deepgps.web.problems import Problem, RefusedError, refused
 from deepgps.web.queue import Site
@@ -105,19 +106,22 @@ def accept_submission(site: Site, address: str, sent: Sent) -> str:
 
 
 def _sender(fields: Mapping[str, Any]) -> SenderFields:
-    problems: list[Problem] = []
+    problems, agreed = list[Problem](), bool(str(fields.get("consent", "")).strip())
     try:
         known = {name: fields[name] for name in SenderFields.model_fields if name in fields}
         sender = SenderFields.model_validate(known)
     except ValidationError as error:
         problems += invalid(error.errors()).problems
     else:
-        if sender.consent:
-            return sender
-    if not str(fields.get("consent", "")).strip() or not problems:
+        agreed = sender.consent
+        if sender.model and (problem := refusal(sender.model)):
+            problems.append(problem)
+    if not agreed:
         said = "Without your consent nothing is taken; read it and tick the box."
         problems.append(Problem(code="no_consent", message=said, where="consent"))
-    raise RefusedError(422, problems)
+    if problems:
+        raise RefusedError(422, problems)
+    return sender
 
 
 def _candidates(sent: Sent, settings: Settings) -> list[_Candidate]:

@@ -35,6 +35,8 @@ class SenderFields(_Strict):
     """Licence of the images."""
     consent: bool = False
     """Whether the sender agrees to what the form says; nothing is taken without."""
+    model: str = Field("", max_length=200)
+    """The model that draws beside the pictures, ``NAME`` or ``NAME:SET``; the site's choice where empty."""
 
 
 class PictureFields(_Strict):

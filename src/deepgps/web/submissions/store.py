@@ -87,6 +87,7 @@ def create_submission(
         address=address,
         contributor=sender.contributor,
         licence=sender.licence,
+        model=sender.model,
         consent=CONSENT,
         rejected=list(rejected),
     )
