@@ -55,7 +55,7 @@ def service(site: SiteHere) -> Service:
 
 @router.get("/models", tags=["site"])
 def list_models() -> list[Model]:
-    """List the installed models."""
+    """List the choices of model: each installed one, and each of its class sets."""
     return [model_of(name, bundle) for name, bundle in models().items()]
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import FormData
 
-from deepgps.bundle import Bundle
+from deepgps.bundle import Bundle, Metric
 from deepgps.images.defaults import DEFAULT_NAMES
 from deepgps.results.table import table_line
 from deepgps.web.api import SeenBy, cancel_prediction
@@ -240,7 +240,13 @@ def show_model(request: Request, name: str) -> Response:
     """One model and its card."""
     bundle = find_model(name, "name")
     card = bundle.read("CARD.md").decode("utf-8", errors="replace")
-    return page(request, "model.html", name=name, bundle=bundle, metadata=bundle.metadata, card=card)
+    quality: dict[str, dict[str, Metric]] = {}
+    for what, metric in bundle.metadata.metrics.items():
+        subject, _, figure = what.rpartition(": ")
+        quality.setdefault(subject, {})[figure] = metric
+    return page(
+        request, "model.html", name=name, bundle=bundle, metadata=bundle.metadata, card=card, quality=quality
+    )
 
 
 @router.get("/nuclei")

@@ -79,7 +79,7 @@ def _compared(settings: Settings, picture: Picture, model: str) -> dict[str, Any
         }
         return {**found, "comparison": _compare(settings, picture, protein, model)}
     except DeepGPSError as error:
-        return {**found, "problem": str(error)}
+        return {**found, "problem": str(error).replace("give a FASTA file", "send it with its sequence")}
     except OSError as error:
         # Deleted while it was compared, or a full disk: it is tried again.
         return {**found, "held_until": time.time() + settings.lease_s, "problem": _gone(error)}
