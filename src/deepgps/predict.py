@@ -55,7 +55,7 @@ class Predictor:
         self.bundle = bundle
         self.structures = structures
         self._encoder = Encoder(bundle, threads=threads, structures=structures)
-        self._threads = threads
+        self.threads = threads
 
     @classmethod
     def load(
@@ -186,7 +186,7 @@ class Predictor:
     def _generator(self) -> Any:
         from deepgps.proteins.embedding.prepared import open_graph
 
-        return open_graph(self.bundle.read("generator.onnx"), self._threads)
+        return open_graph(self.bundle.read("generator.onnx"), self.threads)
 
     def _drawables(self, nuclei: Sequence[Nucleus] | None) -> list[tuple[Nucleus, Mask]]:
         """Pair each nucleus with what is computed once for it: the mask of its nuclei."""

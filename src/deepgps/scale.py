@@ -7,9 +7,10 @@ machine, or the workers behind a Dask scheduler. The same function runs in each,
 import os
 import signal
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ ATTEMPTS = 2
 """How often an item may take its worker down before it is given up."""
 
 _CONNECT_S = 10
+# How often to ask how many workers a cluster has by now.
+_COUNT_S = 5
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,6 +67,8 @@ def mapped(
     ------
     InputError
         If the scheduler cannot be reached or has no workers, or `workers` is below 1.
+    DeepGPSError
+        While iterating, if the scheduler is lost.
     """
     if workers is not None and workers < 1:
         raise InputError(f"{workers} workers cannot work; give 1 or more with --workers.")
@@ -72,14 +77,14 @@ def mapped(
     count = cores() if workers is None else workers
     if count == 1:
         return map(function, items)
-    return _in_order(function, items, partial(_local_pool, count), 2 * count)
+    return _in_order(function, items, partial(_local_pool, count), lambda: 2 * count)
 
 
 def _in_order(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     open_pool: Callable[[], Executor],
-    ahead: int,
+    ahead: Callable[[], int],
 ) -> Iterator[Result | WorkerDiedError]:
     pool = open_pool()
     waiting: deque[tuple[Item, Future[Result]]] = deque()
@@ -87,7 +92,7 @@ def _in_order(
     try:
         while True:
             try:
-                while len(waiting) < ahead and (item := next(rest, _END)) is not _END:
+                while len(waiting) < ahead() and (item := next(rest, _END)) is not _END:
                     waiting.append((item, Future()))
                     waiting[-1] = (item, pool.submit(function, item))
                 if not waiting:
@@ -114,6 +119,9 @@ _END: Any = object()
 def _outcome(future: Future[Result]) -> Result | WorkerDiedError:
     try:
         return future.result()
+    except CancelledError:
+        # Nobody here cancels what is still waited for.
+        raise DeepGPSError(_LOST) from None
     except Exception as error:
         # Dask has tried it on several workers itself.
         if type(error).__name__ != "KilledWorker":
@@ -121,6 +129,7 @@ def _outcome(future: Future[Result]) -> Result | WorkerDiedError:
         return WorkerDiedError(_DIED)
 
 
+_LOST = "The Dask scheduler was lost before all was done; start it again, and then the same command."
 _DIED = "Its worker died each time it was tried; give it more memory."
 
 
@@ -178,7 +187,19 @@ def _on_dask(
             "start one with 'dask scheduler' and give the address it prints."
         ) from None
     with client:
-        threads = sum(client.nthreads().values())
-        if not threads:
+        if not client.nthreads():
             raise InputError(f"Dask scheduler '{address}' has no workers; start some with 'dask worker'.")
-        yield from _in_order(function, items, client.get_executor, 2 * threads)
+        yield from _in_order(function, items, client.get_executor, _twice_the_threads(client.nthreads))
+
+
+def _twice_the_threads(count: Callable[[], Mapping[str, int]]) -> Callable[[], int]:
+    """Follow a cluster that grows and shrinks, without asking it for every item."""
+    asked, threads = float("-inf"), 1
+
+    def ahead() -> int:
+        nonlocal asked, threads
+        if (now := time.monotonic()) - asked >= _COUNT_S:
+            asked, threads = now, max(1, sum(count().values()))
+        return 2 * threads
+
+    return ahead

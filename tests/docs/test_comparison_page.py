@@ -7,7 +7,8 @@ from documents import document, rows, section
 from deepgps.cells.folder import TABLES
 from deepgps.cells.sides import Side
 from deepgps.cells.table import columns
-from deepgps.results.folder import IMAGES, REJECTED_FILE, REPORT_FILE
+from deepgps.results.folder import REJECTED_FILE, REPORT_FILE
+from deepgps.results.picture_files import IMAGES
 from deepgps.results.run import RUN_FILE
 
 PAGE = section(document("docs/reference/files.md"), "## A comparison of models")

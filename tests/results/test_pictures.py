@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 import tifffile
@@ -10,8 +12,8 @@ from deepgps.results.pictures import (
     contact_sheet,
     overlay,
     picture,
+    picture_files,
     stretched,
-    write_pictures,
 )
 
 
@@ -35,9 +37,9 @@ def prediction(drawn_nucleus):
     return make
 
 
-def test_the_tiff_has_both_channels_their_names_and_the_pixel_size(prediction, drawn_nucleus, tmp_path):
-    write_pictures(prediction(), tmp_path / "p.png", tmp_path / "p.ome.tif")
-    with tifffile.TiffFile(tmp_path / "p.ome.tif") as tiff:
+def test_the_tiff_has_both_channels_their_names_and_the_pixel_size(prediction, drawn_nucleus):
+    _, content = picture_files(prediction())
+    with tifffile.TiffFile(io.BytesIO(content)) as tiff:
         series = tiff.series[0]
         metadata = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
         pixels = series.asarray() / 65535
@@ -48,10 +50,10 @@ def test_the_tiff_has_both_channels_their_names_and_the_pixel_size(prediction, d
     np.testing.assert_allclose(pixels[1], np.roll(drawn_nucleus.pixels, 60, axis=1) / 2, atol=1e-4)
 
 
-def test_the_png_shows_three_panels_and_nothing_is_clipped_by_long_or_odd_ids(prediction, tmp_path):
+def test_the_png_shows_three_panels_and_nothing_is_clipped_by_long_or_odd_ids(prediction):
     for protein_id in ("P1", "x" * 500, "β-tubulin \n\0 中", ""):
-        write_pictures(prediction(protein_id), tmp_path / "p.png", tmp_path / "p.ome.tif")
-        with Image.open(tmp_path / "p.png") as png:
+        content, _ = picture_files(prediction(protein_id))
+        with Image.open(io.BytesIO(content)) as png:
             assert png.format == "PNG"
             assert png.width > 2.5 * png.height * 0.8
 

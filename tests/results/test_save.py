@@ -127,7 +127,7 @@ def test_without_rejected_records_there_is_no_list_of_them(predictor, tmp_path):
 def test_an_interrupted_run_resumes_to_the_same_files(predictor, tmp_path, done, monkeypatch):
     monkeypatch.setattr("deepgps.predict.PROTEINS_AT_ONCE", 2)
     monkeypatch.setattr("deepgps.predict.PICTURES_AT_ONCE", 3)
-    monkeypatch.setattr("deepgps.results.save.WAITING", 2)
+    monkeypatch.setattr("deepgps.results.rows.WAITING", 2)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     options = {"nuclei": NUCLEI}
     given = [*proteins(2), Rejection("X", "f", "r"), *proteins(7, "Q")]
@@ -271,10 +271,10 @@ def test_a_full_disk_keeps_what_was_written_and_the_run_resumes(predictor, tmp_p
 
 
 def test_a_picture_that_cannot_be_written_stops_the_run_before_its_row(predictor, tmp_path, monkeypatch):
-    def fail(prediction, png, tiff):
+    def fail(path, content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("deepgps.results.pictures.write_pictures", fail)
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail)
     with pytest.raises(OSError, match="No space"):
         save(predictor, proteins(3), tmp_path, nuclei=NUCLEI[:1])
     assert ids(tmp_path) == []

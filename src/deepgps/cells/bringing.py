@@ -13,8 +13,9 @@ from deepgps.cells.sides import Side
 from deepgps.files.atomic import replacing
 from deepgps.images.resample import SAME_SIZE
 from deepgps.images.write import FULL_SCALE
-from deepgps.results.folder import IMAGES, RECORDS_FILE
+from deepgps.results.folder import RECORDS_FILE
 from deepgps.results.names import FileNames
+from deepgps.results.picture_files import IMAGES
 from deepgps.results.records import read_records
 from deepgps.results.table import Record
 

@@ -11,7 +11,6 @@ from deepgps.cells.sides import Side
 from deepgps.files.atomic import remove_drafts, replacing
 from deepgps.proteins.protein import Rejection
 from deepgps.results.folder import (
-    IMAGES,
     RECORDS_FILE,
     REJECTED_COLUMNS,
     REJECTED_FILE,
@@ -22,6 +21,7 @@ from deepgps.results.folder import (
     remove_results,
 )
 from deepgps.results.names import FileNames
+from deepgps.results.picture_files import IMAGES
 from deepgps.results.records import read_records
 from deepgps.results.run import check_same, now, packages, read_run, run_document, write_run
 from deepgps.results.table import table_line

@@ -7,8 +7,9 @@ from deepgps.cells.differences import CONTROL_SHARE, Row, Totals, totals, verdic
 from deepgps.cells.sides import Side, frame_note
 from deepgps.cells.table import shared_classes, warnings, yes_no
 from deepgps.files.atomic import replacing
-from deepgps.results.folder import IMAGES, REPORT_FILE
+from deepgps.results.folder import REPORT_FILE
 from deepgps.results.page import embedded, page_head, text
+from deepgps.results.picture_files import IMAGES
 from deepgps.results.report import FOLDED_FROM, MAX_CARDS, MAX_ROWS
 
 # Of 17 classes most are improbable for any protein.

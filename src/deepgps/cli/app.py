@@ -20,7 +20,7 @@ _EXTRA_OF = dict.fromkeys(
         *("tensorboard", "transformers", "yaml"),
     ),
     "train",
-) | dict.fromkeys(("dask", "distributed"), "scale")
+) | dict.fromkeys(("dask", "distributed", "zarr"), "scale")
 _EXTRA_OF |= dict.fromkeys(
     (
         *("alembic", "fastapi", "fastapi_offline", "fsspec", "huey", "jinja2", "pydantic_settings"),

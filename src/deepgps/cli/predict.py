@@ -28,6 +28,8 @@ class Drawing:
         Images to draw into (TIFF, OME-TIFF, PNG), or names from ``deepgps nuclei list``.
     images
         Draw pictures; without them only labels are predicted, many times faster.
+    pictures
+        What to keep them in: two files for each, or one Zarr store (extra ``scale``).
     pixel_size_um
         Edge of a pixel of the nucleus images in micrometres, where they do not say it themselves.
     channel
@@ -36,6 +38,7 @@ class Drawing:
 
     nucleus: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
     images: Annotated[bool, Parameter(negative="--no-images")] = True
+    pictures: Literal["files", "zarr"] = "files"
     pixel_size_um: float | None = None
     channel: int | None = None
 
@@ -47,10 +50,12 @@ def predict(
     model: str = "deepgps-mini",
     structures: Path | None = None,
     out: Path = Path("deepgps-results"),
-    format: Literal["csv", "tsv", "json"] = "csv",
+    format: Literal["csv", "tsv", "json", "parquet"] = "csv",
     overwrite: Annotated[bool, Parameter(negative=())] = False,
     offline: Annotated[bool, Parameter(negative=())] = False,
     threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    workers: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
+    scheduler: str | None = None,
 ) -> int:
     """Predict where proteins go: labels with probabilities, and pictures drawn into a nucleus.
 
@@ -68,13 +73,17 @@ def predict(
     out
         Folder for the results.
     format
-        Format of the table; json is JSON Lines, ``results.jsonl``.
+        Format of the table; json is JSON Lines, ``results.jsonl``; parquet needs the extra ``scale``.
     overwrite
         Remove earlier results from the folder and start anew.
     offline
         Never use the network; accessions and symbols are then found in the cache only.
     threads
-        Threads to compute with; all cores by default.
+        Threads to compute with, of each worker; all cores by default, shared among the workers.
+    workers
+        Local processes to predict in.
+    scheduler
+        Address of a Dask scheduler, whose workers do it instead (extra ``scale``).
     """
     from deepgps.cli.progress import Console, record_count
     from deepgps.predict import Predictor
@@ -93,9 +102,12 @@ def predict(
             out,
             nuclei=nuclei,
             images=drawing.images,
+            pictures=drawing.pictures,
             table=format,
             inputs=fingerprints(given, sequence, structures),
             overwrite=overwrite,
+            workers=workers,
+            scheduler=scheduler,
             on_protein=console.advance,
             on_rejection=console.reject,
         )
@@ -121,10 +133,11 @@ def _nuclei(predictor: "Predictor", drawing: Drawing) -> "list[Nucleus] | None":
     """Load the nuclei by file or by name; two of the same name are told apart by a number."""
     from dataclasses import replace
 
+    for option, given in (("--nucleus", drawing.nucleus), ("--pictures", drawing.pictures != "files")):
+        if given and not drawing.images:
+            raise InputError(f"--no-images draws nothing, so {option} says nothing; leave one of them out.")
     if drawing.nucleus is None:
         return None
-    if not drawing.images:
-        raise InputError("--no-images draws nothing, so --nucleus says nothing; leave one of them out.")
     loaded: dict[str, Nucleus] = {}
     for chosen in drawing.nucleus:
         nucleus = load_chosen(predictor, chosen, drawing)

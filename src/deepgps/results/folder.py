@@ -1,8 +1,7 @@
 """One run's folder: locked while it is written, resumed when it was left, refused when it is another's."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,19 +10,21 @@ from deepgps.errors import InputError
 from deepgps.files.appending import AppendFile, offset_after, record_ends
 from deepgps.files.atomic import remove_drafts
 from deepgps.files.lock import lock
+from deepgps.images.nucleus import Nucleus
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.results.names import FileNames
+from deepgps.results.picture_array import PictureArray, remove_store
+from deepgps.results.picture_files import PictureFiles, remove_pictures
 from deepgps.results.records import read_records
+from deepgps.results.rows import Row
 from deepgps.results.run import RUN_FILE, Run, check_same, now, packages, read_run, write_run
-from deepgps.results.table import DELIMITERS, Record, cells, columns, json_line, sequence_sha256, table_line
+from deepgps.results.table import DELIMITERS, cells, columns, json_line, sequence_sha256, table_line
 
 RECORDS_FILE = "results.jsonl"
+PARQUET_FILE = "results.parquet"
 REJECTED_FILE = "rejected.csv"
 REJECTED_COLUMNS = ("Protein_ID", "Source", "Reason")
 REPORT_FILE = "report.html"
-IMAGES = "images"
-TABLES = ("results.csv", "results.tsv")
-EXTENSIONS = (".png", ".ome.tif")
+TABLES = ("results.csv", "results.tsv", PARQUET_FILE)
 
 
 class RunFolder:
@@ -35,6 +36,8 @@ class RunFolder:
         The folder; made if missing.
     run
         What is going to be written.
+    nuclei
+        The nuclei that are drawn into.
     overwrite
         Remove an earlier run's files (nothing else) and start anew.
 
@@ -51,16 +54,18 @@ class RunFolder:
         If another process writes to the folder, or it holds results of another run.
     """
 
-    def __init__(self, path: Path, run: Run, *, overwrite: bool = False) -> None:
+    def __init__(
+        self, path: Path, run: Run, nuclei: Sequence[Nucleus] = (), *, overwrite: bool = False
+    ) -> None:
         self.path, self.run = path, run
         self._lock = claim(path)
         try:
-            self._begin(overwrite=overwrite)
+            self._begin(nuclei, overwrite=overwrite)
         except BaseException:
             os.close(self._lock)
             raise
 
-    def _begin(self, *, overwrite: bool) -> None:
+    def _begin(self, nuclei: Sequence[Nucleus], *, overwrite: bool) -> None:
         if overwrite:
             remove_results(self.path)
         earlier = read_run(self.path)
@@ -70,23 +75,23 @@ class RunFolder:
         else:
             check_same(self.path, earlier, self._document)
             self._document["started"] = earlier.get("started", self._document["started"])
-        if self.run.images:
-            (self.path / IMAGES).mkdir(exist_ok=True)
-            remove_drafts(self.path / IMAGES)
         remove_drafts(self.path)
-        (self.path / REJECTED_FILE).unlink(missing_ok=True)
-        self._names, self.rejected = FileNames(), 0
+        for name in (REJECTED_FILE, PARQUET_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        self.rejected = 0
         self._rejections: AppendFile | None = None
         self.predicted = 0
         # Before the tables: a table without a run record would be taken for somebody else's.
         self.record_run()
         self._open_tables()
         self.predicted = self.done
+        self._rows = self.done * self.run.rows_per_protein
+        self._pictures = self._open_pictures(nuclei)
 
     def _open_tables(self) -> None:
         """Cut the files back to the last protein that is whole in all of them, and open them to append."""
         records = self.path / RECORDS_FILE
-        table = None if self.run.table == "json" else self.path / f"results.{self.run.table}"
+        table = self.path / f"results.{self.run.table}" if self.run.table in DELIMITERS else None
         rows = sum(1 for _ in record_ends(records, quoted=False))
         if table is not None:
             rows = min(rows, max(0, sum(1 for _ in record_ends(table, quoted=True)) - 1))
@@ -100,6 +105,13 @@ class RunFolder:
             self._table = AppendFile(table, kept)
             if not rows:
                 self._table.append(header)
+
+    def _open_pictures(self, nuclei: Sequence[Nucleus]) -> PictureFiles | PictureArray | None:
+        if not self.run.images:
+            return None
+        if self.run.pictures == "files":
+            return PictureFiles(self.path, len(nuclei))
+        return PictureArray(self.path, nuclei, self._rows)
 
     @property
     def _delimiter(self) -> str:
@@ -126,8 +138,8 @@ class RunFolder:
         for number, record in enumerate(read_records(self.path / RECORDS_FILE)):
             if number >= self.done * step:
                 break
-            if self.run.images:
-                self.file_name(record["protein_id"], record["nucleus"] or "")
+            if self._pictures:
+                self._pictures.pass_over(record)
             if number % step:
                 continue
             if _identity(record) != _identity(next(proteins, None)):
@@ -139,15 +151,21 @@ class RunFolder:
                 on_done(record["protein_id"])
         yield from proteins
 
-    def file_name(self, protein_id: str, nucleus: str) -> str:
-        """Name the next row's pictures; call it once per row, in order."""
-        return self._names.name(protein_id, nucleus if len(self.run.nuclei) > 1 else None)
+    @property
+    def room(self) -> int:
+        """Rows to add at once."""
+        return self._pictures.room if self._pictures else 1
 
-    def add(self, record: Record) -> None:
-        """Append one row to the results."""
-        self._records.append(json_line(record))
-        if self._table is not None:
-            self._table.append(table_line(cells(record, self.run.classes), self._delimiter))
+    def add(self, rows: Sequence[Row]) -> None:
+        """Write further rows, pictures first: a row on disk means that its pictures are there."""
+        if self._pictures:
+            self._pictures.write(rows)
+        for record, _ in rows:
+            self._records.append(json_line(record))
+            if self._table is not None:
+                self._table.append(table_line(cells(record, self.run.classes), self._delimiter))
+            self._rows += 1
+            self.predicted = self._rows // self.run.rows_per_protein
 
     def reject(self, rejection: Rejection) -> None:
         """List a record that could not be used."""
@@ -180,16 +198,8 @@ class RunFolder:
 
 def remove_results(folder: Path) -> None:
     """Remove a run's files, and no others, from a folder."""
-    images = folder / IMAGES
-    for record in read_records(folder / RECORDS_FILE):
-        if name := record.get("images"):
-            for extension in EXTENSIONS:
-                # The name comes from a file that anyone may have edited: it must stay in its folder.
-                (images / Path(name + extension).name).unlink(missing_ok=True)
-    if images.is_dir():
-        remove_drafts(images)
-        with suppress(OSError):
-            images.rmdir()
+    remove_pictures(folder, folder / RECORDS_FILE)
+    remove_store(folder)
     for name in (*TABLES, RECORDS_FILE, REJECTED_FILE, REPORT_FILE, RUN_FILE):
         (folder / name).unlink(missing_ok=True)
 

@@ -1,15 +1,15 @@
 """A drawn prediction as pictures: a labelled PNG to look at and an OME-TIFF to measure."""
 
+import io
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from deepgps.images.nucleus import Nucleus
-from deepgps.images.write import write_ome_tiff
+from deepgps.images.write import ome_tiff
 from deepgps.predict import Prediction
 from deepgps.prediction import named_line
 
@@ -88,16 +88,17 @@ def picture(prediction: Prediction) -> Image.Image:
     return canvas
 
 
-def write_pictures(prediction: Prediction, png: Path, tiff: Path) -> None:
-    """Write both pictures of a prediction.
+def picture_files(prediction: Prediction) -> tuple[bytes, bytes]:
+    """Encode both pictures of a prediction: the content of its PNG, and of its OME-TIFF.
 
-    The TIFF has the channels ``nucleus`` and ``protein_predicted``, unstretched, on the scale of
-    `write_ome_tiff`, and the pixel size in micrometres.
+    The TIFF has the channels ``nucleus`` and ``protein_predicted``, unstretched, on the scale of `ome_tiff`,
+    and the pixel size in micrometres.
     """
     nucleus, image = _drawn(prediction)
     channels = {"nucleus": nucleus.pixels, "protein_predicted": image}
-    write_ome_tiff(tiff, channels, nucleus.pixel_size_um)
+    png = io.BytesIO()
     picture(prediction).save(png, format="PNG", compress_level=COMPRESS_LEVEL)
+    return png.getvalue(), ome_tiff(channels, nucleus.pixel_size_um)
 
 
 def headline(prediction: Prediction) -> str:

@@ -21,6 +21,7 @@ _UNLABELLED = (
     '<p class="note">This model draws pictures and predicts no label: it does not say in words where a '
     "protein goes, nor how sure that is.</p>\n"
 )
+_STORED = '<p class="note">The pictures are in <code>images.zarr</code>, and not on this page.</p>\n'
 
 
 def write_report(folder: Path) -> Path:
@@ -32,15 +33,17 @@ def write_report(folder: Path) -> Path:
     target = folder / "report.html"
     records = folder / "results.jsonl"
     run = read_run(folder) or {}
+    stored = run.get("options", {}).get("pictures") == "zarr"
     rows = sum(1 for _ in read_records(records))
     unlabelled = any(not record["probabilities"] for record in islice(read_records(records), 1))
     with replacing(target) as draft, draft.open("w", encoding="utf-8", errors="replace") as page:
         page.write(_head(run, rows, pictures=(folder / "images").is_dir()))
+        page.write(_STORED if stored else "")
         page.write(_UNLABELLED if unlabelled else "")
         _write_table(page, records, rows)
         page.write('<section id="details">\n<h2>In detail</h2>\n')
         for number, record in enumerate(islice(read_records(records), MAX_CARDS)):
-            page.write(_card(number, record, folder / "images"))
+            page.write(_card(number, record, None if stored else folder / "images"))
         page.write("</section>\n</main>\n</body>\n</html>\n")
     return target
 
@@ -100,7 +103,7 @@ def _row(number: int, record: Record) -> str:
     return f"<tr>{''.join(f'<td>{value}</td>' for value in values)}</tr>\n"
 
 
-def _card(number: int, record: Record, images: Path) -> str:
+def _card(number: int, record: Record, images: Path | None) -> str:
     places = text(", ".join(record["localizations"]) or "no label")
     fraction = _fraction(record)
     facts = [f"{record['length']:,} residues", f"intranuclear fraction {fraction}" if fraction else ""]
@@ -115,8 +118,8 @@ def _card(number: int, record: Record, images: Path) -> str:
     )
 
 
-def _picture(record: Record, images: Path) -> str:
-    if not record["images"]:
+def _picture(record: Record, images: Path | None) -> str:
+    if not record["images"] or images is None:
         return ""
     # The name may have been edited: only a file in the folder itself is ever embedded.
     path = images / Path(f"{record['images']}.png").name

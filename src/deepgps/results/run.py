@@ -12,7 +12,7 @@ from typing import Any
 from deepgps import __version__
 from deepgps.errors import InputError
 from deepgps.files.atomic import replacing
-from deepgps.results.table import TableFormat
+from deepgps.results.table import Pictures, TableFormat
 
 RUN_FILE = "run.json"
 _PACKAGES = ("numpy", "onnxruntime", "pillow", "scikit-image", "scipy", "tifffile")
@@ -37,9 +37,11 @@ class Run:
     classes
         Its class slugs, in order.
     table
-        Format of the table: ``csv``, ``tsv`` or ``json`` (``results.jsonl`` alone).
+        Format of the table: ``csv``, ``tsv``, ``json`` (``results.jsonl`` alone) or ``parquet``.
     images
         Whether pictures are drawn.
+    pictures
+        What they are kept in: ``files``, or one ``zarr`` store.
     nuclei
         Name and sha256 of the pixels of each nucleus drawn into.
     inputs
@@ -52,6 +54,7 @@ class Run:
     classes: tuple[str, ...]
     table: TableFormat = "csv"
     images: bool = True
+    pictures: Pictures = "files"
     nuclei: tuple[tuple[str, str], ...] = ()
     inputs: tuple[tuple[str, str | None], ...] = ()
 
@@ -63,7 +66,9 @@ class Run:
     def document(self) -> dict[str, Any]:
         """Render the part of ``run.json`` that stays the same from call to call."""
         model = {"name": self.model, "version": self.version, "sha256": self.sha256}
-        return run_document(model, {"format": self.table, "images": self.images}, self.nuclei, self.inputs)
+        pictures = self.pictures if self.images else None
+        options = {"format": self.table, "images": self.images, "pictures": pictures}
+        return run_document(model, options, self.nuclei, self.inputs)
 
 
 def run_document(

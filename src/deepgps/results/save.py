@@ -1,26 +1,25 @@
 """Predict and write: proteins in, a results folder out, in one stream."""
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
 from deepgps.errors import InputError
-from deepgps.files.atomic import hidden
 from deepgps.images.nucleus import Nucleus
-from deepgps.predict import Prediction, Predictor
+from deepgps.predict import Predictor
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.results.folder import EXTENSIONS, IMAGES, RECORDS_FILE, REJECTED_FILE, REPORT_FILE, RunFolder
+from deepgps.results.folder import PARQUET_FILE, RECORDS_FILE, REJECTED_FILE, REPORT_FILE, RunFolder
+from deepgps.results.parquet import check_polars, write_parquet
+from deepgps.results.parts import Job, predicted
+from deepgps.results.picture_array import STORE, check_zarr
+from deepgps.results.picture_files import IMAGES
 from deepgps.results.report import write_report
+from deepgps.results.rows import Row
 from deepgps.results.run import Run
-from deepgps.results.table import TableFormat, record_of
-
-WRITERS = 2
-# Pictures waiting to be written: enough to keep the writers busy, few enough to stay small in memory.
-WAITING = 16
+from deepgps.results.table import Pictures, TableFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +57,12 @@ def save(
     *,
     nuclei: Sequence[Nucleus] | None = None,
     images: bool = True,
+    pictures: Pictures = "files",
     table: TableFormat = "csv",
     inputs: Sequence[tuple[str, str | None]] = (),
     overwrite: bool = False,
+    workers: int = 1,
+    scheduler: str | None = None,
     limit: int | None = None,
     on_protein: Callable[[str], None] | None = None,
     on_rejection: Callable[[Rejection], None] | None = None,
@@ -78,12 +80,17 @@ def save(
         Nuclei to draw into, with distinct names; the first default nucleus if None.
     images
         Whether to draw.
+    pictures
+        What to keep pictures in: ``files`` for each, or one ``zarr`` store.
     table
-        ``csv``, ``tsv`` or ``json``.
+        ``csv``, ``tsv``, ``json`` or ``parquet``.
     inputs
         Source and sha256 of each input, for the record.
     overwrite
         Start anew where the folder holds results already.
+    workers, scheduler
+        Further processes to predict in, as of `deepgps.results.parts.predicted`; this one writes. Neither is
+        part of the run: another call may go on with others.
     limit
         Predict at most so many further proteins and leave the rest, and the report, to a later call.
     on_protein, on_rejection
@@ -92,28 +99,30 @@ def save(
     Raises
     ------
     InputError
-        If the folder is in use, or holds results of another run; two nuclei have the same name; or nothing
-        is left to predict.
+        If the folder is in use, or holds results of another run; two nuclei have the same name; nothing is
+        left to predict; or the scheduler cannot be used.
+    DeepGPSError
+        If a library is missing, or the workers are unfit or die.
     OSError
         If the disk is full or not writable; what was written before stays valid.
     """
-    # Input that cannot be read at all is refused before a folder is made.
+    # What cannot be done at all is refused before a folder is made.
     predictor.check_wanted(images=images)
+    _check_libraries(pictures if images else "files", table)
     rest = predictor.admit(proteins)
     stream = chain(list(islice(rest, 1)), rest)
     chosen = _nuclei(predictor, nuclei) if images else ()
-    run = _run(predictor, chosen, images=images, table=table, inputs=inputs)
-    with RunFolder(out, run, overwrite=overwrite) as folder:
-        accepted = _accepted(stream, folder, on_rejection)
-        wanted = folder.undone(accepted, on_protein)
-        predictions = predictor.predict(islice(wanted, limit), chosen, images=images)
-        for prediction in _written(folder, predictions):
-            if on_protein and _is_last(prediction, run):
-                on_protein(prediction.protein.id)
+    run = _run(predictor, chosen, images=images, pictures=pictures, table=table, inputs=inputs)
+    job = Job(predictor.bundle, predictor.structures, chosen, images, pictures, predictor.threads)
+    with RunFolder(out, run, chosen, overwrite=overwrite) as folder:
+        wanted = folder.undone(_accepted(stream, folder, on_rejection), on_protein)
+        some = islice(wanted, limit)
+        with closing(predicted(predictor, job, some, workers=workers, scheduler=scheduler)) as rows:
+            _write(folder, rows, on_protein)
         finished = limit is None or next(wanted, None) is None
         folder.record_run(finished=finished)
         if finished:
-            write_report(out)
+            _complete(folder)
         return Summary(out, folder.predicted, folder.done, folder.rejected, _files(folder), finished)
 
 
@@ -136,6 +145,7 @@ def _run(
     nuclei: Sequence[Nucleus],
     *,
     images: bool,
+    pictures: Pictures,
     table: TableFormat,
     inputs: Sequence[tuple[str, str | None]],
 ) -> Run:
@@ -147,6 +157,7 @@ def _run(
         classes=predictor.classes,
         table=table,
         images=images,
+        pictures=pictures,
         nuclei=tuple((nucleus.name, pixels_sha256(nucleus)) for nucleus in nuclei),
         inputs=tuple(inputs),
     )
@@ -166,58 +177,38 @@ def _accepted(
             on_rejection(each)
 
 
-def _written(folder: RunFolder, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
-    """Write predictions as they come and pass each on when it is on disk; pictures are written beside."""
-    waiting: deque[tuple[Prediction, str | None, Future[None] | None]] = deque()
-    pool = ThreadPoolExecutor(WRITERS)
-    try:
-        for prediction in predictions:
-            waiting.append(_start(pool, folder, prediction))
-            if len(waiting) > WAITING:
-                yield _finish(folder, *waiting.popleft())
-        while waiting:
-            yield _finish(folder, *waiting.popleft())
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _write(folder: RunFolder, rows: Iterator[Row], on_protein: Callable[[str], None] | None) -> None:
+    """Write rows as they come, and say which proteins are on disk."""
+    while batch := list(islice(rows, folder.room)):
+        folder.add(batch)
+        for record, _ in batch:
+            if on_protein and _is_last(record["nucleus"], folder.run):
+                on_protein(record["protein_id"])
 
 
-def _start(
-    pool: ThreadPoolExecutor, folder: RunFolder, prediction: Prediction
-) -> tuple[Prediction, str | None, Future[None] | None]:
-    if prediction.nucleus is None:
-        return prediction, None, None
-    from deepgps.results.pictures import write_pictures
-
-    name = folder.file_name(prediction.protein.id, prediction.nucleus.name)
-    png, tiff = (hidden(path) for path in _pictures(folder, name))
-    return prediction, name, pool.submit(write_pictures, prediction, png, tiff)
-
-
-def _finish(
-    folder: RunFolder, prediction: Prediction, name: str | None, pictures: Future[None] | None
-) -> Prediction:
-    # Pictures get their names before the row is written: a row on disk means that its pictures are there.
-    if name is not None and pictures is not None:
-        pictures.result()
-        for path in _pictures(folder, name):
-            hidden(path).replace(path)
-    folder.add(record_of(prediction, name))
-    if _is_last(prediction, folder.run):
-        folder.predicted += 1
-    return prediction
-
-
-def _pictures(folder: RunFolder, name: str) -> tuple[Path, ...]:
-    return tuple(folder.path / IMAGES / f"{name}{extension}" for extension in EXTENSIONS)
-
-
-def _is_last(prediction: Prediction, run: Run) -> bool:
+def _is_last(nucleus: str | None, run: Run) -> bool:
     """Whether this is the protein's last row."""
-    return prediction.nucleus is None or prediction.nucleus.name == run.nuclei[-1][0]
+    return nucleus is None or nucleus == run.nuclei[-1][0]
+
+
+def _check_libraries(pictures: Pictures, table: TableFormat) -> None:
+    """Refuse at once what could not be written at the end."""
+    if pictures == "zarr":
+        check_zarr()
+    if table == "parquet":
+        check_polars()
+
+
+def _complete(folder: RunFolder) -> None:
+    """Write what is made of all rows."""
+    if folder.run.table == "parquet":
+        write_parquet(folder.path / RECORDS_FILE, folder.path / PARQUET_FILE, folder.run.classes)
+    write_report(folder.path)
 
 
 def _files(folder: RunFolder) -> tuple[Path, ...]:
     table = "results.jsonl" if folder.run.table == "json" else f"results.{folder.run.table}"
-    names = [table, REPORT_FILE, IMAGES, RECORDS_FILE, REJECTED_FILE]
+    pictures = STORE if folder.run.pictures == "zarr" else IMAGES
+    names = [table, REPORT_FILE, pictures, RECORDS_FILE, REJECTED_FILE]
     paths = [folder.path / name for name in dict.fromkeys(names)]
-    return tuple(path for path in paths if path.exists() and (path.name != IMAGES or folder.run.images))
+    return tuple(path for path in paths if path.exists() and (path.name != pictures or folder.run.images))

@@ -10,8 +10,11 @@ from typing import Literal, TypedDict
 
 from deepgps.predict import Prediction
 
-TableFormat = Literal["csv", "tsv", "json"]
+TableFormat = Literal["csv", "tsv", "json", "parquet"]
+"""What stands beside ``results.jsonl``: the same as text or Parquet, or nothing."""
 DELIMITERS = {"csv": ",", "tsv": "\t"}
+Pictures = Literal["files", "zarr"]
+"""What pictures are kept in: files for each, or one Zarr store."""
 
 
 class Evidence(TypedDict):
@@ -45,16 +48,8 @@ def sequence_sha256(sequence: str) -> str:
     return hashlib.sha256(sequence.encode()).hexdigest()
 
 
-def record_of(prediction: Prediction, stem: str | None) -> Record:
-    """Turn a prediction into a record.
-
-    Parameters
-    ----------
-    prediction
-        The prediction; its pictures stay out of the record.
-    stem
-        Name of its files in ``images/`` without extension; None without pictures.
-    """
+def record_of(prediction: Prediction) -> Record:
+    """Turn a prediction into a record; its pictures stay out of it, and have no name yet."""
     fraction = prediction.readouts.get("intranuclear_fraction", math.nan)
     return Record(
         protein_id=prediction.protein.id,
@@ -67,7 +62,7 @@ def record_of(prediction: Prediction, stem: str | None) -> Record:
         model=prediction.model,
         version=prediction.version,
         nucleus=prediction.nucleus.name if prediction.nucleus else None,
-        images=stem,
+        images=None,
         evidence=[
             Evidence(
                 accession=near.accession,

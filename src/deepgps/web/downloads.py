@@ -16,7 +16,8 @@ from PIL import Image
 from sqlalchemy import select
 
 from deepgps.images.write import FULL_SCALE
-from deepgps.results.folder import IMAGES, RECORDS_FILE, REPORT_FILE
+from deepgps.results.folder import RECORDS_FILE, REPORT_FILE
+from deepgps.results.picture_files import IMAGES
 from deepgps.results.pictures import overlay, stretched
 from deepgps.results.run import RUN_FILE
 from deepgps.results.table import cells, columns, table_line

@@ -1,0 +1,87 @@
+"""Proteins to rows of results: predicted, drawn, and encoded for whoever writes them."""
+
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepgps.images.nucleus import Nucleus
+from deepgps.predict import Prediction, Predictor
+from deepgps.proteins.protein import Protein
+from deepgps.results.table import Pictures, Record, record_of
+
+Content = tuple[bytes, bytes] | NDArray[np.uint8]
+
+FULL_SCALE = 255
+"""The uint8 value that stands for 1.0 in pictures of a Zarr store."""
+ENCODERS = 2
+# Pictures waiting to be encoded: enough to keep the threads busy, few enough to stay small in memory.
+WAITING = 16
+
+
+class Row(NamedTuple):
+    """One protein in one nucleus, not yet on disk.
+
+    Attributes
+    ----------
+    record
+        What is said of it; its pictures have no name yet.
+    content
+        The PNG and the OME-TIFF, or the picture (H, W) for a Zarr store; None without pictures.
+    """
+
+    record: Record
+    content: Content | None = None
+
+
+def rows(
+    predictor: Predictor,
+    proteins: Iterable[Protein],
+    nuclei: Sequence[Nucleus],
+    *,
+    images: bool,
+    pictures: Pictures,
+) -> Generator[Row, None, None]:
+    """Predict proteins as they come and encode their pictures beside, in order.
+
+    Parameters
+    ----------
+    predictor, proteins, nuclei, images
+        As of `Predictor.predict`.
+    pictures
+        What to encode them for.
+    """
+    predictions = predictor.predict(proteins, nuclei, images=images)
+    if not images:
+        return (Row(record_of(prediction)) for prediction in predictions)
+    if pictures == "zarr":
+        return (Row(record_of(each), as_bytes(each.image)) for each in predictions if each.image is not None)
+    return _with_files(predictions)
+
+
+def as_bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Turn pixels in [0, 1] into uint8, in which `FULL_SCALE` stands for 1."""
+    return np.asarray(np.rint(np.clip(pixels, 0, 1) * FULL_SCALE), np.uint8)
+
+
+def _with_files(predictions: Iterable[Prediction]) -> Generator[Row, None, None]:
+    from deepgps.results.pictures import picture_files
+
+    waiting: deque[tuple[Record, Future[tuple[bytes, bytes]]]] = deque()
+    pool = ThreadPoolExecutor(ENCODERS)
+    try:
+        for prediction in predictions:
+            waiting.append((record_of(prediction), pool.submit(picture_files, prediction)))
+            if len(waiting) > WAITING:
+                yield _encoded(*waiting.popleft())
+        while waiting:
+            yield _encoded(*waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _encoded(record: Record, files: Future[tuple[bytes, bytes]]) -> Row:
+    return Row(record, files.result())
