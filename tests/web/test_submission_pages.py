@@ -36,7 +36,7 @@ def test_one_picture_of_several_is_deleted(visitor):
     assert answer.status_code == 303
     shown = visitor.client.get(f"{API}{here.partition('/pictures')[0]}").json()
     assert [each["number"] for each in shown["pictures"]] == [found["pictures"][1]["number"]]
-    files = list(visitor.site.settings.submission_folder(found["id"]).iterdir())
+    files = list(visitor.submission_folder(found["id"]).iterdir())
     assert len(files) == 2
 
 

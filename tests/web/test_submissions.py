@@ -43,7 +43,7 @@ def test_a_submission_from_sending_to_deleting(visitor):
     assert len(answer.json()["id"]) == 22
     (picture,) = visitor.client.get(address).json()["pictures"]
     assert (picture["status"], picture["crops"], picture["comparison"]) == ("pending", 2, None)
-    folder = visitor.site.settings.submission_folder(answer.json()["id"])
+    folder = visitor.submission_folder(answer.json()["id"])
     assert len(list(folder.iterdir())) == 2
     assert visitor.client.delete(address).status_code == 204
     error_of(visitor.client.get(address), 404)
@@ -51,7 +51,7 @@ def test_a_submission_from_sending_to_deleting(visitor):
 
 
 def test_what_is_kept_is_what_was_sent_and_who_sent_it(visitor, sent):
-    folder = visitor.site.settings.submission_folder(sent["id"])
+    folder = visitor.submission_folder(sent["id"])
     (image,) = folder.glob("*.ome.tif")
     nucleus, protein = field()
     np.testing.assert_array_equal(tifffile.imread(image), np.stack([nucleus, protein]))
@@ -67,7 +67,7 @@ def test_the_crops_are_those_of_data_prepare(visitor, sent):
     from deepgps.images.segment import refined_otsu
     from deepgps.web.submissions.reading import CROPPED
 
-    (crops,) = visitor.site.settings.submission_folder(sent["id"]).glob("*.npy")
+    (crops,) = visitor.submission_folder(sent["id"]).glob("*.npy")
     nucleus, protein = (each.astype(np.float32) for each in field())
     ready = ready_field(nucleus, [protein], 0.2, CROPPED, refined_otsu())
     expected = np.stack([each.pixels for each in cut_field(ready, CROPPED)])
@@ -80,7 +80,7 @@ def test_a_worker_compares_it_with_the_models_picture(visitor, sent):
     found = picture["comparison"]
     assert picture["problem"] is None
     assert found["localizations"]
-    folder = visitor.site.settings.submission_folder(sent["id"])
+    folder = visitor.submission_folder(sent["id"])
     (stack,) = (np.load(file) for file in folder.glob("*.drawn.npy"))
     real, drawn = stack[1:].astype(np.float32) / 255
     assert found["r"] == pytest.approx(float(pearson(real[None], drawn[None])[0]), abs=0.01)
@@ -275,7 +275,7 @@ def test_other_media_types_are_415(visitor):
 def test_addresses_and_orphans_are_swept(visitor, sent):
     import os
 
-    orphan = visitor.site.settings.submission_folder("orphan")
+    orphan = visitor.submission_folder("orphan")
     orphan.mkdir()
     os.utime(orphan, (0, 0))
     with visitor.site.sessions.begin() as session:
@@ -285,4 +285,4 @@ def test_addresses_and_orphans_are_swept(visitor, sent):
     with visitor.site.sessions() as session:
         assert session.query(Submission).one().address is None
     assert not orphan.exists()
-    assert visitor.site.settings.submission_folder(sent["id"]).exists()
+    assert visitor.submission_folder(sent["id"]).exists()

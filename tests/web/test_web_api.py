@@ -36,7 +36,7 @@ def test_a_prediction_from_sending_to_deleting(visitor):
     assert all(visitor.client.get(link).status_code == 200 for link in found["results"][0]["links"].values())
     assert visitor.client.delete(address).status_code == 204
     error_of(visitor.client.get(address), 404)
-    assert not visitor.site.settings.job_folder(status["id"]).exists()
+    assert not visitor.job_folder(status["id"]).exists()
 
 
 def test_ids_cannot_be_guessed_and_repeat_never(visitor):

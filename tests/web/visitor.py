@@ -54,6 +54,12 @@ class Visitor:
         """Take one turn; whether there was one."""
         return take_turn(self.site.sessions, self.site.settings)
 
+    def job_folder(self, job_id):
+        return self.site.settings.data / "jobs" / job_id
+
+    def submission_folder(self, submission_id):
+        return self.site.settings.data / "submissions" / submission_id
+
     def status(self, job_id):
         return self.client.get(f"{API}/predictions/{job_id}").json()
 

@@ -4,12 +4,13 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, func, or_, select, update
 
 from deepgps.web.database import Sessions
 from deepgps.web.settings import Settings
-from deepgps.web.tables import OPEN, Job
+from deepgps.web.tables import OPEN, Job, Row
 
 # A new process may get the number of a dead one.
 _MARK = secrets.token_hex(4)
@@ -102,16 +103,31 @@ def let_go(sessions: Sessions, job: Job, *, status: str | None = None, message: 
         session.execute(update(Job).where(mine).values(holder=None, held_until=0.0, turn=now))
 
 
-def keep_on(sessions: Sessions, settings: Settings, job: Job) -> None:
+def keep_on(
+    sessions: Sessions, settings: Settings, job: Job, rows: Sequence[Row] = (), predicted: int | None = None
+) -> None:
     """Keep a turn for another lease, now that it came to something: what broke off before no longer counts.
+
+    Parameters
+    ----------
+    sessions, settings, job
+        Those of the site, and whose turn it is.
+    rows, predicted
+        What it came to, and how many proteins are done with it; added only if the turn is still ours.
 
     Raises
     ------
     StoppedError
         If it is no longer ours, or nobody wants the job any more.
     """
-    mine = update(Job).where(Job.id == job.id, Job.holder == worker_name(), Job.status.in_(OPEN))
+    values = {"held_until": time.time() + settings.lease_s, "attempts": 0}
+    if predicted is not None:
+        values["predicted"] = predicted
+    mine = update(Job).where(Job.id == job.id, Job.holder == worker_name()).values(values)
     with sessions.begin() as session:
-        done = session.execute(mine.values(held_until=time.time() + settings.lease_s, attempts=0))
-    if not done.rowcount:  # type: ignore[attr-defined]
+        status = session.execute(mine.returning(Job.status)).scalar_one_or_none()
+        if status is None:
+            raise StoppedError
+        session.add_all(rows)
+    if status not in OPEN:
         raise StoppedError

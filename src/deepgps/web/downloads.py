@@ -5,28 +5,31 @@ import json
 import zipfile
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from PIL import Image
 from sqlalchemy import select
 
 from deepgps.images.write import FULL_SCALE
 from deepgps.results.folder import RECORDS_FILE, REPORT_FILE
-from deepgps.results.picture_files import IMAGES
+from deepgps.results.picture_files import EXTENSIONS, IMAGES
 from deepgps.results.pictures import overlay, stretched
 from deepgps.results.run import RUN_FILE
-from deepgps.results.table import cells, columns, table_line
+from deepgps.results.table import cells, columns, json_line, table_line
 from deepgps.web.catalogue import grey_png, png
-from deepgps.web.problems import Problems, not_found
+from deepgps.web.problems import Problems, RefusedError, not_found
 from deepgps.web.queue import Site
+from deepgps.web.shelf import job_key, shelf_of
 from deepgps.web.store import find_row, rejections
 from deepgps.web.tables import Job, Row
 from deepgps.web.views import JobHere, SiteHere
+from deepgps.web.workplace import picture_names
 
 MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Problems}, 422: {"model": Problems}}
 LAYERS = ("nucleus.png", "protein.png", "overlay.png", "nucleus-blue.png", "protein-yellow.png")
@@ -76,34 +79,35 @@ def rejected_csv(site: SiteHere, job: JobHere) -> Response:
 @router.get("/predictions/{job_id}/pictures.zip", **kinds("application/zip"))
 def pictures_zip(site: SiteHere, job: JobHere) -> Response:
     """Get all pictures, OME-TIFF and PNG, as a ZIP."""
-    folder = site.settings.job_folder(job.id)
-    return _zipped(_pictures(folder), job, "pictures.zip")
+    return _zipped(_kept_files(site, job, _pictures(site, job)), job, "pictures.zip")
 
 
 @router.get("/predictions/{job_id}/results.zip", **kinds("application/zip"))
 def results_zip(site: SiteHere, job: JobHere) -> Response:
     """Get everything as a ZIP: tables, pictures, report and run record."""
-    folder = site.settings.job_folder(job.id)
     made = [
         ("results.csv", _lines(_rows(site, job), job, ",")),
         ("results.tsv", _lines(_rows(site, job), job, "\t")),
         ("rejected.csv", _rejected(site, job)),
+        (RECORDS_FILE, b"".join(json_line(row.record) for row in _rows(site, job))),  # type: ignore[arg-type]
     ]
-    kept = [(name, folder / name) for name in (RECORDS_FILE, REPORT_FILE, RUN_FILE)]
-    return _zipped([*made, *kept, *_pictures(folder)], job, "results.zip")
+    kept = [REPORT_FILE, RUN_FILE, *_pictures(site, job)]
+    return _zipped(chain(made, _kept_files(site, job, kept)), job, "results.zip")
 
 
 @router.get("/predictions/{job_id}/results/{number}/picture.png", **kinds("image/png"))
 def picture_png(site: SiteHere, job: JobHere, number: RowNumber) -> Response:
     """Get the labelled picture of one row: nucleus, protein and overlay."""
-    return FileResponse(_picture(site, job, number, ".png"), media_type="image/png", headers=_kept())
+    _, content = _picture(site, job, number, ".png")
+    return Response(content, media_type="image/png", headers=_kept())
 
 
 @router.get("/predictions/{job_id}/results/{number}/picture.ome.tif", **kinds("image/tiff"))
 def picture_tiff(site: SiteHere, job: JobHere, number: RowNumber) -> Response:
     """Get the intensities of one row to measure: OME-TIFF of nucleus and protein, with the pixel size."""
-    path = _picture(site, job, number, ".ome.tif")
-    return FileResponse(path, media_type="image/tiff", filename=path.name, headers=_kept())
+    name, content = _picture(site, job, number, ".ome.tif")
+    named = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(content, media_type="image/tiff", headers={**_kept(), **named})
 
 
 @router.get("/predictions/{job_id}/results/{number}/{layer}.png", **kinds("image/png"))
@@ -111,8 +115,8 @@ def layer_png(site: SiteHere, job: JobHere, number: RowNumber, layer: str) -> Re
     """Get one layer of a picture, stretched for display: nucleus, protein, overlay, or one in its colour."""
     if f"{layer}.png" not in LAYERS:
         raise not_found(f"There is no layer '{layer[:80]}'; there is: {', '.join(LAYERS)}.", "layer")
-    path = _picture(site, job, number, ".ome.tif")
-    return Response(_layer(path, layer), media_type="image/png", headers=_kept())
+    _, content = _picture(site, job, number, ".ome.tif")
+    return Response(_layer(content, layer), media_type="image/png", headers=_kept())
 
 
 def _kept() -> dict[str, str]:
@@ -162,9 +166,19 @@ def _attached(content: bytes | str, kind: str, job: Job, name: str) -> Response:
     return Response(content, media_type=kind, headers=_attachment(job, name))
 
 
-def _pictures(folder: Path) -> Iterator[tuple[str, Path]]:
-    for path in sorted((folder / IMAGES).glob("[!.]*")):
-        yield f"{IMAGES}/{path.name}", path
+def _pictures(site: Site, job: Job) -> list[str]:
+    # All before the first is sent: a slow receiver keeps no connection to the database.
+    return list(picture_names(row.record for row in _rows(site, job)))  # type: ignore[misc]
+
+
+def _kept_files(site: Site, job: Job, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    for name in names:
+        try:
+            content = shelf_of(site.settings).read(f"{job_key(job.id)}/{name}")
+        except FileNotFoundError:
+            # The sweep may take a file away while it is fetched.
+            continue
+        yield name, content
 
 
 class _Pipe(io.RawIOBase):
@@ -185,37 +199,44 @@ class _Pipe(io.RawIOBase):
         return whole
 
 
-def _zipped(files: Iterable[tuple[str, bytes | Path]], job: Job, name: str) -> Response:
+def _zipped(files: Iterable[tuple[str, bytes]], job: Job, name: str) -> Response:
     def pieces() -> Iterator[bytes]:
         pipe = _Pipe()
         with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for inner, content in files:
-                # The sweep may take a file away while it is fetched.
-                if isinstance(content, bytes):
-                    archive.writestr(inner, content)
-                elif content.exists():
-                    stored = content.suffix in {".png", ".tif"}
-                    archive.write(content, inner, zipfile.ZIP_STORED if stored else None)
+                stored = inner.endswith(EXTENSIONS)
+                archive.writestr(inner, content, zipfile.ZIP_STORED if stored else None)
                 yield pipe.taken()
         yield pipe.taken()
 
     return StreamingResponse(pieces(), media_type="application/zip", headers=_attachment(job, name))
 
 
-def _picture(site: Site, job: Job, number: int, extension: str) -> Path:
+def _picture(site: Site, job: Job, number: int, extension: str) -> tuple[str, bytes]:
+    """Find the name of a row's picture, and its bytes."""
+    name = _picture_name(site, job, number, extension)
+    try:
+        return name, shelf_of(site.settings).read(f"{job_key(job.id)}/{IMAGES}/{name}")
+    except FileNotFoundError:
+        raise _no_picture(number) from None
+
+
+def _picture_name(site: Site, job: Job, number: int, extension: str) -> str:
     row = find_row(site.sessions, job.id, number)
-    name = row.record["images"] if row is not None else None
-    path = site.settings.job_folder(job.id) / IMAGES / Path(f"{name}{extension}").name
-    if name is None or not path.is_file():
-        raise not_found(f"Row {number} of this prediction has no picture.", "number")
-    return path
+    if row is None or row.record["images"] is None:
+        raise _no_picture(number)
+    return Path(row.record["images"] + extension).name
+
+
+def _no_picture(number: int) -> RefusedError:
+    return not_found(f"Row {number} of this prediction has no picture.", "number")
 
 
 @lru_cache(maxsize=512)
-def _layer(path: Path, layer: str) -> bytes:
+def _layer(content: bytes, layer: str) -> bytes:
     import tifffile
 
-    nucleus, protein = tifffile.imread(path).astype(np.float32) / FULL_SCALE
+    nucleus, protein = tifffile.imread(io.BytesIO(content)).astype(np.float32) / FULL_SCALE
     if layer in ("nucleus", "protein"):
         return grey_png(nucleus if layer == "nucleus" else protein)
     blue, yellow = stretched(nucleus), stretched(protein)

@@ -15,10 +15,12 @@ from deepgps.errors import DeepGPSError
 from deepgps.web.claims import free_the_dead, is_due
 from deepgps.web.database import Sessions, connect
 from deepgps.web.settings import Settings
+from deepgps.web.shelf import shelf_of
 from deepgps.web.store import purge
 from deepgps.web.submissions.comparing import compare_next, is_comparison_due
 from deepgps.web.submissions.store import purge_submissions
 from deepgps.web.turns import take_turn, warm_up
+from deepgps.web.workplace import sweep_scratch
 
 # How often an idle worker looks, in seconds: a visitor waits for it.
 _LOOK_S = 0.05
@@ -47,13 +49,16 @@ class Site:
 
 
 def open_site(settings: Settings) -> Site:
-    """Open the database and the queue of a site, made if missing."""
-    sessions = connect(settings)
-    if settings.queue_url:
-        queue: Huey = RedisHuey("opengps", url=settings.queue_url, results=False)
-    else:
-        settings.data.mkdir(parents=True, exist_ok=True)
-        queue = SqliteHuey("opengps", filename=str(settings.data / "queue.db"), results=False)
+    """Open the database, the shelf and the queue of a site, made if missing.
+
+    Raises
+    ------
+    DeepGPSError
+        If one of them cannot be reached.
+    """
+    settings.data.mkdir(parents=True, exist_ok=True)
+    sessions, queue = connect(settings), _open_queue(settings)
+    shelf_of(settings).check()
 
     @queue.task()  # type: ignore[untyped-decorator]
     def turn() -> None:
@@ -70,11 +75,33 @@ def open_site(settings: Settings) -> Site:
     def sweep() -> None:
         purge(sessions, settings)
         purge_submissions(sessions, settings)
+        sweep_scratch(settings)
         free_the_dead(sessions)
         if is_due(sessions) or is_comparison_due(sessions, settings):
             turn()
 
-    return Site(settings, sessions, queue, wake=turn)
+    def wake() -> None:
+        try:
+            turn()
+        except Exception as error:  # the job is kept: who sweeps finds it when the queue is there again
+            logging.getLogger("opengps").error("The queue cannot be reached: %s", type(error).__name__)
+
+    return Site(settings, sessions, queue, wake)
+
+
+def _open_queue(settings: Settings) -> Huey:
+    if not settings.queue_url:
+        return SqliteHuey("opengps", filename=str(settings.data / "queue.db"), results=False)
+    from redis.exceptions import RedisError
+
+    try:
+        queue = RedisHuey("opengps", url=settings.queue_url, results=False)
+        queue.storage.conn.ping()
+    except (RedisError, ValueError) as error:
+        # Not the address: it holds a password.
+        reason = str(error).rstrip(".")
+        raise DeepGPSError(f"The queue at OPENGPS_QUEUE_URL cannot be reached ({reason}).") from None
+    return queue
 
 
 def run_worker(settings: Settings, *, tied: bool = False) -> None:

@@ -17,12 +17,15 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     data: Path = Path("opengps-data")
-    """Folder of the database, the queue and the jobs' results."""
+    """Folder of the database, the queue and the files of jobs and submissions."""
     database_url: str = ""
     """SQLAlchemy address of the database; SQLite in the data folder where empty."""
     queue_url: str = ""
     """Address of a Redis server (``redis://…``) through which workers are woken; SQLite in the data folder
     where empty."""
+    files_url: str = ""
+    """Where the files of jobs and submissions are kept, as fsspec says it (``s3://…``, ``file:///…``), for
+    several machines to share; the data folder where empty."""
     allowed_hosts: str = ""
     """Host names the site answers to, joined by commas; where empty, those of this machine if it listens to
     nobody else, and any if it does."""
@@ -107,11 +110,3 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """Address of the database in use."""
         return self.database_url or f"sqlite:///{self.data.absolute() / 'opengps.db'}"
-
-    def job_folder(self, job_id: str) -> Path:
-        """Folder of one job's results."""
-        return self.data / "jobs" / job_id
-
-    def submission_folder(self, submission_id: str) -> Path:
-        """Folder of one submission's files."""
-        return self.data / "submissions" / submission_id

@@ -1,7 +1,6 @@
 """Jobs in the database, as pages and API see them."""
 
 import secrets
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from deepgps.images.nucleus import Nucleus
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.web.database import Sessions
 from deepgps.web.settings import Settings
+from deepgps.web.shelf import job_key, shelf_of
 from deepgps.web.tables import OPEN, Entry, Job, OwnNucleus, Row, Visit
 
 VISIT_S = 3600.0
@@ -224,7 +224,7 @@ def purge(sessions: Sessions, settings: Settings) -> None:
     with sessions() as session:
         jobs = list(session.scalars(over))
     for job in jobs:
-        shutil.rmtree(settings.job_folder(job.id), ignore_errors=True)
+        shelf_of(settings).remove(job_key(job.id))
         with sessions.begin() as session:
             _remove(session, job.id)
     with sessions.begin() as session:

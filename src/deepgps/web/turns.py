@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from deepgps.bundle import find_bundle, installed_bundles
 from deepgps.errors import DeepGPSError, InputError
@@ -24,6 +24,7 @@ from deepgps.web.database import Sessions
 from deepgps.web.lookups import look_up
 from deepgps.web.settings import Settings
 from deepgps.web.tables import Entry, Job, OwnNucleus, Row
+from deepgps.web.workplace import Workplace, workplace
 
 
 class _BusyError(Exception):
@@ -50,8 +51,7 @@ def take_turn(sessions: Sessions, settings: Settings) -> bool:
         # The turn is kept until it runs out: by then the other has noticed that it lost it.
         return True
     except DeepGPSError as error:
-        said = str(error).replace(str(settings.job_folder(job.id)), job.id)
-        let_go(sessions, job, status="failed", message=said)
+        let_go(sessions, job, status="failed", message=str(error))
     except OSError as error:
         # A full disk may have room again later.
         said = f"The results could not be written ({error.strerror}); send it again later."
@@ -70,27 +70,28 @@ def _work(sessions: Sessions, settings: Settings, job: Job) -> bool:
     predictor = _predictor(job)
     nuclei = _nuclei(sessions, job, predictor) if job.pictures else None
     rows = len(job.nuclei) if job.pictures else 1
-    folder = settings.job_folder(job.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    _check_free(folder)
     look_up(sessions, settings, job.id, lambda: keep_on(sessions, settings, job))
     entries = _entries(sessions, job)
     limit = max(1, settings.turn_pictures // rows) if job.pictures else settings.turn_labels
-    if (known := _known(entries)) is not None:
-        done = sum(1 for _ in record_ends(folder / RECORDS_FILE, quoted=False)) // rows
-        if (limit := min(limit, known - done)) <= 0:
-            return False
-    summary = save(
-        predictor,
-        _proteins(entries),
-        folder,
-        nuclei=nuclei,
-        images=job.pictures,
-        table="json",
-        inputs=(("openGPS", None),),
-        limit=limit,
-        on_protein=_copier(sessions, settings, job, folder / RECORDS_FILE, rows),
-    )
+    with workplace(sessions, settings, job) as place:
+        _check_free(place.folder)
+        if (known := _known(entries)) is not None:
+            done = sum(1 for _ in record_ends(place.folder / RECORDS_FILE, quoted=False)) // rows
+            if (limit := min(limit, known - done)) <= 0:
+                return False
+        summary = save(
+            predictor,
+            _proteins(entries),
+            place.folder,
+            nuclei=nuclei,
+            images=job.pictures,
+            table="json",
+            inputs=(("openGPS", None),),
+            limit=limit,
+            on_protein=_copier(sessions, settings, job, place, rows),
+        )
+        if summary.finished:
+            place.finish()
     return summary.finished
 
 
@@ -165,9 +166,10 @@ def _proteins(entries: Sequence[Entry]) -> Iterator[Protein | Rejection]:
 
 
 def _copier(
-    sessions: Sessions, settings: Settings, job: Job, records: Path, rows_per_protein: int
+    sessions: Sessions, settings: Settings, job: Job, place: Workplace, rows_per_protein: int
 ) -> Callable[[str], None]:
     """Make what copies finished rows into the database, from where an earlier turn stopped."""
+    records = place.folder / RECORDS_FILE
     with sessions() as session:
         copied = session.scalar(select(func.count()).where(Row.job_id == job.id)) or 0
     offset = offset_after(records, copied, quoted=False)
@@ -179,13 +181,11 @@ def _copier(
             lines = [line for line in file if line.endswith(b"\n")]
         if not lines:
             return
-        rows = [_row(job.id, copied + place, json.loads(line)) for place, line in enumerate(lines)]
+        found = [json.loads(line) for line in lines]
+        rows = [_row(job.id, number, record) for number, record in enumerate(found, start=copied)]
         copied, offset = copied + len(rows), offset + sum(map(len, lines))
-        with sessions.begin() as session:
-            session.add_all(rows)
-            done = copied // rows_per_protein
-            session.execute(update(Job).filter_by(id=job.id).values(predicted=done))
-        keep_on(sessions, settings, job)
+        place.keep(found)
+        keep_on(sessions, settings, job, rows, copied // rows_per_protein)
 
     return copy
 

@@ -9,7 +9,6 @@ from sqlalchemy import ColumnElement, select, update
 
 from deepgps.bundle import CropSpec
 from deepgps.errors import DeepGPSError, InputError
-from deepgps.files.atomic import replacing
 from deepgps.images.likeness import intranuclear, pearson, psnr, ssim
 from deepgps.images.nuclei import fit_nucleus
 from deepgps.images.nucleus import Nucleus
@@ -21,8 +20,9 @@ from deepgps.proteins.protein import Protein
 from deepgps.web.catalogue import preferred
 from deepgps.web.database import Sessions
 from deepgps.web.settings import Settings
+from deepgps.web.shelf import shelf_of
 from deepgps.web.submissions.reading import CROPPED
-from deepgps.web.submissions.store import crops_file, drawn_file
+from deepgps.web.submissions.store import Kept, picture_key, read_array, write_array
 from deepgps.web.submissions.tables import Picture, Submission
 from deepgps.web.turns import load_model
 
@@ -58,13 +58,17 @@ def compare_next(sessions: Sessions, settings: Settings) -> bool:
         submission = None if picture is None else session.get(Submission, picture.submission_id)
     if picture is None or submission is None:
         return False
-    _keep(sessions, picture, **_compared(settings, picture, submission.model))
+    if not _keep(sessions, picture, **_compared(settings, picture, submission.model)):
+        # It was deleted in the meantime: nothing of it stays.
+        shelf_of(settings).remove(picture_key(picture, Kept.DRAWN))
     return True
 
 
-def _keep(sessions: Sessions, picture: Picture, **values: Any) -> None:
+def _keep(sessions: Sessions, picture: Picture, **values: Any) -> bool:
+    """Add to a picture; return whether it is still there."""
     with sessions.begin() as session:
-        session.execute(update(Picture).where(Picture.number == picture.number).values(values))
+        done = session.execute(update(Picture).where(Picture.number == picture.number).values(values))
+    return bool(done.rowcount)  # type: ignore[attr-defined]
 
 
 def _compared(settings: Settings, picture: Picture, model: str) -> dict[str, Any]:
@@ -112,15 +116,13 @@ def _model(wanted: str) -> str:
 
 
 def _compare(settings: Settings, picture: Picture, protein: Protein, model: str) -> dict[str, Any]:
-    folder = settings.submission_folder(picture.submission_id)
-    crop = np.load(crops_file(folder, picture), mmap_mode="r")[picture.shown] / np.float32(255)
+    crop = read_array(settings, picture, Kept.CROPS)[picture.shown] / np.float32(255)
     predictor = load_model(_model(model))
     nucleus, real = (_fitted(pixels, predictor.bundle.metadata.crop) for pixels in crop)
     prediction = next(predictor.predict([protein], [nucleus]))
     assert prediction.image is not None
     shown = np.stack([nucleus.pixels, real.pixels, prediction.image])
-    with replacing(drawn_file(folder, picture)) as draft, draft.open("wb") as file:
-        np.save(file, np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8))
+    write_array(settings, picture, Kept.DRAWN, np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8))
     return _figures(prediction, nucleus, real.pixels, prediction.image)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 import deepgps
@@ -23,7 +22,7 @@ from deepgps.web.rendering import when
 from deepgps.web.settings import Settings
 from deepgps.web.submissions.moderation import listed
 from deepgps.web.submissions.reading import CROPPED
-from deepgps.web.submissions.store import crops_file
+from deepgps.web.submissions.store import Kept, read_array
 from deepgps.web.submissions.tables import Picture, Submission
 
 PROVENANCE = "provenance.csv"
@@ -78,7 +77,7 @@ def export_accepted(
         if draft.complete:
             return counts
         for picture, _ in accepted[draft.done :]:
-            crops = np.load(crops_file(settings.submission_folder(picture.submission_id), picture))
+            crops = read_array(settings, picture, Kept.CROPS)
             name = names[picture.number]
             draft.add(
                 crops, rows[picture.number], {"field": picture.sha256[:16], "problem": None, "protein": name}

@@ -2,10 +2,8 @@
 
 import csv
 import io
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,6 +17,7 @@ from deepgps.web.problems import Problem, RefusedError, refused
 from deepgps.web.queue import Site
 from deepgps.web.receiving import invalid, uploads
 from deepgps.web.settings import Settings
+from deepgps.web.shelf import shelf_of, submission_key
 from deepgps.web.submissions.files import Read as ReadFile
 from deepgps.web.submissions.files import gather
 from deepgps.web.submissions.reading import read_picture
@@ -90,16 +89,16 @@ def accept_submission(site: Site, address: str, sent: Sent) -> str:
     candidates = _candidates(sent, site.settings)
     check_submission_quota(site.sessions, site.settings, address, len(candidates))
     submission_id = new_id()
-    folder = site.settings.submission_folder(submission_id)
+    shelf, key = shelf_of(site.settings), submission_key(submission_id)
     try:
-        pictures, rejected = _read_all(site, candidates, folder)
+        pictures, rejected = _read_all(site, candidates, submission_id)
         create_submission(site.sessions, submission_id, sender, address, pictures, rejected)
     except IntegrityError:
         # Another request has sent the same images at the same moment.
-        shutil.rmtree(folder, ignore_errors=True)
+        shelf.remove(key)
         raise refused(409, "duplicate", _DUPLICATE, "nucleus_image") from None
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        shelf.remove(key)
         raise
     site.wake()
     return submission_id
@@ -216,13 +215,13 @@ def _base(name: str) -> str:
 
 
 def _read_all(
-    site: Site, candidates: Sequence[_Candidate], folder: Path
+    site: Site, candidates: Sequence[_Candidate], submission_id: str
 ) -> tuple[list[Picture], list[dict[str, str]]]:
     pictures: dict[str, Picture] = {}
     rejected, problems, status = list[dict[str, str]](), list[Problem](), 422
     for candidate in candidates:
         try:
-            picture = _read(site, candidate, folder, pictures)
+            picture = _read(site, candidate, submission_id, pictures)
             pictures[picture.sha256] = picture
         except _UnusableError as error:
             found, status = error.args
@@ -234,7 +233,7 @@ def _read_all(
     return list(pictures.values()), rejected
 
 
-def _read(site: Site, candidate: _Candidate, folder: Path, taken: Mapping[str, Picture]) -> Picture:
+def _read(site: Site, candidate: _Candidate, submission_id: str, taken: Mapping[str, Picture]) -> Picture:
     """Read one picture and write its files; a duplicate is one of this submission, too."""
     single = not candidate.row
 
@@ -265,5 +264,6 @@ def _read(site: Site, candidate: _Candidate, folder: Path, taken: Mapping[str, P
         raise unusable("too_large", str(error), "nucleus_image", 413) from None
     if read.picture.sha256 in taken or is_known(site.sessions, read.picture.sha256):
         raise unusable("duplicate", _DUPLICATE, "nucleus_image", 409)
-    write_files(folder, read)
+    read.picture.submission_id = submission_id
+    write_files(site.settings, read)
     return read.picture

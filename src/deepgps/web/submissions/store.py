@@ -1,18 +1,20 @@
 """Submissions in the database and on disk."""
 
+import io
 import secrets
-import shutil
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import delete, func, select, update
 
 from deepgps.web.database import Sessions
 from deepgps.web.problems import refused
 from deepgps.web.settings import Settings
+from deepgps.web.shelf import shelf_of, submission_key
 from deepgps.web.store import VISIT_S
 from deepgps.web.submissions.reading import Read
 from deepgps.web.submissions.schemas import CONSENT, SenderFields
@@ -27,29 +29,54 @@ def new_id() -> str:
     return secrets.token_urlsafe(16)
 
 
-def field_file(folder: Path, picture: Picture) -> Path:
-    """Name the file of the raw intensities of a picture."""
-    return folder / f"{picture.sha256}.ome.tif"
+class Kept(StrEnum):
+    """What is kept of a picture, by the ends of its files' names."""
+
+    FIELD = ".ome.tif"
+    """The raw intensities of both images."""
+    CROPS = ".npy"
+    """Its crops, (n, 2, S, S) uint8."""
+    DRAWN = ".drawn.npy"
+    """Its comparison, (3, S, S) uint8: nucleus, real and drawn protein."""
 
 
-def crops_file(folder: Path, picture: Picture) -> Path:
-    """Name the file of its crops, (n, 2, S, S) uint8."""
-    return folder / f"{picture.sha256}.npy"
+def picture_key(picture: Picture, kept: Kept) -> str:
+    """Name a file of a picture on the shelf."""
+    return f"{submission_key(picture.submission_id)}/{picture.sha256}{kept}"
 
 
-def drawn_file(folder: Path, picture: Picture) -> Path:
-    """Name the file of its comparison, (3, S, S) uint8: nucleus, real and drawn protein."""
-    return folder / f"{picture.sha256}.drawn.npy"
+def write_array(settings: Settings, picture: Picture, kept: Kept, array: NDArray[np.uint8]) -> None:
+    """Write an array of a picture."""
+    content = io.BytesIO()
+    np.save(content, array)
+    shelf_of(settings).write(picture_key(picture, kept), content.getvalue())
 
 
-def write_files(folder: Path, read: Read) -> None:
+def read_array(settings: Settings, picture: Picture, kept: Kept) -> NDArray[np.uint8]:
+    """Read an array of a picture.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it was deleted.
+    """
+    content = shelf_of(settings).read(picture_key(picture, kept))
+    array: NDArray[np.uint8] = np.load(io.BytesIO(content))
+    return array
+
+
+def write_files(settings: Settings, read: Read) -> None:
     """Write the files of a picture: the images without loss, and the crops."""
+    shelf_of(settings).write(picture_key(read.picture, Kept.FIELD), _field(read))
+    write_array(settings, read.picture, Kept.CROPS, read.crops)
+
+
+def _field(read: Read) -> bytes:
     import tifffile
 
-    folder.mkdir(parents=True, exist_ok=True)
-    images, um = read.images, read.images.pixel_size_um
+    images, um, content = read.images, read.images.pixel_size_um, io.BytesIO()
     tifffile.imwrite(
-        field_file(folder, read.picture),
+        content,
         np.stack([images.nucleus, images.protein]),
         ome=True,
         photometric="minisblack",
@@ -63,7 +90,7 @@ def write_files(folder: Path, read: Read) -> None:
             "PhysicalSizeYUnit": "µm",
         },
     )
-    np.save(crops_file(folder, read.picture), read.crops)
+    return content.getvalue()
 
 
 def is_known(sessions: Sessions, checksum: str) -> bool:
@@ -91,8 +118,6 @@ def create_submission(
         consent=CONSENT,
         rejected=list(rejected),
     )
-    for picture in pictures:
-        picture.submission_id = submission_id
     with sessions.begin() as session:
         session.add(submission)
         session.flush()
@@ -141,17 +166,15 @@ def delete_submission(sessions: Sessions, settings: Settings, submission_id: str
     with sessions.begin() as session:
         session.execute(delete(Picture).where(Picture.submission_id == submission_id))
         session.execute(delete(Submission).where(Submission.id == submission_id))
-    shutil.rmtree(settings.submission_folder(submission_id), ignore_errors=True)
+    shelf_of(settings).remove(submission_key(submission_id))
 
 
 def delete_picture(sessions: Sessions, settings: Settings, picture: Picture) -> None:
     """Delete one picture and its files."""
     with sessions.begin() as session:
         session.execute(delete(Picture).where(Picture.number == picture.number))
-    folder = settings.submission_folder(picture.submission_id)
-    files: tuple[Callable[[Path, Picture], Path], ...] = (field_file, crops_file, drawn_file)
-    for name in files:
-        name(folder, picture).unlink(missing_ok=True)
+    for kept in Kept:
+        shelf_of(settings).remove(picture_key(picture, kept))
 
 
 def purge_submissions(sessions: Sessions, settings: Settings) -> None:
@@ -161,6 +184,7 @@ def purge_submissions(sessions: Sessions, settings: Settings) -> None:
     with sessions.begin() as session:
         session.execute(update(Submission).where(old).values(address=None))
         known = set(session.scalars(select(Submission.id)))
-    for folder in (settings.data / "submissions").glob("*"):
-        if folder.name not in known and folder.stat().st_mtime < time.time() - _ORPHAN_S:
-            shutil.rmtree(folder, ignore_errors=True)
+    shelf = shelf_of(settings)
+    for name in shelf.names("submissions"):
+        if name not in known and shelf.changed(submission_key(name)) < time.time() - _ORPHAN_S:
+            shelf.remove(submission_key(name))

@@ -15,7 +15,7 @@ from deepgps.web.problems import not_found
 from deepgps.web.queue import Site
 from deepgps.web.rendering import API, when
 from deepgps.web.submissions.schemas import Comparison, PictureStatus, Refusal, SubmissionStatus
-from deepgps.web.submissions.store import crops_file, drawn_file, find_submission, pictures_of
+from deepgps.web.submissions.store import Kept, find_submission, pictures_of, read_array
 from deepgps.web.submissions.tables import Picture, Submission
 from deepgps.web.views import SiteHere
 
@@ -122,12 +122,11 @@ def picture_layer(site: SiteHere, picture: PictureHere, layer: str) -> Response:
     name = f"{layer}.png"
     if name not in LAYERS:
         raise not_found(f"There is no layer '{layer[:80]}'; there is: {', '.join(LAYERS)}.", "layer")
-    folder = site.settings.submission_folder(picture.submission_id)
     try:
         if picture.comparison is not None:
-            stack = np.load(drawn_file(folder, picture))
+            stack = read_array(site.settings, picture, Kept.DRAWN)
         elif not name.startswith("drawn"):
-            stack = np.load(crops_file(folder, picture), mmap_mode="r")[picture.shown]
+            stack = read_array(site.settings, picture, Kept.CROPS)[picture.shown]
         else:
             raise not_found(f"Picture {picture.number} is not compared yet.", "layer")
     except FileNotFoundError:
