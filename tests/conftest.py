@@ -116,6 +116,45 @@ def services() -> Iterator[Any]:
         yield found
 
 
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Bundle) -> Iterator[Any]:
+    """A website that is served with its worker; beside deepgps-mini it has ``tiny``, of other crops."""
+    from browsing import serving
+
+    models = tmp_path_factory.mktemp("models")
+    fields = tiny_bundle.metadata.model_dump(mode="json", exclude={"schema_version", "files"})
+    files = {name: tiny_bundle.read(name) for name in tiny_bundle.metadata.files}
+    write_bundle(models / "tiny", {**fields, "crop": {"size_px": TINY_SIZE, "pixel_size_um": 0.4}}, files)
+    with serving(tmp_path_factory.mktemp("served"), models) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser; not for the whole session, as its loop would be in the way of others."""
+    from browsing import chromium
+
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def window(served: Any, chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Open windows on the served website; none of its pages may complain."""
+    from browsing import Window
+
+    opened = []
+
+    def open_window(**options: Any) -> Any:
+        opened.append(Window(chromium, served, **options))
+        return opened[-1]
+
+    yield open_window
+    for each in opened:
+        each.context.close()
+        assert each.complaints == []
+
+
 @pytest.fixture
 def drawn_nucleus() -> Nucleus:
     """A round nucleus, brighter than its surroundings."""
