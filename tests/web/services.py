@@ -61,14 +61,20 @@ class Services:
 
     def bucket(self):
         """The address of a new, empty bucket."""
+        name = f"site{next(self.number)}"
+        self._s3().mkdir(name)
+        return f"s3://{name}/opengps"
+
+    def files(self, address):
+        """All files below an address of a bucket."""
+        return self._s3().find(address)
+
+    def _s3(self):
         import s3fs
 
-        name = f"site{next(self.number)}"
         address = self.s3_environment["AWS_ENDPOINT_URL"]
-        s3fs.S3FileSystem(key="tests", secret=SECRET, endpoint_url=address, skip_instance_cache=True).mkdir(
-            name
-        )
-        return f"s3://{name}/opengps"
+        options = {"endpoint_url": address, "skip_instance_cache": True, "use_listings_cache": False}
+        return s3fs.S3FileSystem(key="tests", secret=SECRET, **options)
 
 
 @contextmanager

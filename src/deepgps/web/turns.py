@@ -183,8 +183,8 @@ def _copier(
             return
         found = [json.loads(line) for line in lines]
         rows = [_row(job.id, number, record) for number, record in enumerate(found, start=copied)]
+        place.keep(found, first=copied == 0)
         copied, offset = copied + len(rows), offset + sum(map(len, lines))
-        place.keep(found)
         keep_on(sessions, settings, job, rows, copied // rows_per_protein)
 
     return copy

@@ -43,9 +43,17 @@ class Workplace:
     shelf: Shelf | None
     key: str
 
-    def keep(self, records: Iterable[Record]) -> None:
-        """Bring the pictures of finished rows to the shelf, before the database tells of the rows."""
-        self._put([RUN_FILE, *picture_names(records)])
+    def keep(self, records: Iterable[Record], *, first: bool) -> None:
+        """Bring the pictures of finished rows to the shelf, before the database tells of the rows.
+
+        Parameters
+        ----------
+        records
+            The rows.
+        first
+            Whether they are the job's first; the run record, which says what may go on from them, goes along.
+        """
+        self._put([*([RUN_FILE] if first else []), *picture_names(records)])
 
     def finish(self) -> None:
         """Bring the report to the shelf, with the pictures of earlier turns in it."""
@@ -59,8 +67,9 @@ class Workplace:
         self._put([RUN_FILE, REPORT_FILE])
 
     def _put(self, names: Iterable[str]) -> None:
-        if self.shelf is not None:
-            self.shelf.put({f"{self.key}/{name}": self.folder / name for name in names})
+        files = {f"{self.key}/{name}": self.folder / name for name in names}
+        if self.shelf is not None and files:
+            self.shelf.put(files)
 
 
 def picture_names(records: Iterable[Record]) -> Iterator[str]:
@@ -97,12 +106,14 @@ def workplace(sessions: Sessions, settings: Settings, job: Job) -> Iterator[Work
 
 def _lay_out(sessions: Sessions, shelf: Shelf, job: Job, folder: Path) -> None:
     """Write what the next turn goes on from: the rows that the database has, and the run record."""
+    shelf.fetch({f"{job_key(job.id)}/{RUN_FILE}": folder / RUN_FILE})
+    if not (folder / RUN_FILE).exists():
+        # It is brought to the shelf before the first row.
+        return
     rows = select(Row.record).where(Row.job_id == job.id).order_by(Row.number)
     with sessions() as session, (folder / RECORDS_FILE).open("wb") as file:
         for record in session.scalars(rows.execution_options(yield_per=200)):
-            file.write(json_line(record))  # type: ignore[arg-type]
-    shelf.fetch({f"{job_key(job.id)}/{RUN_FILE}": folder / RUN_FILE})
-    (folder / IMAGES).mkdir()
+            file.write(json_line(record))
 
 
 @contextmanager
