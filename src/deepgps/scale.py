@@ -4,6 +4,7 @@ A *pool* is anything with ``submit`` and ``shutdown`` in the manner of `concurre
 machine, or the workers behind a Dask scheduler. The same function runs in each, so the results are the same.
 """
 
+import logging
 import os
 import signal
 import threading
@@ -179,6 +180,8 @@ def _on_dask(
 ) -> Iterator[Result | WorkerDiedError]:
     from distributed import Client
 
+    # It prints a traceback where a scheduler is lost; what is raised here says it in a sentence.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -189,7 +192,12 @@ def _on_dask(
     with client:
         if not client.nthreads():
             raise InputError(f"Dask scheduler '{address}' has no workers; start some with 'dask worker'.")
-        yield from _in_order(function, items, client.get_executor, _twice_the_threads(client.nthreads))
+        try:
+            yield from _in_order(function, items, client.get_executor, _twice_the_threads(client.nthreads))
+        except Exception as error:
+            if client.status == "running" or isinstance(error, DeepGPSError):
+                raise
+            raise DeepGPSError(_LOST) from None
 
 
 def _twice_the_threads(count: Callable[[], Mapping[str, int]]) -> Callable[[], int]:
