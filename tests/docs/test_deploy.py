@@ -1,0 +1,121 @@
+"""What is deployed by docs/deploy is what the code knows."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from documents import ROOT, document
+
+from deepgps.cli.app import app
+from deepgps.web.settings import PREFIX, Settings
+
+DEPLOY = ROOT / "docs" / "deploy"
+FILES = sorted(path for path in DEPLOY.iterdir() if path.is_file())
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+PAGE = "docs/how-to/run-opengps-for-a-lab.md"
+KNOWN = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("path", [*FILES, ROOT / PAGE], ids=lambda path: path.name)
+def test_every_setting_is_one(path):
+    named = set(re.findall(rf"\b{PREFIX}[A-Z_]+", path.read_text(encoding="utf-8")))
+    assert named - KNOWN == set()
+
+
+def test_the_page_names_every_file():
+    linked = set(re.findall(r"\.\./deploy/([^)]+)", document(PAGE)))
+    copied = set(re.findall(r"docs/deploy/([a-z.@-]+)", document(PAGE)))
+    assert {path.name for path in FILES} - linked - copied == {"Dockerfile.dockerignore"}
+
+
+def test_the_dockerfile_is_linted():
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, DEPLOY / "Dockerfile"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_dockerfile_installs_no_torch_and_runs_as_nobody_special():
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    (extra,) = re.findall(r"pip install .*\.\[(.+?)\]", text)
+    extras = document("pyproject.toml")
+    assert extra == "web-cluster" and re.search(rf"^{extra} = ", extras, re.M)
+    assert re.search(r"^USER [1-9]", text, re.M) and "HEALTHCHECK" in text
+
+
+def test_what_the_image_copies_is_there_and_not_ignored():
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.M)
+    names = {name for line in copied for name in line.split()}
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    assert all((ROOT / name).exists() for name in names)
+    assert {line[1:] for line in ignored if line.startswith("!")} == names
+
+
+def commands(tokens):
+    """Words that the command line knows."""
+    return app.parse_args(list(tokens), exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize("name", ["server", "worker"])
+def test_the_composed_commands_are_commands(name):
+    commands(COMPOSE["services"][name]["command"])
+    entry = re.search(r'^ENTRYPOINT \["(.+)"\]', (DEPLOY / "Dockerfile").read_text("utf-8"), re.M)
+    assert entry and entry[1] == "deepgps"
+
+
+def test_compose_names_what_it_has():
+    services, volumes = COMPOSE["services"], COMPOSE["volumes"]
+    for service in services.values():
+        assert set(service.get("depends_on", ())) <= set(services)
+        assert {each.partition(":")[0] for each in service.get("volumes", ())} <= set(volumes)
+        assert (DEPLOY / service.get("build", {}).get("context", ".")).resolve().is_dir()
+    hosts = re.findall(r"@(\w+)[:/]", " ".join(map(str, services["server"]["environment"].values())))
+    assert set(hosts) == {"database", "queue"}
+    settings = Settings(
+        **{
+            name.removeprefix(PREFIX).lower(): re.sub(r"\$\{\w+(:\?[^}]*|:-([^}]*))?\}", r"\2", value)
+            for name, value in services["worker"]["environment"].items()
+            if name.startswith(PREFIX)
+        }
+    )
+    assert settings.files_url == "file:///files"
+
+
+def test_secrets_come_from_the_environment_alone():
+    text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+    # Where a password belongs there is a variable, which must be set.
+    assert re.findall(r"(?:PASSWORD|AUTH): (?!\$\{\w+:\?)", text) == []
+    assert re.findall(r"://\w*:(?!\$\{\w+:\?)[^@\s]*@", text) == []
+    example = dict(re.findall(r"^#?(\w+)=(.*)$", (DEPLOY / "env.example").read_text("utf-8"), re.M))
+    assert set(re.findall(r"\$\{(\w+)", text)) == set(example)
+    assert all(not value for name, value in example.items() if "PASSWORD" in name or "SECRET" in name)
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert ".env" in ignored
+
+
+@pytest.mark.parametrize("name", ["opengps.service", "opengps-worker@.service"])
+def test_the_units_are_valid_and_their_commands_are_commands(name, tmp_path):
+    text = (DEPLOY / name).read_text(encoding="utf-8")
+    (command,) = re.findall(r"^ExecStart=(\S+) (.+)$", text, re.M)
+    commands(command[1].split())
+    verify = shutil.which("systemd-analyze")
+    if verify is None:
+        pytest.skip("systemd-analyze is not installed; run tests/web/debian.sh")
+    real = Path(sys.executable).with_name("deepgps")
+    (tmp_path / name).write_text(text.replace(command[0], str(real)), encoding="utf-8")
+    done = subprocess.run([verify, "verify", tmp_path / name], capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_proxy_takes_what_the_site_takes():
+    text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
+    (most,) = re.findall(r"client_max_body_size (\d+)m;", text)
+    assert Settings().max_request_bytes <= int(most) * 10**6 <= 1.1 * Settings().max_request_bytes
+    assert {"Host", "X-Forwarded-For", "X-Forwarded-Proto"} == set(
+        re.findall(r"proxy_set_header (\S+)", text)
+    )
+    assert text.count("{") == text.count("}")
