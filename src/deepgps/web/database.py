@@ -43,7 +43,8 @@ def connect(settings: Settings) -> Sessions:
 
 def _engine(settings: Settings) -> Engine:
     try:
-        engine = create_engine(settings.database, pool_pre_ping=True)
+        # Without its parameters, an error tells no sequence to the log.
+        engine = create_engine(settings.database, pool_pre_ping=True, hide_parameters=True)
     except ArgumentError:
         said = "Setting OPENGPS_DATABASE_URL is no address of a database; write postgresql+psycopg://…."
         raise InputError(said) from None

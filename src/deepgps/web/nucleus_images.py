@@ -1,6 +1,5 @@
 """A visitor's nucleus image: judged by its content and its claims before anything is decoded."""
 
-import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ from deepgps.images.nucleus import Nucleus
 from deepgps.results.names import safe_stem
 from deepgps.web.schemas import PredictionRequest
 from deepgps.web.settings import Settings
+from deepgps.web.tiff_claims import claimed_pixels
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PICTURE = (b"\x89PNG", b"\xff\xd8\xff")
@@ -67,7 +67,7 @@ def read_nucleus(
 
 
 def check_claims(path: Path, content: bytes, settings: Settings) -> None:
-    """Refuse what is no TIFF, PNG or JPEG by its first bytes, or claims too many pixels.
+    """Refuse what is no TIFF, PNG or JPEG by its first bytes, or claims too many pixels, or too few.
 
     Raises
     ------
@@ -79,7 +79,12 @@ def check_claims(path: Path, content: bytes, settings: Settings) -> None:
             f"'{path}' is not an image that is read here; give a TIFF, OME-TIFF, PNG or JPEG file."
         )
     try:
-        pixels = _claimed_tiff(content) if content[:4] in _TIFF else _claimed_picture(content)
+        if content[:4] in _TIFF:
+            pixels = claimed_pixels(path, content, settings)
+        else:
+            pixels = _claimed_picture(content)
+    except InputError:
+        raise
     except Exception as error:  # decoders raise anything on damaged bytes
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(f"Image '{path}' is truncated or damaged ({reason}); save it anew.") from None
@@ -88,13 +93,6 @@ def check_claims(path: Path, content: bytes, settings: Settings) -> None:
             f"Image '{path}' has {pixels:,} pixels; {settings.max_image_pixels:,} are read here. "
             "Crop it or save it smaller."
         )
-
-
-def _claimed_tiff(content: bytes) -> int:
-    from tifffile import TiffFile
-
-    with TiffFile(BytesIO(content)) as tif:
-        return math.prod(tif.series[0].shape)
 
 
 def _claimed_picture(content: bytes) -> int:

@@ -14,6 +14,7 @@ from deepgps.bundle import DEFAULT_MODEL
 from deepgps.errors import DeepGPSError
 from deepgps.web.claims import free_the_dead, is_due
 from deepgps.web.database import Sessions, connect
+from deepgps.web.logs import set_up_logs
 from deepgps.web.settings import Settings
 from deepgps.web.shelf import shelf_of
 from deepgps.web.store import purge
@@ -114,7 +115,7 @@ def run_worker(settings: Settings, *, tied: bool = False) -> None:
     tied
         Whether to end when stdin does, and with it the server that started this worker.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    set_up_logs()
     if hasattr(os, "nice"):
         # Pages are answered before pictures are drawn.
         os.nice(_KINDNESS)

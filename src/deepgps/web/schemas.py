@@ -153,7 +153,8 @@ def limits_of(settings: Any) -> dict[str, int | float]:
     """Name the limits that a visitor can run into."""
     names = (
         *("max_proteins", "max_residues", "max_total_residues", "max_nuclei", "max_rows"),
-        *("max_table_bytes", "max_image_bytes", "max_image_pixels", "max_request_bytes"),
+        *("max_table_bytes", "max_image_bytes", "max_image_pixels", "max_image_planes"),
+        "max_request_bytes",
         *("max_submission_pictures", "max_unpacked_bytes", "pictures_per_hour"),
         *("jobs_per_hour", "proteins_per_hour", "requests_per_minute", "retention_days"),
     )

@@ -6,9 +6,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from deepgps.errors import DeepGPSError
+from deepgps.web.logs import set_up_logs
 from deepgps.web.settings import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from uvicorn import Config
 
 _WORKER = "from deepgps.web.queue import main; main()"
 _PAUSE_S = 1.0
@@ -34,7 +40,7 @@ def serve(settings: Settings, host: str, port: int, *, worker: bool = True) -> N
     DeepGPSError
         If nobody can listen there.
     """
-    import uvicorn
+    from uvicorn import Server
 
     from deepgps.web.app import create_app
 
@@ -47,20 +53,30 @@ def serve(settings: Settings, host: str, port: int, *, worker: bool = True) -> N
         f"openGPS: http://{shown}:{port}  (data in {settings.data.absolute()}; stop with Ctrl-C)", flush=True
     )
     with _worker(settings) if worker else _nobody():
-        uvicorn.run(
-            app,
-            host=host,
-            port=port,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=True,
-            forwarded_allow_ips=settings.trusted_proxies,
-            # Of uvicorn's two, the one that limits the size of headers.
-            http="h11",
-            h11_max_incomplete_event_size=_HEADER_BYTES,
-            timeout_keep_alive=_HANG_UP_S,
-        )
+        Server(configuration(app, settings, host, port)).run()
+
+
+def configuration(app: "FastAPI", settings: Settings, host: str, port: int) -> "Config":
+    """Configure the server: quiet, and patient with nobody for ever."""
+    from uvicorn import Config
+
+    from deepgps.web.connections import Impatient
+
+    set_up_logs()
+    return Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=settings.trusted_proxies,
+        http=Impatient,
+        h11_max_incomplete_event_size=_HEADER_BYTES,
+        timeout_keep_alive=_HANG_UP_S,
+    )
 
 
 def _check_port(host: str, port: int) -> None:

@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     """Bytes of one nucleus image."""
     max_image_pixels: int = Field(25_000_000, ge=1)
     """Pixels of one nucleus image, all channels together."""
+    max_image_planes: int = Field(64, ge=1)
+    """Planes of one image: its channels, and whatever else it stacks."""
     max_request_bytes: int = Field(64_000_000, ge=1)
     """Bytes of a whole request."""
     max_submission_pictures: int = Field(50, ge=1)
