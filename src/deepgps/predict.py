@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Self
@@ -190,13 +190,10 @@ class Predictor:
 
     def _drawables(self, nuclei: Sequence[Nucleus] | None) -> list[tuple[Nucleus, Mask]]:
         """Pair each nucleus with what is computed once for it: the mask of its nuclei."""
-        from deepgps.images.segment import OtsuWatershed
-
         chosen = list(nuclei or [self.default_nucleus()])
         for nucleus in chosen:
             _check_scale(nucleus, self.bundle.metadata.crop)
-        segment = OtsuWatershed()
-        return [(nucleus, segment(nucleus.pixels, nucleus.pixel_size_um) > 0) for nucleus in chosen]
+        return [(nucleus, _mask(nucleus)) for nucleus in chosen]
 
     def _drawn(
         self, answers: Sequence[tuple[Prediction, Floats]], drawables: Sequence[tuple[Nucleus, Mask]]
@@ -264,6 +261,14 @@ def _unlike(evidence: Sequence[Neighbour], bound: float) -> tuple[str, ...]:
     if nearest >= bound:
         return ()
     return (f"is unlike every annotated protein (similarity {nearest:.3f}): judged by its composition alone",)
+
+
+@lru_cache(maxsize=32)
+def _mask(nucleus: Nucleus) -> Mask:
+    """Segment a nucleus image, once for each object."""
+    from deepgps.images.segment import OtsuWatershed
+
+    return OtsuWatershed()(nucleus.pixels, nucleus.pixel_size_um) > 0
 
 
 def _check_scale(nucleus: Nucleus, crop: CropSpec) -> None:

@@ -119,8 +119,8 @@ def test_a_running_prediction_shows_what_it_has(visitor):
     job = visitor.send(fasta(40)).json()["id"]
     visitor.turn()
     status = visitor.status(job)
-    assert (status["status"], status["predicted"]) == ("running", 16)
-    assert visitor.rows(job)["total"] == 16
+    assert (status["status"], status["predicted"]) == ("running", 8)
+    assert visitor.rows(job)["total"] == 8
     assert visitor.client.get(f"{API}/predictions/{job}/results.zip").status_code == 200
 
 
@@ -129,7 +129,7 @@ def test_cancelling_keeps_what_is_there_and_happens_once(visitor):
     visitor.turn()
     answer = visitor.client.post(f"{API}/predictions/{job}/cancel")
     assert answer.json()["status"] == "cancelled"
-    assert visitor.rows(job)["total"] == 16
+    assert visitor.rows(job)["total"] == 8
     assert error_of(visitor.client.post(f"{API}/predictions/{job}/cancel"), 409)["code"] == "over"
 
 

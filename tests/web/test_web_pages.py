@@ -172,7 +172,7 @@ def test_cancelling_and_deleting_by_form(visitor):
     address = visitor.form({**FORM, "proteins": fasta(40)}).headers["location"]
     visitor.turn()
     assert visitor.client.post(f"{address}/cancel", follow_redirects=False).status_code == 303
-    assert "was cancelled; 16 of 40" in visitor.page(address)
+    assert "was cancelled; 8 of 40" in visitor.page(address)
     assert not visitor.turn()
     assert "are gone" in visitor.client.post(f"{address}/delete").text
     visitor.page(address, status=404)
@@ -190,6 +190,26 @@ def test_a_missing_page_is_a_page(visitor):
     assert "There is nothing at this address" in page
     assert visitor.page("/predictions/none", status=404)
     assert visitor.page("/models/none", status=404)
+
+
+def test_a_table_shows_small_pictures(visitor, job):
+    shown = [each["src"] for each in Page(visitor.page(f"/predictions/{job}")).all("img")]
+    (small, *_) = [each for each in shown if "/results/" in each]
+    content = visitor.client.get(small).content
+    assert Image.open(io.BytesIO(content)).size == (128, 128)
+    large = visitor.client.get(f"/predictions/{job}/results/0/overlay.png").content
+    assert len(content) < len(large) / 2
+
+
+def test_styles_and_scripts_are_kept_by_a_browser_until_the_next_release(visitor):
+    from deepgps import __version__
+
+    head = Page(visitor.page("/api"))
+    for address in [each["src"] for each in head.all("script")] + [head.all("link")[1]["href"]]:
+        assert address.endswith(f"?{__version__}")
+        assert "max-age" in visitor.client.get(address).headers["cache-control"]
+    assert "max-age" not in visitor.client.get("/static/none.css").headers.get("cache-control", "")
+    assert visitor.client.get("/").headers["cache-control"] == "no-store"
 
 
 def test_jobs_are_nobodys_to_list(visitor, job):

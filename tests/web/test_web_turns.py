@@ -43,7 +43,7 @@ def test_a_batch_does_not_starve_a_single_protein(visitor):
     assert visitor.status(single)["position"] == 1
     visitor.turn()
     assert visitor.status(single)["status"] == "finished"
-    assert visitor.status(batch)["predicted"] == 32
+    assert visitor.status(batch)["predicted"] == 16
     visitor.work()
     assert proteins(visitor, batch) == expected(60)
 
@@ -52,7 +52,7 @@ def test_turns_go_round(visitor):
     first, second = (visitor.send(fasta(40)).json()["id"] for _ in range(2))
     for _ in range(4):
         visitor.turn()
-    assert [visitor.status(each)["predicted"] for each in (first, second)] == [32, 32]
+    assert [visitor.status(each)["predicted"] for each in (first, second)] == [16, 16]
 
 
 @pytest.mark.parametrize("at", [1, 7, 16])

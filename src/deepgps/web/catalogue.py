@@ -131,7 +131,8 @@ def grey_png(pixels: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bytes
 def png(image: Image.Image) -> bytes:
     """Encode an image as PNG."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=6)
+    # A third of the time of the usual 6, for a twentieth more bytes: a page of results has fifty.
+    image.save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
 
 

@@ -32,7 +32,8 @@ from deepgps.web.views import JobHere, SiteHere
 from deepgps.web.workplace import picture_names
 
 MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Problems}, 422: {"model": Problems}}
-LAYERS = ("nucleus.png", "protein.png", "overlay.png", "nucleus-blue.png", "protein-yellow.png")
+LAYERS = ("nucleus.png", "protein.png", "overlay.png", "nucleus-blue.png", "protein-yellow.png", "small.png")
+_SMALL_PX = 128
 # A spreadsheet computes a cell that begins so; what a stranger called a protein is never a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _MOST_NUMBER = 2**31 - 1
@@ -112,7 +113,7 @@ def picture_tiff(site: SiteHere, job: JobHere, number: RowNumber) -> Response:
 
 @router.get("/predictions/{job_id}/results/{number}/{layer}.png", **kinds("image/png"))
 def layer_png(site: SiteHere, job: JobHere, number: RowNumber, layer: str) -> Response:
-    """Get one layer of a picture, stretched for display: nucleus, protein, overlay, or one in its colour."""
+    """Get one layer of a picture, stretched for display: nucleus, protein, or both, small or in colour."""
     if f"{layer}.png" not in LAYERS:
         raise not_found(f"There is no layer '{layer[:80]}'; there is: {', '.join(LAYERS)}.", "layer")
     _, content = _picture(site, job, number, ".ome.tif")
@@ -244,4 +245,7 @@ def _layer(content: bytes, layer: str) -> bytes:
         yellow = np.zeros_like(yellow)
     elif layer == "protein-yellow":
         blue = np.zeros_like(blue)
-    return png(Image.fromarray(overlay(blue, yellow)))
+    picture = Image.fromarray(overlay(blue, yellow))
+    if layer == "small":
+        picture.thumbnail((_SMALL_PX, _SMALL_PX))
+    return png(picture)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,6 +16,8 @@ from deepgps.web.settings import Settings
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _MINUTE_S = 60
+# What a release brings; its version stands in the addresses of styles and scripts.
+_OURS = ("/static/", "/api/assets/")
 
 ANSWER_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -56,6 +59,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 begun = True
                 headers = MutableHeaders(scope=message)
+                if scope["path"].startswith(_OURS) and message["status"] == HTTPStatus.OK:
+                    headers.setdefault("Cache-Control", "public, max-age=86400")
                 for name, value in ANSWER_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)

@@ -87,8 +87,8 @@ class ResultRow(_Strict):
     """The classes named, most probable first; ``unclear`` alone where none is probable enough."""
     probabilities: dict[str, float]
     confidence: float | None
-    """Calibrated probability of the first localization, or of the most probable class where it is unclear; null
-    for a model that draws only."""
+    """Calibrated probability of the first localization, or of the most probable class where it is unclear;
+    null for a model that draws only."""
     intranuclear_fraction: float | None
     model: str
     version: str

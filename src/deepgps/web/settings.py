@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     uniprot_url: str = "https://rest.uniprot.org"
     """The server they are looked up at."""
 
-    turn_pictures: int = Field(16, ge=1)
+    turn_pictures: int = Field(8, ge=1)
     """Pictures that a job gets drawn before another job's turn."""
     turn_labels: int = Field(128, ge=1)
     """Proteins that a job without pictures gets predicted before another job's turn."""

@@ -19,6 +19,7 @@ from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.folder import RECORDS_FILE
 from deepgps.results.save import save
 from deepgps.results.table import Record
+from deepgps.web.catalogue import nucleus_for
 from deepgps.web.claims import StoppedError, claim, keep_on, let_go
 from deepgps.web.database import Sessions
 from deepgps.web.lookups import look_up
@@ -122,7 +123,8 @@ def load_model(name: str) -> Predictor:
 
 @lru_cache(maxsize=2)
 def _loaded(name: str) -> Predictor:
-    return Predictor.load(find_bundle(name))
+    # A core is left to the pages.
+    return Predictor.load(find_bundle(name), threads=max(1, (os.cpu_count() or 1) - 1))
 
 
 def warm_up(name: str) -> None:
@@ -133,7 +135,8 @@ def warm_up(name: str) -> None:
 def _nuclei(sessions: Sessions, job: Job, predictor: Predictor) -> list[Nucleus]:
     with sessions() as session:
         own = {each.name: each for each in session.scalars(select(OwnNucleus).filter_by(job_id=job.id))}
-    return [_own(own[name]) if name in own else predictor.default_nucleus(name) for name in job.nuclei]
+    crop = predictor.bundle.metadata.crop
+    return [_own(own[name]) if name in own else nucleus_for(name, crop) for name in job.nuclei]
 
 
 def _own(stored: OwnNucleus) -> Nucleus:

@@ -1,9 +1,10 @@
 // Everything here is a convenience: each page works without it.
 "use strict";
 
+const FIRST_LOOK_MS = 300;
 const LOOK_AGAIN_MS = 1000;
 const LOOK_AGAIN_AT_MOST_MS = 8000;
-let pause = LOOK_AGAIN_MS;
+let pause = FIRST_LOOK_MS;
 
 // A running prediction: fetch the same page and take over what has changed.
 async function follow() {
@@ -88,4 +89,4 @@ document.addEventListener("submit", (event) => {
   if (event.target.method === "post" && button) setTimeout(() => { button.disabled = true; });
 });
 addEventListener("pageshow", () => document.querySelectorAll("button.primary").forEach((b) => { b.disabled = false; }));
-setTimeout(follow, LOOK_AGAIN_MS);
+setTimeout(follow, FIRST_LOOK_MS);
