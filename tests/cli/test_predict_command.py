@@ -233,3 +233,21 @@ def test_predict_loads_no_torch_and_no_network(tiny_bundle, proteins_file, tmp_p
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "LOADED"
+
+
+def test_what_would_draw_is_refused_without_pictures(predict, proteins_file, tmp_path):
+    code, _, err = predict(proteins_file, "--no-images", "--pictures", "zarr")
+    assert (code, "--no-images draws nothing, so --pictures says nothing" in err) == (2, True)
+    code, _, err = predict(proteins_file, "--workers", "0")
+    assert code == 2
+
+
+def test_all_that_a_proteome_is_asked_for_at_once(predict, proteins_file, tmp_path):
+    polars, zarr = pytest.importorskip("polars"), pytest.importorskip("zarr")
+    options = ("--format", "parquet", "--pictures", "zarr", "--nucleus", "hek-1", "u2os-1", "--workers", "2")
+    code, out, err = predict(proteins_file, *options)
+    assert (code, err) == (0, "")
+    table = polars.read_parquet(tmp_path / "out/results.parquet")
+    assert table["protein_id"].to_list() == ["sp|P1|A", "sp|P1|A", "b", "b"]
+    assert zarr.open_group(tmp_path / "out/images.zarr", mode="r")["protein"].shape == (4, 208, 208)
+    assert str(tmp_path / "out/images.zarr") in out

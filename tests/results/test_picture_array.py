@@ -122,3 +122,10 @@ def test_without_zarr_it_is_refused_before_anything_is_made(predictor, tmp_path,
     with pytest.raises(MissingExtraError, match=r"deepgps\[scale\]"):
         save(predictor, PROTEINS, tmp_path / "out", pictures="zarr")
     assert not (tmp_path / "out").exists()
+
+
+def test_somebody_elses_store_is_left_alone(predictor, tmp_path):
+    zarr.open_group(tmp_path / "images.zarr", mode="w").attrs["mine"] = True
+    with pytest.raises(InputError, match=r"holds a images\.zarr but no run\.json"):
+        save(predictor, PROTEINS[:1], tmp_path, nuclei=NUCLEI[:1], pictures="zarr")
+    assert dict(zarr.open_group(tmp_path / "images.zarr", mode="r").attrs) == {"mine": True}

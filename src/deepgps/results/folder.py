@@ -12,7 +12,7 @@ from deepgps.files.atomic import remove_drafts
 from deepgps.files.lock import lock
 from deepgps.images.nucleus import Nucleus
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.results.picture_array import PictureArray, remove_store
+from deepgps.results.picture_array import STORE, PictureArray, remove_store
 from deepgps.results.picture_files import PictureFiles, remove_pictures
 from deepgps.results.records import read_records
 from deepgps.results.rows import Row
@@ -71,7 +71,7 @@ class RunFolder:
         earlier = read_run(self.path)
         self._document = {**self.run.document(), "packages": packages(), "started": now(), "finished": None}
         if earlier is None:
-            check_free(self.path, (*TABLES, RECORDS_FILE))
+            check_free(self.path, (*TABLES, RECORDS_FILE, STORE))
         else:
             check_same(self.path, earlier, self._document)
             self._document["started"] = earlier.get("started", self._document["started"])

@@ -33,7 +33,7 @@ def write_report(folder: Path) -> Path:
     target = folder / "report.html"
     records = folder / "results.jsonl"
     run = read_run(folder) or {}
-    stored = run.get("options", {}).get("pictures") == "zarr"
+    stored = _stored(run)
     rows = sum(1 for _ in read_records(records))
     unlabelled = any(not record["probabilities"] for record in islice(read_records(records), 1))
     with replacing(target) as draft, draft.open("w", encoding="utf-8", errors="replace") as page:
@@ -57,14 +57,20 @@ def _head(run: dict[str, Any], rows: int, *, pictures: bool) -> str:
         text(run.get("started", "")),
     ]
     limits = _limits(rows, pictures=pictures)
+    where = "images.zarr" if _stored(run) else "images/*.ome.tif"
     return (
         f"{page_head('deepGPS: where the proteins go')}"
         f'<p class="facts">{" · ".join(fact for fact in facts if fact)}</p>\n{limits}'
         "<p>The pictures are predictions, drawn into the nucleus shown and stretched for display; the "
-        "intensities to measure are in <code>images/*.ome.tif</code>. The intranuclear fraction is the share "
+        f"intensities to measure are in <code>{where}</code>. The intranuclear fraction is the share "
         "of the drawn protein that lies inside the nuclei. Confidence is the calibrated probability of the "
         "first localization; where no class is probable enough the protein is <em>unclear</em>.</p>\n"
     )
+
+
+def _stored(run: dict[str, Any]) -> bool:
+    """Whether the pictures are in a Zarr store."""
+    return bool(run.get("options", {}).get("pictures") == "zarr")
 
 
 def _limits(rows: int, *, pictures: bool) -> str:

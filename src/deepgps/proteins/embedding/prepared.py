@@ -1,8 +1,9 @@
 """Encoders as ONNX files, made once by ``deepgps encoders prepare``, so that predicting needs no torch."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -49,18 +50,20 @@ class PreparedEncoder:
     ----------
     name, fingerprint, dimension, max_length, precision
         As of every encoder; it computes in float32.
+    opened
+        Gives the graph, which is loaded when it is first needed: a process whose workers encode does without.
     """
 
     name: str
     fingerprint: str
     dimension: int
     max_length: int
-    session: onnxruntime.InferenceSession
+    opened: Callable[[], onnxruntime.InferenceSession]
     precision: str = "float32"
 
     def __call__(self, tokens: NDArray[np.int64], mask: NDArray[np.bool_]) -> Vectors:
         """Encode tokens (B, L), real where the mask (B, L) is true: (B, L, E) float32."""
-        vectors: Vectors = self.session.run(["vectors"], {"tokens": tokens, "mask": mask})[0]
+        vectors: Vectors = self.opened().run(["vectors"], {"tokens": tokens, "mask": mask})[0]
         return vectors
 
 
@@ -96,8 +99,8 @@ def prepared_encoder(
             f"Encoder '{name}' in '{folder}' has other weights ({info.fingerprint[:12]}…) than the model was "
             f"trained with ({fingerprint[:12]}…); run 'deepgps encoders prepare' on those."
         )
-    session = open_graph(folder / GRAPH, threads)
-    return PreparedEncoder(info.name, info.fingerprint, info.dimension, info.max_length, session)
+    opened = cache(partial(open_graph, folder / GRAPH, threads))
+    return PreparedEncoder(info.name, info.fingerprint, info.dimension, info.max_length, opened)
 
 
 def read_info(folder: Path) -> PreparedInfo:
