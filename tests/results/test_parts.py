@@ -186,6 +186,7 @@ def children(pid):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
 def test_a_killed_worker_and_a_killed_run_lose_nothing(tiny_bundle, tmp_path):
     killed = begin(tmp_path, tiny_bundle, "--workers", "2", "--threads", "1")

@@ -20,8 +20,8 @@ from deepgps.scale import WorkerDiedError, cores, mapped
 
 RESIDUES = 16_384
 """Residues of a part, at most: about 40 proteins, a tenth of a second for the bundled model."""
-PICTURES = 64
-"""Pictures of a part, at most: about a second."""
+PICTURES = 32
+"""Pictures of a part, at most: about a second; as files, 12 MB on their way to who writes them."""
 
 _loading = threading.Lock()
 _kept: dict[tuple[object, ...], Predictor] = {}
