@@ -98,13 +98,28 @@ def joint_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tu
     return exported
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what says so a second time, on PostgreSQL and Redis."""
+    if "visitor" in metafunc.fixturenames and getattr(metafunc.module, "ON_SERVICES_TOO", False):
+        places = ["sqlite", pytest.param("services", marks=pytest.mark.services)]
+        metafunc.parametrize("visitor", places, indirect=True)
+
+
 @pytest.fixture
-def visitor(tmp_path: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Any:
+def visitor(
+    request: pytest.FixtureRequest, tmp_path: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
     """A visitor of a website of its own that has the model ``tiny``; its jobs are worked on by hand."""
     from visitor import visit
 
     monkeypatch.setenv("DEEPGPS_MODELS", str(tiny_bundle.path.parent))
-    return visit(tmp_path / "site")
+    if getattr(request, "param", "sqlite") == "services":
+        services = request.getfixturevalue("services")
+        monkeypatch.setenv("OPENGPS_DATABASE_URL", services.database())
+        monkeypatch.setenv("OPENGPS_QUEUE_URL", services.queue())
+    found = visit(tmp_path / "site")
+    yield found
+    found.site.sessions.kw["bind"].dispose()
 
 
 @pytest.fixture(scope="session")

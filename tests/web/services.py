@@ -17,7 +17,7 @@ import pytest
 SECRET = "a-secret"
 PATIENCE_S = 60
 # Small, safe and forgetful.
-_POSTGRES = ("fsync=off", "shared_buffers=32MB", "max_connections=100", "listen_addresses=127.0.0.1")
+_POSTGRES = ("fsync=off", "shared_buffers=32MB", "max_connections=500", "listen_addresses=127.0.0.1")
 
 
 def free_port():

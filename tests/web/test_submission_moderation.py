@@ -11,6 +11,8 @@ from deepgps.cli.app import run
 from deepgps.datasets.crops.reading import open_crops
 from deepgps.datasets.crops.shown import read_shown
 
+ON_SERVICES_TOO = True
+
 
 @pytest.fixture
 def data(visitor):

@@ -13,6 +13,8 @@ from deepgps.web.submissions.schemas import CONSENT
 from deepgps.web.submissions.store import purge_submissions
 from deepgps.web.submissions.tables import Picture, Submission
 
+ON_SERVICES_TOO = True
+
 
 @pytest.fixture
 def sent(visitor):

@@ -12,6 +12,8 @@ from deepgps.bundle import DEFAULT_MODEL
 from deepgps.web.downloads import harmless
 from deepgps.web.tables import Visit
 
+ON_SERVICES_TOO = True
+
 JSON = {"Content-Type": "application/json"}
 
 

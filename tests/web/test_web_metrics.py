@@ -5,6 +5,8 @@ from visitor import fasta
 
 from deepgps.cli.app import run
 
+ON_SERVICES_TOO = True
+
 LINE = re.compile(r'(# (HELP|TYPE) \w+ .+|\w+(\{\w+="\w+"\})? [0-9.]+)')
 
 

@@ -11,6 +11,8 @@ from deepgps.web import claims, lookups, turns
 from deepgps.web.store import purge
 from deepgps.web.tables import Entry, Job, OwnNucleus, Row, Visit
 
+ON_SERVICES_TOO = True
+
 
 def change(visitor, job_id, **values):
     with visitor.site.sessions.begin() as session:

@@ -42,7 +42,7 @@ def claimed_pixels(path: Path, content: bytes, settings: Settings) -> int:
             raise InputError(f"Image '{path}' has more than {most:,} planes; send one of each channel.")
         series = tif.series[0]
         pixels = math.prod(series.shape)
-        pages = [page for page in series.pages if page is not None]
+        pages: list[Any] = [page for page in series.pages if page is not None]
         chunk = max((math.prod(page.keyframe.chunks) for page in pages), default=0)
         if max(pixels, chunk) <= settings.max_image_pixels and any(_bursts(content, page) for page in pages):
             raise InputError(f"Image '{path}' unpacks to more than it claims; save it anew.")
