@@ -1,5 +1,8 @@
 import gzip
 import io
+import re
+import time
+import zipfile
 import zlib
 
 import numpy as np
@@ -154,3 +157,54 @@ def test_a_sentence_for_the_command_line_is_said_for_a_form(visitor):
     (row,) = visitor.rows(answer.json()["id"])["results"]
     assert any("pixel size" in warning for warning in row["warnings"])
     assert not any("--" in warning for warning in row["warnings"])
+
+
+def test_what_was_uploaded_is_never_served(visitor):
+    """An image that is a page, too, for a browser that would rather believe its content."""
+    payload = b"<script>alert(document.domain)</script>"
+    job = draw(visitor, "x.html", image() + payload).json()["id"]
+    visitor.work()
+    here = f"{API}/predictions/{job}"
+    links = {**visitor.status(job)["links"], **visitor.rows(job)["results"][0]["links"]}
+    assert len(links) > 10
+    for address in links.values():
+        answer = visitor.client.get(address)
+        assert answer.status_code == 200
+        assert payload not in answer.content
+        shown = answer.headers["content-type"].startswith(("text/html", "application/json", "image/png"))
+        assert shown or answer.headers["content-disposition"].startswith("attachment")
+    for name in ("x.html", "nuclei/x.html", "..%2fopengps.db", "%2e%2e/%2e%2e/opengps.db"):
+        assert visitor.client.get(f"{here}/{name}").status_code == 404
+
+
+def test_an_id_leads_nowhere_in_a_zip(visitor):
+    ids = ["../../up", "/etc/passwd", "C:\\win", "a/b", "..", "CON"]
+    job = visitor.predict("".join(f">{name}\n{SEQUENCE}{'ACDEF'[:at]}\n" for at, name in enumerate(ids)))
+    with zipfile.ZipFile(
+        io.BytesIO(visitor.client.get(f"{API}/predictions/{job}/pictures.zip").content)
+    ) as it:
+        names = it.namelist()
+    assert len(set(names)) == 2 * len(ids)
+    assert all(re.fullmatch(r"images/[A-Za-z0-9_-][A-Za-z0-9._-]*", name) for name in names)
+
+
+@pytest.mark.parametrize(
+    "address", ["/", "/predict", "/submit", "/privacy", "/health", "/metrics", API, "/nothing"]
+)
+def test_nothing_tells_where_the_site_keeps_its_things(visitor, address):
+    settings = visitor.site.settings
+    said = visitor.client.get(address).text
+    for secret in (settings.database, settings.queue_url, settings.files_url, str(settings.data)):
+        assert not secret or secret not in said
+    assert all(not name.endswith("_url") for name in visitor.client.get(API).json()["limits"])
+
+
+def test_an_xml_bomb_in_an_image_does_not_go_off(visitor):
+    laughs = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10 if n else "ha" * 10}">' for n in range(12))
+    space = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+    bomb = f'<?xml version="1.0"?><!DOCTYPE OME [{laughs}]><OME xmlns="{space}"><Image ID="&a11;"/></OME>'
+    content = io.BytesIO()
+    tifffile.imwrite(content, np.asarray(Image.open(io.BytesIO(image()))), description=bomb, metadata=None)
+    begun = time.monotonic()
+    assert draw(visitor, "a.ome.tif", content.getvalue()).status_code in (202, 422)
+    assert time.monotonic() - begun < 20
