@@ -40,6 +40,7 @@ _NAMELESS = """() => {
   return [...fields, ...pictures, ...wordless].map((each) => each.outerHTML.slice(0, 120));
 }"""
 _WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+_NO_LISTING = "function SwaggerUIBundle() {}"
 _FOCUS = """() => {
   const each = document.activeElement;
   const marked = (element) => {
@@ -101,6 +102,8 @@ def seen(chromium, served, done):
     from browsing import Window
 
     visit, found = Window(chromium, served), {}
+    # The listing of the routes, another's and large, is left out.
+    visit.context.route("**/swagger-ui-bundle.js*", lambda route: route.fulfill(body=_NO_LISTING))
     for path in (*PAGES, *done):
         visit.go(path)
         here = found[path] = {"nameless": visit.page.evaluate(_NAMELESS)}
@@ -156,6 +159,13 @@ def test_the_form_is_filled_in_and_sent_with_the_keyboard_alone(window):
     visit.page.wait_for_url("**/predictions/*")
     visit.wait_for("finished")
     assert "hand" in visit.text()
+
+
+def test_the_api_lists_its_routes(window):
+    visit = window()
+    visit.go("/api")
+    visit.page.get_by_text("Send proteins to predict").wait_for()
+    assert visit.page.locator("#swagger .opblock").count() > 25
 
 
 def test_health_and_metrics_tell_of_the_jobs(window, done):

@@ -47,7 +47,7 @@ def test_a_pasted_protein_from_the_form_to_its_pictures(window):
     assert visit.page.locator("table.results tbody tr").count() == 2
     visit.page.get_by_role("link", name="mine").first.click()
     assert visit.path == f"{job}/results/0"
-    assert set(loaded(visit.page)) == {208}
+    assert loaded(visit.page)[:4] == [208] * 4
     probabilities = visit.page.locator("table.bars tbody tr")
     assert sorted(probabilities.locator("th").all_inner_texts()) == ["cytoplasm", "nucleoplasm"]
     text = visit.text()
@@ -92,9 +92,9 @@ def test_a_file_into_an_own_nucleus(window):
 
 def test_a_batch_is_sorted_filtered_and_downloaded(window):
     visit = window()
-    visit.predict(fasta(60) + ">bad\nMK1\n", model="tiny")
+    visit.predict(fasta(30) + ">bad\nMK1\n", model="tiny")
     visit.wait_for("finished")
-    assert "60 rows" in visit.text() and "One record could not be used" in visit.text()
+    assert "30 rows" in visit.text() and "One record could not be used" in visit.text()
     visit.page.get_by_role("link", name="Protein", exact=True).click()
     visit.page.get_by_role("link", name="Protein").click()
     assert visit.page.locator("table.results tbody th").first.inner_text() == "p9"
@@ -106,13 +106,13 @@ def test_a_batch_is_sorted_filtered_and_downloaded(window):
     assert "No row is like that" in visit.text()
     with visit.page.expect_download() as table:
         visit.page.get_by_role("link", name="CSV").click()
-    assert table.value.path().read_text(encoding="utf-8").count("\n") == 61
+    assert table.value.path().read_text(encoding="utf-8").count("\n") == 31
     with visit.page.expect_download() as everything:
         visit.page.get_by_role("link", name="Everything").click()
     with zipfile.ZipFile(everything.value.path()) as archive:
         names = archive.namelist()
     assert {"results.csv", "report.html", "run.json", "rejected.csv"} <= set(names)
-    assert sum(name.endswith(".ome.tif") for name in names) == 60
+    assert sum(name.endswith(".ome.tif") for name in names) == 30
 
 
 def test_progress_is_seen_and_a_job_is_cancelled_and_deleted(window):

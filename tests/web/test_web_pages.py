@@ -202,11 +202,12 @@ def test_a_table_shows_small_pictures(visitor, job):
 
 
 def test_styles_and_scripts_are_kept_by_a_browser_until_the_next_release(visitor):
-    from deepgps import __version__
+    from deepgps.web.rendering import templates
 
+    mark = templates.env.globals["mark"]
     head = Page(visitor.page("/api"))
     for address in [each["src"] for each in head.all("script")] + [head.all("link")[1]["href"]]:
-        assert address.endswith(f"?{__version__}")
+        assert address.endswith(f"?{mark}")
         assert "max-age" in visitor.client.get(address).headers["cache-control"]
     assert "max-age" not in visitor.client.get("/static/none.css").headers.get("cache-control", "")
     assert visitor.client.get("/").headers["cache-control"] == "no-store"

@@ -16,7 +16,7 @@ from deepgps.web.settings import Settings
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _MINUTE_S = 60
-# What a release brings; its version stands in the addresses of styles and scripts.
+# What a release brings; a mark of it stands in the addresses of styles and scripts.
 _OURS = ("/static/", "/api/assets/")
 
 ANSWER_HEADERS: Mapping[str, str] = {

@@ -1,6 +1,7 @@
 """Templates, and errors as a page or as JSON."""
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,14 @@ def size(count: int) -> str:
     return f"{count / 1e6:g} MB" if count >= 1e5 else f"{count:,} bytes"
 
 
+def _mark() -> str:
+    """Tell the styles and scripts of this release from any others, so that browsers may keep them."""
+    digest = sha256()
+    for file in sorted((HERE / "static").glob("*.*")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:8]
+
+
 def nucleus_picture(name: str, model: str) -> str:
     """Address of the picture of a default nucleus, as a model sees it if one is named."""
     return f"{API}/nuclei/{name}/picture.png" + (f"?{urlencode({'model': model})}" if model else "")
@@ -43,7 +52,7 @@ def nucleus_picture(name: str, model: str) -> str:
 
 templates.env.filters |= {"spoken": spoken, "day": day, "bytes": size}
 templates.env.globals |= {"software": __version__, "api": API, "hindrance": hindrance, "predicts": predicts}
-templates.env.globals["nucleus_picture"] = nucleus_picture
+templates.env.globals |= {"nucleus_picture": nucleus_picture, "mark": _mark()}
 
 
 def page(request: Request, template: str, code: int = 200, /, **context: Any) -> Response:
