@@ -199,6 +199,7 @@ def test_proteins_by_the_hour_and_open_jobs_are_limited(tmp_path, visitor):
     few = visit(tmp_path / "few", proteins_per_hour=5)
     assert few.send(fasta(3)).status_code == 202
     assert error_of(few.send(fasta(3)), 429)["code"] == "too_many_proteins_per_hour"
+    few.work()
     full = visit(tmp_path / "full", max_open_jobs=1)
     assert full.send().status_code == 202
     assert error_of(full.send(), 429)["code"] == "busy"

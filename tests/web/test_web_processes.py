@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, text
 from visitor import API, SEQUENCE, fasta, jsonl
 
 pytestmark = pytest.mark.slow
-PATIENCE_S = 180
+PATIENCE_S = 300
 
 
 def until(said, condition):
