@@ -13,6 +13,7 @@ Server, worker and visitors share the machine; its load average is printed besid
 import argparse
 import asyncio
 import json
+import math
 import os
 import random
 import re
@@ -124,8 +125,8 @@ class Visitor:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Run ``deepgps serve`` in a folder, with limits that 120 visitors from one address do not reach."""
+def serving(folder: Path) -> Iterator[tuple[str, int]]:
+    """Run ``deepgps serve`` with limits that these visitors do not reach; yield its address and process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -142,10 +143,25 @@ def serving(folder: Path) -> Iterator[str]:
     try:
         with httpx2.Client(base_url=site) as client:
             _await_health(client)
-        yield site
+        yield site, process.pid
     finally:
         process.terminate()
         process.wait()
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used, without its children; NaN where there is no /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return math.nan
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def worker_of(server: int) -> int:
+    """Find the worker's process; 0 where there is no /proc."""
+    found = [path.read_text().split() for path in Path(f"/proc/{server}/task").glob("*/children")]
+    return int(next((each[0] for each in found if each), 0))
 
 
 def _await_health(client: httpx2.Client) -> None:
@@ -194,7 +210,7 @@ async def load(site: str, batch: str, example: str, chosen: argparse.Namespace) 
     return measured
 
 
-def report(measured: Measured, seconds: float, batch_done: int, chosen: argparse.Namespace) -> dict[str, Any]:
+def report(measured: Measured, seconds: float, chosen: argparse.Namespace, **more: Any) -> dict[str, Any]:
     """Put the figures together."""
     rows = {
         kind: {"n": len(each), **{f"p{q}_ms": round(1000 * float(np.percentile(each, q))) for q in (50, 95)}}
@@ -206,7 +222,7 @@ def report(measured: Measured, seconds: float, batch_done: int, chosen: argparse
         "seconds": round(seconds),
         "cores": os.cpu_count(),
         "load_average_after": [round(each, 2) for each in os.getloadavg()],
-        "batch_predicted_meanwhile": batch_done,
+        **more,
         "requests_per_s": round(asked / seconds, 1),
         "errors": len(measured.errors),
         "first_errors": measured.errors[:5],
@@ -231,18 +247,24 @@ def main() -> None:
     """Measure and print as JSON."""
     chosen = options()
     print(f"load average before: {os.getloadavg()}", file=sys.stderr)
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as site:
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as (site, server):
         example = send(site, made_up(6), 6)
         batch = send(site, made_up(chosen.batch), 1)
         # A server that has just started compiles its templates once.
         asyncio.run(Visitor(site, Measured(), 0).open("/predict"))
         with httpx2.Client(base_url=site, timeout=60) as client:
             before = client.get(f"{API}{batch}").json()["predicted"]
+            processes = {"server": server, "worker": worker_of(server)}
+            used = {name: cpu_s(pid) for name, pid in processes.items()}
             begun = time.monotonic()
             measured = asyncio.run(load(site, batch, example, chosen))
             seconds = time.monotonic() - begun
             done = client.get(f"{API}{batch}").json()["predicted"] - before
-    print(json.dumps(report(measured, seconds, done, chosen), indent=2))
+            cores = {
+                f"{name}_cores": round((cpu_s(pid) - used[name]) / seconds, 2)
+                for name, pid in processes.items()
+            }
+    print(json.dumps(report(measured, seconds, chosen, batch_predicted_meanwhile=done, **cores), indent=2))
 
 
 if __name__ == "__main__":

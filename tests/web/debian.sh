@@ -9,6 +9,7 @@ need postgres postgresql
 need redis-server redis-server
 need systemd-analyze systemd
 need chromium chromium
+need curl curl
 [ -n "$packages" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "The tests of the website need:$packages. Install these first." >&2
