@@ -1,6 +1,6 @@
 # Every verb sets up what it needs: `make demo` and `make test` work on a fresh clone with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-web check format bench report e2e e2e-data clean
+.PHONY: help demo test test-web check format bench report quality quality-train e2e e2e-data clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -45,6 +45,21 @@ bench: $(VENV)/.test  ## Measure start-up, speed and memory on this machine
 
 report: $(VENV)/.test  ## Evaluate deepgps-mini on the data at hand into ./report
 	@$(BIN)/python benchmarks/report.py
+
+quality: $(VENV)/.base  ## Print every figure of deepgps-mini beside its bar (trains nothing)
+	@$(BIN)/python benchmarks/quality.py
+
+quality-train: $(VENV)/.test  ## Train deepgps-mini anew and measure it, from ../shared/data into ./runs (hours)
+	@$(BIN)/python benchmarks/opencell_labels.py
+	@$(BIN)/python benchmarks/hou_test.py
+	@$(BIN)/python benchmarks/opencell_all.py
+	@$(BIN)/python benchmarks/hpa_u2os_labels.py
+	@$(BIN)/deepgps train mini --data ../shared/data --out runs/mini --resume
+	@$(BIN)/deepgps export runs/mini --to runs/deepgps-mini
+	@$(BIN)/python benchmarks/pictures.py --model runs/deepgps-mini --run runs/mini
+	@$(BIN)/deepgps export runs/mini --to runs/deepgps-mini \
+		--metrics benchmarks/results/opencell_labels.json --metrics benchmarks/results/hou_test.json \
+		--metrics benchmarks/results/pictures.json
 
 e2e-data: $(VENV)/.test  ## Run the tutorial on datasets into ./e2e-data, on sources that answer from this machine
 	@$(BIN)/python tests/docs/e2e_data.py e2e-data

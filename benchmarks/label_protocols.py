@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +51,8 @@ class HeldOut:
         (n, K) calibrated logits of the tested proteins.
     votes
         (n, K) what their nearest annotated neighbours say.
+    nearest
+        (n,) similarity of the nearest annotated neighbour.
     seconds
         What it took.
     """
@@ -58,6 +61,7 @@ class HeldOut:
     known: Floats
     logits: Floats
     votes: Floats
+    nearest: Floats
     seconds: float
 
 
@@ -71,9 +75,8 @@ def hold_out(
     """Train on what a protocol leaves, or take up what the folder holds, and predict the tested proteins."""
     started = time.perf_counter()
     fit_labels(train, settings, folder)
-    logits, votes = predict(folder, tested.sequences)
     known = load_file(folder / "held_out.safetensors")[REGIME[protocol]]
-    return HeldOut(train, known, logits, votes, time.perf_counter() - started)
+    return HeldOut(train, known, *predict(folder, tested.sequences), time.perf_counter() - started)
 
 
 def trained_beside(proteins: LabelledProteins, tested: LabelledProteins, protocol: str) -> LabelledProteins:
@@ -113,14 +116,14 @@ def unlabelled(
     )
 
 
-def predict(folder: Path, sequences: Sequence[str]) -> tuple[Floats, Floats]:
-    """Calibrated logits (n, K) and the classes' votes (n, K)."""
+def predict(folder: Path, sequences: Sequence[str]) -> tuple[Floats, Floats, Floats]:
+    """Calibrated logits (n, K), the classes' votes (n, K), and the similarity of the nearest (n,)."""
     index = NeighbourIndex.load(folder / "neighbours.npz")
     votes = np.stack([index.vote(index.similarities(text)) for text in sequences])
     features = np.stack([sequence_features(text) for text in sequences])
     with torch.no_grad():
         logits = load_encoder(folder)(torch.from_numpy(features), torch.from_numpy(votes)).numpy()
-    return logits, votes[:, : logits.shape[1]]
+    return logits, votes[:, : logits.shape[1]], votes[:, -1]
 
 
 def read_out(
@@ -195,6 +198,12 @@ def cell(metric: Metric) -> str:
         return "–"
     interval = "" if np.isnan(metric.low) else f" ({metric.low:.3f}–{metric.high:.3f})"
     return f"{metric.value:.3f}{interval}"
+
+
+def rounded(metric: Metric) -> dict[str, Any]:
+    """A figure as a bundle holds it: four places, its interval where it has one."""
+    ends = {key: round(getattr(metric, key), 4) for key in ("value", "low", "high")}
+    return {key: end for key, end in ends.items() if not np.isnan(end)} | {"n": metric.n}
 
 
 def with_baselines(models: Mapping[str, LabelReport]) -> dict[str, Mapping[str, Metric]]:

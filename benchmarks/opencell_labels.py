@@ -2,10 +2,11 @@
 
 Trains the shipped recipe under protocol A (no homolog of a test protein) and B (only the test proteins, and
 what is at least 95 % identical to one, kept out), all test proteins held out at once. Protein level, 95 %
-bootstrap intervals over homology clusters, beside trivial baselines. Cytoplasmic is the positive class of
-the two. The model answers in its class sets `single-2` and `single-4`, as it ships: layers learned on the
-held-out logits of training proteins that the HPA or OpenCell sees in only one of the classes, never on the
-test.
+bootstrap intervals over homology clusters, beside trivial baselines. Cytoplasmic is the positive class of the
+two. The model answers in its class sets `single-2` and `single-4`, as it ships: layers learned on held-out
+training proteins that the HPA or OpenCell sees in only one of the classes, never on the test; so are the
+probabilities below which it answers `unclear`. Shuffled are the residues of each test protein. The paper's
+independent proteins, and what is at least 95 % identical to one, are kept out as the test proteins are.
 """
 
 import json
@@ -30,11 +31,14 @@ from label_protocols import (
     about,
     arguments,
     hold_out,
+    predict,
     protocols,
+    rounded,
     table,
     with_baselines,
     write,
 )
+from label_uncertainty import ALL_OF_THEM, coverage_table, doubted, of_surest, probabilities, shuffled
 
 MINI = CLASS_SETS["mini"]
 SINGLE_4 = CLASS_SETS["single-4"].slugs
@@ -147,29 +151,59 @@ def calibration_error(held: HeldOut, tested: LabelledProteins) -> float:
     return reliability(chances[tested.mask], tested.labels[tested.mask]).ece
 
 
+INDEPENDENT = {"CPSF6": ("Q16630", 1), "CSTF2": ("P33240", 1), "EEF2": ("P13639", 0)}
+"""The paper's independent proteins: accession and class in single-2."""
 QUOTED = (
     ("single-2", "auroc", "AUROC", ("model", "k-mer index alone", "length alone")),
     ("single-2", "accuracy", "accuracy", ("model", "majority class")),
+    ("single-2", "ece", "calibration error (ECE)", ("model",)),
     ("single-4", "accuracy", "accuracy", ("model", "majority class")),
     ("single-4", "f1_macro", "macro-F1", ("model", "majority class")),
+    ("single-4", "ece", "calibration error (ECE)", ("model",)),
 )
 TASKS = {"single-2": "cytoplasmic or nucleoplasm", "single-4": "four classes"}
 
 
 def quotable(
-    protocol: str, rows: Mapping[str, Mapping[str, Mapping[str, Metric]]], error: float
+    protocol: str,
+    rows: Mapping[str, Mapping[str, Mapping[str, Metric]]],
+    surest: Mapping[str, Mapping[str, Metric]],
+    error: float,
 ) -> dict[str, Any]:
     """Pick the figures that a bundle and its card quote: what ships, beside its baselines."""
     quoted: dict[str, Any] = {}
     for task, metric, name, of in QUOTED:
         for row in of:
             baseline = "" if row == "model" else f" of the baseline '{row}'"
-            found = rows[task][row][f"protein/{metric}"]
-            ends = {key: round(getattr(found, key), 4) for key in ("value", "low", "high")}
-            quoted[f"OpenCell, {TASKS[task]}, {protocol}: {name}{baseline}"] = ends | {"n": found.n}
+            key = f"OpenCell, {TASKS[task]}, {protocol}: {name}{baseline}"
+            quoted[key] = rounded(rows[task][row][f"protein/{metric}"])
+    for task, found in surest.items():
+        for name, metric in found.items():
+            if name != ALL_OF_THEM:
+                quoted[f"OpenCell, {TASKS[task]}, {protocol}: {name}"] = rounded(metric)
     count = rows["single-4"]["model"]["protein/accuracy"].n
     key = f"OpenCell, all classes pooled, {protocol}: calibration error (ECE)"
     return quoted | {key: {"value": round(error, 4), "n": count}}
+
+
+def of_shuffled(folder: Path, tested: LabelledProteins, specs: Specs) -> dict[str, float]:
+    """Shares of the shuffled test proteins that the model doubts."""
+    sequences = shuffled(tested.sequences)
+    logits, _, nearest = predict(folder, sequences)
+    about = json.loads((folder / "encoder.json").read_text("utf-8"))
+    sets = {name: (probabilities(answers(spec, logits)), spec.unclear_below) for name, spec in specs.items()}
+    sets |= {"its own classes": (expit(logits), about["unclear_below"])}
+    return dict(doubted(sequences, nearest, about["unlike_below"], sets))
+
+
+def of_independent(proteins: LabelledProteins, folder: Path, specs: Specs) -> dict[str, float]:
+    """Probability that the model gives the true class of each of the paper's independent proteins."""
+    row_of = {accession: row for row, accession in enumerate(proteins.ids.tolist())}
+    sequences = [proteins.sequences[row_of[accession]] for accession, _ in INDEPENDENT.values()]
+    logits, _, _ = predict(folder, sequences)
+    chances = probabilities(answers(specs["single-2"], logits))
+    true = zip(INDEPENDENT.items(), chances, strict=True)
+    return {f"{gene}, {SINGLE_4[place]}": float(row[place]) for (gene, (_, place)), row in true}
 
 
 def main() -> None:
@@ -177,20 +211,48 @@ def main() -> None:
     proteins = load_labelled_proteins(options.data, MINI)
     classes = test_classes(options.data, proteins)
     tested, classes_tested = proteins.subset(classes >= 0), classes[classes >= 0]
+    kept_out = [*tested.ids.tolist(), *(accession for accession, _ in INDEPENDENT.values())]
     sections: list[list[str]] = []
     quoted: dict[str, Any] = {}
     for protocol, folder in protocols(options):
-        train = proteins.subset(training_set(proteins, tested.ids.tolist(), protocol))  # type: ignore[arg-type]
+        train = proteins.subset(training_set(proteins, kept_out, protocol))  # type: ignore[arg-type]
         held = hold_out(train, tested, protocol, options.settings, folder)
         specs = class_sets(train, folder)
         found = {task: of(held, tested, classes_tested, specs) for task, of in MEASURED.items()}
         rows = {task: with_baselines(reports) for task, reports in found.items()}
+        surest = {
+            task: of_surest(
+                probabilities(answers(specs[task], held.logits))[here],
+                classes_tested[here],
+                tuple(specs[task].classes),
+                tested.subset(here),
+                specs[task].unclear_below,
+            )
+            for task, here in (("single-2", classes_tested < 2), ("single-4", classes_tested >= 0))
+        }
         error = calibration_error(held, tested)
-        quoted |= quotable(protocol, rows, error)
+        quoted |= quotable(protocol, rows, surest, error)
         sections.append([f"## Protocol {protocol}", about(held, tested, protocol)])
         sections[-1] += ["", f"Calibration error over all twelve classes of the model: {error:.4f}."]
         sections += [table(task, rows[task], names) for task in rows for names in SHOWN[task]]
-        sections += [confusion(found["single-4"]["model"])]
+        sections += [confusion(found["single-4"]["model"]), coverage_table(surest, specs)]
+        doubt = of_shuffled(folder, tested, specs)
+        quoted |= {
+            f"OpenCell, shuffled, {protocol}: {name}": {"value": round(share, 4), "n": len(tested)}
+            for name, share in doubt.items()
+        }
+        sections.append(["Of the shuffled test proteins:", ""])
+        sections[-1] += [f"- {share:.1%} {name}" for name, share in doubt.items()]
+        if protocol == "B":
+            independent = of_independent(proteins, folder, specs)
+            quoted |= {
+                f"Independent protein {name}, B: probability": {"value": round(chance, 4), "n": 1}
+                for name, chance in independent.items()
+            }
+            sections.append(
+                ["The paper's independent proteins, probability of the true class in `single-2`:", ""]
+            )
+            sections[-1] += [f"- {name}: {chance:.3f}" for name, chance in independent.items()]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.with_suffix(".json").write_text(json.dumps(quoted, indent=2) + "\n", "utf-8")
     write(options.out, "OpenCell, single-localized proteins: labels from the sequence", __doc__, sections)

@@ -195,7 +195,8 @@ def test_going_on_from_a_bundle_begins_with_its_pictures(tiny_run, tiny_export, 
     first, second = (before(tmp_path / name)["validation_mse"] for name in "ab")
     assert second == pytest.approx(first, rel=1e-2)
     halves = [(tmp_path / name / "labels" / "encoder.json").read_text() for name in "ab"]
-    kept = ("features_name", "features", "votes", "classes", "thresholds", "widths", "members", "proteins")
+    kept = ("features_name", "features", "votes", "classes", "thresholds", "unclear_below", "unlike_below")
+    kept += ("widths", "members", "proteins")
     whole, rebuilt = (json.loads(text) for text in halves)
     assert rebuilt == {name: whole[name] for name in kept}
 

@@ -8,6 +8,7 @@ from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import CLASS_SETS
 from deepgps.training.mini.class_sets import FILE, fit_class_sets, only_in
+from deepgps.training.mini.labels import REGIMES
 
 MINI, ALL, FOUR = (CLASS_SETS[name] for name in ("mini", "all", "single-4"))
 COUNT = 400
@@ -40,7 +41,9 @@ def fitted(tmp_path):
     slugs = [FOUR.slugs[each] for each in chosen]
     mini = np.array([[slug == each for each in MINI.slugs] for slug in slugs])
     logits = (2.0 * mini - 1 + rng.normal(0, 0.7, mini.shape)).astype(np.float32)
-    save_file({"one": logits, "other": logits + np.float32(0.1)}, tmp_path / "held_out.safetensors")
+    save_file(
+        dict(zip(REGIMES, (logits, logits + np.float32(0.1)), strict=True)), tmp_path / "held_out.safetensors"
+    )
     fine = np.array([[slug == each for each in ALL.slugs] for slug in slugs])
     sets = [CLASS_SETS[name] for name in ("single-2", "single-4", "all")]
     fit_class_sets(labelled(MINI.slugs, mini), labelled(ALL.slugs, fine), sets, tmp_path)
@@ -74,6 +77,18 @@ def test_single_sets_look_at_their_own_classes_only(fitted):
         "nucleoplasm",
         "cytoplasmic",
     ]
+
+
+def test_what_is_not_unclear_is_wrong_less_often(fitted):
+    specs, logits, chosen = fitted
+    spec = specs["single-4"]
+    said = answers(spec, logits)
+    highest = (np.exp(said) / np.exp(said).sum(1, keepdims=True)).max(1)
+    wrong = said.argmax(1) != chosen
+    clear = highest >= spec.unclear_below
+    assert 0.25 < spec.unclear_below < 1
+    assert wrong[clear].mean() <= 0.76 * wrong.mean()
+    assert clear.mean() > 0.5
 
 
 def test_probabilities_of_several_are_calibrated_and_an_empty_category_is_never_named(fitted):

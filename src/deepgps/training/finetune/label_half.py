@@ -58,6 +58,8 @@ def _write_bundled(path: Path, settings: LabelSettings, folder: Path) -> None:
         "votes": proteins.vote_size,
         "classes": list(metadata.classes),
         "thresholds": list(metadata.thresholds),
+        "unclear_below": metadata.unclear_below,
+        "unlike_below": metadata.unlike_below,
         "widths": list(settings.widths),
         "members": settings.members,
         "proteins": len(proteins.accessions),

@@ -7,7 +7,7 @@ such proteins: those of a single-label set as if its classes were equally large.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +19,14 @@ from sklearn.linear_model import LogisticRegression
 from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import ClassSet
-from deepgps.training.mini.label_quality import best_thresholds
+from deepgps.training.mini.label_quality import best_thresholds, first_named, unclear_below
+from deepgps.training.mini.labels import REGIMES
 
 FILE = "class_sets.json"
 PENALTY = 1.0
 """Inverse strength of the squared weights' penalty, as scikit-learn's ``C``."""
 READ_OUT = ("single-2", "single-4", "all")
 """The class sets of the paper, which are read off the model's own."""
-UNCLEAR_BELOW: Mapping[str, float] = {"single-2": 0.6, "single-4": 0.45, "all": 0.2, "mini": 0.3}
-"""Highest probability below which a protein is unclear."""
-UNLIKE_BELOW = 0.02
-"""Similarity of the nearest annotated protein below which a sequence is unlike all: 98 % of shuffled ones."""
 
 Floats = NDArray[np.float32]
 
@@ -51,7 +48,8 @@ def fit_class_sets(
     folder
         Where `deepgps.training.mini.labels.fit_labels` left the held-out logits.
     """
-    held_out = list(load_file(folder / "held_out.safetensors").values())
+    by_regime = load_file(folder / "held_out.safetensors")
+    held_out = [by_regime[name] for name in REGIMES]
     specs = {
         each.name: _several(each, fine, held_out) if each.multi_label else _one(each, proteins, held_out)
         for each in sets
@@ -84,12 +82,14 @@ def _one(classes: ClassSet, proteins: LabelledProteins, held_out: Sequence[Float
     logits = np.concatenate([each[chosen][:, columns] for each in held_out])
     layer = LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=1000)
     layer.fit(logits, np.tile(labels[chosen], len(held_out)))
+    chances = layer.predict_proba(logits[: chosen.sum()])
+    unclear = unclear_below(chances.max(1), chances.argmax(1) == labels[chosen])
     weights, bias = layer.coef_, layer.intercept_
     if len(classes.slugs) == 2:  # scikit-learn then gives the second class's logit only
         weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
     placed = np.zeros((len(classes.slugs), len(proteins.slugs)))
     placed[:, columns] = weights
-    return _spec(classes, placed, bias, [0.5] * len(classes.slugs))
+    return _spec(classes, placed, bias, [0.5] * len(classes.slugs), unclear)
 
 
 def _several(classes: ClassSet, fine: LabelledProteins, held_out: Sequence[Floats]) -> ClassSetSpec:
@@ -99,8 +99,9 @@ def _several(classes: ClassSet, fine: LabelledProteins, held_out: Sequence[Float
     fits = [_logistic(logits[told], truth[told] > 0.5) for truth, told in zip(labels.T, known.T, strict=True)]
     weights, bias = np.stack([each[0] for each in fits]), np.array([each[1] for each in fits])
     chances = 1 / (1 + np.exp(-(logits @ weights.T + bias)))
-    seen = (torch.from_numpy(each.astype(np.float32)) for each in (chances, labels, known))
-    return _spec(classes, weights, bias, best_thresholds(*seen))
+    seen = [torch.from_numpy(each.astype(np.float32)) for each in (chances, labels, known)]
+    unclear = unclear_below(*first_named(*(each[: len(fine)] for each in seen)))
+    return _spec(classes, weights, bias, best_thresholds(*seen), unclear)
 
 
 def _logistic(logits: Floats, truth: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
@@ -112,7 +113,11 @@ def _logistic(logits: Floats, truth: NDArray[np.bool_]) -> tuple[NDArray[np.floa
 
 
 def _spec(
-    classes: ClassSet, weights: NDArray[np.float64], bias: NDArray[np.float64], thresholds: Sequence[float]
+    classes: ClassSet,
+    weights: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    thresholds: Sequence[float],
+    unclear: float,
 ) -> ClassSetSpec:
     return ClassSetSpec(
         classes=classes.slugs,
@@ -120,5 +125,5 @@ def _spec(
         thresholds=tuple(thresholds),
         weights=tuple(tuple(row) for row in np.round(weights, 5).tolist()),
         bias=tuple(np.round(bias, 5).tolist()),
-        unclear_below=UNCLEAR_BELOW[classes.name],
+        unclear_below=unclear,
     )

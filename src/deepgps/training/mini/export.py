@@ -16,7 +16,7 @@ from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens
 from deepgps.training.graphs import condensed, to_onnx
 from deepgps.training.mini.card import model_card
-from deepgps.training.mini.class_sets import FILE, UNCLEAR_BELOW, UNLIKE_BELOW
+from deepgps.training.mini.class_sets import FILE
 from deepgps.training.mini.labels import load_encoder
 from deepgps.training.mini.pictures import build_generator
 from deepgps.training.mini.run import GENERATOR
@@ -98,8 +98,8 @@ def _fields(recipe: MiniRecipe, about: Mapping[str, Any], metrics: Mapping[str, 
         "classes": about["classes"],
         "multi_label": class_set(recipe.class_set).multi_label,
         "thresholds": about["thresholds"],
-        "unclear_below": UNCLEAR_BELOW.get(recipe.class_set, 0),
-        "unlike_below": UNLIKE_BELOW,
+        "unclear_below": about["unclear_below"],
+        "unlike_below": about["unlike_below"],
         "cell_line": recipe.cell_line,
         "encoder": {
             "kind": "features",

@@ -1,6 +1,17 @@
-"""From which probability a class is named."""
+"""From which probability a class is named, below which nothing is, and what is unlike everything."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
+
+from deepgps.proteins.neighbours import NeighbourIndex
+
+SHARE_OF_ERRORS = 0.75
+"""What is named may be wrong this often, as a share of how often all would be."""
+SHUFFLED, SHARE_UNLIKE = 500, 0.98
+"""Proteins that are shuffled, and the share of them that must be unlike everything."""
 
 
 def best_thresholds(chances: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor) -> list[float]:
@@ -24,3 +35,53 @@ def best_thresholds(chances: torch.Tensor, labels: torch.Tensor, weight: torch.T
     total = torch.stack([weight[:, k] @ named[:, k].float() for k in range(chances.shape[1])])
     f1 = 2 * hits / (total + (weight * labels).sum(0)[:, None]).clamp(min=1e-9)
     return [round(float(grid[best]), 2) for best in f1.argmax(1)]
+
+
+def first_named(
+    chances: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Highest probability (n,) of each protein that a microscope has seen, and whether it is in that class.
+
+    Parameters
+    ----------
+    chances, labels
+        (N, K) probabilities and labels in [0, 1].
+    weight
+        (N, K); as heavy as a seen label is, or 0 or less where it is not.
+    """
+    highest, best = chances.max(1)
+    right = labels.gather(1, best[:, None])[:, 0] > 0.5
+    known = weight.gather(1, best[:, None])[:, 0] > 0
+    return highest[known].numpy(), right[known].numpy()
+
+
+def unclear_below(highest: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
+    """Find the lowest probability from which what is named is wrong clearly less often than all would be.
+
+    Parameters
+    ----------
+    highest
+        (N,) highest probability of each protein.
+    right
+        (N,) whether the protein is in that class.
+
+    Returns
+    -------
+    float
+        On a grid of 0.01; errors above it are at most `SHARE_OF_ERRORS` of those of all. 0 where there are
+        no errors, or no such bound.
+    """
+    grid = np.arange(100) / 100
+    named = highest[:, None] >= grid
+    wrong = (named & ~right[:, None]).sum(0) / np.maximum(1, named.sum(0))
+    low_enough = (wrong <= SHARE_OF_ERRORS * wrong[0]) & named.any(0)
+    return float(grid[np.argmax(low_enough)])
+
+
+def unlike_below(index: NeighbourIndex, sequences: Sequence[str]) -> float:
+    """Find the similarity to the nearest protein that `SHARE_UNLIKE` of shuffled sequences stay below."""
+    rng = np.random.default_rng(0)
+    chosen = rng.choice(len(sequences), min(SHUFFLED, len(sequences)), replace=False)
+    shuffled = ["".join(rng.permutation(list(sequences[row]))) for row in chosen]
+    nearest = [float(index.similarities(text).max(initial=0)) for text in shuffled]
+    return round(float(np.quantile(nearest, SHARE_UNLIKE)), 3)

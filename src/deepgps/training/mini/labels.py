@@ -25,7 +25,7 @@ from deepgps.models.sequence_encoder import VIEWS, SequenceEncoder, evidence
 from deepgps.proteins.features import FEATURES_NAME, feature_names, sequence_features
 from deepgps.proteins.neighbours import FORMAT, NeighbourIndex
 from deepgps.training.mini.label_fits import Examples, fit_calibration, fit_head, fit_member, standardisation
-from deepgps.training.mini.label_quality import best_thresholds
+from deepgps.training.mini.label_quality import best_thresholds, first_named, unclear_below, unlike_below
 from deepgps.training.mini.settings import LabelSettings
 
 REGIMES = ("without homologs", "without the same protein")
@@ -72,7 +72,11 @@ def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path
     labels, weight = _targets(proteins, settings.curated_weight)
     held_out = _fit_top(model, own, votes, (labels, weight), folds, settings)
     _save(dict(zip(REGIMES, held_out, strict=True)), folder / "held_out.safetensors")
-    about = {"fingerprint": fingerprint, **_quality(held_out, labels, weight)}
+    about = {
+        "fingerprint": fingerprint,
+        **_quality(held_out, labels, weight, torch.from_numpy(proteins.view_mask[:, 0])),
+        "unlike_below": unlike_below(index, proteins.sequences),
+    }
     _write(folder, model, index, settings, proteins, about)
     shutil.rmtree(folder / "parts")
 
@@ -211,14 +215,21 @@ def _fit_top(
         return list(model.calibrate(held_out).chunk(len(votes)))
 
 
-def _quality(held_out: list[torch.Tensor], labels: torch.Tensor, weight: torch.Tensor) -> dict[str, object]:
-    """Calibration error of each regime, and the threshold of each class that serves its F1 best."""
+def _quality(
+    held_out: list[torch.Tensor], labels: torch.Tensor, weight: torch.Tensor, seen: torch.Tensor
+) -> dict[str, object]:
+    """Calibration error of each regime, and the bounds from which classes are named.
+
+    ``seen`` (N, K) tells where a microscope has looked: on those proteins, without their homologs, is decided
+    what is unclear.
+    """
     chances = [torch.sigmoid(logits) for logits in held_out]
     known = (weight > 0).numpy()
     errors = [reliability(each.numpy()[known], labels.numpy()[known]).ece for each in chances]
     return {
         "calibration_ece": dict(zip(REGIMES, errors, strict=True)),
         "thresholds": best_thresholds(chances[-1], labels, weight),
+        "unclear_below": unclear_below(*first_named(chances[0], labels, seen)),
     }
 
 
