@@ -127,7 +127,9 @@ class Place:
 
         pid = int(until("a worker's turn", holder).split(":")[1])
         os.kill(pid, signal.SIGKILL)
-        if pid in [each.pid for each in self.started]:
+        for process in [each for each in self.started if each.pid == pid]:
+            # Until then it counts as alive.
+            process.wait()
             self.run("worker")
 
     def check(self, job, count):
