@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from deepgps.prediction import UNCLEAR, Encoding, Floats, Prediction
 from deepgps.proteins.check import check_sequence, clean_sequence, sequence_warnings
 from deepgps.proteins.neighbours import Neighbour
 from deepgps.proteins.protein import Protein, Rejection
+from deepgps.runtime import Graph, open_graph
 
 __all__ = ["Encoding", "Prediction", "Predictor", "intranuclear_fraction"]
 
@@ -183,10 +184,8 @@ class Predictor:
         return image[:, 0]
 
     @cached_property
-    def _generator(self) -> Any:
-        from deepgps.proteins.embedding.prepared import open_graph
-
-        return open_graph(self.bundle.read("generator.onnx"), self.threads)
+    def _generator(self) -> Graph:
+        return open_graph(self.bundle.read("generator.onnx"), self.threads, reduced=True)
 
     def _drawables(self, nuclei: Sequence[Nucleus] | None) -> list[tuple[Nucleus, Mask]]:
         """Pair each nucleus with what is computed once for it: the mask of its nuclei."""

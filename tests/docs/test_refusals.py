@@ -35,7 +35,10 @@ NO_INPUT = {"neighbours.py", "write.py", "windows.py", "motifs.py"}
 
 
 SPOKEN = {
-    "inputs.md": ("proteins/*.py", "images/*.py", "encoding/*.py", "predict.py", "cli/predict.py"),
+    "inputs.md": (
+        *("proteins/*.py", "images/*.py", "encoding/*.py"),
+        *("predict.py", "runtime.py", "cli/predict.py"),
+    ),
     "datasets.md": ("datasets/annotation/*.py", "datasets/splits/*.py"),
     "fetching.md": ("cli/fetch.py", "datasets/fetch/*.py"),
     "crops.md": (

@@ -16,6 +16,7 @@ from deepgps.encoding.structures import open_structures
 from deepgps.errors import InputError
 from deepgps.prediction import Encoding
 from deepgps.proteins.protein import Protein
+from deepgps.runtime import open_graph
 
 
 class Encoder:
@@ -39,8 +40,6 @@ class Encoder:
     """
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None, structures: Path | None = None) -> None:
-        from deepgps.proteins.embedding.prepared import open_graph
-
         self._structures = open_structures(bundle.metadata, structures)
         self._read = sequence_reader(bundle, threads)
         self._graph = open_graph(bundle.read("encoder.onnx"), threads)

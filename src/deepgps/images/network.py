@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,7 @@ from skimage.segmentation import watershed
 
 from deepgps.images.resample import resample
 from deepgps.images.segment import Labels, without_small
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+from deepgps.runtime import Graph, open_graph
 
 PIXEL_SIZE_UM = 0.5
 """Edge of a pixel of the images that the network sees."""
@@ -75,7 +72,7 @@ class NetworkWatershed:
         logits = np.empty((2, *padded.shape), np.float32)
         session = _session(self.threads)
         for tile, around, inner in _tiles(padded.shape):
-            (drawn,) = session.run(None, {"pixels": padded[around][None, None]})
+            (drawn,) = session.run(["maps"], {"pixels": padded[around][None, None]})
             logits[:, *tile] = drawn[0][:, *inner]
         zoom = [n / old for n, old in zip(pixels.shape, (height, width), strict=True)]
         wide = [
@@ -104,11 +101,5 @@ def _tiles(shape: tuple[int, ...]) -> Iterator[tuple[_Window, _Window, _Window]]
 
 
 @cache
-def _session(threads: int) -> "InferenceSession":
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    graph = (resources.files("deepgps.images") / "nuclei.onnx").read_bytes()
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+def _session(threads: int) -> Graph:
+    return open_graph((resources.files("deepgps.images") / "nuclei.onnx").read_bytes(), threads)

@@ -16,7 +16,7 @@ from deepgps.files.atomic import replacing
 from deepgps.results.table import Pictures, TableFormat
 
 RUN_FILE = "run.json"
-_PACKAGES = ("numpy", "onnxruntime", "pillow", "scikit-image", "scipy", "tifffile")
+_PACKAGES = ("numpy", "onnxruntime", "openvino", "pillow", "scikit-image", "scipy", "tifffile")
 # What two calls must share for the second to continue the first, and how a person calls it.
 _SAME = {
     "deepgps": "version of deepGPS",

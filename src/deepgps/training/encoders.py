@@ -15,8 +15,9 @@ import torch
 from deepgps.errors import DeepGPSError
 from deepgps.files.lock import lock
 from deepgps.models.esm2 import Esm2, load_esm2
-from deepgps.proteins.embedding.prepared import GRAPH, INFO, PreparedInfo, encoders_folder, open_graph
+from deepgps.proteins.embedding.prepared import GRAPH, INFO, PreparedInfo, encoders_folder
 from deepgps.proteins.embedding.tokens import tokenize
+from deepgps.runtime import open_graph
 from deepgps.training.graphs import OPSET
 
 TOLERANCE = 1e-4

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from platformdirs import user_data_dir
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deepgps.errors import InputError
 from deepgps.proteins.embedding.encoder import Vectors
+from deepgps.runtime import Graph, open_graph
 
 GRAPH = "encoder.onnx"
 """The graph: ``tokens`` (B, L) int64 and ``mask`` (B, L) bool to ``vectors`` (B, L, E) float32."""
@@ -58,7 +58,7 @@ class PreparedEncoder:
     fingerprint: str
     dimension: int
     max_length: int
-    opened: Callable[[], onnxruntime.InferenceSession]
+    opened: Callable[[], Graph]
     precision: str = "float32"
 
     def __call__(self, tokens: NDArray[np.int64], mask: NDArray[np.bool_]) -> Vectors:
@@ -123,16 +123,6 @@ def read_info(folder: Path) -> PreparedInfo:
         if not path.is_file() or path.stat().st_size != size:
             raise InputError(f"'{path}' is missing or damaged; {remedy} again.")
     return info
-
-
-def open_graph(graph: Path | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """Open a graph, a file or its content, for computing on the processor."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3
-    # Threads that spin while they wait slow down whatever else the machine is doing, and save nothing here.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def list_encoders() -> list[tuple[str, PreparedInfo | str]]:
