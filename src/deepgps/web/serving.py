@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from deepgps.errors import DeepGPSError
@@ -53,7 +53,9 @@ def serve(settings: Settings, host: str, port: int, *, worker: bool = True) -> N
         f"openGPS: http://{shown}:{port}  (data in {settings.data.absolute()}; stop with Ctrl-C)", flush=True
     )
     with _worker(settings) if worker else _nobody():
-        Server(configuration(app, settings, host, port)).run()
+        # It has shut down in order when it passes the interrupt on.
+        with suppress(KeyboardInterrupt):
+            Server(configuration(app, settings, host, port)).run()
 
 
 def configuration(app: "FastAPI", settings: Settings, host: str, port: int) -> "Config":
