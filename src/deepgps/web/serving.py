@@ -52,10 +52,9 @@ def serve(settings: Settings, host: str, port: int, *, worker: bool = True) -> N
     print(
         f"openGPS: http://{shown}:{port}  (data in {settings.data.absolute()}; stop with Ctrl-C)", flush=True
     )
-    with _worker(settings) if worker else _nobody():
-        # It has shut down in order when it passes the interrupt on.
-        with suppress(KeyboardInterrupt):
-            Server(configuration(app, settings, host, port)).run()
+    # The server has shut down in order when it passes the interrupt on.
+    with _worker(settings) if worker else _nobody(), suppress(KeyboardInterrupt):
+        Server(configuration(app, settings, host, port)).run()
 
 
 def configuration(app: "FastAPI", settings: Settings, host: str, port: int) -> "Config":
