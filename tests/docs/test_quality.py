@@ -1,10 +1,11 @@
 """The figures of quality are the same wherever they stand."""
 
 import importlib
+import re
 import sys
 
 import pytest
-from documents import ROOT, SHIPPED_MODEL
+from documents import ROOT, SHIPPED_MODEL, document, section
 
 from deepgps.bundle import open_bundle
 from deepgps.training.card import metric_table
@@ -24,6 +25,29 @@ def test_bundle_and_card_say_what_was_measured(quality):
     metrics = open_bundle(SHIPPED_MODEL).metadata.metrics
     assert dict(metrics) == measured, "export again with --metrics of every file in FILES"
     assert metric_table(measured) in (SHIPPED_MODEL / "CARD.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/reference/quality.md"])
+def test_pages_say_what_was_measured(quality, page):
+    heading = {"README.md": "## What it can and cannot tell you"}.get(page, "## How good it is")
+    said = re.findall(r"\b0\.\d\d \[0\.\d\d, 0\.\d\d\]", section(document(page), heading))
+    measured = {
+        f"{each.value:.2f} [{each.low:.2f}, {each.high:.2f}]"
+        for each in quality.figures(RESULTS).values()
+        if each.low is not None and each.high is not None
+    }
+    assert said
+    assert not set(said) - measured
+
+
+def test_every_bar_is_of_a_figure_that_was_measured_or_says_so(quality):
+    measured = quality.figures(RESULTS)
+    lines = [quality.bar_line(bar, measured) for bar in quality.BARS]
+    assert {line[1] for line in lines if line[0] not in measured} <= {"not measured"}
+    labels = [
+        line for bar, line in zip(quality.BARS, lines, strict=True) if not bar.figure.startswith("Held-out")
+    ]
+    assert all(line[3] in ("met", "met, stretch too", "missed") for line in labels)
 
 
 def test_a_bar_is_met_or_missed(quality):
