@@ -23,7 +23,7 @@ from deepgps.bundle import Metric
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
 from deepgps.evaluation.evaluate import Evaluation, evaluate
 from deepgps.evaluation.loading import DataFiles
-from deepgps.evaluation.pictures.figures import SHOWN_KINDS
+from deepgps.evaluation.pictures.figures import SHOWN_KINDS, hits
 from deepgps.evaluation.pictures.intervals import correlation_interval, mean_interval
 from deepgps.evaluation.pictures.likeness import right_side
 from deepgps.evaluation.pictures.measuring import BATCH, DRAWN, REAL, cells
@@ -32,6 +32,7 @@ from deepgps.images.nucleus import Nucleus
 from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens
 from deepgps.predict import Predictor
+from deepgps.training.mini.batches import NO, YES
 from deepgps.training.mini.labels import REGIMES
 from stand_ins import paired_store
 
@@ -49,11 +50,15 @@ STRUCTURE = {
     "fine_detail": "fine detail (log2)",
     "read_back": "read back",
     "read_back_balanced": "read back, balanced",
+    "read_back_five": "read back, five classes",
     "place": "place read",
     "place_balanced": "place read, balanced",
     "distance": "distance",
 }
+FIVE = ("cytoplasmic", "nucleoplasm", "nucleolus", "er", "cytoskeleton")
+"""Classes that most of the held-out pictures show."""
 KNOWN = "drawn, protein known to the label half"
+GIVEN = "drawn from its localization alone"
 NEW = {
     "B": "drawn, protein new to it, relatives known (B)",
     "A": "drawn, protein new to it, no relatives (A)",
@@ -61,14 +66,19 @@ NEW = {
 Row = dict[str, Metric]
 
 
-def held_out_latents(run: Path, rows: np.ndarray, regime: str) -> np.ndarray:
-    """Latent tokens (N, T, D) of proteins whose cluster the label half had not seen."""
+def held_out(run: Path, rows: np.ndarray, regime: str) -> np.ndarray:
+    """Probabilities (N, K) of proteins whose cluster the label half had not seen."""
     logits = load_file(run / "labels" / "held_out.safetensors")[regime][rows]
+    return torch.sigmoid(logits).numpy()
+
+
+def latents(run: Path, probabilities: np.ndarray) -> np.ndarray:
+    """Latent tokens (N, T, D) of probabilities (N, K)."""
     tokens = load_file(run / "pictures" / "generator.safetensors")["tokens.tokens"]
     module = LocalizationTokens(*tokens.shape)
     with torch.no_grad():
         module.tokens.copy_(tokens)
-        return module(torch.sigmoid(logits)).numpy()
+        return module(torch.from_numpy(probabilities)).numpy()
 
 
 def likeness(done: Evaluation, latents: np.ndarray) -> Row:
@@ -111,9 +121,25 @@ def rows_of(done: Evaluation, run: Path, proteins: LabelledProteins) -> dict[str
         if np.isfinite(fractions).all():
             found[kind]["right side"] = right(done, fractions)
     new = {
-        NEW[name]: likeness(done, held_out_latents(run, owners, REGIMES[name == "B"])) for name in ("B", "A")
+        NEW[name]: likeness(done, latents(run, held_out(run, owners, REGIMES[name == "B"])))
+        for name in ("B", "A")
     }
-    return {KNOWN: found.pop(DRAWN), **new, **found, REAL: dict(done.pictures.kinds[REAL])}
+    given = np.array(
+        [[YES if slug == name else NO for slug in class_set("mini").slugs] for name in done.subjects.shown],
+        np.float32,
+    )
+    rows = {KNOWN: found.pop(DRAWN), GIVEN: likeness(done, latents(run, given)), **new, **found}
+    rows[REAL] = dict(done.pictures.kinds[REAL])
+    for name, kind in ((KNOWN, DRAWN), (REAL, REAL), ("nuclear mask", "nuclear mask")):
+        rows[name]["read_back_five"] = read_of_five(done, kind)
+    return rows
+
+
+def read_of_five(done: Evaluation, kind: str) -> Metric:
+    """Share of the pictures of `FIVE` classes whose class was read."""
+    assert done.measured is not None and done.trained is not None and done.trained.readers is not None
+    right = hits(done.measured, kind, done.trained.readers[0], done.subjects.shown)
+    return mean_interval(np.where(np.isin(done.subjects.shown, FIVE), right, np.nan), done.subjects.groups)
 
 
 def table(rows: dict[str, Row], columns: dict[str, str]) -> str:
@@ -172,6 +198,11 @@ def quoted(done: Evaluation, rows: dict[str, Row]) -> Row:
     for base in ("constant mean", "own mean", "own nuclear mask"):
         found[f"{head}: PSNR (dB) of the baseline '{base}'"] = rows[base]["psnr"]
     found[f"{head}: right side of the baseline 'constant mean'"] = rows["constant mean"]["right side"]
+    found[f"{head}, localization given: intranuclear r"] = rows[GIVEN]["intranuclear_r"]
+    found[f"{head}: read back of five classes"] = rows[KNOWN]["read_back_five"]
+    found[f"{head}: read back of five classes, of real pictures"] = rows[REAL]["read_back_five"]
+    found[f"{head}: Pearson r of the baseline 'nuclear mask'"] = rows["nuclear mask"]["pearson"]
+    found[f"{head}: Pearson r of the baseline 'own nuclear mask'"] = rows["own nuclear mask"]["pearson"]
     for name, row in NEW.items():
         found[f"{head}, proteins new to the label half ({name}): right side"] = rows[row]["right side"]
     for name, said in (("read_back_balanced", "class read back"), ("place_balanced", "place read")):

@@ -70,7 +70,7 @@ BARS = (
     Bar("Independent protein EEF2, cytoplasmic, B: probability", 0.5),
     Bar(f"{CELLS}: Pearson r", 0.1, above=f"{CELLS}: Pearson r of the baseline 'own nuclear mask'"),
     Bar(f"{CELLS}: intranuclear r", 0.88),
-    Bar(f"{CELLS}: class read back, balanced", 0.85),
+    Bar(f"{CELLS}: read back of five classes", 0.85),
     Bar(f"{CELLS}: sequence_effect", 0.25),
 )
 SIZE_MIB, MILLISECONDS = 15, 20

@@ -176,5 +176,7 @@ class_set: mini
 cell_line: drawn
 crop: {size_px: 208, pixel_size_um: 0.206349}
 labels: {folds: 2, members: 1, widths: [8], epochs: 2, batch_size: 8}
-pictures: {widths: [4, 8], latent_dim: 8, epochs: 2, batches: 2, batch_size: 2}
+pictures:
+  {widths: [4, 8], latent_dim: 8, epochs: 2, batches: 2, batch_size: 2,
+   grain: {epochs: 1, batches: 2, batch_size: 2}}
 """

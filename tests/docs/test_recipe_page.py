@@ -19,9 +19,14 @@ def groups() -> Iterator[tuple[str, str, type[BaseModel]]]:
     """Kind, name and schema of every group of fields; a kind's own fields have no name."""
     for kind, schema in KINDS.items():
         yield kind, "", schema
-        for name, field in schema.model_fields.items():
-            if group := group_of(field):
-                yield kind, name, group
+        yield from ((kind, *group) for group in groups_within(schema))
+
+
+def groups_within(schema: type[BaseModel], within: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, field in schema.model_fields.items():
+        if group := group_of(field):
+            yield within + name, group
+            yield from groups_within(group, f"{within}{name}.")
 
 
 def default_of(field) -> str:

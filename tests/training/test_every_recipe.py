@@ -25,7 +25,14 @@ TINY = {
 }
 TINY_MINI = {
     "labels": {"folds": 2, "widths": [8], "epochs": 1},
-    "pictures": {"widths": [4, 8], "latent_dim": 8, "epochs": 1, "batches": 2, "batch_size": 2},
+    "pictures": {
+        "widths": [4, 8],
+        "latent_dim": 8,
+        "epochs": 1,
+        "batches": 2,
+        "batch_size": 2,
+        "grain": {"epochs": 1, "batches": 2, "batch_size": 2},
+    },
 }
 
 

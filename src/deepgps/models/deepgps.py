@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from deepgps.models.grain import GrainMaps
 from deepgps.models.latents import SequenceLatent, StructureLatent
 from deepgps.models.unet import UNet
 
@@ -196,9 +197,15 @@ class MiniGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.tokens = LocalizationTokens(classes, latent_dim)
-        self.unet = UNet(widths, latent_dim, fusion="residual", fold=fold, margin=margin)
+        self.unet = UNet(widths, latent_dim, fusion="residual", fold=fold, margin=margin, grain=True)
 
-    def forward(self, nucleus: Tensor, probabilities: Tensor) -> Tensor:
-        """Draw (B, 1, H, W) from a nucleus (B, 1, H, W) and probabilities (B, K)."""
-        drawn: Tensor = self.unet(nucleus, self.tokens(probabilities))
+    def forward(self, nucleus: Tensor, probabilities: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Draw (B, 1, H, W) from a nucleus (B, 1, H, W), probabilities (B, K), and noise as `UNet` does."""
+        drawn: Tensor = self.unet(nucleus, self.tokens(probabilities), noise=noise)
         return drawn
+
+    def describe(self, nucleus: Tensor, probabilities: Tensor) -> tuple[Tensor, GrainMaps]:
+        """Draw the smooth picture, and tell what is known of its grain."""
+        smooth, maps = self.unet.describe(nucleus, self.tokens(probabilities))
+        assert maps is not None
+        return smooth, maps

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deepgps.models.fusion import FusionMode, build_fusion
+from deepgps.models.grain import GrainHead, GrainMaps, Noise, grained
 
 PAPER_WIDTHS = (64, 128, 256, 512, 1024)
 HEAD_CHANNELS = 8
@@ -70,6 +71,8 @@ class UNet(nn.Module):
     margin
         Pixels of mirror image laid around the nucleus image while drawing and cut off again, so that the zero
         padding of the convolutions leaves no frame; 0 for the paper's network.
+    grain
+        Whether pictures have a grain, drawn by chance, or are the smooth mean of all that could be.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class UNet(nn.Module):
         heads: int = 4,
         fold: int = 1,
         margin: int = 0,
+        grain: bool = False,
     ) -> None:
         super().__init__()
         self.fold = fold
@@ -93,6 +97,8 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose2d(deep, flat, 2, stride=2) for deep, flat in pairs)
         self.merge = nn.ModuleList(double_conv(2 * flat, flat) for _, flat in pairs)
         self.head = nn.Conv2d(widths[0], 1, 1) if fold == 1 else FoldedHead(widths[0], fold)
+        self.grain = GrainHead(widths[0], fold, latent_dim) if grain else None
+        self.noise = Noise() if grain else None
 
     def encode(self, nucleus: Tensor) -> list[Tensor]:
         """Features of the nucleus, from the first level to the bottleneck."""
@@ -108,7 +114,9 @@ class UNet(nn.Module):
             levels.append(level)
         return levels
 
-    def forward(self, nucleus: Tensor, latent: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, nucleus: Tensor, latent: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
+    ) -> Tensor:
         """Draw the protein.
 
         Parameters
@@ -119,12 +127,23 @@ class UNet(nn.Module):
             (B, T, latent_dim) latent tokens, or residue vectors for ``per_residue``.
         mask
             (B, T), true where a token is real; all are if None.
+        noise
+            What the grain is drawn from, as `grained` takes it; the nucleus's own if None.
 
         Returns
         -------
         Tensor
             (B, 1, H, W) in [0, 1].
         """
+        smooth, maps = self.describe(nucleus, latent, mask)
+        if maps is None or self.noise is None:
+            return smooth
+        return grained(smooth, maps, self.noise(nucleus) if noise is None else noise)
+
+    def describe(
+        self, nucleus: Tensor, latent: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, GrainMaps | None]:
+        """Draw the smooth picture (B, 1, H, W), and tell what is known of its grain."""
         if self.margin:
             nucleus = F.pad(nucleus, [self.margin] * 4, mode="reflect")
         *skips, features = self.encode(nucleus)
@@ -133,4 +152,8 @@ class UNet(nn.Module):
             features = merge(torch.cat([skip, up(features)], 1))
         drawn = self.head(features) if self.fold == 1 else self.head(features, nucleus)
         inner = slice(self.margin, -self.margin or None)
-        return torch.sigmoid(drawn[..., inner, inner])
+        maps = None
+        if self.grain is not None:
+            told = self.grain(features, nucleus, drawn, latent)
+            maps = GrainMaps(*(each[..., inner, inner] for each in told))
+        return torch.sigmoid(drawn[..., inner, inner]), maps

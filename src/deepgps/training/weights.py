@@ -27,6 +27,8 @@ from deepgps.training.recipe import (
 
 GRAPHS = ("encoder", "generator")
 
+_MADE = {"noise.tile"}
+"""What a network makes for itself."""
 # Buffers that change nothing where they are 0 and 1; then the graph has done without them.
 _IDENTITY = {"scale", "bias", "model.sequence.mean", "model.sequence.scale", "encoder.mean", "encoder.scale"}
 
@@ -102,7 +104,11 @@ def _weights(model: onnx.ModelProto) -> dict[str, Tensor]:
         each.name.removesuffix(HALF): onnx.numpy_helper.to_array(each) for each in model.graph.initializer
     }
     named = _linear_names(model.graph.node, constants)
-    weights = {name: value for name, value in constants.items() if "." in name or name in _IDENTITY}
+    weights = {
+        name: value
+        for name, value in constants.items()
+        if name not in _MADE and ("." in name or name in _IDENTITY)
+    }
     weights |= {name: constants[constant].T for constant, name in named.items()}
     return {name: torch.from_numpy(value.astype("float32")) for name, value in weights.items()}
 

@@ -18,6 +18,7 @@ from deepgps.predict import Predictor
 from deepgps.training.finetune.base import open_base
 from deepgps.training.finetune.mini import TableTokens
 from deepgps.training.finetune.settings import tuned_recipe
+from deepgps.training.mini.batches import sure
 from joint_store import PLACES, SIZE, UM, proteins, recipe, write_store
 
 FEW = ["--set", "training.max_epochs=1"]
@@ -231,4 +232,4 @@ def test_a_crop_is_drawn_from_the_localizations_of_its_protein():
     for _ in range(20):
         drawn = dict(zip(tokens.classes.slugs, tokens.draw("er|golgi", "", rng), strict=True))
         assert {slug for slug, value in drawn.items() if value > 0.5} == {"er", "golgi"}
-    assert tokens.sure("er").max() == np.float32(0.9)
+    assert sure(tokens.classes, "er").max() == np.float32(0.9)

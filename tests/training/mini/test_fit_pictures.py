@@ -6,18 +6,14 @@ import pytest
 import torch
 
 from deepgps.datasets.crops.reading import CropStore, open_crops, write_crops
-from deepgps.training.mini.pictures import (
-    PictureBatches,
-    PictureSettings,
-    PictureTask,
-    augment,
-    build_generator,
-    fit_pictures,
-    sampling_weights,
-)
+from deepgps.training.mini.batches import PictureBatches, augment, crowd, sampling_weights
+from deepgps.training.mini.grain import GrainTask
+from deepgps.training.mini.pictures import PictureTask, build_generator, fit_pictures
+from deepgps.training.mini.settings import GrainSettings, PictureSettings
 
 SIZE = 32
-SETTINGS = PictureSettings(widths=(4, 8), latent_dim=8, epochs=2, batches=2, batch_size=2)
+GRAIN = GrainSettings(epochs=2, batches=2, batch_size=2)
+SETTINGS = PictureSettings(widths=(4, 8), latent_dim=8, epochs=2, batches=2, batch_size=2, grain=GRAIN)
 SLUGS = ("er", "golgi", "vesicles")
 # What the store holds: source, localizations, cell, split, and how many of it.
 KINDS = [
@@ -53,7 +49,7 @@ def pairing():
     def draw(localizations, accession, rng):
         return np.array([0.9 if slug in localizations else 0.1 for slug in SLUGS], np.float32)
 
-    return SimpleNamespace(classes=SimpleNamespace(slugs=SLUGS), draw=draw)
+    return SimpleNamespace(classes=SimpleNamespace(slugs=SLUGS, of=set), draw=draw)
 
 
 def fitted(store, pairing, folder, settings=SETTINGS) -> dict[str, torch.Tensor]:
@@ -154,7 +150,7 @@ def test_an_epoch_is_the_same_whenever_it_is_drawn_and_no_other_is(store, pairin
 
 def test_two_images_of_one_cell_now_and_then_become_one_dual_localized_protein(store, pairing):
     dual = 0
-    for _, protein, probabilities in batches(store, pairing, batches=10):
+    for _, protein, probabilities in batches(store, pairing, batches=10, crowded=0):
         both = (probabilities[:, :2] > 0.5).all(1)
         # Only the cell with two images can be mixed: 0.6 times the sum of both.
         greys = torch.where(both, 0.6 * 20 / 255, 10 / 255)
@@ -204,3 +200,70 @@ def test_augmentation_varies_the_nucleus_alone():
     levels = [float(augment(pair, rng)[0].mean()) for _ in range(100)]
     assert np.std(levels) > 0.05
     np.testing.assert_array_equal(pair, np.float32(0.5))
+
+
+def test_a_crowd_shows_every_cell_that_was_put_into_it_once():
+    cell = np.zeros((2, SIZE, SIZE), np.float32)
+    cell[0, 14:18, 14:18] = cell[1, 10:22, 10:22] = 1
+    for seed in range(20):
+        field = crowd([cell, cell, cell], np.random.default_rng(seed))
+        assert field.shape == cell.shape
+        assert field.dtype == np.float32
+        assert 0 < field[0].sum() <= 3 * cell[0].sum()
+        assert 0.69 < field.max() <= 1
+    assert len({crowd([cell], np.random.default_rng(seed)).tobytes() for seed in range(5)}) == 5
+
+
+def test_cells_cut_out_of_their_surroundings_are_crowded_and_no_others(store, pairing, monkeypatch):
+    crowds = []
+
+    def spy(pairs, rng):
+        crowds.append(pairs)
+        return pairs[0]
+
+    monkeypatch.setattr("deepgps.training.mini.batches.crowd", spy)
+    batches(store, pairing, batches=6, source_shares={"hpa_fields": 1.0}, crowded=1)
+    assert not crowds
+    batches(store, pairing, batches=2, source_shares={"hpa_u2os_cells": 1.0}, crowded=1)
+    assert crowds
+    assert all(2 <= len(pairs) <= 4 for pairs in crowds)
+
+
+def test_a_second_stage_killed_in_its_second_epoch_resumes_and_ends_with_the_same_weights(
+    store, pairing, tmp_path, monkeypatch
+):
+    whole = fitted(store, pairing, tmp_path / "whole")
+    step, steps = GrainTask.training_step, []
+
+    def dies_at_the_fourth(task, batch, index):
+        steps.append(index)
+        if len(steps) == 4:
+            raise KilledError
+        return step(task, batch, index)
+
+    monkeypatch.setattr(GrainTask, "training_step", dies_at_the_fourth)
+    with pytest.raises(KilledError):
+        fit_pictures(store, pairing, SETTINGS, tmp_path / "killed")
+    resumed = fitted(store, pairing, tmp_path / "killed")
+    assert steps == [0, 1, 0, 1, 0, 1]
+    assert same(whole, resumed)
+
+
+def test_the_first_stage_teaches_the_smooth_picture_and_the_second_its_grain_alone(
+    store, pairing, tmp_path, monkeypatch
+):
+    seen = []
+    start = GrainTask.on_train_start
+
+    def look(task):
+        seen.append({name: each.clone() for name, each in task.generator.state_dict().items()})
+        start(task)
+
+    monkeypatch.setattr(GrainTask, "on_train_start", look)
+    after = fitted(store, pairing, tmp_path)
+    fresh = build_generator(len(SLUGS), SETTINGS).state_dict()
+    (before,) = seen
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert changed
+    assert all(name.startswith("unet.grain.") for name in changed)
+    assert after.keys() == fresh.keys()

@@ -29,6 +29,7 @@ from deepgps.training.joint.data import check_crops, read_parts
 from deepgps.training.joint.folder import inputs_of
 from deepgps.training.joint.selection import classify
 from deepgps.training.joint.settings import SplitSettings
+from deepgps.training.mini.batches import sure
 from deepgps.training.mini.pictures import build_generator, fit_pictures
 from deepgps.training.mini.run import GENERATOR
 from deepgps.training.mini.settings import MiniRecipe
@@ -36,8 +37,6 @@ from deepgps.training.origin import write_origin
 
 Floats = NDArray[np.float32]
 
-YES, NO = 0.9, 0.02
-"""What stands for a sure probability: the generator never met a surer one."""
 AFTER, ERROR = "validation.json", "validation_mse"
 JUDGED = 512
 """Crops of the validation part, at most, by which before and after are compared."""
@@ -57,13 +56,8 @@ class TableTokens:
 
     def draw(self, localizations: str, accession: str, rng: np.random.Generator) -> Floats:
         """Probabilities (K,), surer or less sure by chance, for predicted ones are either."""
-        logits = np.log(1 / self.sure(localizations) - 1) * -rng.uniform(0.6, 1.6)
+        logits = np.log(1 / sure(self.classes, localizations) - 1) * -rng.uniform(0.6, 1.6)
         return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
-
-    def sure(self, localizations: str) -> Floats:
-        """Probabilities (K,) of localizations joined by ``|``."""
-        named = self.classes.of(localizations.split("|"))
-        return np.array([YES if slug in named else NO for slug in self.classes.slugs], np.float32)
 
 
 def finetune_mini(
@@ -90,7 +84,9 @@ def finetune_mini(
         write_origin(run, base.name, base.fingerprint, {ERROR: picture_error(generator, crops, tokens)})
         # Every crop counts the same, whatever the sources are called.
         shares = dict.fromkeys(crops.index["source"].unique().to_list(), 1.0)
-        settings = recipe.pictures.model_copy(update={"source_shares": shares})
+        alike = {"source_shares": shares}
+        grain = recipe.pictures.grain.model_copy(update=alike)
+        settings = recipe.pictures.model_copy(update={**alike, "grain": grain})
         tuned = fit_pictures(crops, tokens, settings, run / "pictures", generator.train())
         write_json(run / AFTER, {ERROR: picture_error(tuned, crops, tokens)})
         weights = {name: value.contiguous() for name, value in tuned.state_dict().items()}
@@ -159,11 +155,11 @@ def _begun(base: Base, recipe: MiniRecipe, crops: CropStore, tokens: TableTokens
 def _drawn(
     generator: MiniGenerator, crops: CropStore, tokens: TableTokens, rows: NDArray[np.int64]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Draw crops some at a time: drawn and real, (B, 1, S, S) each."""
+    """Draw crops some at a time, smoothly: drawn and real, (B, 1, S, S) each."""
     places = crops.index["localizations"].to_list()
     for first in range(0, len(rows), AT_ONCE):
         some = rows[first : first + AT_ONCE]
         pairs = torch.from_numpy(crops.images(some))
-        sure = torch.from_numpy(np.stack([tokens.sure(places[row]) for row in some]))
+        known = torch.from_numpy(np.stack([sure(tokens.classes, places[row]) for row in some]))
         with torch.no_grad():
-            yield generator(pairs[:, :1], sure), pairs[:, 1:]
+            yield generator.describe(pairs[:, :1], known)[0], pairs[:, 1:]

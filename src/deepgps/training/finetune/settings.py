@@ -38,6 +38,7 @@ def tuned_recipe(base: Base, changes: Sequence[str], cell_lines: Sequence[str]) 
     content["name"] += "-finetuned"
     if isinstance(base.recipe, MiniRecipe):
         _gently(content["pictures"], "epochs")
+        _gently(content["pictures"]["grain"], "epochs")
         content["cell_line"] = " and ".join(cell_lines) or content["cell_line"]
     else:
         _gently(content["training"], "max_epochs")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import ClassSet
+from deepgps.training.mini.batches import sure
 
 Floats = NDArray[np.float32]
 
@@ -67,7 +68,7 @@ class Pairing:
         ):
             named = frozenset({"extracellular"})
         if named not in self.by_classes:
-            return self._stand_in(named)
+            return sure(self.classes, localizations)
         return self._vary(int(rng.choice(self.by_classes[named])), rng)
 
     def _vary(self, row: int, rng: np.random.Generator) -> Floats:
@@ -76,7 +77,3 @@ class Pairing:
         p = np.clip(source[row], 1e-4, 1 - 1e-4)
         logits = np.log(p / (1 - p)) * rng.uniform(0.6, 1.6)
         return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
-
-    def _stand_in(self, named: frozenset[str]) -> Floats:
-        """Equal shares, for a combination of classes that no training protein has."""
-        return np.array([0.9 if slug in named else 0.02 for slug in self.classes.slugs], np.float32)

@@ -50,6 +50,34 @@ class LabelSettings(BaseModel):
     """Weight of the squared head weights in its loss."""
 
 
+class GrainSettings(BaseModel):
+    """How the generator learns what the grain of the pictures is like."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    epochs: PositiveInt = 40
+    """Epochs of ``batches`` batches; a checkpoint follows each."""
+    batches: PositiveInt = 40
+    """Batches in an epoch."""
+    batch_size: PositiveInt = 8
+    """Crops in a batch."""
+    learning_rate: PositiveFloat = 3e-3
+    """Peak learning rate; it warms up and falls to zero along a cosine."""
+    energy: NonNegativeFloat = 1
+    """Weight of the error of the grain's energies."""
+    crowded: float = Field(0.2, ge=0, le=1)
+    """As that of the first stage."""
+    sure: float = Field(0.5, ge=0, le=1)
+    """As that of the first stage."""
+    source_shares: dict[Source, NonNegativeFloat] = {
+        "hpa_u2os_cells": 0.65,
+        "hpa_fields": 0.15,
+        "opencell_tiles": 0.1,
+        "hpa_dictionary": 0.1,
+    }
+    """As those of the first stage."""
+
+
 class PictureSettings(BaseModel):
     """How the generator is trained."""
 
@@ -80,6 +108,12 @@ class PictureSettings(BaseModel):
         "hpa_dictionary": 0.2,
     }
     """Share of each picture source in a batch."""
+    crowded: float = Field(0, ge=0, le=1)
+    """Share of the cells cut out of their surroundings that are shown several to a crop."""
+    sure: float = Field(0, ge=0, le=1)
+    """Share of the crops drawn from their localizations themselves instead of a protein's probabilities."""
+    grain: GrainSettings = GrainSettings()
+    """The second stage, in which what draws smoothly stays as it is."""
     threads: PositiveInt = 1
     """Threads of the CPU; on machines shared with others one is often faster than two."""
     seed: int = 1
