@@ -1,45 +1,48 @@
-"""Measure start-up, speed and memory on this machine, in one run: ``make bench``.
+"""Measure start-up, speed and memory on this machine, and say what moved: ``make bench``.
 
-Proteins are random, drawn with a seed, 450 residues long on average. Memory is the peak resident size of a
-process of its own. Nothing here is a test: figures depend on the machine, and stand beside what is aimed at.
+Proteins are random, drawn with a seed, 450 residues long on average. Ratios are of processor time, all
+threads together, of two things measured in turns, so that neither the machine nor what else it does counts
+for much; only they are held against those kept in `benchmarks/results/bench.json`. What the clock says stands
+beside what is aimed at. Memory is the peak resident size of a process of its own.
+
+``--keep`` keeps the figures as the ones to hold later runs against, and puts them on the page
+`docs/explanation/performance.md`.
 """
 
 import argparse
+import json
 import os
-import random
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from datetime import date
+from operator import truediv
 from pathlib import Path
 
 from deepgps.bundle import DEFAULT_MODEL
 from deepgps.images.defaults import default_nucleus
-from deepgps.predict import Predictor
-from deepgps.proteins.protein import Protein
 from deepgps.results.save import save
-
-RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
-# Share of each residue in Swiss-Prot, in per cent, rounded.
-SHARES = (8, 1, 5, 7, 4, 7, 2, 6, 6, 10, 2, 4, 5, 4, 6, 7, 5, 7, 1, 3)
-MEAN_LENGTH = 450
-SEED = 0
+from deepgps.runtime import available
+from generators import measure_generators
+from moved import RESULTS, moved, written
+from timing import Figures, drawn, in_turns, loaded, random_proteins, runtime, yardstick
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """How many proteins each measurement takes."""
 
-    repeats: int = 3
-    labels: int = 500
-    pictures: int = 100
+    repeats: int = 5
+    labels: int = 100
+    pictures: int = 24
     few: int = 100
     many: int = 10_000
-    unet: int = 5
     unet_widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
 
 
@@ -61,23 +64,16 @@ print(peak_kib(), file=sys.stderr)
 sys.exit(code)
 """
 
-QUICK = Sizes(repeats=1, labels=4, pictures=2, few=2, many=4, unet=1, unet_widths=(4, 8))
+QUICK = Sizes(repeats=2, labels=4, pictures=2, few=2, many=4, unet_widths=(4, 8))
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A process that has ended: seconds on the clock, and peak memory in MiB."""
+    """A process that has ended: seconds of the clock and of the processor, and peak memory in MiB."""
 
     seconds: float
+    cpu: float
     peak_mib: float
-
-
-def random_proteins(count: int) -> Iterable[Protein]:
-    """Draw proteins, the same ones each time."""
-    chance = random.Random(SEED)
-    for number in range(count):
-        length = max(20, round(chance.gammavariate(2, MEAN_LENGTH / 2)))
-        yield Protein(f"R{number}", "M" + "".join(chance.choices(RESIDUES, SHARES, k=length - 1)))
 
 
 def write_fasta(path: Path, count: int) -> Path:
@@ -89,125 +85,135 @@ def write_fasta(path: Path, count: int) -> Path:
 
 def deepgps(*tokens: str | Path) -> Finished:
     """Run the command in a process of its own."""
-    command = [sys.executable, "-c", _COMMAND, *map(str, tokens)]
-    start = time.perf_counter()
+    return python(_COMMAND, *tokens)
+
+
+def python(code: str, *tokens: str | Path) -> Finished:
+    """Run a program that says its peak memory last."""
+    command = [sys.executable, "-c", code, *map(str, tokens)]
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    seconds = time.perf_counter() - start
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if ended.returncode:
         raise SystemExit(f"deepgps {' '.join(map(str, tokens))} failed: {ended.stderr}")
-    return Finished(seconds, int(ended.stderr.split()[-1]) / 1024)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Finished(seconds, cpu, int((ended.stderr.split() or ["0"])[-1]) / 1024)
 
 
-def per_second(count: int, work: Callable[[], object]) -> float:
-    """Time a piece of work."""
-    start = time.perf_counter()
-    work()
-    return count / (time.perf_counter() - start)
-
-
-def show(what: str, measured: str, aim: str = "") -> None:
-    """Print one line of the table."""
-    print(f"{what:<52}{measured:>16}   {aim}", flush=True)
-
-
-def measure_start(model: str, folder: Path, sizes: Sizes) -> None:
-    """Cold starts: the median of a few processes."""
+def measure_start(figures: Figures, model: str, folder: Path, sizes: Sizes) -> None:
+    """Cold starts, beside those of a bare Python and of the libraries."""
     one = write_fasta(folder / "one.fasta", 1)
-    helps = [deepgps("--help").seconds for _ in range(sizes.repeats)]
-    show("deepgps --help, cold", f"{statistics.median(helps):.2f} s", "aim: < 0.5 s")
+    bare = [python("pass") for _ in range(sizes.repeats)]
+    helps = [deepgps("--help") for _ in range(sizes.repeats)]
+    libraries = [python("import numpy, onnxruntime, scipy.ndimage") for _ in range(sizes.repeats)]
     runs = [
-        deepgps("predict", one, "--model", model, "--out", folder / f"one-{n}").seconds
-        for n in range(sizes.repeats)
+        deepgps("predict", one, "--model", model, "--out", folder / f"one-{n}") for n in range(sizes.repeats)
     ]
-    show("one protein with its picture, cold", f"{statistics.median(runs):.2f} s", "aim: < 3 s")
+    figures.rate("deepgps --help, cold", f"{median(helps):.2f} s", "< 0.5 s")
+    figures.rate("one protein with its picture, cold", f"{median(runs):.2f} s", "< 3 s")
+    figures.ratio("help", "deepgps --help / a bare Python", shares(helps, bare))
+    figures.ratio("cold", "one cold protein / import of NumPy, SciPy, ONNX Runtime", shares(runs, libraries))
 
 
-def measure_speed(model: str, folder: Path, sizes: Sizes) -> float:
-    """Proteins per second; returns pictures drawn per second, without writing them."""
-    predictor = Predictor.load(model)
-    nuclei = [default_nucleus()]
+def median(finished: Sequence[Finished]) -> float:
+    return statistics.median(each.seconds for each in finished)
 
-    def predict(count: int, *, images: bool) -> None:
-        for _ in predictor.predict(random_proteins(count), nuclei, images=images):
+
+def shares(these: Sequence[Finished], those: Sequence[Finished]) -> list[float]:
+    return [one.cpu / other.cpu for one, other in zip(these, those, strict=True)]
+
+
+def measure_speed(figures: Figures, model: str, folder: Path, sizes: Sizes) -> None:
+    """Labels and pictures in one process, with and without writing them."""
+    predictor, nuclei, count = loaded(model, "cpu"), [default_nucleus()], sizes.pictures
+
+    def labels() -> None:
+        for _ in predictor.predict(random_proteins(sizes.labels), images=False):
             pass
 
-    predict(1, images=True)
-    labels = per_second(sizes.labels, lambda: predict(sizes.labels, images=False))
-    drawn = per_second(sizes.pictures, lambda: predict(sizes.pictures, images=True))
-    proteins = random_proteins(sizes.pictures)
-    written = per_second(sizes.pictures, lambda: save(predictor, proteins, folder / "saved", nuclei=nuclei))
-    show("labels only, in process", f"{labels:.0f} proteins/s")
-    show("with pictures, in process, not written", f"{drawn:.1f} proteins/s")
-    show(
-        "with pictures, in process, written",
-        f"{written:.1f} proteins/s",
-        "aim: >= 10 proteins/s on two cores",
-    )
-    return generated_per_second(predictor, sizes)
+    def saved(pictures: str) -> None:
+        proteins, out = random_proteins(count), folder / "saved"
+        save(predictor, proteins, out, nuclei=nuclei, pictures=pictures, overwrite=True)  # type: ignore[arg-type]
+
+    works = {"yardstick": yardstick, "labels": labels, "drawn": lambda: drawn(predictor, count)}
+    works |= {"files": lambda: saved("files")}
+    with suppress(ModuleNotFoundError):
+        import zarr  # noqa: F401
+
+        works |= {"zarr": lambda: saved("zarr")}
+    took = in_turns(works, sizes.repeats)
+    each = {name: [s / (sizes.labels if name == "labels" else count) for s in took[name]] for name in took}
+    labelled = map(truediv, each["labels"], took["yardstick"])
+    figures.ratio("labels", "a label / 200,000 numbers in Python", list(labelled))
+    for kind in [each for each in ("files", "zarr") if each in works]:
+        whole = list(map(truediv, each[kind], each["drawn"]))
+        figures.ratio(kind, f"a picture from sequence to {kind} / its drawing in float32", whole)
 
 
-def generated_per_second(predictor: Predictor, sizes: Sizes) -> float:
-    """Pictures drawn per second by the generator alone, as `Predictor` calls it."""
-    sequences = [protein.sequence for protein in islice(random_proteins(8), 8)]
-    latents = [encoding.latent for encoding in predictor.encode(sequences)]
-    nuclei = [default_nucleus()] * len(latents)
-    rounds = max(1, sizes.pictures // len(latents))
-    return per_second(rounds * len(latents), lambda: [predictor.draw(nuclei, latents) for _ in range(rounds)])
-
-
-def measure_command(model: str, folder: Path, sizes: Sizes) -> None:
+def measure_command(figures: Figures, model: str, folder: Path, sizes: Sizes) -> None:
     """The command on few and many proteins: speed with start-up and writing, and memory."""
     few, many = write_fasta(folder / "few.fasta", sizes.few), write_fasta(folder / "many.fasta", sizes.many)
-    pictured = deepgps("predict", few, "--model", model, "--out", folder / "pictured")
-    options = ("--model", model, "--no-images", "--out")
-    small = deepgps("predict", few, *options, folder / "small")
-    large = deepgps("predict", many, *options, folder / "large")
-    show(
-        f"deepgps predict, {sizes.few:,} with pictures",
-        f"{sizes.few / pictured.seconds:.1f} proteins/s",
-        "aim: >= 10 proteins/s on two cores",
+    options = ("--model", model, "--out")
+    for name in ("cpu", "openvino"):
+        if name in available():
+            with runtime(name):
+                pictured = deepgps("predict", few, *options, folder / name)
+            speed = f"{sizes.few / pictured.seconds:.1f} proteins/s"
+            figures.rate(f"deepgps predict, {sizes.few:,} with pictures, {name}", speed, "≥ 15")
+    small = deepgps("predict", few, "--no-images", *options, folder / "small")
+    large = deepgps("predict", many, "--no-images", *options, folder / "large")
+    labels = f"{sizes.many / large.seconds:.0f} proteins/s"
+    figures.rate(f"deepgps predict, {sizes.many:,} labels only", labels, "≥ 100")
+    figures.rate(
+        f"peak memory, {sizes.few:,} with pictures, the last", f"{pictured.peak_mib:.0f} MiB", "< 1 GB"
     )
-    show(f"deepgps predict, {sizes.many:,} labels only", f"{sizes.many / large.seconds:.0f} proteins/s")
-    show(f"peak memory, {sizes.few:,} with pictures", f"{pictured.peak_mib:.0f} MiB")
-    show(f"peak memory, {sizes.few:,} labels only", f"{small.peak_mib:.0f} MiB")
-    show(f"peak memory, {sizes.many:,} labels only", f"{large.peak_mib:.0f} MiB", "aim: as for few")
+    figures.rate(f"peak memory, {sizes.many:,} labels only", f"{large.peak_mib:.0f} MiB", "as for few")
+    what = f"memory: {sizes.many:,} labels / {sizes.few:,}"
+    figures.ratio("memory", what, [large.peak_mib / small.peak_mib], "about 1")
 
 
-def measure_against_paper(ours: float, sizes: Sizes) -> None:
-    """Compare with the paper's U-Net, run eagerly in torch, one picture at a time."""
-    what = "generator against the paper's U-Net (torch, batch 1)"
-    try:
-        import torch
+def machine() -> str:
+    """Say what was measured on, and how busy it was."""
+    load = f"load {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else "load unknown"
+    return f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {date.today()}, {load}."
 
-        from deepgps.models.unet import UNet
-    except ModuleNotFoundError as error:
-        show(what, "not measured", f"{error.name} is not installed")
+
+def compare(figures: Figures) -> None:
+    """Say which ratios lie beyond the noise of this run and of the one that was kept."""
+    if not RESULTS.exists():
         return
-    torch.manual_seed(SEED)
-    net = UNet(sizes.unet_widths).eval()
-    nucleus, latent = torch.rand(1, 1, 208, 208), torch.rand(1, 1, 1024)
-    with torch.inference_mode():
-        net(nucleus, latent)
-        theirs = per_second(sizes.unet, lambda: [net(nucleus, latent) for _ in range(sizes.unet)])
-    show(what, f"{ours / theirs:.0f} times", f"{ours:.1f} against {theirs:.2f} pictures/s")
+    said = moved(json.loads(RESULTS.read_text(encoding="utf-8"))["ratios"], figures.ratios)
+    print(
+        "\nMoved beyond the noise, since the figures that were kept:"
+        if said
+        else "\nNothing moved beyond the noise."
+    )
+    for line in said:
+        print(f"  {line}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure everything and print it as it comes."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="name of an installed model, or path to a bundle"
     )
     parser.add_argument("--quick", action="store_true", help="a few proteins only: to see that it runs")
+    parser.add_argument("--keep", action="store_true", help="keep the figures, and put them on the page")
     options = parser.parse_args(arguments)
-    sizes = QUICK if options.quick else Sizes()
-    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, model {options.model}")
+    sizes, figures = QUICK if options.quick else Sizes(), Figures()
+    print(f"{machine()} Model {options.model}.")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        measure_start(options.model, folder, sizes)
-        ours = measure_speed(options.model, folder, sizes)
-        measure_command(options.model, folder, sizes)
-    measure_against_paper(ours, sizes)
+        measure_start(figures, options.model, folder, sizes)
+        measure_speed(figures, options.model, folder, sizes)
+        measure_command(figures, options.model, folder, sizes)
+    about = measure_generators(figures, options.model, sizes.repeats, sizes.unet_widths)
+    compare(figures)
+    if options.keep and about:
+        written({"machine": machine(), **about, "ratios": figures.ratios, "rates": figures.rates})
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from deepgps.training.joint.batches import Parts, epoch_order
 from deepgps.training.joint.build import build_model
 from deepgps.training.joint.losses import label_loss
 from deepgps.training.recipe import JointRecipe, load_recipe
+from peak import peaks
 
 EMBEDDING, PROTEINS, CROPS = 1280, 16, 128
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -132,26 +133,6 @@ def flop_of_a_picture(recipe: JointRecipe) -> float:
     return counter.get_total_flops() / 2
 
 
-def peaks(dtype: torch.dtype) -> dict[str, float]:
-    """Operations a second of a product of large matrices, and of a large convolution."""
-    edge = 8192 if DEVICE.type == "cuda" else 2048
-    a, b = torch.randn(2, edge, edge, device=DEVICE, dtype=dtype)
-    batch = 64 if DEVICE.type == "cuda" else 8
-    image = torch.randn(batch, 256, 52, 52, device=DEVICE, dtype=dtype).contiguous(
-        memory_format=torch.channels_last
-    )
-    weight = torch.randn(256, 256, 3, 3, device=DEVICE, dtype=dtype).contiguous(
-        memory_format=torch.channels_last
-    )
-    took = fastest(
-        {"matrices": lambda _: a @ b, "convolution": lambda _: F.conv2d(image, weight, padding=1)}, 8
-    )
-    return {
-        "matrices": 2 * edge**3 / took["matrices"],
-        "convolution": 2 * image.numel() * 256 * 9 / took["convolution"],
-    }
-
-
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -177,7 +158,7 @@ def main() -> None:
     if DEVICE.type == "cuda":
         ways["ours, compiled"] = ours(recipe, data, "bf16-mixed", compiled=True)
     flop, before = flop_of_a_picture(recipe), os.getloadavg()[0]
-    able = {dtype: peaks(dtype) for dtype in (single, half)}
+    able = {dtype: peaks(dtype, DEVICE) for dtype in (single, half)}
     took = fastest(ways, options.steps)
     name = (
         torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"

@@ -15,6 +15,8 @@ from deepgps.localization import CLASS_SETS
 
 # Tests compute little at a time: a second thread would cost more than it gives. Read when torch starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Graphs are held against modules, so that they are computed in single precision wherever tests run.
+os.environ.setdefault("DEEPGPS_RUNTIME", "cpu")
 
 TINY_TOKENS, TINY_WIDTH, TINY_SIZE = 4, 8, 208
 

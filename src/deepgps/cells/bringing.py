@@ -12,7 +12,7 @@ from deepgps.cells.folder import ComparisonFolder
 from deepgps.cells.sides import Side
 from deepgps.files.atomic import replacing
 from deepgps.images.resample import SAME_SIZE
-from deepgps.images.write import FULL_SCALE
+from deepgps.images.write import FULL_SCALE, png
 from deepgps.results.folder import RECORDS_FILE
 from deepgps.results.names import FileNames
 from deepgps.results.picture_files import IMAGES
@@ -38,7 +38,6 @@ def bring_together(
         Called with the id of each protein.
     """
     from deepgps.cells.picture import picture
-    from deepgps.results.pictures import COMPRESS_LEVEL
 
     names = FileNames()
     streams = [_by_protein(folder.of(side), count) for side, count in zip(sides, nuclei, strict=True)]
@@ -55,7 +54,7 @@ def bring_together(
             picture=names.name(shown[0]["protein_id"]),
         )
         with replacing(folder.path / IMAGES / f"{row.picture}.png") as draft:
-            picture(row, sides, images).save(draft, format="PNG", compress_level=COMPRESS_LEVEL)
+            draft.write_bytes(png(np.asarray(picture(row, sides, images))))
         on_step(shown[0]["protein_id"])
         yield row
 

@@ -1,7 +1,9 @@
-"""Images out: OME-TIFF that any microscopy software opens with its pixel size and channel names."""
+"""Images out: OME-TIFF that any microscopy software opens with its pixel size and channel names, and PNG."""
 
 import io
+import struct
 import uuid
+import zlib
 from collections.abc import Mapping
 from hashlib import sha256
 
@@ -12,6 +14,31 @@ from deepgps import __version__
 
 FULL_SCALE = 65_535
 """The uint16 value that stands for 1.0 in what `ome_tiff` makes."""
+
+
+_DEPTH, _RGB, _UP, _LEVEL = 8, 2, 2, 1
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode a picture (H, W, 3), red, green and blue, as a PNG.
+
+    Each row is stored as its difference from the one above. Libraries try five such filters on every row,
+    which takes twice as long for files of the same size.
+    """
+    height, width, _ = pixels.shape
+    rows = pixels.reshape(height, -1)
+    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = _UP
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    header = struct.pack(">IIBBBBB", width, height, _DEPTH, _RGB, 0, 0, 0)
+    data = zlib.compress(filtered.tobytes(), _LEVEL)
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*each) for each in chunks)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def ome_tiff(channels: Mapping[str, NDArray[np.float32]], pixel_size_um: float) -> bytes:

@@ -1,6 +1,5 @@
 """A drawn prediction as pictures: a labelled PNG to look at and an OME-TIFF to measure."""
 
-import io
 from collections.abc import Sequence
 from functools import cache
 
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from deepgps.images.nucleus import Nucleus
-from deepgps.images.write import ome_tiff
+from deepgps.images.write import ome_tiff, png
 from deepgps.predict import Prediction
 from deepgps.prediction import named_line
 
@@ -18,7 +17,6 @@ PANEL = 260
 MARGIN = 12
 HEADER = 52
 FOOTER = 26
-COMPRESS_LEVEL = 1
 
 # Blue and yellow stay apart for every common kind of colour blindness, and meet in white.
 NUCLEUS_COLOUR = (70, 120, 255)
@@ -96,9 +94,7 @@ def picture_files(prediction: Prediction) -> tuple[bytes, bytes]:
     """
     nucleus, image = _drawn(prediction)
     channels = {"nucleus": nucleus.pixels, "protein_predicted": image}
-    png = io.BytesIO()
-    picture(prediction).save(png, format="PNG", compress_level=COMPRESS_LEVEL)
-    return png.getvalue(), ome_tiff(channels, nucleus.pixel_size_um)
+    return png(np.asarray(picture(prediction))), ome_tiff(channels, nucleus.pixel_size_um)
 
 
 def headline(prediction: Prediction) -> str:
