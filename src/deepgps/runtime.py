@@ -68,7 +68,7 @@ def chosen(wanted: str | None, there: Collection[Runtime]) -> Runtime:
     if not wanted:
         fastest: Runtime = next(each for each in get_args(Runtime) if each in there)
         return fastest
-    known = next((each for each in get_args(Runtime) if each == wanted), None)
+    known: Runtime | None = next((each for each in get_args(Runtime) if each == wanted), None)
     if known is None:
         raise InputError(f"{SETTING} is '{wanted}'; use {', '.join(get_args(Runtime))}, or leave it unset.")
     if known not in there:
