@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ ATTEMPTS = 2
 """How often an item may take its worker down before it is given up."""
 
 _CONNECT_S = 10
+_POLL_S, _ABSENT_S = 1, 5
 # How often to ask how many workers a cluster has by now.
 _COUNT_S = 5
 
@@ -86,6 +87,7 @@ def _in_order(
     items: Iterable[Item],
     open_pool: Callable[[], Executor],
     ahead: Callable[[], int],
+    lost: Callable[[], bool] = lambda: False,
 ) -> Iterator[Result | WorkerDiedError]:
     pool = open_pool()
     waiting: deque[tuple[Item, Future[Result]]] = deque()
@@ -98,7 +100,7 @@ def _in_order(
                     waiting[-1] = (item, pool.submit(function, item))
                 if not waiting:
                     return
-                result = _outcome(waiting[0][1])
+                result = _outcome(waiting[0][1], lost)
             except BrokenProcessPool:
                 # Nobody knows which of them killed its worker: each is tried again, alone.
                 while waiting:
@@ -117,7 +119,11 @@ def _in_order(
 _END: Any = object()
 
 
-def _outcome(future: Future[Result]) -> Result | WorkerDiedError:
+def _outcome(future: Future[Result], lost: Callable[[], bool]) -> Result | WorkerDiedError:
+    # Where a scheduler is lost at the wrong moment, its client leaves a future unanswered for ever.
+    while not wait([future], _POLL_S).done:
+        if lost():
+            raise DeepGPSError(_LOST)
     try:
         return future.result()
     except CancelledError:
@@ -193,11 +199,27 @@ def _on_dask(
         if not client.nthreads():
             raise InputError(f"Dask scheduler '{address}' has no workers; start some with 'dask worker'.")
         try:
-            yield from _in_order(function, items, client.get_executor, _twice_the_threads(client.nthreads))
+            threads = _twice_the_threads(client.nthreads)
+            yield from _in_order(function, items, client.get_executor, threads, _absence(client))
         except Exception as error:
             if client.status == "running" or isinstance(error, DeepGPSError):
                 raise
             raise DeepGPSError(_LOST) from None
+
+
+def _absence(client: Any) -> Callable[[], bool]:
+    """Tell whether a client has been without its scheduler for some time."""
+    since: float | None = None
+
+    def lost() -> bool:
+        nonlocal since
+        if client.status == "running":
+            since = None
+            return False
+        since = since or time.monotonic()
+        return time.monotonic() - since > _ABSENT_S
+
+    return lost
 
 
 def _twice_the_threads(count: Callable[[], Mapping[str, int]]) -> Callable[[], int]:
