@@ -133,7 +133,8 @@ def test_a_model_goes_on_from_what_was_submitted(visitor, tmp_path, capsys):
     assert submissions("accept", *range(1, 9), data=data) == 0
     assert submissions("export", store, data=data) == 0
     words = ["finetune", "deepgps-mini", "--data", str(store), "--out", str(tuned)]
-    assert run([*words, "--set", "pictures.epochs=1"]) == 0
+    few = ["pictures.epochs=1", "pictures.batches=2", "pictures.grain.epochs=1", "pictures.grain.batches=2"]
+    assert run([*words, *(word for setting in few for word in ("--set", setting))]) == 0
     assert "Validation loss" in capsys.readouterr().out
     assert run(["export", str(tuned), "--to", str(tmp_path / "bundle")]) == 0
     predictor = Predictor(open_bundle(tmp_path / "bundle"), threads=1)

@@ -22,7 +22,10 @@ from deepgps.training.mini.batches import sure
 from joint_store import PLACES, SIZE, UM, proteins, recipe, write_store
 
 FEW = ["--set", "training.max_epochs=1"]
-FEW_MINI = ["--set", "pictures.epochs=1", "--set", "pictures.batches=2"]
+FEW_MINI = [
+    *("--set", "pictures.epochs=1", "--set", "pictures.batches=2"),
+    *("--set", "pictures.grain.epochs=1", "--set", "pictures.grain.batches=2"),
+]
 
 
 @pytest.fixture(scope="module")
