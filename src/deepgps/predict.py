@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, open_model, with_class_set
 from deepgps.encoding.encoder import Encoder
@@ -17,15 +16,13 @@ from deepgps.errors import InputError
 from deepgps.images.defaults import DEFAULT_NAMES
 from deepgps.images.nucleus import Nucleus
 from deepgps.images.resample import SAME_SIZE
-from deepgps.prediction import UNCLEAR, Encoding, Floats, Prediction
+from deepgps.prediction import UNCLEAR, Encoding, Floats, Mask, Prediction, intranuclear_fraction
 from deepgps.proteins.check import check_sequence, clean_sequence, sequence_warnings
 from deepgps.proteins.neighbours import Neighbour
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.runtime import Graph, open_graph
 
 __all__ = ["Encoding", "Prediction", "Predictor", "intranuclear_fraction"]
-
-Mask = NDArray[np.bool_]
 
 PROTEINS_AT_ONCE = 32
 PICTURES_AT_ONCE = 8
@@ -280,25 +277,6 @@ def _check_scale(nucleus: Nucleus, crop: CropSpec) -> None:
             f"Nucleus '{nucleus.name}' is {edges} px of {nucleus.pixel_size_um:g} µm; this model draws "
             f"{size} x {size} px of {crop.pixel_size_um:g} µm: read it with load_nucleus()."
         )
-
-
-def intranuclear_fraction(image: Floats, mask: Mask) -> float:
-    """Share of a protein image's intensity that lies inside the nuclei.
-
-    Parameters
-    ----------
-    image
-        (H, W) in [0, 1].
-    mask
-        (H, W), true inside any nucleus.
-
-    Returns
-    -------
-    float
-        In [0, 1]; NaN for an image without intensity.
-    """
-    total = float(image.sum())
-    return float(image[mask].sum()) / total if total > 0 else float("nan")
 
 
 def _probabilities(logits: Floats, *, multi_label: bool) -> Floats:

@@ -11,6 +11,7 @@ from deepgps.proteins.neighbours import Neighbour
 from deepgps.proteins.protein import Protein
 
 Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 UNCLEAR = "unclear"
 """What stands in place of a class where none is probable enough to be named."""
@@ -82,3 +83,22 @@ def named_line(localizations: Sequence[str], probabilities: Mapping[str, float])
     return ", ".join(
         f"{slug} {probabilities[slug]:.2f}" if slug in probabilities else slug for slug in localizations
     )
+
+
+def intranuclear_fraction(image: Floats, mask: Mask) -> float:
+    """Share of a protein image's intensity that lies inside the nuclei.
+
+    Parameters
+    ----------
+    image
+        (H, W) in [0, 1].
+    mask
+        (H, W), true inside any nucleus.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN for an image without intensity.
+    """
+    total = float(image.sum())
+    return float(image[mask].sum()) / total if total > 0 else float("nan")

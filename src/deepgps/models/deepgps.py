@@ -199,9 +199,9 @@ class MiniGenerator(nn.Module):
         self.tokens = LocalizationTokens(classes, latent_dim)
         self.unet = UNet(widths, latent_dim, fusion="residual", fold=fold, margin=margin, grain=True)
 
-    def forward(self, nucleus: Tensor, probabilities: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Draw (B, 1, H, W) from a nucleus (B, 1, H, W), probabilities (B, K), and noise as `UNet` does."""
-        drawn: Tensor = self.unet(nucleus, self.tokens(probabilities), noise=noise)
+    def forward(self, nucleus: Tensor, probabilities: Tensor) -> Tensor:
+        """Draw (B, 1, H, W) from a nucleus (B, 1, H, W) and probabilities (B, K)."""
+        drawn: Tensor = self.unet(nucleus, self.tokens(probabilities))
         return drawn
 
     def describe(self, nucleus: Tensor, probabilities: Tensor) -> tuple[Tensor, GrainMaps]:

@@ -114,9 +114,7 @@ class UNet(nn.Module):
             levels.append(level)
         return levels
 
-    def forward(
-        self, nucleus: Tensor, latent: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, nucleus: Tensor, latent: Tensor, mask: Tensor | None = None) -> Tensor:
         """Draw the protein.
 
         Parameters
@@ -127,8 +125,6 @@ class UNet(nn.Module):
             (B, T, latent_dim) latent tokens, or residue vectors for ``per_residue``.
         mask
             (B, T), true where a token is real; all are if None.
-        noise
-            What the grain is drawn from, as `grained` takes it; the nucleus's own if None.
 
         Returns
         -------
@@ -138,7 +134,7 @@ class UNet(nn.Module):
         smooth, maps = self.describe(nucleus, latent, mask)
         if maps is None or self.noise is None:
             return smooth
-        return grained(smooth, maps, self.noise(nucleus) if noise is None else noise)
+        return grained(smooth, maps, self.noise(nucleus))
 
     def describe(
         self, nucleus: Tensor, latent: Tensor, mask: Tensor | None = None

@@ -32,8 +32,8 @@ MASKED = "hpa_u2os_cells"
 """The source whose cells are cut out of their surroundings, so that several can be put side by side."""
 YES, NO = 0.9, 0.02
 """What stands for a sure probability: the generator never meets a surer one."""
-CROWD, CROWD_ZOOM, CROWD_SPREAD = (2, 4), (0.55, 0.9), 0.35
-"""Cells in a crowd, how much smaller they are, and how far from the middle, as a share of the crop's edge."""
+CROWD, CROWD_ZOOM, CROWD_SPREAD = (2, 3), (0.55, 0.9), 0.35
+"""Further cells of a crowd, how much smaller they are, and how far apart, as a share of the crop's edge."""
 
 
 class PictureBatches(IterableDataset[Batch]):
@@ -54,7 +54,8 @@ class PictureBatches(IterableDataset[Batch]):
         for row in rows:
             cells.setdefault(names[row], []).append(int(row))
         self.partners = [cells.get(name, []) for name in names]
-        self.masked = {int(row) for row in rows if store.index["source"][int(row)] == MASKED}
+        sources = store.index["source"].to_list()
+        self.masked = {int(row) for row in rows if sources[row] == MASKED}
         self.alike: dict[str, list[int]] = {}
         for row in sorted(self.masked):
             self.alike.setdefault(self.localizations[row], []).append(row)
@@ -81,7 +82,7 @@ class PictureBatches(IterableDataset[Batch]):
             theirs = self.pairing.draw(self.localizations[other], self.accessions[other], rng)
             pair, probabilities = self._mixed(pair, other), np.maximum(probabilities, theirs)
         elif row in self.masked and rng.random() < self.settings.crowded:
-            more = rng.choice(self.alike[self.localizations[row]], int(rng.integers(*CROWD)))
+            more = rng.choice(self.alike[self.localizations[row]], int(rng.integers(*CROWD, endpoint=True)))
             pair = crowd([pair, *self.store.crops[more].astype(np.float32) / 255], rng)
         return augment(pair, rng), probabilities
 
