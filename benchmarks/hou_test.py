@@ -4,7 +4,7 @@ Level 3 of the benchmark: seven localizations, several at once. Trains the shipp
 B with all of the benchmark's proteins held out, and reads the seven off its logits by a logistic layer each.
 The benchmark keeps localizations that two sources support; so do these layers, which learn on held-out
 training proteins where a microscope (HPA or OpenCell) and Swiss-Prot support the same, or a microscope alone
-what Swiss-Prot has no word for. Named from the probability of best F1 there, a protein gets more
+what Swiss-Prot has no word for. Named from the probability of best expected F1 there, a protein gets more
 localizations than it has, so exact matches are few; from one half they are more and F1 is less. Protein
 level; 95 % bootstrap intervals over homology clusters. The peers' rows are as published, without intervals:
 what they were trained on is theirs, and it was no protocol of ours.

@@ -25,7 +25,7 @@ from label_protocols import (
     with_baselines,
     write,
 )
-from opencell_labels import MINI, SHOWN, class_sets, two_classes
+from opencell_labels import MINI, SHOWN, class_sets, said_of, two_classes
 
 LOCATIONS = ("Cytosol", "Nucleoplasm")
 
@@ -51,7 +51,8 @@ def main() -> None:
     for protocol, folder in protocols(options):
         train = trained_beside(proteins, held_out, protocol)
         held = hold_out(train, tested, protocol, options.settings, folder)
-        rows = with_baselines(two_classes(held, tested, classes[classes >= 0], class_sets(train, folder)))
+        said = said_of(held, tested, class_sets(train, options.data, folder), folder)
+        rows = with_baselines(two_classes(said, tested, classes[classes >= 0]))
         sections.append([f"## Protocol {protocol}", about(held, tested, protocol)])
         sections += [table("two classes", rows, names) for names in SHOWN["single-2"]]
     write(options.out, "Human Protein Atlas, cytosol or nucleoplasm", __doc__, sections)

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.evaluation.labels import LabelReport, Metric, label_report
 from deepgps.proteins.check import sequence_warnings
@@ -22,7 +21,7 @@ def of_surest(
     classes: NDArray[np.int64],
     names: tuple[str, ...],
     tested: LabelledProteins,
-    bound: float,
+    bound: Floats,
 ) -> dict[str, Metric]:
     """Accuracy of the surest answers, by `COVERAGES`, and of those that are not unclear.
 
@@ -37,7 +36,7 @@ def of_surest(
     tested
         The proteins.
     bound
-        The probability below which an answer is unclear.
+        (n,) the probability below which an answer is unclear.
     """
     highest = chances.max(1)
     order = np.argsort(-highest, kind="stable")
@@ -71,11 +70,11 @@ def report_on(
     )
 
 
-def coverage_table(found: Mapping[str, Mapping[str, Metric]], specs: Mapping[str, ClassSetSpec]) -> list[str]:
+def coverage_table(found: Mapping[str, Mapping[str, Metric]], bounds: Mapping[str, Floats]) -> list[str]:
     """Lines of a Markdown table of `of_surest`, a column for each class set."""
     lines = [f"| surest first | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|"]
-    bounds = " | ".join(f"{specs[name].unclear_below:.2f}" for name in found)
-    lines.append(f"| unclear below | {bounds} |")
+    spans = " | ".join(f"{bounds[name].min():.2f}–{bounds[name].max():.2f}" for name in found)
+    lines.append(f"| unclear below | {spans} |")
     for row in next(iter(found.values())):
         lines.append(f"| {row} | {' | '.join(cell(each[row]) for each in found.values())} |")
     return lines
@@ -88,11 +87,14 @@ def shuffled(sequences: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def doubted(
-    sequences: tuple[str, ...], nearest: Floats, unlike_below: float, sets: Mapping[str, tuple[Floats, float]]
+    sequences: tuple[str, ...],
+    nearest: Floats,
+    unlike_below: Floats,
+    sets: Mapping[str, tuple[Floats, Floats]],
 ) -> Iterator[tuple[str, float]]:
     """Share of sequences that are noted as unlike everything or odd, and beside that unclear, by class set.
 
-    ``sets`` holds the probabilities of each class set and the one below which it is unclear.
+    ``sets`` holds the probabilities (n, C) of each class set and those (n,) below which it is unclear.
     """
     odd = np.array([bool(sequence_warnings(text, None)) for text in sequences])
     noted = odd | (nearest < unlike_below)

@@ -33,11 +33,11 @@ def test_a_read_out_learns_a_class_from_logits(bench):
     assert ((chances[:, 2] >= thresholds[2]) == (tested[:, 2] > 1)).mean() > 0.9
 
 
-def test_the_best_f1_parts_yes_from_no(bench):
-    found = bench("label_protocols").best_f1(
-        np.array([0.9, 0.8, 0.3, 0.2]), np.array([True, True, True, False])
-    )
-    assert found == pytest.approx(0.21)
+def test_the_best_f1_is_the_one_that_calibrated_probabilities_let_expect(bench):
+    found = bench("label_protocols").best_f1
+    # Of 0.9 and 0.8 alone 2 * 1.7 / (2 + 2.2) are expected, with 0.4 as well 2 * 2.1 / (3 + 2.2).
+    assert found(np.array([0.9, 0.8, 0.4, 0.1])) == pytest.approx(0.41)
+    assert found(np.array([0.5, 0.4, 0.4, 0.1])) == pytest.approx(0.11)
 
 
 def test_the_best_threshold_parts_the_classes(bench):

@@ -156,6 +156,19 @@ def read_table(data_dir: Path, name: str) -> pl.DataFrame:
         raise InputError(f"Table '{path}' is missing; give the folder that holds 'sequences/'.") from None
 
 
+def opencell_singles(data_dir: Path) -> dict[str, str]:
+    """Proteins that OpenCell sees in exactly one place, by the paper's grade rule: sequence and category.
+
+    Raises
+    ------
+    InputError
+        If the table is missing.
+    """
+    rows = read_table(data_dir, "opencell_targets").to_dicts()
+    seen = {each.sequence: each.yes for row in rows if (each := _opencell(row)) is not None}
+    return {sequence: min(places) for sequence, places in seen.items() if len(places) == 1}
+
+
 def _annotations(data_dir: Path) -> list[_Annotation]:
     rows = ((read, row) for name, read in _TABLES.items() for row in read_table(data_dir, name).to_dicts())
     return [annotation for read, row in rows if row["sequence"] and (annotation := read(row))]

@@ -2,9 +2,9 @@
 
 A network that is right on average draws the mean of all pictures that could be, which is smooth. Beside it
 stand, pixel by pixel, the odds that the cell reaches there, how the intensities there spread around their
-mean, and how coarse they are. A picture is one draw from that: a field of noise becomes intensities by their
-quantiles, and another an outline of the cell. The noise is taken from the nucleus, so that whatever is drawn
-into one nucleus shares it, and two proteins differ by what the model says of them.
+mean, and of what texture they are. A picture is one draw from that: a field of noise becomes intensities by
+their quantiles, and another an outline of the cell. The noise is taken from the nucleus, so that whatever
+is drawn into one nucleus shares it, and two proteins differ by what the model says of them.
 """
 
 from itertools import pairwise
@@ -14,19 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from deepgps.models.noise import TEXTURES
+
 LEVELS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.995)
 """Quantiles that the spread of intensities is told by."""
-BANDS = 4
-"""Sizes of grain: 1, 2, 4 and 8 px."""
 _SCORES = (-2.326, -1.282, -0.674, 0.0, 0.674, 1.282, 1.881, 2.576)
 _BEYOND = 1.6
-_HIDDEN, _WIDE, _FINE = 48, 16, 24
-OUTLINE_PX = 16
-STRAY, SHARP = 0.5, 6.0
+_HIDDEN, _SAID = 48, [1, len(LEVELS), TEXTURES]
+STRAY, SHARP = 0.5, 12.0
 """How far outlines stray from the likeliest one, where 1 would follow the odds, and how sharp they are."""
 _LOGISTIC = 1.7
-_LEAST_ODDS = 0.25
-_TILE, _SEED, _APART = 256, 3, 61
+LEAST_ODDS = 0.25
+"""Odds below which smooth pictures are not made up for."""
 
 
 class GrainMaps(NamedTuple):
@@ -39,7 +38,7 @@ class GrainMaps(NamedTuple):
     steps
         (B, `LEVELS`, H, W) steps from one quantile to the next of intensity over its mean, the first from 0.
     weights
-        (B, `BANDS`, H, W) of each size of grain; their squares sum to 1.
+        (B, `TEXTURES`, H, W) of each texture; their squares sum to about 1.
     """
 
     reach: Tensor
@@ -65,49 +64,17 @@ class GrainHead(nn.Module):
         self.fold = float(fold)
         self.hidden = nn.Conv2d(channels, _HIDDEN, 3, padding=1)
         self.film = nn.Linear(latent_dim, 2 * _HIDDEN)
-        self.sizes = nn.Conv2d(_HIDDEN, BANDS, 1)
-        self.reduce = nn.Conv2d(_HIDDEN, _WIDE, 1)
-        self.fine = nn.Conv2d(_WIDE + 2, _FINE, 3, padding=1)
-        self.say = nn.Conv2d(_FINE, 1 + len(LEVELS), 1)
+        self.say = nn.Conv2d(_HIDDEN, sum(_SAID), 1)
         nn.init.zeros_(self.film.bias)
 
-    def forward(self, features: Tensor, nucleus: Tensor, smooth: Tensor, latent: Tensor) -> GrainMaps:
-        """Look at features (B, C, H / fold, W / fold), nuclei, logits of smooth pictures, and tokens."""
+    def forward(self, features: Tensor, latent: Tensor) -> GrainMaps:
+        """Look at features (B, C, H / fold, W / fold) and tokens (B, T, D)."""
         scale, shift = self.film(latent.sum(1))[:, :, None, None].chunk(2, 1)
         hidden = F.relu(self.hidden(features) * (1 + scale) + shift)
-        sizes = self._widen(torch.softmax(self.sizes(hidden).float(), 1))
-        wide = torch.cat([self._widen(self.reduce(hidden)), nucleus, smooth], 1)
-        said = self.say(F.relu(self.fine(wide))).float()
-        return GrainMaps(said[:, :1], F.softplus(said[:, 1:] - 1), sizes.sqrt())
-
-    def _widen(self, features: Tensor) -> Tensor:
-        return F.interpolate(features, scale_factor=self.fold, mode="bilinear")
-
-
-class Noise(nn.Module):
-    """Noise that depends on the nucleus alone: a tile of it, beginning somewhere else for every nucleus."""
-
-    tile: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(_SEED)
-        # Rounded, so that a bundle holds exactly this in half precision.
-        tile = torch.randn(_TILE, _TILE, generator=generator, device="cpu").half().float()
-        self.register_buffer("tile", tile, persistent=False)
-
-    def forward(self, nucleus: Tensor) -> Tensor:
-        """Give `BANDS` + 1 independent fields (B, `BANDS` + 1, H, W) for nuclei (B, 1, H, W)."""
-        height, width = nucleus.shape[-2:]
-        # Whole numbers below 2 ** 24 add up exactly, in whatever order a processor does it.
-        greys = torch.round(nucleus.float() * 255)
-        down, right = greys.sum((1, 2, 3)), greys[..., : height // 2, :].sum((1, 2, 3))
-        fields = []
-        for number in range(BANDS + 1):
-            rows = torch.arange(height, device=nucleus.device) + down[:, None].long() + number * _APART
-            columns = torch.arange(width, device=nucleus.device) + right[:, None].long() + number * _APART
-            fields.append(self.tile[rows[:, :, None] % _TILE, columns[:, None, :] % _TILE])
-        return torch.stack(fields, 1)
+        reach, steps, textures = torch.split(self.say(hidden).float(), _SAID, 1)
+        told = torch.cat([reach, F.softplus(steps - 1), torch.softmax(textures, 1).sqrt()], 1)
+        wide = F.interpolate(told, scale_factor=self.fold, mode="bilinear")
+        return GrainMaps(*torch.split(wide, _SAID, 1))
 
 
 def grained(smooth: Tensor, maps: GrainMaps, noise: Tensor) -> Tensor:
@@ -120,7 +87,7 @@ def grained(smooth: Tensor, maps: GrainMaps, noise: Tensor) -> Tensor:
     maps
         What is known of their detail.
     noise
-        (B, `BANDS` + 1, H, W) white noise of variance 1.
+        (B, `TEXTURES` + 1, H, W) of `Noise`.
 
     Returns
     -------
@@ -128,15 +95,14 @@ def grained(smooth: Tensor, maps: GrainMaps, noise: Tensor) -> Tensor:
         In [0, 1].
     """
     reach = torch.sigmoid(maps.reach)
-    outline = torch.sigmoid(SHARP * (maps.reach / _LOGISTIC + STRAY * outline_field(noise[:, -1:])))
-    within = smooth / reach.clamp(min=_LEAST_ODDS) * intensities(maps, grain_field(maps, noise))
+    outline = torch.sigmoid(SHARP * (maps.reach / _LOGISTIC + STRAY * noise[:, -1:]))
+    within = smooth / reach.clamp(min=LEAST_ODDS) * intensities(maps, grain_field(maps, noise))
     return (within * outline).clamp(0.0, 1.0)
 
 
 def grain_field(maps: GrainMaps, noise: Tensor) -> Tensor:
-    """Noise (B, 1, H, W) of the size of grain that is known, from white noise (B, `BANDS` or more, H, W)."""
-    bands = [_coarse(noise[:, k : k + 1], 2**k) for k in range(BANDS)]
-    return (maps.weights * torch.cat(bands, 1)).sum(1, keepdim=True)
+    """Noise (B, 1, H, W) of the textures that are told, from fields of them (B, `TEXTURES` or more, H, W)."""
+    return (maps.weights * noise[:, :TEXTURES]).sum(1, keepdim=True)
 
 
 def intensities(maps: GrainMaps, field: Tensor) -> Tensor:
@@ -146,23 +112,3 @@ def intensities(maps: GrainMaps, field: Tensor) -> Tensor:
         most = _BEYOND if level == len(_SCORES) - 1 else 1.0
         drawn = drawn + maps.steps[:, level : level + 1] * ((field - low) / (high - low)).clamp(0.0, most)
     return drawn
-
-
-def outline_field(noise: Tensor) -> Tensor:
-    """Smooth noise (B, 1, H, W), about of variance 1, from white noise of the same shape."""
-    coarse = F.avg_pool2d(noise, OUTLINE_PX) * OUTLINE_PX
-    # The mean of nine has a third of their deviation.
-    smooth = F.avg_pool2d(F.pad(coarse, [1] * 4, mode="replicate"), 3, 1) * 3
-    return F.interpolate(smooth, size=noise.shape[-2:], mode="bilinear")
-
-
-def _coarse(noise: Tensor, edge: int) -> Tensor:
-    """White noise, coarser by a whole number, of variance 1 again."""
-    if edge == 1:
-        return noise
-    wide = F.interpolate(F.avg_pool2d(noise, edge) * edge, size=noise.shape[-2:], mode="bilinear")
-    # What lies between two of them is their mean, which deviates less: these are the deviations.
-    return wide / _WIDENED[edge]
-
-
-_WIDENED = {2: 0.625, 4: 0.65625, 8: 0.6640625}

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deepgps.models.fusion import FusionMode, build_fusion
-from deepgps.models.grain import GrainHead, GrainMaps, Noise, grained
+from deepgps.models.grain import GrainHead, GrainMaps, grained
+from deepgps.models.noise import Noise
 
 PAPER_WIDTHS = (64, 128, 256, 512, 1024)
 HEAD_CHANNELS = 8
@@ -150,6 +151,6 @@ class UNet(nn.Module):
         inner = slice(self.margin, -self.margin or None)
         maps = None
         if self.grain is not None:
-            told = self.grain(features, nucleus, drawn, latent)
+            told = self.grain(features, latent)
             maps = GrainMaps(*(each[..., inner, inner] for each in told))
         return torch.sigmoid(drawn[..., inner, inner]), maps

@@ -27,7 +27,7 @@ from deepgps.training.recipe import (
 
 GRAPHS = ("encoder", "generator")
 
-_MADE = {"noise.tile"}
+_MADE = {"noise.tiles"}
 """What a network makes for itself."""
 # Buffers that change nothing where they are 0 and 1; then the graph has done without them.
 _IDENTITY = {"scale", "bias", "model.sequence.mean", "model.sequence.scale", "encoder.mean", "encoder.scale"}

@@ -7,7 +7,7 @@ from safetensors.numpy import save_file
 from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import CLASS_SETS
-from deepgps.training.mini.class_sets import FILE, fit_class_sets, only_in
+from deepgps.training.mini.class_sets import FILE, fit_class_sets, only_in, taught
 from deepgps.training.mini.labels import REGIMES
 
 MINI, ALL, FOUR = (CLASS_SETS[name] for name in ("mini", "all", "single-4"))
@@ -21,7 +21,7 @@ def labelled(slugs: tuple[str, ...], labels: np.ndarray) -> LabelledProteins:
     seen[:, 1] = False
     return LabelledProteins(
         ids=np.array([str(n) for n in range(len(labels))]),
-        sequences=tuple("M" * 20 for _ in labels),
+        sequences=tuple(f"M{n}" for n in range(len(labels))),
         slugs=slugs,
         labels=labels.astype(np.float32),
         mask=np.ones(labels.shape, bool),
@@ -46,7 +46,9 @@ def fitted(tmp_path):
     )
     fine = np.array([[slug == each for each in ALL.slugs] for slug in slugs])
     sets = [CLASS_SETS[name] for name in ("single-2", "single-4", "all")]
-    fit_class_sets(labelled(MINI.slugs, mini), labelled(ALL.slugs, fine), sets, tmp_path)
+    proteins = labelled(MINI.slugs, mini)
+    singles = dict(zip(proteins.sequences[::2], slugs[::2], strict=True))
+    fit_class_sets(proteins, labelled(ALL.slugs, fine), singles, sets, tmp_path)
     specs = json.loads((tmp_path / FILE).read_text())
     return {name: ClassSetSpec.model_validate(each) for name, each in specs.items()}, logits, chosen
 
@@ -63,20 +65,28 @@ def test_each_set_names_most_proteins_rightly(fitted):
     assert (answers(specs["single-2"], logits[pair]).argmax(1) == chosen[pair]).mean() > 0.9
 
 
-def test_a_small_class_is_as_likely_as_a_large_one(fitted):
-    specs, logits, _ = fitted
-    odds = np.exp(answers(specs["single-4"], np.zeros((1, logits.shape[1])) - 0.0))
-    large, small = (odds / odds.sum())[0, [0, 3]]
-    assert abs(large - small) < 0.2
+def test_classes_are_as_likely_as_they_are_among_opencell_s(fitted):
+    specs, logits, chosen = fitted
+    said = np.exp(answers(specs["single-4"], logits))
+    chances = said / said.sum(1, keepdims=True)
+    np.testing.assert_allclose(chances.mean(0), np.bincount(chosen) / COUNT, atol=0.03)
 
 
-def test_single_sets_look_at_their_own_classes_only(fitted):
-    specs, _, _ = fitted
-    used = np.abs(np.array(specs["single-2"].weights)).sum(0) > 0
-    assert [slug for slug, each in zip(MINI.slugs, used, strict=True) if each] == [
-        "nucleoplasm",
-        "cytoplasmic",
-    ]
+def test_opencell_teaches_as_much_as_all_others_and_its_classes_are_the_measure():
+    places = ["er"] * 3 + ["vesicles"] + ["er", "er", "vesicles", "vesicles", "vesicles", "golgi"]
+    proteins = labelled(MINI.slugs, np.array([[slug == each for each in MINI.slugs] for slug in places]))
+    singles = dict(zip(proteins.sequences[:4], places[:4], strict=True))
+    labels, weights = taught(proteins, {**singles, proteins.sequences[9]: "golgi"}, ("er", "vesicles"))
+    assert labels.tolist() == [0, 0, 0, 1, 0, 0, 1, 1, 1, -1]
+    assert weights.tolist() == pytest.approx([1 / 4] * 4 + [3 / 8] * 2 + [1 / 12] * 3 + [0])
+
+
+def test_what_opencell_sees_elsewhere_or_says_otherwise_is_its_own_word():
+    proteins = labelled(MINI.slugs, np.array([[slug == "er" for slug in MINI.slugs]] * 3))
+    singles = dict(zip(proteins.sequences, ("vesicles", "golgi"), strict=False))
+    labels, weights = taught(proteins, singles, ("er", "vesicles"))
+    assert labels.tolist() == [1, -1, 0]
+    assert weights.tolist() == [0.5, 0, 0.5]
 
 
 def test_what_is_not_unclear_is_wrong_less_often(fitted):

@@ -3,11 +3,11 @@
 A protein that is in exactly one class of a single-label set and nowhere else teaches that set; every protein
 that a microscope has seen teaches a multi-label one. The logits come from models that never saw the protein's
 cluster, once with and once without homologs among the neighbours, so that the probabilities are calibrated on
-such proteins: those of a single-label set as if its classes were equally large.
+such proteins: those of a single-label set for classes as frequent as among OpenCell's, whose words they are.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,11 @@ Floats = NDArray[np.float32]
 
 
 def fit_class_sets(
-    proteins: LabelledProteins, fine: LabelledProteins, sets: Sequence[ClassSet], folder: Path
+    proteins: LabelledProteins,
+    fine: LabelledProteins,
+    singles: Mapping[str, str],
+    sets: Sequence[ClassSet],
+    folder: Path,
 ) -> None:
     """Fit the read-outs of class sets and write them into ``folder/class_sets.json``.
 
@@ -42,6 +46,8 @@ def fit_class_sets(
         What the encoder in ``folder`` was trained on.
     fine
         The same proteins in the classes of the multi-label set.
+    singles
+        The category of each sequence that OpenCell sees in one place only.
     sets
         The class sets; classes of a single-label one have the names of the model's own, and one of which a
         class has no protein is left out.
@@ -50,11 +56,14 @@ def fit_class_sets(
     """
     by_regime = load_file(folder / "held_out.safetensors")
     held_out = [by_regime[name] for name in REGIMES]
-    specs = {
-        each.name: _several(each, fine, held_out) if each.multi_label else _one(each, proteins, held_out)
-        for each in sets
-        if each.multi_label or _taught(proteins, each)
-    }
+    specs = {}
+    for each in sets:
+        if each.multi_label:
+            specs[each.name] = _several(each, fine, held_out)
+            continue
+        labels, weights = taught(proteins, singles, each.slugs)
+        if set(labels.tolist()) >= set(range(len(each.slugs))):
+            specs[each.name] = _one(each, labels, weights, held_out)
     text = json.dumps({name: spec.model_dump(mode="json") for name, spec in specs.items()}, indent=2)
     draft = folder / "class_sets.part"
     draft.write_text(text + "\n", "utf-8")
@@ -69,27 +78,47 @@ def only_in(proteins: LabelledProteins, slugs: Sequence[str]) -> NDArray[np.int6
     return np.where(single, np.argmax(yes[:, columns], axis=1), -1)
 
 
-def _taught(proteins: LabelledProteins, classes: ClassSet) -> bool:
-    """Whether each class of a single-label set has a protein."""
-    return set(only_in(proteins, classes.slugs).tolist()) >= set(range(len(classes.slugs)))
+def taught(
+    proteins: LabelledProteins, singles: Mapping[str, str], slugs: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """What teaches a single-label set, and how much.
+
+    Returns
+    -------
+    labels, weights
+        (N,) class of each protein, or -1, and what it weighs: OpenCell's proteins as much as all others
+        together, and the classes of both as their shares of OpenCell's proteins are; of equal shares where
+        OpenCell has none of a class. All weights together are 1 or 2.
+    """
+    place = {slug: number for number, slug in enumerate(slugs)}
+    own = np.array([place.get(singles.get(text, ""), -1) for text in proteins.sequences], np.int64)
+    elsewhere = np.array([text in singles for text in proteins.sequences], np.bool_)
+    others = np.where(elsewhere, -1, only_in(proteins, slugs))
+    shares = np.bincount(own[own >= 0], minlength=len(slugs))
+    shares = shares / shares.sum() if shares.all() else np.full(len(slugs), 1 / len(slugs))
+    weights = np.zeros(len(proteins))
+    for part in (own, others):
+        for number, share in enumerate(shares):
+            members = part == number
+            weights[members] = share / max(1, members.sum())
+    return np.maximum(own, others), weights
 
 
-def _one(classes: ClassSet, proteins: LabelledProteins, held_out: Sequence[Floats]) -> ClassSetSpec:
-    """A multinomial logistic layer over the logits of the classes of the same names, classes balanced."""
-    columns = [proteins.slugs.index(slug) for slug in classes.slugs]
-    labels = only_in(proteins, classes.slugs)
-    chosen = labels >= 0
-    logits = np.concatenate([each[chosen][:, columns] for each in held_out])
-    layer = LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=1000)
-    layer.fit(logits, np.tile(labels[chosen], len(held_out)))
+def _one(
+    classes: ClassSet, labels: NDArray[np.int64], weights: NDArray[np.float64], held_out: Sequence[Floats]
+) -> ClassSetSpec:
+    """A multinomial logistic layer over all logits."""
+    chosen, times = labels >= 0, len(held_out)
+    mean = weights[chosen] / weights[chosen].mean()
+    layer = LogisticRegression(C=PENALTY, max_iter=1000)
+    logits = np.concatenate([each[chosen] for each in held_out])
+    layer.fit(logits, np.tile(labels[chosen], times), np.tile(mean / times, times))
     chances = layer.predict_proba(logits[: chosen.sum()])
-    unclear = unclear_below(chances.max(1), chances.argmax(1) == labels[chosen])
-    weights, bias = layer.coef_, layer.intercept_
+    unclear = unclear_below(chances.max(1), chances.argmax(1) == labels[chosen], mean)
+    rows, bias = layer.coef_, layer.intercept_
     if len(classes.slugs) == 2:  # scikit-learn then gives the second class's logit only
-        weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
-    placed = np.zeros((len(classes.slugs), len(proteins.slugs)))
-    placed[:, columns] = weights
-    return _spec(classes, placed, bias, [0.5] * len(classes.slugs), unclear)
+        rows, bias = np.concatenate([-rows, rows]) / 2, np.concatenate([-bias, bias]) / 2
+    return _spec(classes, rows, bias, [0.5] * len(classes.slugs), unclear)
 
 
 def _several(classes: ClassSet, fine: LabelledProteins, held_out: Sequence[Floats]) -> ClassSetSpec:

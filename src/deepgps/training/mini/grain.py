@@ -13,16 +13,18 @@ from torch.utils.data import DataLoader
 
 from deepgps.datasets.crops.reading import CropStore
 from deepgps.models.deepgps import MiniGenerator
-from deepgps.models.grain import BANDS, LEVELS, GrainMaps, grain_field, intensities
+from deepgps.models.grain import LEAST_ODDS, LEVELS, GrainMaps, grain_field, intensities
 from deepgps.training.mini.batches import Batch, Draws, PictureBatches
 from deepgps.training.mini.settings import PictureSettings
 
-GREY, REACH_PX = 0.02, 9
+GREY, REACH_PX, ALL = 0.02, 9, 0.97
 """A pixel belongs to the cell where the mean of so many pixels around it is above this grey."""
-SURROUNDINGS_PX = 4
-"""Edge of the squares that a pixel's surroundings are made of, about nine of them across."""
+FACTORS = (0.2, 5.0)
+"""How many times as bright as the mean a picture may be."""
 MOST = 6.0
-"""How many times the mean of its surroundings an intensity may be."""
+"""How many times the mean an intensity may be."""
+WINDOW_PX, COHERENCE = 11, 3.0
+"""Edge of the windows that directions are looked for in, and what an error of coherence weighs."""
 ENERGIES, LEAST = 5, 1e-5
 """Sizes at which energies are compared, and the least of an energy."""
 SHARED = ("batches", "batch_size", "crowded", "sure", "source_shares")
@@ -67,13 +69,15 @@ class GrainTask(L.LightningModule):
         """One step."""
         nucleus, real, probabilities = batch
         with torch.autocast("cpu", torch.bfloat16):
-            _, maps = self.generator.describe(nucleus, probabilities)
-        seed = (self.settings.seed * 1_000_003 + self.current_epoch) * 10_007 + index
-        chance = torch.Generator().manual_seed(seed)
-        noise = torch.randn(len(real), BANDS, *real.shape[-2:], generator=chance)
-        losses = grain_losses(maps, nucleus, real, noise)
+            smooth, maps = self.generator.describe(nucleus, probabilities)
+        noise = self.generator.unet.noise(nucleus)  # type: ignore[misc]
+        losses = grain_losses(smooth, maps, nucleus, real, noise)
         self.log_dict(losses, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(nucleus))
-        return losses["reach"] + losses["spread"] + self.grain.energy * losses["energy"]
+        return (
+            losses["reach"]
+            + losses["spread"]
+            + self.grain.energy * (losses["energy"] + COHERENCE * losses["coherence"])
+        )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam with a one-cycle schedule over all steps."""
@@ -84,38 +88,56 @@ class GrainTask(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def grain_losses(maps: GrainMaps, nucleus: Tensor, real: Tensor, noise: Tensor) -> dict[str, Tensor]:
+def grain_losses(
+    smooth: Tensor, maps: GrainMaps, nucleus: Tensor, real: Tensor, noise: Tensor
+) -> dict[str, Tensor]:
     """How well the grain of real pictures (B, 1, H, W) is told.
 
     Parameters
     ----------
+    smooth
+        (B, 1, H, W) mean of all pictures that could be.
     maps
-        What is told of it.
+        What is told of their detail.
     nucleus, real
         (B, 1, H, W) in [0, 1].
     noise
-        (B, `BANDS`, H, W) white noise that grain of the sizes told is made from, to compare energies.
+        (B, `TEXTURES` or more, H, W) noise that grain of the textures told is made from.
 
     Returns
     -------
     dict
-        ``reach``: cross-entropy of where the cell is; ``spread``: mean pinball loss of intensities over the
-        mean of their surroundings; ``energy``: mean absolute difference of log energies, by size and zone.
+        ``reach``: cross-entropy of where the cell is; ``spread``: mean pinball loss of intensities over their
+        mean; ``energy``: mean absolute difference of log energies, by size and zone; ``coherence``: that of
+        how far structures have one direction, by zone.
     """
     cell = (F.avg_pool2d(real, REACH_PX, 1, REACH_PX // 2) > GREY).float()
     zones = soft_zones(nucleus)
-    mean = surroundings(real, zones[:, :1], cell)
+    mean = as_bright(
+        smooth / torch.sigmoid(maps.reach.detach()).clamp(min=LEAST_ODDS), real, cell, zones[:, :1]
+    )
     ratio = (real / (mean + 0.01)).clamp(max=MOST)
-    quantiles = torch.cumsum(maps.steps, 1)
     levels = torch.tensor(LEVELS, device=real.device)[None, :, None, None]
-    error = ratio - quantiles
+    error = ratio - torch.cumsum(maps.steps, 1)
     pinball = torch.maximum(levels * error, (levels - 1) * error)
     drawn = (mean * intensities(maps, grain_field(maps, noise))).clamp(0, 1) * cell
+    inner = (_windowed(cell) > ALL).float()
     return {
         "reach": F.binary_cross_entropy_with_logits(maps.reach, cell),
         "spread": (pinball * cell).sum() / cell.sum().clamp(min=1),
         "energy": energy_error(drawn, real * cell, zones * cell),
+        "coherence": coherence_error(drawn, real * cell, zones * inner),
     }
+
+
+def as_bright(mean: Tensor, real: Tensor, cell: Tensor, inside: Tensor) -> Tensor:
+    """Make the mean picture (B, 1, H, W) as bright as the real one, inside of nuclei and outside."""
+    scaled = torch.zeros_like(mean)
+    for side in (inside, 1 - inside):
+        part = side * cell
+        factor = (real * part).sum((2, 3)) / ((mean * part).sum((2, 3)) + 1)
+        scaled = scaled + side * mean * factor.clamp(*FACTORS)[:, :, None, None]
+    return scaled
 
 
 def soft_zones(nucleus: Tensor) -> Tensor:
@@ -125,21 +147,6 @@ def soft_zones(nucleus: Tensor) -> Tensor:
     wide = F.max_pool2d(F.max_pool2d(inside, _RING, 1, _RING // 2), _RING, 1, _RING // 2)
     around = (wide - inside).clamp(0, 1)
     return torch.cat([inside, around, (1 - inside - around).clamp(0, 1)], 1)
-
-
-def surroundings(real: Tensor, inside: Tensor, cell: Tensor) -> Tensor:
-    """Mean (B, 1, H, W) of each pixel's surroundings in the cell, inside of nuclei and outside told apart."""
-    means = [
-        _wide_mean(real * part) / (_wide_mean(part) + 0.02) for part in (inside * cell, (1 - inside) * cell)
-    ]
-    return inside * means[0] + (1 - inside) * means[1]
-
-
-def _wide_mean(values: Tensor) -> Tensor:
-    coarse = F.avg_pool2d(values, SURROUNDINGS_PX)
-    for _ in range(2):
-        coarse = F.avg_pool2d(F.pad(coarse, [2] * 4, mode="replicate"), 5, 1)
-    return F.interpolate(coarse, size=values.shape[-2:], mode="bilinear")
 
 
 def energy_error(drawn: Tensor, real: Tensor, zones: Tensor) -> Tensor:
@@ -158,6 +165,30 @@ def _energies(pictures: Tensor, zones: Tensor) -> Tensor:
     coarse = F.interpolate(F.avg_pool2d(pictures, 2), size=pictures.shape[-2:], mode="bilinear")
     lost = (pictures - coarse).square() * zones
     return lost.sum((2, 3)) / zones.sum((2, 3)).clamp(min=1) + LEAST
+
+
+def coherence_error(drawn: Tensor, real: Tensor, zones: Tensor) -> Tensor:
+    """Mean absolute difference of the coherence of pictures (B, 1, H, W), by scale and zone (B, Z, H, W)."""
+    enough = (zones.sum((2, 3)) > _ENOUGH_PX).float()
+    total = drawn.new_zeros(())
+    for _ in range(2):
+        mine, wanted = (_coherence(each, zones) for each in (drawn, real))
+        total = total + ((mine - wanted).abs() * enough).sum() / enough.sum().clamp(min=1)
+        drawn, real, zones = (_halved(each) for each in (drawn, real, zones))
+    return total / 2
+
+
+def _coherence(pictures: Tensor, zones: Tensor) -> Tensor:
+    """How far structures in small windows have one direction, (B, Z): 0 for none, 1 for lines."""
+    down = F.pad(pictures[..., 2:, :] - pictures[..., :-2, :], [0, 0, 1, 1])
+    right = F.pad(pictures[..., 2:] - pictures[..., :-2], [1, 1])
+    dd, rr, dr = (_windowed(each) for each in (down * down, right * right, down * right))
+    one_way = ((dd - rr).square() + 4 * dr.square() + LEAST**2).sqrt()
+    return (one_way * zones).sum((2, 3)) / (((dd + rr) * zones).sum((2, 3)) + LEAST * _ENOUGH_PX)
+
+
+def _windowed(values: Tensor) -> Tensor:
+    return F.avg_pool2d(values, WINDOW_PX, 1, WINDOW_PX // 2)
 
 
 def _halved(pictures: Tensor) -> Tensor:

@@ -55,7 +55,9 @@ def first_named(
     return highest[known].numpy(), right[known].numpy()
 
 
-def unclear_below(highest: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
+def unclear_below(
+    highest: NDArray[np.floating], right: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
+) -> float:
     """Find the lowest probability from which what is named is wrong clearly less often than all would be.
 
     Parameters
@@ -64,6 +66,8 @@ def unclear_below(highest: NDArray[np.floating], right: NDArray[np.bool_]) -> fl
         (N,) highest probability of each protein.
     right
         (N,) whether the protein is in that class.
+    weights
+        (N,) what each counts; all the same if None.
 
     Returns
     -------
@@ -73,7 +77,8 @@ def unclear_below(highest: NDArray[np.floating], right: NDArray[np.bool_]) -> fl
     """
     grid = np.arange(100) / 100
     named = highest[:, None] >= grid
-    wrong = (named & ~right[:, None]).sum(0) / np.maximum(1, named.sum(0))
+    counts = np.ones(len(highest)) if weights is None else weights
+    wrong = counts @ (named & ~right[:, None]) / np.maximum(1e-9, counts @ named)
     low_enough = (wrong <= SHARE_OF_ERRORS * wrong[0]) & named.any(0)
     return float(grid[np.argmax(low_enough)])
 

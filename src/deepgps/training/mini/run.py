@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 import deepgps
 from deepgps.datasets.crops.reading import MANIFEST, open_crops
 from deepgps.datasets.crops.reference import prepare_pictures
-from deepgps.datasets.labels import load_labelled_proteins
+from deepgps.datasets.labels import load_labelled_proteins, opencell_singles
 from deepgps.errors import InputError
 from deepgps.localization import CLASS_SETS, class_set
 from deepgps.training.claim import claim, write_json
@@ -60,7 +60,8 @@ def train(recipe: MiniRecipe, data: Path, run: Path, *, resume: bool = False) ->
         fit_labels(proteins, recipe.labels, run / "labels")
     if recipe.class_set == "mini" and not (run / "labels" / FILE).exists():
         fine = load_labelled_proteins(data, CLASS_SETS["all"])
-        fit_class_sets(proteins, fine, [CLASS_SETS[name] for name in READ_OUT], run / "labels")
+        sets = [CLASS_SETS[name] for name in READ_OUT]
+        fit_class_sets(proteins, fine, opencell_singles(data), sets, run / "labels")
     if not (run / "crops" / MANIFEST).exists():
         crop = recipe.crop
         prepare_pictures(
