@@ -67,7 +67,7 @@ def _layer(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], of_nucleus:
 
 def _of_nucleus(nodes: Sequence[onnx.NodeProto]) -> set[str]:
     """Names of what is computed from the nucleus alone."""
-    known, other = {NUCLEUS}, {"latent", "features", "votes", "embedding", "residues", "points"}
+    known, other = {NUCLEUS}, {"which", "latent", "features", "votes", "embedding", "residues", "points"}
     for node in nodes:
         if other & set(node.input):
             other |= set(node.output)
@@ -79,7 +79,7 @@ def _of_nucleus(nodes: Sequence[onnx.NodeProto]) -> set[str]:
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Shapes of everything around the layers that count, by running the graph on a batch of one."""
     wanted = {name for node in model.graph.node if node.op_type in COUNTED for name in _around(node)}
-    inputs = {each.name: _ones(each) for each in model.graph.input}
+    inputs = {each.name: _of_one(each) for each in model.graph.input}
     weights = {each.name: tuple(each.dims) for each in model.graph.initializer}
     told = {name for name in wanted if name not in inputs and name not in weights}
     kept = {each.name for each in model.graph.output}
@@ -94,9 +94,11 @@ def _around(node: onnx.NodeProto) -> Iterator[str]:
     yield from (*node.input[:2], node.output[0])
 
 
-def _ones(value: onnx.ValueInfoProto) -> np.ndarray:
-    dims = [each.dim_value or 1 for each in value.type.tensor_type.shape.dim]
-    return np.ones(dims, np.float32)
+def _of_one(value: onnx.ValueInfoProto) -> np.ndarray:
+    """Any values for a batch of one: zeros, as whole numbers say which of one nucleus."""
+    kind = value.type.tensor_type
+    dims = [each.dim_value or 1 for each in kind.shape.dim]
+    return np.zeros(dims, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from costs import layers
+from costs import Layer, layers
 from deepgps.images.defaults import default_nucleus
 from deepgps.predict import Predictor
 from deepgps.runtime import available, open_graph
@@ -48,8 +48,7 @@ def measure_generators(figures: Figures, model: str, rounds: int, widths: tuple[
         turns |= {f"drawn{HALF}": lambda: drawn(rough, TOGETHER), f"paper{HALF}": of_paper(paper, "openvino")}
     with torch.inference_mode():
         took = in_turns(turns, rounds)
-    flop = {name: sum(layer.flop for layer in layers(graph)) for name, graph in graphs.items()}
-    shares(figures, took, operations, flop)
+    shares(figures, took, operations, {name: layers(graph) for name, graph in graphs.items()})
     gains(figures, took)
     found = {name: peaks(dtype) for name, dtype in PRECISIONS.items()}
     giga = {name: {what: rate / 1e9 for what, rate in rates.items()} for name, rates in found.items()}
@@ -87,10 +86,11 @@ def of_paper(graph: bytes, name: str) -> Callable[[], object]:
     return lambda: opened.run(["image"], given)
 
 
-def shares(figures: Figures, took: Seconds, operations: float, flop: Mapping[str, float]) -> None:
+def shares(figures: Figures, took: Seconds, operations: float, found: Mapping[str, Sequence[Layer]]) -> None:
     """Tell what share of the convolution's rate the generators reach in float32."""
     for key, name, pictures in (("drawn", "generator", TOGETHER), ("paper", "paper-size generator", 1)):
-        work = pictures * flop[name]
+        # All of a batch are drawn into one nucleus, which is looked at once.
+        work = sum(each.flop * (1 if each.of_nucleus else pictures) for each in found[name])
         reached = [work / own * best / operations for own, best in zip(took[key], took["peak"], strict=True)]
         figures.ratio(f"{key} of peak", f"{name}: share of the convolution's rate, float32", reached, "≥ 0.5")
 

@@ -46,7 +46,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     dimension = len(feature_names())
     files = {
         "encoder.onnx": _encoder(dimension, len(CLASS_SETS["mini"].slugs)),
-        "generator.onnx": _generator(),
+        "generator.onnx": tiny_generator(),
         "CARD.md": b"# tiny\n\nRandom weights, for tests.\n",
     }
     return write_bundle(folder, _metadata(dimension), files)
@@ -235,26 +235,35 @@ def _encoder(dimension: int, classes: int) -> bytes:
     return _model(helper.make_graph(nodes, "encoder", inputs, outputs, [*constants, shape]))
 
 
-def _generator() -> bytes:
-    """Image = sigmoid(nucleus + mean of the latent): (B, 1, H, W), (B, T, D) to (B, 1, H, W)."""
+def tiny_generator(*, pair_by_pair: bool = False) -> bytes:
+    """Image = sigmoid(nucleus + mean of the latent): (N, 1, H, W), (B, T, D), (B,) to (B, 1, H, W).
+
+    ``pair_by_pair`` is how it was before graphs were told which nucleus: as many nuclei as proteins.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
+    chosen = helper.make_node("Gather", ["nucleus", "which"], ["chosen"], axis=0)
+    if pair_by_pair:
+        chosen = helper.make_node("Identity", ["nucleus"], ["chosen"])
     nodes = [
+        chosen,
         helper.make_node("ReduceMean", ["latent", "axes"], ["mean"], keepdims=1),
         helper.make_node("Unsqueeze", ["mean", "last"], ["level"]),
-        helper.make_node("Add", ["nucleus", "level"], ["sum"]),
+        helper.make_node("Add", ["chosen", "level"], ["sum"]),
         helper.make_node("Sigmoid", ["sum"], ["image"]),
     ]
     constants = [
         numpy_helper.from_array(np.array([1, 2], np.int64), "axes"),
         numpy_helper.from_array(np.array([3], np.int64), "last"),
     ]
-    square = ["B", 1, TINY_SIZE, TINY_SIZE]
+    square = [1, TINY_SIZE, TINY_SIZE]
     inputs = [
-        helper.make_tensor_value_info("nucleus", TensorProto.FLOAT, square),
+        helper.make_tensor_value_info("nucleus", TensorProto.FLOAT, ["N", *square]),
         helper.make_tensor_value_info("latent", TensorProto.FLOAT, ["B", TINY_TOKENS, TINY_WIDTH]),
     ]
-    outputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, square)]
+    if not pair_by_pair:
+        inputs.append(helper.make_tensor_value_info("which", TensorProto.INT64, ["B"]))
+    outputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["B", *square])]
     return _model(helper.make_graph(nodes, "generator", inputs, outputs, constants))
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from conftest import round_nucleus
+from conftest import round_nucleus, tiny_generator
 from deepgps.bundle import Bundle, write_bundle
 from deepgps.errors import BundleError, InputError
 from deepgps.predict import PROTEINS_AT_ONCE, Predictor, intranuclear_fraction
@@ -64,6 +64,30 @@ def test_each_protein_is_drawn_into_each_nucleus(predictor):
         assert each.image.shape == (208, 208)
         assert each.image.dtype == np.float32
         assert 0 <= each.image.min() <= each.image.max() <= 1
+
+
+def test_a_nucleus_is_looked_at_once_for_several_proteins(predictor, monkeypatch):
+    given, graph = [], predictor._generator
+    run = graph.run
+    monkeypatch.setattr(graph, "run", lambda names, inputs: given.append(inputs) or run(names, inputs))
+    nuclei = [round_nucleus("small", 20), round_nucleus("large", 50)]
+    assert len(list(predictor.predict(PROTEINS, nuclei))) == 10
+    assert sum(len(each["latent"]) for each in given) == 10
+    assert sum(len(each["nucleus"]) for each in given) < 5
+
+
+def test_a_graph_that_is_not_told_which_nucleus_draws_the_same(predictor, variant):
+    nuclei = [round_nucleus("small", 20), round_nucleus("large", 50)]
+    older = variant({"generator.onnx": tiny_generator(pair_by_pair=True)})
+    for one, other in zip(predictor.predict(PROTEINS, nuclei), older.predict(PROTEINS, nuclei), strict=True):
+        np.testing.assert_array_equal(one.image, other.image)
+
+
+def test_in_very_many_nuclei_predictions_still_come_by_protein(predictor, monkeypatch):
+    monkeypatch.setattr("deepgps.predict.PICTURES_HELD", 2)
+    nuclei = [round_nucleus(f"n{radius}", radius) for radius in (20, 30, 40)]
+    found = [(each.protein.id, each.nucleus.name) for each in predictor.predict(PROTEINS, nuclei)]
+    assert found == [(protein.id, nucleus.name) for protein in PROTEINS for nucleus in nuclei]
 
 
 def test_a_protein_is_answered_alone_as_in_company(predictor):

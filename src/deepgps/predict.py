@@ -26,6 +26,8 @@ __all__ = ["Encoding", "Prediction", "Predictor", "intranuclear_fraction"]
 
 PROTEINS_AT_ONCE = 32
 PICTURES_AT_ONCE = 8
+PICTURES_HELD = 256
+"""Pictures that wait at most for those before them, where proteins are drawn nucleus by nucleus."""
 
 
 class Predictor:
@@ -169,14 +171,19 @@ class Predictor:
         return self._encoder([each if isinstance(each, Protein) else Protein("", each) for each in proteins])
 
     def draw(self, nuclei: Sequence[Nucleus], latents: Sequence[Floats]) -> Floats:
-        """Draw proteins into nuclei, pair by pair.
+        """Draw proteins into nuclei, pair by pair; a nucleus that comes again is looked at once.
 
         Returns
         -------
         (B, H, W) float32 in [0, 1]
         """
-        pixels = np.stack([nucleus.pixels for nucleus in nuclei])[:, None]
-        inputs = {"nucleus": pixels.astype(np.float32), "latent": np.stack(latents)}
+        distinct = {id(nucleus): nucleus for nucleus in nuclei}
+        places = {key: place for place, key in enumerate(distinct)}
+        which = np.array([places[id(nucleus)] for nucleus in nuclei], np.int64)
+        pixels = np.stack([nucleus.pixels for nucleus in distinct.values()])[:, None].astype(np.float32)
+        inputs = {"nucleus": pixels, "latent": np.stack(latents), "which": which}
+        if "which" not in self._generator.inputs:  # as graphs were before 0.3 of deepgps-mini
+            inputs = {"nucleus": pixels[which], "latent": inputs["latent"]}
         image: Floats = self._generator.run(["image"], inputs)[0]
         return image[:, 0]
 
@@ -194,23 +201,26 @@ class Predictor:
     def _drawn(
         self, answers: Sequence[tuple[Prediction, Floats]], drawables: Sequence[tuple[Nucleus, Mask]]
     ) -> Iterator[Prediction]:
-        """Draw each answer's latent into each nucleus, a few at a time."""
-        jobs = ((*answer, *drawable) for answer in answers for drawable in drawables)
+        """Draw each answer's latent into each nucleus, several proteins at a time."""
+        several = min(PICTURES_AT_ONCE, max(1, PICTURES_HELD // len(drawables)))
         # Latents of residues are as long as their protein, and only those of one length fit together.
-        for _, alike in groupby(jobs, key=lambda job: job[1].shape):
-            while batch := list(islice(alike, PICTURES_AT_ONCE)):
-                yield from self._pictures(batch)
+        for _, alike in groupby(answers, key=lambda answer: answer[1].shape):
+            while some := list(islice(alike, several)):
+                # Nucleus by nucleus, as each is looked at once in a batch; told protein by protein.
+                drawn = self._pictures((*answer, *drawable) for drawable in drawables for answer in some)
+                yield from drawn if len(some) == 1 else _by_protein(list(drawn), len(some))
 
-    def _pictures(self, jobs: Sequence[tuple[Prediction, Floats, Nucleus, Mask]]) -> Iterator[Prediction]:
-        _, latents, nuclei, _ = zip(*jobs, strict=True)
-        for (answer, _, nucleus, mask), image in zip(jobs, self.draw(nuclei, latents), strict=True):
-            yield replace(
-                answer,
-                nucleus=nucleus,
-                image=image,
-                readouts={"intranuclear_fraction": intranuclear_fraction(image, mask)},
-                warnings=answer.warnings + nucleus.warnings,
-            )
+    def _pictures(self, jobs: Iterator[tuple[Prediction, Floats, Nucleus, Mask]]) -> Iterator[Prediction]:
+        while batch := list(islice(jobs, PICTURES_AT_ONCE)):
+            _, latents, nuclei, _ = zip(*batch, strict=True)
+            for (answer, _, nucleus, mask), image in zip(batch, self.draw(nuclei, latents), strict=True):
+                yield replace(
+                    answer,
+                    nucleus=nucleus,
+                    image=image,
+                    readouts={"intranuclear_fraction": intranuclear_fraction(image, mask)},
+                    warnings=answer.warnings + nucleus.warnings,
+                )
 
     def _answer(self, protein: Protein, encoding: Encoding) -> Prediction:
         """Answer without a picture."""
@@ -249,6 +259,12 @@ class Predictor:
         doubt = () if named else ("no class reaches its threshold: the most probable one is given",)
         named = named or [order[0]]
         return tuple(self.classes[k] for k in named), float(probabilities[named[0]]), doubt
+
+
+def _by_protein(by_nucleus: Sequence[Prediction], proteins: int) -> Iterator[Prediction]:
+    """Order predictions by protein, and those of each by nucleus, that came the other way round."""
+    for place in range(proteins):
+        yield from by_nucleus[place::proteins]
 
 
 def _unlike(evidence: Sequence[Neighbour], bound: float) -> tuple[str, ...]:

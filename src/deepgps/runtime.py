@@ -30,6 +30,10 @@ _NEEDS = {
 class Graph(Protocol):
     """An ONNX graph, ready to compute."""
 
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Names of its inputs."""
+
     def run(self, outputs: Sequence[str], inputs: Mapping[str, Any]) -> Any:
         """Compute the outputs of these names from arrays by the names of the inputs."""
 
@@ -115,8 +119,7 @@ def _onnxruntime(graph: Path | bytes, threads: int | None, *, on_gpu: bool) -> G
     if on_gpu and hasattr(onnxruntime, "preload_dlls"):
         # Finds CUDA's libraries where pip put them.
         onnxruntime.preload_dlls()
-    session: Graph = onnxruntime.InferenceSession(graph, options, providers=providers(on_gpu=on_gpu))
-    return session
+    return _OnnxRuntime(onnxruntime.InferenceSession(graph, options, providers=providers(on_gpu=on_gpu)))
 
 
 def providers(*, on_gpu: bool) -> list[str | tuple[str, dict[str, str]]]:
@@ -124,6 +127,14 @@ def providers(*, on_gpu: bool) -> list[str | tuple[str, dict[str, str]]]:
     # TF32 would keep 10 bits of the 23 that a number has on the processor.
     gpu: list[str | tuple[str, dict[str, str]]] = [(CUDA, {"use_tf32": "0"})] if on_gpu else []
     return [*gpu, "CPUExecutionProvider"]
+
+
+class _OnnxRuntime:
+    """A graph that ONNX Runtime computes."""
+
+    def __init__(self, session: Any) -> None:
+        self.run = session.run
+        self.inputs = frozenset(each.name for each in session.get_inputs())
 
 
 class _OpenVino:
@@ -134,6 +145,7 @@ class _OpenVino:
 
         core = openvino.Core()
         model = core.read_model(io.BytesIO(graph) if isinstance(graph, bytes) else graph)
+        self.inputs = frozenset(each.any_name for each in model.inputs)
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads

@@ -44,7 +44,7 @@ def variant(tiny_bundle, tmp_path_factory):
         if dark:
             adding = next(node for node in generator.graph.node if node.op_type == "Add")
             adding.op_type = "Sub"
-            adding.input[:] = ["level", "nucleus"]
+            adding.input[:] = ["level", "chosen"]
         files = {
             "encoder.onnx": encoder.SerializeToString(),
             "generator.onnx": generator.SerializeToString(),

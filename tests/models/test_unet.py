@@ -23,6 +23,17 @@ def test_draws_an_image_of_the_nucleus_size(fusion, size):
     assert image.max() <= 1
 
 
+@pytest.mark.parametrize("fusion", ["paper", "residual", "per_residue", "film"])
+def test_several_are_drawn_into_one_nucleus_as_each_alone(fusion):
+    net, seen = narrow(fusion, grain=True), []
+    net.down[0].register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    nuclei, latent, which = torch.rand(2, 1, 32, 32), torch.rand(5, 1, 12), torch.tensor([0, 1, 1, 0, 1])
+    together = net(nuclei, latent, which=which)
+    torch.testing.assert_close(together, net(nuclei[which], latent), atol=1e-6, rtol=0)
+    assert seen == [2, 5]
+    assert float((together[1] - together[2]).detach().abs().max()) > 1e-6
+
+
 def test_a_size_that_cannot_be_halved_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match="200 x 208 px; its edges must be multiples of 16"):
         narrow("residual")(torch.rand(1, 1, 200, 208), torch.rand(1, 1, 12))
@@ -95,7 +106,7 @@ def test_per_residue_ignores_padding_but_not_order():
     latent = torch.rand(1, 6, 12)
     padded = torch.cat([latent, torch.full((1, 3, 12), 7.0)], 1)
     mask = torch.arange(9)[None] < 6
-    torch.testing.assert_close(net(nucleus, padded, mask), net(nucleus, latent))
+    torch.testing.assert_close(net(nucleus, padded, mask=mask), net(nucleus, latent))
     assert not torch.allclose(bottleneck(net, nucleus, latent), bottleneck(net, nucleus, latent.flip(1)))
 
 

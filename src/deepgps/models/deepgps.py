@@ -155,7 +155,7 @@ class DeepGPS(nn.Module):
     def forward(self, nucleus: Tensor, protein: Protein) -> Drawn:
         """Predict and draw proteins, as `encode` takes them, in nuclei (B, 1, H, W) in [0, 1]."""
         encoded = self.encode(protein)
-        image = self.generator(nucleus, encoded.tokens, encoded.mask)
+        image = self.generator(nucleus, encoded.tokens, mask=encoded.mask)
         return Drawn(image, encoded.logits, encoded.penalty)
 
 

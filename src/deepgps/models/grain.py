@@ -72,9 +72,8 @@ class GrainHead(nn.Module):
         scale, shift = self.film(latent.sum(1))[:, :, None, None].chunk(2, 1)
         hidden = F.relu(self.hidden(features) * (1 + scale) + shift)
         reach, steps, textures = torch.split(self.say(hidden).float(), _SAID, 1)
-        told = torch.cat([reach, F.softplus(steps - 1), torch.softmax(textures, 1).sqrt()], 1)
-        wide = F.interpolate(told, scale_factor=self.fold, mode="bilinear")
-        return GrainMaps(*torch.split(wide, _SAID, 1))
+        told = reach, F.softplus(steps - 1), torch.softmax(textures, 1).sqrt()
+        return GrainMaps(*(F.interpolate(each, scale_factor=self.fold, mode="bilinear") for each in told))
 
 
 def grained(smooth: Tensor, maps: GrainMaps, noise: Tensor) -> Tensor:

@@ -115,15 +115,24 @@ class UNet(nn.Module):
             levels.append(level)
         return levels
 
-    def forward(self, nucleus: Tensor, latent: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        nucleus: Tensor,
+        latent: Tensor,
+        which: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """Draw the protein.
 
         Parameters
         ----------
         nucleus
-            (B, 1, H, W) in [0, 1]; H and W multiples of ``fold * 2 ** (levels - 1)``.
+            (N, 1, H, W) in [0, 1]; H and W multiples of ``fold * 2 ** (levels - 1)``.
         latent
             (B, T, latent_dim) latent tokens, or residue vectors for ``per_residue``.
+        which
+            (B,) which of the N nuclei each is drawn into; what is known of a nucleus is computed once,
+            however many are. If None, N is B, and each is drawn into its own.
         mask
             (B, T), true where a token is real; all are if None.
 
@@ -132,21 +141,26 @@ class UNet(nn.Module):
         Tensor
             (B, 1, H, W) in [0, 1].
         """
-        smooth, maps = self.describe(nucleus, latent, mask)
+        smooth, maps = self.describe(nucleus, latent, which, mask)
         if maps is None or self.noise is None:
             return smooth
-        return grained(smooth, maps, self.noise(nucleus))
+        return grained(smooth, maps, _each(self.noise(nucleus), which))
 
     def describe(
-        self, nucleus: Tensor, latent: Tensor, mask: Tensor | None = None
+        self,
+        nucleus: Tensor,
+        latent: Tensor,
+        which: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, GrainMaps | None]:
         """Draw the smooth picture (B, 1, H, W), and tell what is known of its grain."""
         if self.margin:
             nucleus = F.pad(nucleus, [self.margin] * 4, mode="reflect")
         *skips, features = self.encode(nucleus)
+        nucleus, features = _each(nucleus, which), _each(features, which)
         features = self.fusion(features, latent, mask)
         for up, merge, skip in zip(self.up, self.merge, reversed(skips), strict=True):
-            features = merge(torch.cat([skip, up(features)], 1))
+            features = _merged(merge, skip, up(features), which)  # type: ignore[arg-type]
         drawn = self.head(features) if self.fold == 1 else self.head(features, nucleus)
         inner = slice(self.margin, -self.margin or None)
         maps = None
@@ -154,3 +168,22 @@ class UNet(nn.Module):
             told = self.grain(features, latent)
             maps = GrainMaps(*(each[..., inner, inner] for each in told))
         return torch.sigmoid(drawn[..., inner, inner]), maps
+
+
+def _each(of_nuclei: Tensor, which: Tensor | None) -> Tensor:
+    """What is known of nuclei (N, ...), for each picture (B, ...)."""
+    return of_nuclei if which is None else of_nuclei.index_select(0, which)
+
+
+def _merged(merge: nn.Sequential, skip: Tensor, wide: Tensor, which: Tensor | None) -> Tensor:
+    """Merge the features of nuclei (N, C, H, W) into those of pictures (B, C, H, W)."""
+    if which is None:
+        merged: Tensor = merge(torch.cat([skip, wide], 1))
+        return merged
+    # A convolution of both is one of each, summed; that of the nuclei is then computed once as well.
+    first: nn.Conv2d = merge[0]  # type: ignore[assignment]
+    weights = torch.split(first.weight, [skip.shape[1], wide.shape[1]], 1)
+    of_nuclei = F.conv2d(skip, weights[0], first.bias, padding=1)
+    of_pictures = F.conv2d(wide, weights[1], padding=1)
+    rest: Tensor = merge[1:](of_pictures + _each(of_nuclei, which))
+    return rest

@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 import onnx
 import onnxruntime
+import onnxscript.optimizer
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deepgps.errors import DeepGPSError
+from deepgps.models.unet import UNet
 
 TOLERANCE = 1e-4
 OPSET = 20
@@ -67,11 +69,44 @@ def to_onnx(
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
+            optimize=False,
         )
-    assert program is not None
+        assert program is not None
+        onnxscript.optimizer.optimize_ir(program.model, should_fold=_foldable)
     graph = _stored_in_half(without_notes(program.model_proto))
     _check_parity(module, graph, inputs, outputs)
     return graph
+
+
+def generator_graph(
+    generator: UNet, size_px: int, tokens: int, latent_dim: int, *, any_length: bool
+) -> bytes:
+    """Export a generator of pictures of ``size_px``, for any number of nuclei and of pictures.
+
+    Parameters
+    ----------
+    generator
+        The generator, condensed.
+    size_px, latent_dim
+        Edge of a crop, and size of a latent token.
+    tokens, any_length
+        Latent tokens of a protein, and whether it may be another number.
+    """
+    nuclei, batch = torch.export.Dim("nuclei"), torch.export.Dim("batch")
+    given = {
+        "nucleus": torch.rand(3, 1, size_px, size_px),
+        "latent": torch.randn(2, tokens, latent_dim),
+        "which": torch.tensor([2, 0]),
+    }
+    length = {1: torch.export.Dim("length", min=2)} if any_length else {}
+    axes = [{0: nuclei}, {0: batch, **length}, {0: batch}]
+    return to_onnx(generator.eval(), given, ("image",), axes)
+
+
+def _foldable(node: Any) -> bool | None:
+    """Keep weights whole that a layer takes a part of, so that a bundle has them by their names."""
+    weight = node.inputs[0].name if node.op_type == "Split" else None
+    return False if weight and "." in weight else None
 
 
 @contextmanager

@@ -44,7 +44,9 @@ def test_a_bundle_answers_nearly_as_the_model_that_was_trained_and_calibrated(jo
         encoded, drawn = model.encode(GIVEN[name]), model(nucleus, GIVEN[name])
     latent, *logits = answers(bundle.read("encoder.onnx"), *GIVEN[name].values())
     assert_near(latent, encoded.tokens)
-    (image,) = answers(bundle.read("generator.onnx"), nucleus, torch.from_numpy(latent))
+    (image,) = answers(
+        bundle.read("generator.onnx"), nucleus[:1], torch.from_numpy(latent), torch.zeros(3, dtype=torch.long)
+    )
     np.testing.assert_allclose(image, drawn.image, atol=6e-3)
     assert image.std() > 2e-3
     calibration = bundle.path.parent / "run" / "calibration.json"
@@ -62,9 +64,8 @@ def test_the_latent_of_residues_is_as_long_as_the_protein(joint_export):
     for length in (2, 24, 301):
         latent, _ = answers(bundle.read("encoder.onnx"), torch.rand(1, length, dimension))
         assert latent.shape == (1, length, 8)
-        (image,) = answers(
-            bundle.read("generator.onnx"), torch.rand(1, 1, 208, 208), torch.from_numpy(latent)
-        )
+        given = torch.rand(1, 1, 208, 208), torch.from_numpy(latent), torch.zeros(1, dtype=torch.long)
+        (image,) = answers(bundle.read("generator.onnx"), *given)
         assert image.shape == (1, 1, 208, 208)
 
 

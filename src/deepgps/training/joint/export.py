@@ -17,7 +17,7 @@ from deepgps.errors import InputError
 from deepgps.images.normalise import HIGH, LOW
 from deepgps.localization import class_set
 from deepgps.models.deepgps import DeepGPS
-from deepgps.training.graphs import condensed, to_onnx
+from deepgps.training.graphs import condensed, generator_graph, to_onnx
 from deepgps.training.joint.build import build_model
 from deepgps.training.joint.card import model_card
 from deepgps.training.joint.names import CALIBRATION, ENCODER, MANIFEST, METRICS, SPLIT, WEIGHTS
@@ -134,14 +134,15 @@ def _encoder(model: DeepGPS, spec: Mapping[str, Any], calibration: Mapping[str, 
 
 
 def _generator(model: DeepGPS, recipe: JointRecipe) -> bytes:
-    settings, size = recipe.model, recipe.crop.size_px
+    settings = recipe.model
     by_residue = settings.fusion == "per_residue"
     tokens = 1 if settings.fusion == "paper" else len(recipe.protein.inputs) * settings.latent_tokens
-    latent = torch.randn(2, _TRACED if by_residue else tokens, settings.latent_dim)
-    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", min=2)
-    axes = [{0: batch}, {0: batch, 1: length} if by_residue else {0: batch}]
-    return to_onnx(
-        model.generator, {"nucleus": torch.rand(2, 1, size, size), "latent": latent}, ("image",), axes
+    return generator_graph(
+        model.generator,
+        recipe.crop.size_px,
+        _TRACED if by_residue else tokens,
+        settings.latent_dim,
+        any_length=by_residue,
     )
 
 

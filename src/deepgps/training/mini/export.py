@@ -14,7 +14,7 @@ from deepgps.errors import InputError
 from deepgps.images.normalise import HIGH, LOW
 from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens
-from deepgps.training.graphs import condensed, to_onnx
+from deepgps.training.graphs import condensed, generator_graph, to_onnx
 from deepgps.training.mini.card import model_card
 from deepgps.training.mini.class_sets import FILE
 from deepgps.training.mini.labels import load_encoder
@@ -68,12 +68,8 @@ def export(run: Path, recipe: MiniRecipe, to: Path, metrics: Mapping[str, Metric
     generator = build_generator(len(about["classes"]), recipe.pictures)
     generator.load_state_dict(load_file(run / "pictures" / GENERATOR))
     condensed(generator)
-    size = recipe.crop.size_px
     sequence = {"features": torch.rand(2, about["features"]), "votes": torch.rand(2, about["votes"])}
-    picture = {
-        "nucleus": torch.rand(2, 1, size, size),
-        "latent": torch.rand(2, len(about["classes"]), recipe.pictures.latent_dim),
-    }
+    tokens, latent_dim = generator.tokens.tokens.shape
     fields = _fields(recipe, about, metrics)
     if (further := run / "labels" / FILE).exists():
         fields |= {"class_sets": json.loads(further.read_text(encoding="utf-8"))}
@@ -82,7 +78,9 @@ def export(run: Path, recipe: MiniRecipe, to: Path, metrics: Mapping[str, Metric
         "encoder.onnx": to_onnx(
             EncoderGraph(encoder, generator.tokens).eval(), sequence, ("latent", "logits")
         ),
-        "generator.onnx": to_onnx(generator.unet, picture, ("image",)),
+        "generator.onnx": generator_graph(
+            generator.unet, recipe.crop.size_px, tokens, latent_dim, any_length=False
+        ),
         "neighbours.npz": (run / "labels" / "neighbours.npz").read_bytes(),
         RECIPE: (run / RECIPE).read_bytes(),
         "CARD.md": model_card(fields, about).encode(),
