@@ -110,6 +110,16 @@ def right(done: Evaluation, fractions: np.ndarray) -> Metric:
     return Metric(value=share, n=int(nuclear.sum() + cytoplasmic.sum()))
 
 
+def class_ceiling(done: Evaluation) -> Metric:
+    """Intranuclear r of whoever knows the class of a cell and nothing else of it: each class's own mean."""
+    assert done.measured is not None
+    real = done.measured.measure(REAL, "intranuclear")
+    means = {name: real[done.subjects.shown == name].mean() for name in np.unique(done.subjects.shown)}
+    return correlation_interval(
+        real, np.array([means[name] for name in done.subjects.shown]), done.subjects.groups
+    )
+
+
 def rows_of(done: Evaluation, run: Path, proteins: LabelledProteins) -> dict[str, Row]:
     """Every row of the table."""
     assert done.pictures is not None and done.measured is not None
@@ -184,6 +194,9 @@ To beware of:
 {cell(effects["sequence_effect"])}; with another protein of the same class:
 {cell(effects["sequence_effect_same_class"])}.
 
+Whoever knows the class of a cell and nothing else of it can reach an intranuclear r of
+{cell(class_ceiling(done))}: each class's own mean over these very pictures.
+
 Structure, and what classifiers of real pictures read; the row `real` is the ceiling:
 
 {table(rows, STRUCTURE)}
@@ -199,6 +212,7 @@ def quoted(done: Evaluation, rows: dict[str, Row]) -> Row:
         found[f"{head}: PSNR (dB) of the baseline '{base}'"] = rows[base]["psnr"]
     found[f"{head}: right side of the baseline 'constant mean'"] = rows["constant mean"]["right side"]
     found[f"{head}, localization given: intranuclear r"] = rows[GIVEN]["intranuclear_r"]
+    found[f"{head}: intranuclear r of each class's own mean"] = class_ceiling(done)
     found[f"{head}: read back of five classes"] = rows[KNOWN]["read_back_five"]
     found[f"{head}: read back of five classes, of real pictures"] = rows[REAL]["read_back_five"]
     found[f"{head}: Pearson r of the baseline 'nuclear mask'"] = rows["nuclear mask"]["pearson"]

@@ -16,9 +16,17 @@ from deepgps.errors import InputError
 from deepgps.images.defaults import DEFAULT_NAMES
 from deepgps.images.nucleus import Nucleus
 from deepgps.images.resample import SAME_SIZE
-from deepgps.prediction import UNCLEAR, Encoding, Floats, Mask, Prediction, intranuclear_fraction
+from deepgps.prediction import (
+    UNCLEAR,
+    Encoding,
+    Floats,
+    Mask,
+    Prediction,
+    class_probabilities,
+    intranuclear_fraction,
+)
 from deepgps.proteins.check import check_sequence, clean_sequence, sequence_warnings
-from deepgps.proteins.neighbours import Neighbour
+from deepgps.proteins.neighbours import unlike_warnings
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.runtime import Graph, open_graph
 
@@ -225,7 +233,7 @@ class Predictor:
     def _answer(self, protein: Protein, encoding: Encoding) -> Prediction:
         """Answer without a picture."""
         metadata = self.bundle.metadata
-        probabilities = _probabilities(encoding.logits, multi_label=metadata.multi_label)
+        probabilities = class_probabilities(encoding.logits, multi_label=metadata.multi_label)
         named, confidence, doubt = self._named(probabilities)
         return Prediction(
             protein=protein,
@@ -239,7 +247,7 @@ class Predictor:
             model=metadata.name,
             version=metadata.version,
             warnings=sequence_warnings(protein.sequence, metadata.encoder.max_length)
-            + _unlike(encoding.evidence, metadata.unlike_below)
+            + unlike_warnings(encoding.evidence, metadata.unlike_below)
             + doubt,
         )
 
@@ -267,14 +275,6 @@ def _by_protein(by_nucleus: Sequence[Prediction], proteins: int) -> Iterator[Pre
         yield from by_nucleus[place::proteins]
 
 
-def _unlike(evidence: Sequence[Neighbour], bound: float) -> tuple[str, ...]:
-    """Note that no annotated protein is like the sequence, where the model has an index and a bound."""
-    nearest = max((each.similarity for each in evidence), default=0)
-    if nearest >= bound:
-        return ()
-    return (f"is unlike every annotated protein (similarity {nearest:.3f}): judged by its composition alone",)
-
-
 @lru_cache(maxsize=32)
 def _mask(nucleus: Nucleus) -> Mask:
     """Segment a nucleus image, once for each object."""
@@ -293,10 +293,3 @@ def _check_scale(nucleus: Nucleus, crop: CropSpec) -> None:
             f"Nucleus '{nucleus.name}' is {edges} px of {nucleus.pixel_size_um:g} µm; this model draws "
             f"{size} x {size} px of {crop.pixel_size_um:g} µm: read it with load_nucleus()."
         )
-
-
-def _probabilities(logits: Floats, *, multi_label: bool) -> Floats:
-    if multi_label or not len(logits):
-        return np.asarray(np.exp(-np.logaddexp(0, -logits)), np.float32)
-    powers = np.exp(logits - logits.max())
-    return np.asarray(powers / powers.sum(), np.float32)

@@ -102,3 +102,11 @@ def intranuclear_fraction(image: Floats, mask: Mask) -> float:
     """
     total = float(image.sum())
     return float(image[mask].sum()) / total if total > 0 else float("nan")
+
+
+def class_probabilities(logits: Floats, *, multi_label: bool) -> Floats:
+    """Turn logits (K,) into probabilities (K,): each by itself where a protein may be in several classes."""
+    if multi_label or not len(logits):
+        return np.asarray(np.exp(-np.logaddexp(0, -logits)), np.float32)
+    powers = np.exp(logits - logits.max())
+    return np.asarray(powers / powers.sum(), np.float32)

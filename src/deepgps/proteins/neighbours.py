@@ -249,5 +249,13 @@ class NeighbourIndex:
         return Neighbour(str(self.accessions[row]), names, similarity)
 
 
+def unlike_warnings(evidence: Sequence[Neighbour], bound: float) -> tuple[str, ...]:
+    """Note that no annotated protein is as similar as ``bound``; 0 where that is never noted."""
+    nearest = max((each.similarity for each in evidence), default=0)
+    if nearest >= bound:
+        return ()
+    return (f"is unlike every annotated protein (similarity {nearest:.3f}): judged by its composition alone",)
+
+
 def _idf(counts: NDArray[np.integer], proteins: int) -> NDArray[np.float64]:
     return np.log1p(proteins / counts)
