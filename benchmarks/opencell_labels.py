@@ -26,7 +26,7 @@ from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.identity import training_set
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, opencell_singles
 from deepgps.evaluation.labels import LabelReport, Metric, label_report
-from deepgps.evaluation.measures.calibration import reliability
+from deepgps.evaluation.measures.calibration import ece_by_chance, reliability
 from deepgps.localization import CLASS_SETS
 from deepgps.training.mini.class_sets import FILE, fit_class_sets, only_in
 from label_protocols import (
@@ -194,19 +194,30 @@ QUOTED = (
 TASKS = {"single-2": "cytoplasmic or nucleoplasm", "single-4": "four classes"}
 
 
+EXACT = "calibration error (ECE) of the baseline 'exact probabilities'"
+"""What it would come out as on so few proteins if nothing were wrong."""
+
+
 def quotable(
     protocol: str,
     rows: Mapping[str, Mapping[str, Mapping[str, Metric]]],
+    named: Mapping[str, Floats],
     surest: Mapping[str, Mapping[str, Metric]],
     error: float,
 ) -> dict[str, Any]:
-    """Pick the figures that a bundle and its card quote: what ships, beside its baselines."""
+    """Pick the figures that a bundle and its card quote: what ships, beside its baselines.
+
+    ``named`` holds the highest probability of each protein, by class set.
+    """
     quoted: dict[str, Any] = {}
     for task, metric, name, of in QUOTED:
         for row in of:
             baseline = "" if row == "model" else f" of the baseline '{row}'"
             key = f"OpenCell, {TASKS[task]}, {protocol}: {name}{baseline}"
             quoted[key] = rounded(rows[task][row][f"protein/{metric}"])
+    for task, highest in named.items():
+        chance = round(ece_by_chance(highest), 4)
+        quoted[f"OpenCell, {TASKS[task]}, {protocol}: {EXACT}"] = {"value": chance, "n": len(highest)}
     for task, found in surest.items():
         for name, metric in found.items():
             if name != ALL_OF_THEM:
@@ -269,24 +280,32 @@ def main() -> None:
         found = {"single-2": two_classes(said, tested, truth), "single-4": four_classes(said, tested, truth)}
         rows = {task: with_baselines(reports) for task, reports in found.items()}
         bounds = {task: said[f"unclear in {task}"] for task in TASKS}
+        here = {"single-2": truth < 2, "single-4": truth >= 0}
+        chances = {task: probabilities(said[task])[some] for task, some in here.items()}
         surest = {
             task: of_surest(
-                probabilities(said[task])[here],
-                truth[here],
+                chances[task],
+                truth[some],
                 CLASS_SETS[task].slugs,
-                tested.subset(here),
-                bounds[task][here],
+                tested.subset(some),
+                bounds[task][some],
             )
-            for task, here in (("single-2", truth < 2), ("single-4", truth >= 0))
+            for task, some in here.items()
         }
         error, doubt = calibration_error(said, tested), of_shuffled(said, tested.sequences)
-        quoted |= quotable(protocol, rows, surest, error)
+        named = {task: each.max(1) for task, each in chances.items()}
+        quoted |= quotable(protocol, rows, named, surest, error)
         quoted |= {
             f"OpenCell, shuffled, {protocol}: {name}": {"value": round(share, 4), "n": len(tested)}
             for name, share in doubt.items()
         }
         sections.append([f"## Protocol {protocol}", *lines])
-        sections[-1] += ["", f"Calibration error over all twelve classes of the model: {error:.4f}."]
+        by_chance = " and ".join(f"{ece_by_chance(each):.3f} in {task}" for task, each in named.items())
+        sections[-1] += [
+            "",
+            f"Calibration error over all twelve classes of the model: {error:.4f}. "
+            f"Of exact probabilities so few proteins would show one of {by_chance}.",
+        ]
         sections += [table(task, rows[task], names) for task in rows for names in SHOWN[task]]
         sections += [confusion(found["single-4"]["model"]), coverage_table(surest, bounds)]
         sections.append(["Of the shuffled test proteins:", ""])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepgps.evaluation.measures.calibration import BINS, bin_of, reliability
+from deepgps.evaluation.measures.calibration import BINS, bin_of, ece_by_chance, reliability
 
 
 def test_a_calibrated_model_has_no_error():
@@ -30,3 +30,13 @@ def test_the_diagram_has_what_lies_in_each_bin():
 
 def test_a_probability_on_an_edge_belongs_to_the_bin_above():
     assert bin_of(np.arange(BINS + 1) / BINS).tolist() == [*range(BINS), BINS - 1]
+
+
+def test_exact_probabilities_show_an_error_for_want_of_numbers():
+    rng = np.random.default_rng(1)
+    few, many = rng.random(200), rng.random(50_000)
+    assert 0.05 < ece_by_chance(few) < 0.12
+    assert ece_by_chance(many, draws=20) < 0.01
+    assert ece_by_chance(np.array([0.0, 1.0])) == 0
+    found = [reliability(few, rng.random(200) < few).ece for _ in range(100)]
+    assert ece_by_chance(few) == pytest.approx(np.mean(found), abs=0.01)

@@ -63,3 +63,23 @@ def reliability(
         means = chance / total, true / total
     ece = float(np.abs(chance - true).sum() / weight.sum())
     return Reliability(np.linspace(0, 1, BINS + 1), total, *means, ece)
+
+
+def ece_by_chance(probabilities: NDArray[np.floating], *, draws: int = 500, seed: int = 0) -> float:
+    """Expected calibration error that exact probabilities would show, for want of numbers.
+
+    Parameters
+    ----------
+    probabilities
+        (N,) in [0, 1], as in `reliability`.
+    draws, seed
+        How often outcomes are drawn from them, and from what.
+
+    Returns
+    -------
+    float
+        The mean over the draws: about 0 for very many probabilities, and no error of theirs.
+    """
+    rng, chances = np.random.default_rng(seed), np.asarray(probabilities, np.float64)
+    errors = [reliability(chances, rng.random(len(chances)) < chances).ece for _ in range(draws)]
+    return float(np.mean(errors))
