@@ -73,12 +73,12 @@ def held_out(run: Path, rows: np.ndarray, regime: str) -> np.ndarray:
 
 
 def latents(run: Path, probabilities: np.ndarray) -> np.ndarray:
-    """Latent tokens (N, T, D) of probabilities (N, K)."""
+    """Latent tokens (N, T, D) of probabilities (N, K), as the encoder makes them."""
     tokens = load_file(run / "pictures" / "generator.safetensors")["tokens.tokens"]
     module = LocalizationTokens(*tokens.shape)
     with torch.no_grad():
         module.tokens.copy_(tokens)
-        return module(torch.from_numpy(probabilities)).numpy()
+        return module.decided(torch.from_numpy(probabilities)).numpy()
 
 
 def likeness(done: Evaluation, latents: np.ndarray) -> Row:

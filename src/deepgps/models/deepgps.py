@@ -183,6 +183,15 @@ class LocalizationTokens(nn.Module):
         shares = probabilities / probabilities.sum(-1, keepdim=True).clamp(min=1e-6)
         return shares[..., None] * self.tokens
 
+    def decided(self, probabilities: Tensor) -> Tensor:
+        """Tokens (B, K, D) that a picture is drawn from: of squares, so that it shows what is likely.
+
+        What a generator learned to draw of a mixture that is mostly one localization is a little of every
+        texture; a cell shows one. Equal probabilities stay equal.
+        """
+        tokens: Tensor = self(probabilities.square())
+        return tokens
+
 
 class MiniGenerator(nn.Module):
     """Localization tokens and a folded U-Net, trained together for the bundled model."""

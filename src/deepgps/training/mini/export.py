@@ -37,7 +37,7 @@ class EncoderGraph(nn.Module):
     def forward(self, features: Tensor, votes: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (B, F) and (B, V) to latent (B, T, D) and logits (B, K)."""
         logits = self.encoder(features, votes)
-        return self.tokens(torch.sigmoid(logits)), logits
+        return self.tokens.decided(torch.sigmoid(logits)), logits
 
 
 def export(run: Path, recipe: MiniRecipe, to: Path, metrics: Mapping[str, Metric]) -> Bundle:
