@@ -31,14 +31,15 @@ TABLE = SHARED / "sequences" / "swissprot_localizations.csv.gz"
 NUCLEI = ("hek-1", "hek-2", "hek-3", "u2os-1")
 EFFICIENCY_AIM, MEMORY_AIM_MIB = 0.85, 1000
 _COMMAND = "from deepgps.cli import main; main()"
+_ON_ONE_CORE = "import os; os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1]); "
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """How much each measurement takes."""
 
-    labels: int = 4000
-    pictures: int = 300
+    labels: int = 8000
+    pictures: int = 600
     growth: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
     lengths: tuple[int, ...] = (100, 1_000, 5_000, 10_000, 20_000, 40_000)
     residues: int = 400_000
@@ -103,9 +104,9 @@ def memory_mib(pid: int) -> float:
 class Running:
     """A command in a process of its own, and the peak of its memory."""
 
-    def __init__(self, *tokens: str | Path) -> None:
+    def __init__(self, *tokens: str | Path, one_core: bool = False) -> None:
         self.start, self.peak = time.perf_counter(), 0.0
-        command = [sys.executable, "-c", _COMMAND, *map(str, tokens)]
+        command = [sys.executable, "-c", _ON_ONE_CORE + _COMMAND if one_core else _COMMAND, *map(str, tokens)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self._watch = threading.Thread(target=self._look, daemon=True)
         self._watch.start()
@@ -133,8 +134,8 @@ class Running:
         return time.perf_counter() - self.start
 
 
-def predict(fasta: Path, out: Path, *options: str | Path) -> Ended:
-    return Running("predict", fasta, "--out", out, "--overwrite", *options).end()
+def predict(fasta: Path, out: Path, *options: str | Path, one_core: bool = False) -> Ended:
+    return Running("predict", fasta, "--out", out, "--overwrite", *options, one_core=one_core).end()
 
 
 def row(*cells: object) -> None:
@@ -148,7 +149,11 @@ def head(*names: str) -> None:
 
 
 def measure_workers(folder: Path, sizes: Sizes) -> None:
-    """One and two workers of one thread each, and one that has all cores."""
+    """One worker that has one core, two that have two, and one that has all.
+
+    A worker of one thread keeps more than a core busy where pictures are written, as the writing has threads
+    of its own.
+    """
     head("run", "proteins/s", "CPU ms each", "efficiency", "peak MiB")
     few, one = write_fasta(folder / "one.fasta", 1), 0.0
     kinds = {
@@ -157,18 +162,19 @@ def measure_workers(folder: Path, sizes: Sizes) -> None:
         "pictures, Zarr": (sizes.pictures, ("--nucleus", "hek-1", "--pictures", "zarr")),
     }
     ways = {
-        "1 worker, 1 thread": ("--threads", "1"),
-        "2 workers, 1 thread": ("--workers", "2", "--threads", "1"),
+        "1 worker, 1 core": ("--threads", "1"),
+        "2 workers, 2 cores": ("--workers", "2", "--threads", "1"),
         "1 worker, all cores": (),
     }
     for kind, (count, drawing) in kinds.items():
         fasta = write_fasta(folder / "some.fasta", count)
         for way, options in ways.items():
+            on_one = way == "1 worker, 1 core"
             # What starting costs is measured by itself, and not of the proteins.
-            idle = predict(few, folder / "idle", *drawing, *options)
-            done = predict(fasta, folder / "out", *drawing, *options)
+            idle = predict(few, folder / "idle", *drawing, *options, one_core=on_one)
+            done = predict(fasta, folder / "out", *drawing, *options, one_core=on_one)
             speed = (count - 1) / (done.seconds - idle.seconds)
-            one = speed if way.startswith("1 worker, 1") else one
+            one = speed if on_one else one
             efficiency = f"{speed / one / 2:.2f}" if way.startswith("2") else ""
             cpu = 1000 * (done.cpu - idle.cpu) / (count - 1)
             row(f"{kind}, {way}", f"{speed:.1f}", f"{cpu:.1f}", efficiency, f"{done.peak_mib:.0f}")
