@@ -19,7 +19,7 @@ from deepgps.bundle import DEFAULT_MODEL, Metric
 from deepgps.predict import Predictor
 from deepgps.proteins.features import RESIDUES
 
-FILES = ("opencell_labels.json", "hou_test.json", "pictures.json")
+FILES = ("opencell_labels.json", "hou_test.json", "pictures.json", "crowds.json")
 """What the figures of the bundle and of its card are read from."""
 TWO, FOUR = "OpenCell, cytoplasmic or nucleoplasm", "OpenCell, four classes"
 CELLS = "Held-out U-2 OS cells"
@@ -72,6 +72,8 @@ BARS = (
     Bar(f"{CELLS}: intranuclear r", 0.88),
     Bar(f"{CELLS}: read back of five classes", 0.85),
     Bar(f"{CELLS}: sequence_effect", 0.25),
+    Bar("HEK293T, crowded crops: cells that are drawn, PCNA", 0.95),
+    Bar("HEK293T, crowded crops: cells that are drawn, GAPDH", 0.95),
 )
 SIZE_MIB, MILLISECONDS = 15, 20
 """What encoder and index may weigh together, and what a protein may take on one core."""
