@@ -130,6 +130,13 @@ def test_localization_tokens_carry_each_class_by_its_share():
     assert tokens[0, 2].abs().max() == 0
 
 
+def test_a_picture_is_drawn_from_squares_so_that_what_is_likely_shows():
+    module = LocalizationTokens(3, 4)
+    likely, both = module.decided(torch.tensor([[0.8, 0.4, 0.0], [0.6, 0.6, 0.0]])).detach()
+    torch.testing.assert_close(likely[0], 0.8 * module.tokens[0])
+    torch.testing.assert_close(both[:2], module.tokens[:2] / 2)
+
+
 def test_folding_and_a_margin_draw_at_full_resolution():
     net = UNet((8, 16), latent_dim=6, fold=4, margin=8).eval()
     assert net(torch.rand(1, 1, 40, 48), torch.rand(1, 2, 6)).shape == (1, 1, 40, 48)
