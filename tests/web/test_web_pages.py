@@ -237,3 +237,16 @@ def test_the_gallery_shows_what_the_model_says():
     said = {each.protein.id: {spoken(slug) for slug in each.localizations} for each in found}
     assert set(said) == set(GALLERY) == {path.stem for path in HERE.glob("static/gallery/*.webp")}
     assert all(place in said[name] for name, place in GALLERY.items())
+
+
+def test_the_gallery_is_drawn_by_the_model_in_the_package(tmp_path):
+    from deepgps.web.gallery import draw_gallery
+    from deepgps.web.rendering import HERE
+
+    for file in draw_gallery(tmp_path):
+        now, shown = (
+            np.asarray(Image.open(each), np.float32)
+            for each in (file, HERE / "static" / "gallery" / file.name)
+        )
+        # WebP loses a little, and processors differ in the last digit.
+        assert np.abs(now - shown).mean() < 3, "draw it anew: python -m deepgps.web.gallery"
