@@ -17,7 +17,8 @@ from deepgps.localization import CLASS_SETS
 def bench(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     yield importlib.import_module
-    for name in ("label_protocols", "opencell_labels", "opencell_all", "hou_test", "hpa_u2os_labels"):
+    names = ("label_protocols", "opencell_labels", "opencell_all", "hou_test", "hpa_u2os_labels", "crowds")
+    for name in names:
         sys.modules.pop(name, None)
 
 
@@ -43,6 +44,29 @@ def test_the_best_f1_is_the_one_that_calibrated_probabilities_let_expect(bench):
 def test_the_best_threshold_parts_the_classes(bench):
     scores = np.array([0.1, 0.4, 0.5, 0.9])
     assert bench("opencell_labels").best_threshold(np.array([0, 0, 1, 1]), scores) == 0.5
+
+
+def test_two_sources_are_a_microscope_and_swissprot_or_what_the_atlas_counts_as_two(bench):
+    hou = bench("hou_test")
+    slugs = CLASS_SETS["mini"].slugs
+    nucleus, nucleolus, seven = slugs.index("nucleoplasm"), slugs.index("nucleolus"), list(hou.LEVEL_3)
+    train = bench("label_protocols").unlabelled("abcd", ["A", "B", "C", "D"], [1, 2, 3, 4], slugs)
+    train.view_mask[:] = True
+    train.view_labels[:3, 0, nucleus] = 1
+    train.view_labels[:2, 0, nucleolus] = 1
+    train.view_labels[[0, 3], 1, nucleus] = 1  # Swiss-Prot says so of the first, and of one that nobody saw
+    supported, told = hou.seven_of(train, {"B": frozenset({"nucleolus"}), "D": frozenset({"er"})})
+    found = [{seven[k] for k in np.flatnonzero(row)} for row in supported]
+    assert found == [{"nucleus"}, {"nucleoli"}, set(), set()]
+    assert told.any(1).tolist() == [True, True, False, False]
+
+
+def test_a_cell_is_measured_beside_the_brightest_of_its_crop(bench):
+    labels = np.zeros((40, 60), int)
+    labels[10:20, 5:15], labels[10:20, 40:50] = 1, 2
+    image = np.where(labels == 1, 0.8, 0.1)
+    assert bench("crowds").shares(image, labels, around=False) == pytest.approx([1, 0.125])
+    assert bench("crowds").shares(image, labels, around=True) == pytest.approx([1, 1])
 
 
 def test_a_table_has_a_row_a_model_and_no_interval_where_there_is_none(bench):
