@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -181,6 +182,41 @@ def measure_workers(folder: Path, sizes: Sizes) -> None:
     print(f"\nAim: efficiency of two workers >= {EFFICIENCY_AIM}, memory < {MEMORY_AIM_MIB} MiB.")
 
 
+@contextmanager
+def dask(workers: int) -> Iterator[str]:
+    """Address of a Dask cluster of so many workers of one thread, on as many cores."""
+    from distributed import LocalCluster
+
+    # As the page on proteomes starts them.
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", "134217728")
+    here = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, here[:workers])
+    try:
+        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster:
+            yield cluster.scheduler_address
+    finally:
+        os.sched_setaffinity(0, here)
+
+
+def measure_dask(folder: Path, sizes: Sizes) -> None:
+    """One Dask worker on a core that scheduler and writer share, and two on two."""
+    head("run on a Dask cluster", "proteins/s", "efficiency")
+    few, kinds = write_fasta(folder / "one.fasta", 1), {"labels": (sizes.labels, ("--no-images",))}
+    kinds["pictures, Zarr"] = sizes.pictures, ("--nucleus", "hek-1", "--pictures", "zarr")
+    for kind, (count, drawing) in kinds.items():
+        fasta, one = write_fasta(folder / "some.fasta", count), 0.0
+        for workers in (1, 2):
+            with dask(workers) as address:
+                options = (*drawing, "--scheduler", address)
+                # Each worker loads the model, once.
+                predict(write_fasta(folder / "warm.fasta", 100), folder / "warm", *options)
+                idle = predict(few, folder / "idle", *options)
+                done = predict(fasta, folder / "out", *options)
+            speed = (count - 1) / (done.seconds - idle.seconds)
+            one = one or speed
+            row(f"{kind}, {workers}", f"{speed:.1f}", f"{speed / one / 2:.2f}" if workers == 2 else "")
+
+
 def measure_growth(folder: Path, sizes: Sizes) -> None:
     """Labels of ever more proteins: time of each, and memory."""
     head("records, labels only", "s", "ms each", "CPU ms each", "peak MiB", "bytes each on disk")
@@ -298,6 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = Path(name)
         measure_start(folder)
         measure_workers(folder, sizes)
+        measure_dask(folder, sizes)
         measure_growth(folder, sizes)
     measure_lengths(sizes)
 
