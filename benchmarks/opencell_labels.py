@@ -300,7 +300,8 @@ def main() -> None:
             for name, share in doubt.items()
         }
         sections.append([f"## Protocol {protocol}", *lines])
-        by_chance = " and ".join(f"{ece_by_chance(each):.3f} in {task}" for task, each in named.items())
+        exact = {task: quoted[f"OpenCell, {TASKS[task]}, {protocol}: {EXACT}"]["value"] for task in TASKS}
+        by_chance = " and ".join(f"{each:.3f} in {task}" for task, each in exact.items())
         sections[-1] += [
             "",
             f"Calibration error over all twelve classes of the model: {error:.4f}. "

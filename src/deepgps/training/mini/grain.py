@@ -1,7 +1,8 @@
 """The second stage of the picture half: what the detail of pictures is like, told beside the smooth ones.
 
-Plain regression: the odds that the cell reaches a pixel, the quantiles of the intensity there over its mean
-in the surroundings, and the energy of the grain at several sizes. What draws the smooth picture stays.
+Plain regression: the odds that the cell reaches a pixel, the quantiles of the intensity there over the smooth
+picture, and of the grain its energy at several sizes and how far it has a direction. What draws the smooth
+picture stays.
 """
 
 import lightning as L  # noqa: N812
