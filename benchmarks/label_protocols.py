@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 from sklearn.linear_model import LogisticRegression
 
 from deepgps.datasets.identity import training_set
@@ -26,7 +25,7 @@ from deepgps.datasets.labels import LabelledProteins
 from deepgps.evaluation.labels import LabelReport, Metric
 from deepgps.proteins.features import sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
-from deepgps.training.mini.labels import REGIMES, fit_labels, load_encoder
+from deepgps.training.mini.labels import REGIMES, fit_labels, held_out_answers, load_encoder
 from deepgps.training.mini.settings import LabelSettings
 
 Floats = NDArray[np.floating]
@@ -75,7 +74,7 @@ def hold_out(
     """Train on what a protocol leaves, or take up what the folder holds, and predict the tested proteins."""
     started = time.perf_counter()
     fit_labels(train, settings, folder)
-    known = load_file(folder / "held_out.safetensors")[REGIME[protocol]]
+    known = held_out_answers(folder)[REGIME[protocol]].logits
     return HeldOut(train, known, *predict(folder, tested.sequences), time.perf_counter() - started)
 
 

@@ -14,7 +14,7 @@ the trainings' probabilities is told.
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from scipy.special import expit, softmax
 
 from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.identity import training_set
-from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, opencell_singles
+from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, opencell_places
+from deepgps.encoding.encoder import read_out
 from deepgps.evaluation.labels import LabelReport, Metric, label_report
 from deepgps.evaluation.measures.calibration import ece_by_chance, reliability
 from deepgps.localization import CLASS_SETS
@@ -50,6 +51,8 @@ COLUMNS = [MINI.slugs.index(slug) for slug in SINGLE_4]
 Specs = Mapping[str, ClassSetSpec]
 Said = Mapping[str, Floats]
 
+TASKS = {"single-2": "cytoplasmic or nucleoplasm", "single-4": "four classes"}
+"""What is asked, by class set."""
 FOLDS = 5
 """Trainings under each protocol."""
 
@@ -70,9 +73,15 @@ SHOWN = {
 
 def test_classes(data: Path, proteins: LabelledProteins) -> NDArray[np.int64]:
     """Class of each protein in single-4 by the paper's grade rule, (N,); -1 for those that do not test."""
-    place, singles = {slug: number for number, slug in enumerate(SINGLE_4)}, opencell_singles(data)
+    alone, places = (
+        {frozenset((slug,)): number for number, slug in enumerate(SINGLE_4)},
+        opencell_places(data),
+    )
     return np.array(
-        [place.get(singles.get(text, ""), -1) if len(text) <= LONGEST else -1 for text in proteins.sequences]
+        [
+            alone.get(places.get(text, frozenset()), -1) if len(text) <= LONGEST else -1
+            for text in proteins.sequences
+        ]
     )
 
 
@@ -93,16 +102,21 @@ def best_threshold(truth: NDArray[np.int64], score: Floats) -> float:
     return float(score[order][min(best + 1, len(score) - 1)])
 
 
-def class_sets(train: LabelledProteins, data: Path, folder: Path) -> Specs:
-    """The layers that the model answers in other class sets by, learned in a folder of held-out logits."""
-    fit_class_sets(train, train, opencell_singles(data), [CLASS_SETS[name] for name in TASKS], folder)
+def class_sets(
+    train: LabelledProteins,
+    data: Path,
+    folder: Path,
+    names: Iterable[str] = TASKS,
+    fine: LabelledProteins | None = None,
+) -> Specs:
+    """The layers that the model answers in other class sets by, learned from a folder of held-out answers.
+
+    ``fine`` are the same proteins in the classes of a multi-label set, where ``names`` has one.
+    """
+    sets = [CLASS_SETS[name] for name in names]
+    fit_class_sets(train, train if fine is None else fine, opencell_places(data), sets, folder)
     specs = json.loads((folder / FILE).read_text("utf-8"))
     return {name: ClassSetSpec.model_validate(each) for name, each in specs.items()}
-
-
-def answers(spec: ClassSetSpec, logits: Floats) -> NDArray[np.float64]:
-    """Logits of a class set, from those of the model's own classes."""
-    return np.asarray(logits @ np.array(spec.weights).T + np.array(spec.bias), np.float64)
 
 
 def said_of(held: HeldOut, tested: LabelledProteins, specs: Specs, folder: Path) -> Said:
@@ -111,7 +125,7 @@ def said_of(held: HeldOut, tested: LabelledProteins, specs: Specs, folder: Path)
     pairs = only_in(held.train, SINGLE_4[:2])
     lengths, trained = (np.array([len(text) for text in each.sequences]) for each in (tested, held.train))
     length_at = best_threshold(1 - pairs[pairs >= 0], -trained[pairs >= 0])
-    shuffled_logits, _, nearest = predict(folder, shuffled(tested.sequences))
+    shuffled_logits, shuffled_votes, nearest = predict(folder, shuffled(tested.sequences))
     bounds = {"unclear": about["unclear_below"], "unlike": about["unlike_below"]}
     bounds |= {f"unclear in {name}": spec.unclear_below for name, spec in specs.items()}
     return {
@@ -121,8 +135,11 @@ def said_of(held: HeldOut, tested: LabelledProteins, specs: Specs, folder: Path)
         "length": (-lengths - length_at) / 1000,
         "shuffled": shuffled_logits,
         "nearest of shuffled": nearest,
-        **{name: answers(spec, held.logits) for name, spec in specs.items()},
-        **{f"shuffled in {name}": answers(spec, shuffled_logits) for name, spec in specs.items()},
+        **{name: read_out(spec, held.logits, held.votes) for name, spec in specs.items()},
+        **{
+            f"shuffled in {name}": read_out(spec, shuffled_logits, shuffled_votes)
+            for name, spec in specs.items()
+        },
         **{name: np.full(len(tested), bound) for name, bound in bounds.items()},
     }
 
@@ -191,9 +208,6 @@ QUOTED = (
     ("single-4", "f1_macro", "macro-F1", ("model", "majority class")),
     ("single-4", "ece", "calibration error (ECE)", ("model",)),
 )
-TASKS = {"single-2": "cytoplasmic or nucleoplasm", "single-4": "four classes"}
-
-
 EXACT = "calibration error (ECE) of the baseline 'exact probabilities'"
 """What it would come out as on so few proteins if nothing were wrong."""
 
@@ -238,8 +252,8 @@ def of_independent(proteins: LabelledProteins, folder: Path, specs: Specs) -> ND
     """Probability (3,) that a training gives the true class of each of the paper's independent proteins."""
     row_of = {accession: row for row, accession in enumerate(proteins.ids.tolist())}
     sequences = [proteins.sequences[row_of[accession]] for accession, _ in INDEPENDENT.values()]
-    logits, _, _ = predict(folder, sequences)
-    chances = probabilities(answers(specs["single-2"], logits))
+    logits, votes, _ = predict(folder, sequences)
+    chances = probabilities(read_out(specs["single-2"], logits, votes))
     return np.array([row[place] for row, (_, place) in zip(chances, INDEPENDENT.values(), strict=True)])
 
 

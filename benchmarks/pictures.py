@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from scipy.special import expit
 
 from deepgps.bundle import Metric
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
@@ -33,7 +34,7 @@ from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens
 from deepgps.predict import Predictor
 from deepgps.training.mini.batches import NO, YES
-from deepgps.training.mini.labels import REGIMES
+from deepgps.training.mini.labels import REGIMES, held_out_answers
 from stand_ins import paired_store
 
 SOURCE = "hpa_u2os_cells"
@@ -68,8 +69,7 @@ Row = dict[str, Metric]
 
 def held_out(run: Path, rows: np.ndarray, regime: str) -> np.ndarray:
     """Probabilities (N, K) of proteins whose cluster the label half had not seen."""
-    logits = load_file(run / "labels" / "held_out.safetensors")[regime][rows]
-    return torch.sigmoid(logits).numpy()
+    return np.asarray(expit(held_out_answers(run / "labels")[regime].logits[rows]))
 
 
 def latents(run: Path, probabilities: np.ndarray) -> np.ndarray:

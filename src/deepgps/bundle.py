@@ -43,6 +43,7 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 METADATA_FILE = "bundle.json"
+NEIGHBOURS_FILE = "neighbours.npz"
 REQUIRED_FILES = ("encoder.onnx", "generator.onnx", "CARD.md")
 DEFAULT_MODEL = "deepgps-mini"
 
@@ -171,12 +172,17 @@ def with_class_set(bundle: Bundle, name: str) -> Bundle:
     Raises
     ------
     BundleError
-        If it has no class set of that name.
+        If it has no class set of that name, or one that asks annotated proteins and none of these.
     """
     metadata = bundle.metadata
     if (spec := metadata.class_sets.get(name)) is None:
         known = ", ".join(metadata.class_sets) or "none but its own"
         raise BundleError(f"Model '{metadata.name}' has no class set '{name}'; it has {known}.")
+    if spec.votes and not bundle.has(NEIGHBOURS_FILE):
+        raise BundleError(
+            f"Model '{metadata.name}' has no '{NEIGHBOURS_FILE}', which its class set '{name}' asks; "
+            "export it again."
+        )
     of_set = spec.model_dump(include={"classes", "multi_label", "thresholds", "unclear_below"})
     of_set |= {"name": f"{metadata.name}:{name}", "class_sets": {}}
     return replace(bundle, metadata=metadata.model_copy(update=of_set), class_set=spec)

@@ -61,7 +61,7 @@ class Metric(_Strict):
 
 
 class ClassSetSpec(_Strict):
-    """Another class set, read off the logits of the model's own classes."""
+    """Another class set, read off the logits of the model's own classes and the votes for them."""
 
     classes: tuple[str, ...]
     """Class slugs in order."""
@@ -71,6 +71,9 @@ class ClassSetSpec(_Strict):
     """Per class, the probability from which it is named."""
     weights: tuple[tuple[float, ...], ...]
     """Per class, what the logit of each of the model's own classes weighs."""
+    votes: tuple[tuple[float, ...], ...] = ()
+    """Per class, what the nearest annotated proteins' vote for each of the model's own classes weighs; none
+    where they are not asked."""
     bias: tuple[float, ...]
     """Per class, what is added."""
     unclear_below: float = Field(0, ge=0, le=1)

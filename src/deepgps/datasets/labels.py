@@ -156,8 +156,8 @@ def read_table(data_dir: Path, name: str) -> pl.DataFrame:
         raise InputError(f"Table '{path}' is missing; give the folder that holds 'sequences/'.") from None
 
 
-def opencell_singles(data_dir: Path) -> dict[str, str]:
-    """Proteins that OpenCell sees in exactly one place, by the paper's grade rule: sequence and category.
+def opencell_places(data_dir: Path) -> dict[str, frozenset[str]]:
+    """Where OpenCell sees proteins by the paper's grade rule: the major localizations of each sequence.
 
     Raises
     ------
@@ -165,8 +165,7 @@ def opencell_singles(data_dir: Path) -> dict[str, str]:
         If the table is missing.
     """
     rows = read_table(data_dir, "opencell_targets").to_dicts()
-    seen = {each.sequence: each.yes for row in rows if (each := _opencell(row)) is not None}
-    return {sequence: min(places) for sequence, places in seen.items() if len(places) == 1}
+    return {each.sequence: each.yes for row in rows if (each := _opencell(row)) is not None}
 
 
 def _annotations(data_dir: Path) -> list[_Annotation]:

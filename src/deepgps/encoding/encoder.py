@@ -92,16 +92,20 @@ class Encoder:
         ends = np.cumsum([len(each.weights) for each in inputs])[:-1]
         parts = zip(inputs, np.split(latent, ends), np.split(logits, ends), strict=True)
         return [
-            Encoding(self._read_out(_mean(labels, each.weights)), _mean(tokens, each.weights), each.evidence)
+            Encoding(
+                self._read_out(_mean(labels, each.weights), each), _mean(tokens, each.weights), each.evidence
+            )
             for each, tokens, labels in parts
         ]
 
-    def _read_out(self, logits: Floats) -> Floats:
+    def _read_out(self, logits: Floats, inputs: Inputs) -> Floats:
         """Turn the logits (K,) of the model's own classes into those of the class set that was chosen."""
-        if self._class_set is None:
+        chosen = self._class_set
+        if chosen is None:
             return logits
-        weights, bias = np.array(self._class_set.weights), np.array(self._class_set.bias)
-        return np.asarray(weights @ logits + bias, np.float32)
+        if not chosen.votes:
+            return read_out(chosen, logits, np.zeros_like(logits))
+        return read_out(chosen, logits, _mean(inputs.arrays["votes"], inputs.weights)[: len(logits)])
 
     def _run(self, given: dict[str, Floats]) -> tuple[Floats, Floats]:
         if self._labels:
@@ -109,6 +113,14 @@ class Encoder:
             return latent, logits
         (latent,) = self._graph.run(["latent"], given)
         return latent, np.zeros((len(latent), 0), np.float32)
+
+
+def read_out(class_set: ClassSetSpec, logits: Floats, votes: Floats) -> Floats:
+    """Logits (…, C) of a class set from those of the model's own K classes and the votes for them, (…, K)."""
+    said = logits @ np.array(class_set.weights).T + np.array(class_set.bias)
+    if class_set.votes:
+        said += votes @ np.array(class_set.votes).T
+    return np.asarray(said, np.float32)
 
 
 def _with_points(inputs: Inputs, cloud: Floats) -> Inputs:

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from deepgps.bundle import Bundle
+from deepgps.bundle import NEIGHBOURS_FILE, Bundle
 from deepgps.encoding.inputs import Inputs, whole
 from deepgps.errors import BundleError
 from deepgps.proteins.features import FEATURES_NAME, sequence_features
@@ -15,8 +15,6 @@ from deepgps.proteins.residue_features import RESIDUE_FEATURES_NAME, residue_fea
 from deepgps.proteins.windows import windows
 
 ReadSequences = Callable[[Sequence[str]], list[Inputs]]
-
-NEIGHBOURS = "neighbours.npz"
 
 
 def sequence_reader(bundle: Bundle, threads: int | None) -> ReadSequences:
@@ -48,9 +46,9 @@ def sequence_reader(bundle: Bundle, threads: int | None) -> ReadSequences:
 
 
 def _index(bundle: Bundle) -> NeighbourIndex | None:
-    if not bundle.has(NEIGHBOURS):
+    if not bundle.has(NEIGHBOURS_FILE):
         return None
-    return cached_index(bundle.metadata.files[NEIGHBOURS], lambda: bundle.read(NEIGHBOURS))
+    return cached_index(bundle.metadata.files[NEIGHBOURS_FILE], lambda: bundle.read(NEIGHBOURS_FILE))
 
 
 def _features(sequence: str, max_length: int | None, index: NeighbourIndex | None) -> Inputs:

@@ -1,4 +1,6 @@
 import json
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -6,9 +8,10 @@ from safetensors.numpy import save_file
 
 from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.labels import LabelledProteins
+from deepgps.encoding.encoder import read_out
 from deepgps.localization import CLASS_SETS
-from deepgps.training.mini.class_sets import FILE, fit_class_sets, only_in, taught
-from deepgps.training.mini.labels import REGIMES
+from deepgps.training.mini.class_sets import FILE, OPENCELL, fit_class_sets, only_in, taught
+from deepgps.training.mini.labels import HELD_OUT, REGIMES
 
 MINI, ALL, FOUR = (CLASS_SETS[name] for name in ("mini", "all", "single-4"))
 COUNT = 400
@@ -41,60 +44,121 @@ def fitted(tmp_path):
     slugs = [FOUR.slugs[each] for each in chosen]
     mini = np.array([[slug == each for each in MINI.slugs] for slug in slugs])
     logits = (2.0 * mini - 1 + rng.normal(0, 0.7, mini.shape)).astype(np.float32)
-    save_file(
-        dict(zip(REGIMES, (logits, logits + np.float32(0.1)), strict=True)), tmp_path / "held_out.safetensors"
-    )
+    votes = np.concatenate([mini, mini, np.ones((COUNT, 1))], axis=1).astype(np.float32)
+    votes[rng.random(COUNT) < 0.3] = 0  # as many have no relative
+    asked = {f"votes, {name}": each for name, each in zip(REGIMES, (0 * votes, votes), strict=True)}
+    said = dict(zip(REGIMES, (logits, logits + np.float32(0.1)), strict=True))
+    save_file(said | asked, tmp_path / HELD_OUT)
     fine = np.array([[slug == each for each in ALL.slugs] for slug in slugs])
     sets = [CLASS_SETS[name] for name in ("single-2", "single-4", "all")]
     proteins = labelled(MINI.slugs, mini)
-    singles = dict(zip(proteins.sequences[::2], slugs[::2], strict=True))
-    fit_class_sets(proteins, labelled(ALL.slugs, fine), singles, sets, tmp_path)
+    places = alone(zip(proteins.sequences[::2], slugs[::2], strict=True))
+    fit_class_sets(proteins, labelled(ALL.slugs, fine), places, sets, tmp_path)
     specs = json.loads((tmp_path / FILE).read_text())
-    return {name: ClassSetSpec.model_validate(each) for name, each in specs.items()}, logits, chosen
+    specs = {name: ClassSetSpec.model_validate(each) for name, each in specs.items()}
+    return specs, Said(logits, np.zeros((COUNT, 12), np.float32)), chosen
 
 
-def answers(spec: ClassSetSpec, logits: np.ndarray) -> np.ndarray:
-    return logits @ np.array(spec.weights).T + np.array(spec.bias)
+class Said(NamedTuple):
+    """What a model says without any relative: logits and votes, (N, K) each."""
+
+    logits: np.ndarray
+    votes: np.ndarray
+
+    def of(self, rows: np.ndarray) -> "Said":
+        return Said(self.logits[rows], self.votes[rows])
+
+
+def alone(seen: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
+    return {text: frozenset((slug,)) for text, slug in seen}
+
+
+def answers(spec: ClassSetSpec, said: Said) -> np.ndarray:
+    return read_out(spec, said.logits, said.votes)
 
 
 def test_each_set_names_most_proteins_rightly(fitted):
-    specs, logits, chosen = fitted
+    specs, said, chosen = fitted
     assert list(specs) == ["single-2", "single-4", "all"]
-    assert (answers(specs["single-4"], logits).argmax(1) == chosen).mean() > 0.85
+    assert (answers(specs["single-4"], said).argmax(1) == chosen).mean() > 0.85
     pair = chosen < 2
-    assert (answers(specs["single-2"], logits[pair]).argmax(1) == chosen[pair]).mean() > 0.9
+    assert (answers(specs["single-2"], said.of(pair)).argmax(1) == chosen[pair]).mean() > 0.9
 
 
 def test_classes_are_as_likely_as_they_are_among_opencell_s(fitted):
-    specs, logits, chosen = fitted
-    said = np.exp(answers(specs["single-4"], logits))
-    chances = said / said.sum(1, keepdims=True)
+    specs, said, chosen = fitted
+    odds = np.exp(answers(specs["single-4"], said))
+    chances = odds / odds.sum(1, keepdims=True)
     np.testing.assert_allclose(chances.mean(0), np.bincount(chosen) / COUNT, atol=0.03)
 
 
 def test_opencell_teaches_as_much_as_all_others_and_its_classes_are_the_measure():
     places = ["er"] * 3 + ["vesicles"] + ["er", "er", "vesicles", "vesicles", "vesicles", "golgi"]
     proteins = labelled(MINI.slugs, np.array([[slug == each for each in MINI.slugs] for slug in places]))
-    singles = dict(zip(proteins.sequences[:4], places[:4], strict=True))
-    labels, weights = taught(proteins, {**singles, proteins.sequences[9]: "golgi"}, ("er", "vesicles"))
+    seen = alone([*zip(proteins.sequences[:4], places[:4], strict=True), (proteins.sequences[9], "golgi")])
+    labels, weights = taught(proteins, seen, ("er", "vesicles"))
     assert labels.tolist() == [0, 0, 0, 1, 0, 0, 1, 1, 1, -1]
     assert weights.tolist() == pytest.approx([1 / 4] * 4 + [3 / 8] * 2 + [1 / 12] * 3 + [0])
 
 
 def test_what_opencell_sees_elsewhere_or_says_otherwise_is_its_own_word():
     proteins = labelled(MINI.slugs, np.array([[slug == "er" for slug in MINI.slugs]] * 3))
-    singles = dict(zip(proteins.sequences, ("vesicles", "golgi"), strict=False))
-    labels, weights = taught(proteins, singles, ("er", "vesicles"))
+    seen = alone(zip(proteins.sequences, ("vesicles", "golgi"), strict=False))
+    labels, weights = taught(proteins, seen, ("er", "vesicles"))
     assert labels.tolist() == [1, -1, 0]
     assert weights.tolist() == [0.5, 0, 0.5]
 
 
+def test_what_opencell_sees_in_two_places_teaches_no_single_label_set():
+    proteins = labelled(MINI.slugs, np.array([[slug == "er" for slug in MINI.slugs]] * 2))
+    labels, _ = taught(proteins, {proteins.sequences[0]: frozenset(("er", "golgi"))}, ("er", "vesicles"))
+    assert labels.tolist() == [-1, 0]
+
+
+def test_neighbours_speak_for_the_classes_of_a_set_and_for_no_other(fitted):
+    specs, said, chosen = fitted
+    own = [MINI.slugs.index(slug) for slug in FOUR.slugs]
+    for weighed in (np.array(specs["single-4"].weights), np.array(specs["single-4"].votes)):
+        assert weighed.shape == (4, 12)
+        assert (np.delete(weighed, own, axis=1) == 0).all()
+        assert (weighed[:, own].diagonal() > 0).all()
+    votes = np.eye(12, dtype=np.float32)[[own[each] for each in chosen]]
+    with_them = answers(specs["single-4"], said._replace(votes=votes)).argmax(1) == chosen
+    assert with_them.mean() > (answers(specs["single-4"], said).argmax(1) == chosen).mean()
+
+
+def test_several_at_once_are_taught_in_opencell_s_own_words(tmp_path):
+    rng = np.random.default_rng(1)
+    where = rng.random(COUNT) < 0.5
+    mini = np.array([[slug == "er" if there else slug == "golgi" for slug in MINI.slugs] for there in where])
+    fine = np.array([[slug == "er" if there else slug == "golgi" for slug in ALL.slugs] for there in where])
+    logits = (2.0 * mini - 1 + rng.normal(0, 0.3, mini.shape)).astype(np.float32)
+    votes = np.zeros((COUNT, 25), np.float32)
+    save_file(
+        {name: each for r in REGIMES for name, each in ((r, logits), (f"votes, {r}", votes))},
+        tmp_path / HELD_OUT,
+    )
+    proteins = labelled(MINI.slugs, mini)
+    # What others call the Golgi, OpenCell calls vesicles.
+    places = alone(
+        (text, "er" if there else "vesicles")
+        for text, there in list(zip(proteins.sequences, where, strict=True))[::4]
+    )
+    fit_class_sets(proteins, labelled(ALL.slugs, fine), places, [ALL], tmp_path)
+    spec = ClassSetSpec.model_validate(json.loads((tmp_path / FILE).read_text())["all"])
+    chances = 1 / (1 + np.exp(-read_out(spec, logits[~where], votes[~where, :12])))
+    # A quarter of them, and each counts as much as six of the others.
+    share = OPENCELL / (OPENCELL + 3)
+    assert chances[:, ALL.slugs.index("vesicles")].mean() == pytest.approx(share, abs=0.06)
+    assert chances[:, ALL.slugs.index("golgi")].mean() == pytest.approx(1 - share, abs=0.06)
+
+
 def test_what_is_not_unclear_is_wrong_less_often(fitted):
-    specs, logits, chosen = fitted
+    specs, said, chosen = fitted
     spec = specs["single-4"]
-    said = answers(spec, logits)
-    highest = (np.exp(said) / np.exp(said).sum(1, keepdims=True)).max(1)
-    wrong = said.argmax(1) != chosen
+    answered = answers(spec, said)
+    highest = (np.exp(answered) / np.exp(answered).sum(1, keepdims=True)).max(1)
+    wrong = answered.argmax(1) != chosen
     clear = highest >= spec.unclear_below
     assert 0.25 < spec.unclear_below < 1
     assert wrong[clear].mean() <= 0.76 * wrong.mean()
@@ -102,8 +166,8 @@ def test_what_is_not_unclear_is_wrong_less_often(fitted):
 
 
 def test_probabilities_of_several_are_calibrated_and_an_empty_category_is_never_named(fitted):
-    specs, logits, chosen = fitted
-    chances = 1 / (1 + np.exp(-answers(specs["all"], logits)))
+    specs, said, chosen = fitted
+    chances = 1 / (1 + np.exp(-answers(specs["all"], said)))
     column = ALL.slugs.index("cytoplasmic")
     assert chances[:, column].mean() == pytest.approx((chosen == 0).mean(), abs=0.03)
     empty = ALL.slugs.index("chromatin")

@@ -19,7 +19,8 @@ def test_only_what_was_looked_at_decides():
     chances = torch.tensor([[0.9, 0.1], [0.2, 0.6], [0.3, 0.4]])
     labels = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     known = torch.tensor([[True, True], [True, True], [True, False]])
-    highest, right = first_named(chances, labels, known)
+    highest, right, weight = first_named(chances, labels, known)
+    assert weight.tolist() == [1, 1]
     assert highest.tolist() == pytest.approx([0.9, 0.6])
     assert right.tolist() == [True, False]
 

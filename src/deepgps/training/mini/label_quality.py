@@ -39,8 +39,8 @@ def best_thresholds(chances: torch.Tensor, labels: torch.Tensor, weight: torch.T
 
 def first_named(
     chances: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Highest probability (n,) of each protein that a microscope has seen, and whether it is in that class.
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64]]:
+    """Highest probability (n,) of each protein of known place, whether that is right, and what it weighs.
 
     Parameters
     ----------
@@ -51,8 +51,9 @@ def first_named(
     """
     highest, best = chances.max(1)
     right = labels.gather(1, best[:, None])[:, 0] > 0.5
-    known = weight.gather(1, best[:, None])[:, 0] > 0
-    return highest[known].numpy(), right[known].numpy()
+    counts = weight.gather(1, best[:, None])[:, 0].double()
+    known = counts > 0
+    return highest[known].numpy(), right[known].numpy(), counts[known].numpy()
 
 
 def unclear_below(

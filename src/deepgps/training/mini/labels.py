@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,11 @@ from deepgps.training.mini.settings import LabelSettings
 
 REGIMES = ("without homologs", "without the same protein")
 """Whose votes a held-out protein got: those of other clusters, or all but of what is nearly the same."""
+HELD_OUT = "held_out.safetensors"
+"""File of what is said of held-out proteins."""
+
+_VOTES = "votes, "  # before the name of a regime, in that file
+_WRITTEN = 2  # what the files hold; other than an earlier run's, it is trained anew
 
 _SAME = 0.6  # Proteins this similar are mostly orthologs or isoforms, at least 95 % identical.
 
@@ -38,8 +44,8 @@ def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path
     """Train an encoder and write it with its index.
 
     Writes ``encoder.safetensors``, ``encoder.json`` and ``neighbours.npz`` into ``folder``, and
-    ``held_out.safetensors``: each protein's calibrated logits (N, K) from models that never saw its cluster,
-    under the names `REGIMES`. Every MLP is kept in ``folder/parts`` as soon as it is trained: a run that was
+    `HELD_OUT`, which `held_out_answers` reads: what is said of each protein by models that never saw its
+    cluster. Every MLP is kept in ``folder/parts`` as soon as it is trained: a run that was
     killed takes up there and ends with the same weights; one that was finished is left as it is.
 
     Parameters
@@ -71,7 +77,8 @@ def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path
         _fill_members(model, examples, everything, settings, parts, "member", progress)
     labels, weight = _targets(proteins, settings.curated_weight)
     held_out = _fit_top(model, own, votes, (labels, weight), folds, settings)
-    _save(dict(zip(REGIMES, held_out, strict=True)), folder / "held_out.safetensors")
+    logits, asked = (dict(zip(REGIMES, each, strict=True)) for each in (held_out, votes))
+    _save(logits | {f"{_VOTES}{name}": each for name, each in asked.items()}, folder / HELD_OUT)
     about = {
         "fingerprint": fingerprint,
         **_quality(held_out, labels, weight, torch.from_numpy(proteins.view_mask[:, 0])),
@@ -102,6 +109,27 @@ def load_encoder(folder: Path) -> SequenceEncoder:
     return model.eval()
 
 
+class HeldOutAnswers(NamedTuple):
+    """What is said of the N training proteins by models that never saw their cluster.
+
+    Attributes
+    ----------
+    logits
+        (N, K) calibrated logits.
+    votes
+        (N, V) votes of their neighbours, as `deepgps.proteins.neighbours.NeighbourIndex.vote` gives them.
+    """
+
+    logits: NDArray[np.float32]
+    votes: NDArray[np.float32]
+
+
+def held_out_answers(folder: Path) -> dict[str, HeldOutAnswers]:
+    """Read what `fit_labels` left in a folder on held-out proteins, by the names of `REGIMES`."""
+    said = load_file(folder / HELD_OUT)
+    return {name: HeldOutAnswers(said[name].numpy(), said[f"{_VOTES}{name}"].numpy()) for name in REGIMES}
+
+
 def _finished(folder: Path, fingerprint: str) -> bool:
     path = folder / "encoder.json"
     return path.exists() and json.loads(path.read_text("utf-8")).get("fingerprint") == fingerprint
@@ -109,7 +137,7 @@ def _finished(folder: Path, fingerprint: str) -> bool:
 
 def _fingerprint(proteins: LabelledProteins, settings: LabelSettings) -> str:
     digest = hashlib.sha256(settings.model_dump_json().encode())
-    digest.update(f"{FEATURES_NAME} {FORMAT} ".encode() + "\n".join(proteins.sequences).encode())
+    digest.update(f"{FEATURES_NAME} {FORMAT} {_WRITTEN} ".encode() + "\n".join(proteins.sequences).encode())
     for array in (proteins.labels, proteins.mask, proteins.weight, proteins.cluster):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

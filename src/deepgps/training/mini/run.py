@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import deepgps
 from deepgps.datasets.crops.reading import MANIFEST, open_crops
 from deepgps.datasets.crops.reference import prepare_pictures
-from deepgps.datasets.labels import load_labelled_proteins, opencell_singles
+from deepgps.datasets.labels import load_labelled_proteins, opencell_places
 from deepgps.errors import InputError
 from deepgps.localization import CLASS_SETS, class_set
 from deepgps.training.claim import claim, write_json
 from deepgps.training.mini.class_sets import FILE, READ_OUT, fit_class_sets
-from deepgps.training.mini.labels import REGIMES, fit_labels, load_encoder
+from deepgps.training.mini.labels import REGIMES, fit_labels, held_out_answers, load_encoder
 from deepgps.training.mini.pairing import Pairing
 from deepgps.training.mini.pictures import fit_pictures
 from deepgps.training.mini.settings import MiniRecipe
@@ -61,7 +61,7 @@ def train(recipe: MiniRecipe, data: Path, run: Path, *, resume: bool = False) ->
     if recipe.class_set == "mini" and not (run / "labels" / FILE).exists():
         fine = load_labelled_proteins(data, CLASS_SETS["all"])
         sets = [CLASS_SETS[name] for name in READ_OUT]
-        fit_class_sets(proteins, fine, opencell_singles(data), sets, run / "labels")
+        fit_class_sets(proteins, fine, opencell_places(data), sets, run / "labels")
     if not (run / "crops" / MANIFEST).exists():
         crop = recipe.crop
         prepare_pictures(
@@ -99,5 +99,5 @@ def training_probabilities(
     votes = torch.from_numpy(np.stack([index.votes(sequence) for sequence in sequences]))
     with torch.no_grad():
         fresh = torch.sigmoid(encoder(features, votes)).numpy()
-    unseen = torch.sigmoid(load_file(labels / "held_out.safetensors")[REGIMES[-1]]).numpy()
+    unseen = torch.sigmoid(torch.from_numpy(held_out_answers(labels)[REGIMES[-1]].logits)).numpy()
     return fresh, unseen
