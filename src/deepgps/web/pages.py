@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import FormData
 
-from deepgps.bundle import Bundle, Metric
+from deepgps.bundle import Bundle
 from deepgps.images.defaults import DEFAULT_NAMES
 from deepgps.results.table import table_line
 from deepgps.web.api import SeenBy, cancel_prediction
@@ -17,6 +17,7 @@ from deepgps.web.catalogue import find_model, models, nucleus_for, preferred
 from deepgps.web.downloads import RowNumber
 from deepgps.web.examples import GALLERY, example_fasta
 from deepgps.web.problems import RefusedError, not_found
+from deepgps.web.quality import arranged
 from deepgps.web.receiving import accept, read_form, receive_form
 from deepgps.web.rendering import page
 from deepgps.web.store import (
@@ -240,10 +241,7 @@ def show_model(request: Request, name: str) -> Response:
     """One model and its card."""
     bundle = find_model(name, "name")
     card = bundle.read("CARD.md").decode("utf-8", errors="replace")
-    quality: dict[str, dict[str, Metric]] = {}
-    for what, metric in bundle.metadata.metrics.items():
-        subject, _, figure = what.rpartition(": ")
-        quality.setdefault(subject, {})[figure] = metric
+    quality = arranged(bundle.metadata.metrics)
     return page(
         request, "model.html", name=name, bundle=bundle, metadata=bundle.metadata, card=card, quality=quality
     )

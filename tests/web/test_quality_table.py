@@ -1,0 +1,56 @@
+"""A model's figures, arranged for the page of the model."""
+
+from deepgps.bundle import DEFAULT_MODEL, Metric, open_model
+from deepgps.web.quality import arranged
+
+METRICS_THAT_SHIP = open_model(DEFAULT_MODEL).metadata.metrics
+METRICS = {
+    "OpenCell, four classes, A: accuracy": Metric(value=0.5, low=0.4, high=0.6, n=20),
+    "OpenCell, four classes, A: accuracy of the baseline 'majority class'": Metric(value=0.3),
+    "OpenCell, four classes, B: accuracy": Metric(value=0.7),
+    "Held-out cells: Pearson r of the baseline 'own mask'": Metric(value=0.2),
+    "Held-out cells: Pearson r": Metric(value=0.4),
+    "accuracy": Metric(value=0.1),
+}
+
+
+def test_protocols_stand_side_by_side_and_baselines_beside_their_figure():
+    table = arranged(METRICS)
+    assert list(table) == ["OpenCell, four classes", "Held-out cells", ""]
+    four = table["OpenCell, four classes"]
+    assert four.protocols == ["A", "B"]
+    assert list(four.figures) == ["accuracy"]
+    cells = four.figures["accuracy"]
+    assert (cells["A"].metric, cells["B"].metric) == (
+        METRICS["OpenCell, four classes, A: accuracy"],
+        METRICS["OpenCell, four classes, B: accuracy"],
+    )
+    assert {name: each.value for name, each in cells["A"].baselines.items()} == {"majority class": 0.3}
+
+
+def test_what_names_no_protocol_or_no_subject_is_shown_too():
+    table = arranged(METRICS)
+    cells = table["Held-out cells"]
+    assert cells.protocols == [""]
+    assert cells.figures["Pearson r"][""].metric.value == 0.4
+    assert cells.figures["Pearson r"][""].baselines["own mask"].value == 0.2
+    assert table[""].figures["accuracy"][""].metric.value == 0.1
+
+
+def test_every_figure_of_the_model_in_the_package_is_there():
+    table = arranged(METRICS_THAT_SHIP)
+    found = [
+        metric
+        for subject in table.values()
+        for cells in subject.figures.values()
+        for cell in cells.values()
+        for metric in (cell.metric, *cell.baselines.values())
+        if metric is not None
+    ]
+    assert len(found) == len(METRICS_THAT_SHIP)
+    assert all(
+        cell.metric is not None
+        for subject in table.values()
+        for cells in subject.figures.values()
+        for cell in cells.values()
+    )
