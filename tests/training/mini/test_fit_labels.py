@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.errors import InputError
@@ -12,9 +13,12 @@ from deepgps.proteins.features import sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.training.mini import labels as training
 from deepgps.training.mini.labels import (
+    HELD_OUT,
+    REGIMES,
     LabelSettings,
     best_thresholds,
     fit_labels,
+    held_out_answers,
     load_encoder,
 )
 
@@ -116,6 +120,25 @@ def test_other_settings_do_not_take_up_an_old_run(proteins, tmp_path):
     left = tmp_path / "parts" / training._fingerprint(proteins, SETTINGS)
     other = tmp_path / "parts" / training._fingerprint(proteins, SETTINGS.model_copy(update={"seed": 1}))
     assert left != other
+
+
+def test_held_out_answers_come_with_the_votes_of_all_but_the_protein_itself(proteins, trained):
+    said = held_out_answers(trained)
+    assert list(said) == list(REGIMES)
+    index = NeighbourIndex.load(trained / "neighbours.npz")
+    similar = index.similarities(proteins.sequences[5])
+    similar[5] = 0
+    for each in said.values():
+        assert each.logits.shape == (80, 2)
+        assert each.votes.shape == (80, 5)
+        np.testing.assert_allclose(each.votes[5], index.vote(similar), rtol=1e-6)
+
+
+def test_a_folder_of_an_earlier_version_is_named(trained, tmp_path):
+    kept = load_file(trained / HELD_OUT)
+    save_file({name: kept[name] for name in REGIMES}, tmp_path / HELD_OUT)
+    with pytest.raises(InputError, match="was trained by an earlier deepGPS; remove it"):
+        held_out_answers(tmp_path)
 
 
 def test_an_empty_folder_is_named(tmp_path):

@@ -125,8 +125,18 @@ class HeldOutAnswers(NamedTuple):
 
 
 def held_out_answers(folder: Path) -> dict[str, HeldOutAnswers]:
-    """Read what `fit_labels` left in a folder on held-out proteins, by the names of `REGIMES`."""
+    """Read what `fit_labels` left in a folder on held-out proteins, by the names of `REGIMES`.
+
+    Raises
+    ------
+    InputError
+        If an earlier deepGPS left it, without the votes.
+    """
     said = load_file(folder / HELD_OUT)
+    if not said.keys() >= {f"{_VOTES}{name}" for name in REGIMES}:
+        raise InputError(
+            f"Folder '{folder}' was trained by an earlier deepGPS; remove it, and it is trained again."
+        )
     return {name: HeldOutAnswers(said[name].numpy(), said[f"{_VOTES}{name}"].numpy()) for name in REGIMES}
 
 
