@@ -22,7 +22,8 @@ from scipy.special import expit
 
 from deepgps.bundle import Metric
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
-from deepgps.evaluation.evaluate import Evaluation, evaluate
+from deepgps.evaluation.evaluate import evaluate
+from deepgps.evaluation.evaluation import Evaluation
 from deepgps.evaluation.loading import DataFiles
 from deepgps.evaluation.pictures.figures import SHOWN_KINDS, hits
 from deepgps.evaluation.pictures.intervals import correlation_interval, mean_interval

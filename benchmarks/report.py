@@ -13,7 +13,8 @@ from pathlib import Path
 from deepgps.datasets.crops.reading import MANIFEST
 from deepgps.datasets.crops.reference import prepare_pictures
 from deepgps.datasets.labels import load_labelled_proteins
-from deepgps.evaluation.evaluate import REPORT, Evaluation, evaluate
+from deepgps.evaluation.evaluate import REPORT, evaluate
+from deepgps.evaluation.evaluation import Evaluation
 from deepgps.evaluation.loading import DataFiles
 from deepgps.localization import class_set
 from deepgps.predict import Predictor

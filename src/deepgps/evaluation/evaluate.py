@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from typing import Any
 import deepgps
 from deepgps.datasets.fingerprints import fingerprints
 from deepgps.errors import InputError
-from deepgps.evaluation.label_figures import Labels, label_figures
+from deepgps.evaluation.evaluation import Evaluation
+from deepgps.evaluation.label_figures import label_figures
 from deepgps.evaluation.loading import DataFiles, load_subjects
-from deepgps.evaluation.pictures.figures import Figures, PictureFigures, picture_figures
+from deepgps.evaluation.pictures.figures import Figures, picture_figures
 from deepgps.evaluation.pictures.measuring import (
     RECORD,
     Artist,
@@ -25,6 +25,7 @@ from deepgps.evaluation.pictures.measuring import (
     open_measured,
 )
 from deepgps.evaluation.pictures.training import MOST, learn
+from deepgps.evaluation.report.page import write_page
 from deepgps.evaluation.subjects import LeftOut, Subjects
 from deepgps.files.atomic import HIDDEN, replacing
 from deepgps.files.lock import lock
@@ -35,38 +36,6 @@ _RECORDS, _BEGUN = f"{HIDDEN}crops.f32", f"{HIDDEN}evaluation.json"
 
 OnProgress = Callable[[str, int, int], None]
 """Called with a stage, and how many of how many are done in it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Evaluation:
-    """Everything that was found.
-
-    Attributes
-    ----------
-    predictor, subjects
-        The model, and what it was evaluated on.
-    labels
-        Without figures for a model that only draws.
-    pictures, measured, trained
-        None without a crop store.
-    notes
-        What a reader must know before believing any figure; the gravest first.
-    about
-        Model, data, options and versions.
-    """
-
-    predictor: Predictor
-    subjects: Subjects
-    labels: Labels
-    pictures: PictureFigures | None
-    measured: Measured | None
-    trained: Trained | None
-    notes: tuple[str, ...]
-    about: dict[str, Any] = field(repr=False)
-
-    def metrics(self) -> Figures:
-        """Every figure by name."""
-        return self.labels.flat() | (self.pictures.flat() if self.pictures else {})
 
 
 def evaluate(
@@ -99,8 +68,6 @@ def evaluate(
     InputError
         If the data cannot be used, or another process writes to the folder.
     """
-    from deepgps.evaluation.report.page import write_page
-
     subjects = load_subjects(files, predictor)
     if out.exists() and not out.is_dir():
         raise InputError(f"'{out}' is a file; give --out a folder.")

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from deepgps.bundle import Metric
+from deepgps.evaluation.evaluation import Evaluation
 from deepgps.evaluation.label_figures import as_metric
 from deepgps.evaluation.pictures.baselines import CLASS_MEAN, CONSTANT, COPY, MASK
 from deepgps.evaluation.pictures.measuring import DRAWN, REAL, Artist
@@ -17,9 +18,6 @@ from deepgps.evaluation.report.plots import PLOT_STYLE
 from deepgps.evaluation.report.tables import cell, table, text
 from deepgps.files.atomic import replacing
 from deepgps.results.style import STYLE
-
-if TYPE_CHECKING:
-    from deepgps.evaluation.evaluate import Evaluation
 
 _STYLE = """
 h3{margin:1.5rem 0 .4rem}
@@ -47,7 +45,7 @@ FREE = (CONSTANT, CLASS_MEAN, MASK, COPY)
 """Pictures that cost nothing and know nothing of the picture that they are compared with, but its class."""
 
 
-def write_page(done: "Evaluation", path: Path) -> None:
+def write_page(done: Evaluation, path: Path) -> None:
     """Write the report; nothing on it is loaded from elsewhere."""
     about = done.about
     title = f"Evaluation of {about['model']} {about['model_version']}"
@@ -68,7 +66,7 @@ def write_page(done: "Evaluation", path: Path) -> None:
         draft.write_text("".join(parts), encoding="utf-8")
 
 
-def _facts(done: "Evaluation") -> str:
+def _facts(done: Evaluation) -> str:
     about = done.about
     said = [
         f"data {about['data']}, split {about['split']}",
@@ -79,21 +77,21 @@ def _facts(done: "Evaluation") -> str:
     return f'<p class="facts">{" · ".join(text(each) for each in said)}</p>\n'
 
 
-def _notes(done: "Evaluation") -> str:
+def _notes(done: Evaluation) -> str:
     if not done.notes:
         return ""
     items = "".join(f'<p class="note">{text(note)}</p>\n' for note in done.notes)
     return f"<h2>Before you believe a figure</h2>\n{items}"
 
 
-def _at_a_glance(done: "Evaluation") -> str:
+def _at_a_glance(done: Evaluation) -> str:
     rows = [*_label_rows(done), *_picture_rows(done)]
     return "<h2>At a glance</h2>\n" + table(
         ["", "model", "the best of what costs nothing"], rows, marked=None
     )
 
 
-def _label_rows(done: "Evaluation") -> list[list[str]]:
+def _label_rows(done: Evaluation) -> list[list[str]]:
     report = done.labels.report
     if report is None:
         return []
@@ -107,7 +105,7 @@ def _label_rows(done: "Evaluation") -> list[list[str]]:
     return rows
 
 
-def _picture_rows(done: "Evaluation") -> list[list[str]]:
+def _picture_rows(done: Evaluation) -> list[list[str]]:
     if done.pictures is None:
         return []
     kinds = done.pictures.kinds
@@ -136,7 +134,7 @@ def _of(kinds: dict[str, dict[str, Metric]], kind: str, name: str) -> str:
     return f"{cell(kinds[kind].get(name))} <small>{text(kind)}</small>"
 
 
-def _left_out(done: "Evaluation") -> str:
+def _left_out(done: Evaluation) -> str:
     left = done.subjects.left_out
     if not left:
         return "<h2>Left out</h2>\n<p>Nothing.</p>\n"
@@ -149,7 +147,7 @@ def _left_out(done: "Evaluation") -> str:
     )
 
 
-def _provenance(done: "Evaluation") -> str:
+def _provenance(done: Evaluation) -> str:
     metadata, about = done.predictor.bundle.metadata, done.about
     trained = [[text(name), text(said)] for name, said in metadata.training_data.items()]
     shown = Counter(done.subjects.shown.tolist()) or Counter(
