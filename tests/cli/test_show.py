@@ -25,7 +25,7 @@ def test_info_shows_classes_quality_with_intervals_and_data(tiny_bundle, capsys)
     for said in (
         "tiny 0.0.1",
         "mitochondria",
-        "0.500 [0.400, 0.600], n = 3",
+        "nothing  0.500 [0.400, 0.600]    3\n",
         "random weights",
         tiny_bundle.sha256,
     ):

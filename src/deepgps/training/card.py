@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from deepgps.bundle import Metric
+from deepgps.quality import HEADINGS, Subject, arranged
 
 
 def card(fields: Mapping[str, Any], parts: Mapping[str, str], **values: object) -> str:
@@ -42,14 +43,13 @@ def card_parts(kind: str) -> dict[str, str]:
 
 
 def metric_table(metrics: Mapping[str, Metric]) -> str:
-    """Set measured figures as a Markdown table."""
+    """Set measured figures as Markdown tables, one of each subject."""
     if not metrics:
         return "Not measured yet."
-    rows = [f"| {name} | {shown(metric)} | {metric.n or ''} |" for name, metric in metrics.items()]
-    return "\n".join(["| what | figure | n |", "|---|---|---|", *rows])
+    return "\n\n".join(_table(name, subject) for name, subject in arranged(metrics).items())
 
 
-def shown(metric: Metric) -> str:
-    """Write a figure with its interval, where it has one."""
-    interval = f" [{metric.low:.3f}, {metric.high:.3f}]" if None not in (metric.low, metric.high) else ""
-    return f"{metric.value:.3f}{interval}"
+def _table(name: str, subject: Subject) -> str:
+    head = (name, *(HEADINGS[each] for each in subject.protocols), "n")
+    lines = (head, ("---",) * len(head), *subject.rows())
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

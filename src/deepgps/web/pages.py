@@ -11,13 +11,13 @@ from starlette.datastructures import FormData
 
 from deepgps.bundle import Bundle
 from deepgps.images.defaults import DEFAULT_NAMES
+from deepgps.quality import HEADINGS, arranged, shown
 from deepgps.results.table import table_line
 from deepgps.web.api import SeenBy, cancel_prediction
 from deepgps.web.catalogue import find_model, models, nucleus_for, preferred
 from deepgps.web.downloads import RowNumber
 from deepgps.web.examples import GALLERY, example_fasta
 from deepgps.web.problems import RefusedError, not_found
-from deepgps.web.quality import arranged
 from deepgps.web.receiving import accept, read_form, receive_form
 from deepgps.web.rendering import page
 from deepgps.web.store import (
@@ -243,7 +243,15 @@ def show_model(request: Request, name: str) -> Response:
     card = bundle.read("CARD.md").decode("utf-8", errors="replace")
     quality = arranged(bundle.metadata.metrics)
     return page(
-        request, "model.html", name=name, bundle=bundle, metadata=bundle.metadata, card=card, quality=quality
+        request,
+        "model.html",
+        name=name,
+        bundle=bundle,
+        metadata=bundle.metadata,
+        card=card,
+        quality=quality,
+        headings=HEADINGS,
+        shown=shown,
     )
 
 

@@ -1,10 +1,13 @@
 """A model's figures as a table: protocols side by side, baselines beside what they are baselines of."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from deepgps.bundle import Metric
+from deepgps.bundle_fields import Metric
+
+HEADINGS: Mapping[str, str] = {"A": "without homologs (A)", "B": "with homologs (B)", "": "figure"}
+"""What stands over the figures of a protocol."""
 
 _SUBJECT = re.compile(r"(?P<of>.*?)(?:, (?P<protocol>[AB]))?")
 _FIGURE = re.compile(r"(?P<figure>.*?)(?: of the baseline '(?P<baseline>.*)')?")
@@ -42,6 +45,28 @@ class Subject:
     def protocols(self) -> list[str]:
         """The protocols that any figure was measured under."""
         return sorted(set().union(*self.figures.values()))
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Rows of text: what, a figure for each of `protocols`, and how many it was measured on.
+
+        The baselines of a figure stand below it.
+        """
+        for what, cells in self.figures.items():
+            here = [cells.get(protocol, Cell()) for protocol in self.protocols]
+            yield _row(what, [each.metric for each in here])
+            for name in dict.fromkeys(name for each in here for name in each.baselines):
+                yield _row(f"baseline '{name}'", [each.baselines.get(name) for each in here])
+
+
+def _row(what: str, metrics: list[Metric | None]) -> tuple[str, ...]:
+    counts = dict.fromkeys(str(each.n) for each in metrics if each and each.n)
+    return (what, *(shown(each) if each else "" for each in metrics), ", ".join(counts))
+
+
+def shown(metric: Metric) -> str:
+    """Write a figure with its interval, where it has one."""
+    interval = f" [{metric.low:.3f}, {metric.high:.3f}]" if None not in (metric.low, metric.high) else ""
+    return f"{metric.value:.3f}{interval}"
 
 
 def arranged(metrics: Mapping[str, Metric]) -> dict[str, Subject]:

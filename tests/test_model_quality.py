@@ -1,7 +1,8 @@
 """A model's figures, arranged for the page of the model."""
 
 from deepgps.bundle import DEFAULT_MODEL, Metric, open_model
-from deepgps.web.quality import arranged
+from deepgps.cli.app import run
+from deepgps.quality import arranged, shown
 
 METRICS_THAT_SHIP = open_model(DEFAULT_MODEL).metadata.metrics
 METRICS = {
@@ -54,3 +55,27 @@ def test_every_figure_of_the_model_in_the_package_is_there():
         for cells in subject.figures.values()
         for cell in cells.values()
     )
+
+
+def test_rows_set_the_protocols_side_by_side_and_baselines_below():
+    table = arranged(METRICS)
+    assert list(table["OpenCell, four classes"].rows()) == [
+        ("accuracy", "0.500 [0.400, 0.600]", "0.700", "20"),
+        ("baseline 'majority class'", "0.300", "", ""),
+    ]
+
+
+def test_a_figure_is_shown_with_its_interval_where_it_has_one():
+    assert shown(Metric(value=0.12345)) == "0.123"
+    assert shown(Metric(value=0.5, low=0.25, high=0.75)) == "0.500 [0.250, 0.750]"
+    assert shown(Metric(value=0.5, low=0.25)) == "0.500"
+
+
+def test_the_console_shows_every_figure_of_the_model(capsys):
+    assert run(["models", "info", DEFAULT_MODEL]) == 0
+    said = capsys.readouterr().out
+    block = said[said.index("quality:") : said.index("trained on:")]
+    assert block.count("baseline '") < len([name for name in METRICS_THAT_SHIP if "of the baseline" in name])
+    for metric in METRICS_THAT_SHIP.values():
+        assert shown(metric) in block
+    assert max(map(len, block.splitlines())) <= 140
