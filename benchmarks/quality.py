@@ -18,6 +18,7 @@ import numpy as np
 from deepgps.bundle import DEFAULT_MODEL, Metric
 from deepgps.predict import Predictor
 from deepgps.proteins.features import RESIDUES
+from deepgps.quality import shown, text_lines
 
 FILES = ("opencell_labels.json", "hou_test.json", "pictures.json", "crowds.json")
 """What the figures of the bundle and of its card are read from."""
@@ -98,13 +99,7 @@ def bar_line(bar: Bar, found: Mapping[str, Metric]) -> tuple[str, ...]:
     said = "met" if met else "missed"
     if met and bar.stretch is not None and metric.value >= bar.stretch:
         said = "met, stretch too"
-    return (bar.figure, value(metric), f"{'at most' if bar.below else 'at least'} {least:.2f}", said)
-
-
-def value(metric: Metric) -> str:
-    """Write a figure with its interval."""
-    interval = f" [{metric.low:.3f}, {metric.high:.3f}]" if None not in (metric.low, metric.high) else ""
-    return f"{metric.value:.3f}{interval}"
+    return (bar.figure, shown(metric), f"{'at most' if bar.below else 'at least'} {least:.2f}", said)
 
 
 def milliseconds(predictor: Predictor, count: int = 60) -> float:
@@ -148,7 +143,7 @@ def main() -> None:
     rows = [*(bar_line(bar, found) for bar in BARS), *shipped(predictor)]
     print("\n".join(aligned([("figure", "measured", "bar", ""), *rows])))
     print("\nEvery figure, baselines included:\n")
-    print("\n".join(aligned([(name, value(each), str(each.n or "")) for name, each in found.items()])))
+    print(*text_lines(found), sep="\n")
     differing = [name for name, each in found.items() if metadata.metrics.get(name) != each]
     if differing:
         print(f"\nNot as the bundle and its card say it: {'; '.join(differing)}. Export it again.")

@@ -1,7 +1,7 @@
 """A model's figures as a table: protocols side by side, baselines beside what they are baselines of."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deepgps.bundle_fields import Metric
@@ -86,3 +86,19 @@ def arranged(metrics: Mapping[str, Metric]) -> dict[str, Subject]:
         else:
             cell.metric = metric
     return table
+
+
+def text_lines(metrics: Mapping[str, Metric]) -> Iterator[str]:
+    """Set a bundle's metrics for a console, a block of each subject."""
+    subjects = arranged(metrics)
+    whats = [what for subject in subjects.values() for what, *_ in subject.rows()]
+    width = max(map(len, (*whats, *subjects)), default=0)
+    for name, subject in subjects.items():
+        headings = [HEADINGS[each] for each in subject.protocols]
+        yield _line((name, *headings, "n"), width + 2)
+        yield from (f"  {_line(row, width)}" for row in subject.rows())
+
+
+def _line(row: Sequence[str], width: int) -> str:
+    what, *figures, count = row
+    return (f"{what:<{width}}  " + "".join(f"{each:<24}" for each in figures) + count).rstrip()

@@ -1,6 +1,5 @@
 """``deepgps models``."""
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from deepgps.errors import BundleError
@@ -35,6 +34,7 @@ def info(name: str) -> None:
         Name of an installed model, or a path to a bundle; a class set may follow behind a colon.
     """
     from deepgps.bundle import open_model
+    from deepgps.quality import text_lines
 
     bundle = open_model(name)
     metadata = bundle.metadata
@@ -52,26 +52,8 @@ def info(name: str) -> None:
     }
     for label, fact in facts.items():
         print(f"{label + ':':<13}{fact}")
-    print("quality:", *_quality(metadata), sep="\n")
+    print("quality:", *(f"  {line}" for line in text_lines(metadata.metrics)), sep="\n")
     print("trained on:" + "".join(f"\n  {key}: {what}" for key, what in metadata.training_data.items()))
-
-
-def _quality(metadata: "BundleMetadata") -> Iterator[str]:
-    """Lines of the measured figures, a block of each subject."""
-    from deepgps.quality import HEADINGS, arranged
-
-    subjects = arranged(metadata.metrics)
-    whats = [what for subject in subjects.values() for what, *_ in subject.rows()]
-    width = max(map(len, (*whats, *subjects)), default=0)
-    for name, subject in subjects.items():
-        headings = [HEADINGS[each] for each in subject.protocols]
-        yield _line((name, *headings, "n"), width + 2, "  ")
-        yield from (_line(row, width, "    ") for row in subject.rows())
-
-
-def _line(row: Sequence[str], width: int, indent: str) -> str:
-    what, *figures, count = row
-    return (f"{indent}{what:<{width}}  " + "".join(f"{each:<24}" for each in figures) + count).rstrip()
 
 
 def _classes(metadata: "BundleMetadata") -> str:
