@@ -9,8 +9,8 @@ from deepgps.bundle_fields import Metric
 HEADINGS: Mapping[str, str] = {"A": "without homologs (A)", "B": "with homologs (B)", "": "figure"}
 """What stands over the figures of a protocol."""
 
-_SUBJECT = re.compile(r"(?P<of>.*?)(?:, (?P<protocol>[AB]))?")
-_FIGURE = re.compile(r"(?P<figure>.*?)(?: of the baseline '(?P<baseline>.*)')?")
+_SUBJECT = re.compile(r"(?P<of>.*?)(?:, (?P<protocol>[AB]))?", re.DOTALL)
+_FIGURE = re.compile(r"(?P<figure>.*?)(?: of the baseline '(?P<baseline>.*)')?", re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ def arranged(metrics: Mapping[str, Metric]) -> dict[str, Subject]:
     for name, metric in metrics.items():
         subject, _, rest = name.rpartition(": ")
         of, figure = _SUBJECT.fullmatch(subject), _FIGURE.fullmatch(rest)
-        assert of and figure  # they match every line
+        assert of and figure  # they match every text
         row = table.setdefault(of["of"], Subject()).figures.setdefault(figure["figure"], {})
         cell = row.setdefault(of["protocol"] or "", Cell())
         if figure["baseline"]:
