@@ -25,7 +25,8 @@ from deepgps.datasets.labels import LabelledProteins
 from deepgps.evaluation.labels import LabelReport, Metric
 from deepgps.proteins.features import sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
-from deepgps.training.mini.labels import REGIMES, fit_labels, held_out_answers, load_encoder
+from deepgps.training.mini.held_out import REGIMES, held_out_answers
+from deepgps.training.mini.labels import fit_labels, load_encoder
 from deepgps.training.mini.settings import LabelSettings
 
 Floats = NDArray[np.floating]

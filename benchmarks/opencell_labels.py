@@ -29,7 +29,7 @@ from deepgps.encoding.encoder import read_out
 from deepgps.evaluation.labels import LabelReport, Metric, label_report
 from deepgps.evaluation.measures.calibration import ece_by_chance, reliability
 from deepgps.localization import CLASS_SETS
-from deepgps.training.mini.class_sets import FILE, fit_class_sets, only_in
+from deepgps.training.mini.class_sets import FILE, fit_class_sets, only_in, seen_alone
 from label_protocols import (
     Floats,
     HeldOut,
@@ -73,16 +73,8 @@ SHOWN = {
 
 def test_classes(data: Path, proteins: LabelledProteins) -> NDArray[np.int64]:
     """Class of each protein in single-4 by the paper's grade rule, (N,); -1 for those that do not test."""
-    alone, places = (
-        {frozenset((slug,)): number for number, slug in enumerate(SINGLE_4)},
-        opencell_places(data),
-    )
-    return np.array(
-        [
-            alone.get(places.get(text, frozenset()), -1) if len(text) <= LONGEST else -1
-            for text in proteins.sequences
-        ]
-    )
+    classes = seen_alone(proteins.sequences, opencell_places(data), SINGLE_4)
+    return np.where([len(text) <= LONGEST for text in proteins.sequences], classes, -1)
 
 
 def parts(groups: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -35,7 +35,7 @@ from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens
 from deepgps.predict import Predictor
 from deepgps.training.mini.batches import NO, YES
-from deepgps.training.mini.labels import REGIMES, held_out_answers
+from deepgps.training.mini.held_out import REGIMES, held_out_answers
 from stand_ins import paired_store
 
 SOURCE = "hpa_u2os_cells"

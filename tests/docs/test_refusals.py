@@ -57,7 +57,7 @@ SPOKEN = {
         *(f"training/joint/{name}.py" for name in ("data", "selection", "protein_inputs")),
     ),
     "runs.md": (
-        *("training/claim.py", "training/mini/labels.py"),
+        *("training/claim.py", "training/mini/labels.py", "training/mini/held_out.py"),
         *(f"training/joint/{name}.py" for name in ("checkpoint", "devices", "folder", "logs", "loop", "run")),
     ),
     "metrics.md": (

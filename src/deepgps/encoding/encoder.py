@@ -103,9 +103,8 @@ class Encoder:
         chosen = self._class_set
         if chosen is None:
             return logits
-        if not chosen.votes:
-            return read_out(chosen, logits, np.zeros_like(logits))
-        return read_out(chosen, logits, _mean(inputs.arrays["votes"], inputs.weights)[: len(logits)])
+        votes = _mean(inputs.arrays["votes"], inputs.weights) if chosen.votes else np.zeros_like(logits)
+        return read_out(chosen, logits, votes[: len(logits)])
 
     def _run(self, given: dict[str, Floats]) -> tuple[Floats, Floats]:
         if self._labels:

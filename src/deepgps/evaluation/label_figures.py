@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deepgps.bundle import Metric
+from deepgps.bundle import NEIGHBOURS_FILE, Metric
 from deepgps.evaluation import labels as measures
 from deepgps.evaluation.labels import LabelReport, report_on
 from deepgps.evaluation.measures.rows import LabelGatherer
@@ -81,7 +81,7 @@ def label_figures(
         probabilities.append(list(answer.probabilities.values()))
         nearest.append(answer.evidence[0].similarity if answer.evidence else 0.0)
         on_progress("proteins", number, len(subjects.subjects))
-    similar = np.array(nearest) if predictor.bundle.has("neighbours.npz") else np.full(len(nearest), np.nan)
+    similar = np.array(nearest) if predictor.bundle.has(NEIGHBOURS_FILE) else np.full(len(nearest), np.nan)
     rows = list(zip(subjects.subjects, probabilities, crops.tolist(), strict=True))
     new = similar < KNOWN
     enough = FEWEST_NEW <= new.sum() < len(new)

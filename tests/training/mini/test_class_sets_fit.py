@@ -4,14 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+import torch
 
 from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.encoding.encoder import read_out
 from deepgps.localization import CLASS_SETS
 from deepgps.training.mini.class_sets import FILE, OPENCELL, fit_class_sets, only_in, taught
-from deepgps.training.mini.labels import HELD_OUT, REGIMES
+from deepgps.training.mini.held_out import REGIMES, write_held_out
 
 MINI, ALL, FOUR = (CLASS_SETS[name] for name in ("mini", "all", "single-4"))
 COUNT = 400
@@ -46,9 +46,8 @@ def fitted(tmp_path):
     logits = (2.0 * mini - 1 + rng.normal(0, 0.7, mini.shape)).astype(np.float32)
     votes = np.concatenate([mini, mini, np.ones((COUNT, 1))], axis=1).astype(np.float32)
     votes[rng.random(COUNT) < 0.3] = 0  # as many have no relative
-    asked = {f"votes, {name}": each for name, each in zip(REGIMES, (0 * votes, votes), strict=True)}
-    said = dict(zip(REGIMES, (logits, logits + np.float32(0.1)), strict=True))
-    save_file(said | asked, tmp_path / HELD_OUT)
+    said = [torch.from_numpy(each) for each in (logits, logits + np.float32(0.1))]
+    write_held_out(tmp_path, said, [torch.from_numpy(each) for each in (0 * votes, votes)])
     fine = np.array([[slug == each for each in ALL.slugs] for slug in slugs])
     sets = [CLASS_SETS[name] for name in ("single-2", "single-4", "all")]
     proteins = labelled(MINI.slugs, mini)
@@ -134,10 +133,8 @@ def test_several_at_once_are_taught_in_opencell_s_own_words(tmp_path):
     fine = np.array([[slug == "er" if there else slug == "golgi" for slug in ALL.slugs] for there in where])
     logits = (2.0 * mini - 1 + rng.normal(0, 0.3, mini.shape)).astype(np.float32)
     votes = np.zeros((COUNT, 25), np.float32)
-    save_file(
-        {name: each for r in REGIMES for name, each in ((r, logits), (f"votes, {r}", votes))},
-        tmp_path / HELD_OUT,
-    )
+    said = ([torch.from_numpy(each.copy()) for _ in REGIMES] for each in (logits, votes))
+    write_held_out(tmp_path, *said)
     proteins = labelled(MINI.slugs, mini)
     # What others call the Golgi, OpenCell calls vesicles.
     places = alone(

@@ -12,13 +12,11 @@ from deepgps.errors import InputError
 from deepgps.proteins.features import sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.training.mini import labels as training
+from deepgps.training.mini.held_out import HELD_OUT, REGIMES, held_out_answers
 from deepgps.training.mini.labels import (
-    HELD_OUT,
-    REGIMES,
     LabelSettings,
     best_thresholds,
     fit_labels,
-    held_out_answers,
     load_encoder,
 )
 

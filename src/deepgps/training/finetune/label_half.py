@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from deepgps.bundle import open_bundle
+from deepgps.bundle import NEIGHBOURS_FILE, open_bundle
 from deepgps.files.atomic import replacing
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.training.claim import write_json
@@ -14,7 +14,7 @@ from deepgps.training.mini.class_sets import FILE as CLASS_SETS
 from deepgps.training.mini.settings import LabelSettings
 from deepgps.training.weights import rebuilt
 
-ABOUT, ENCODER, INDEX = "encoder.json", "encoder.safetensors", "neighbours.npz"
+ABOUT, ENCODER, INDEX = "encoder.json", "encoder.safetensors", NEIGHBOURS_FILE
 """What the half says of itself, its weights, and the annotated proteins that serve it."""
 
 

@@ -19,8 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import ClassSet
+from deepgps.training.mini.held_out import HeldOutAnswers, held_out_answers
 from deepgps.training.mini.label_quality import best_thresholds, first_named, unclear_below
-from deepgps.training.mini.labels import HeldOutAnswers, held_out_answers
 
 FILE = "class_sets.json"
 PENALTY = 1.0
@@ -80,6 +80,14 @@ def only_in(proteins: LabelledProteins, slugs: Sequence[str]) -> NDArray[np.int6
     return np.where(single, np.argmax(yes[:, columns], axis=1), -1)
 
 
+def seen_alone(
+    sequences: Sequence[str], places: Mapping[str, frozenset[str]], slugs: Sequence[str]
+) -> NDArray[np.int64]:
+    """Which of ``slugs`` OpenCell sees a protein in and nowhere else, (N,); -1 for all others."""
+    alone = {frozenset((slug,)): number for number, slug in enumerate(slugs)}
+    return np.array([alone.get(places.get(text, frozenset()), -1) for text in sequences], np.int64)
+
+
 def taught(
     proteins: LabelledProteins, places: Mapping[str, frozenset[str]], slugs: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -92,8 +100,7 @@ def taught(
         together, and the classes of both as their shares of OpenCell's proteins are; of equal shares where
         OpenCell has none of a class. All weights together are 1 or 2.
     """
-    alone = {frozenset((slug,)): number for number, slug in enumerate(slugs)}
-    own = np.array([alone.get(places.get(text, frozenset()), -1) for text in proteins.sequences], np.int64)
+    own = seen_alone(proteins.sequences, places, slugs)
     others = np.where(_known_to(places, proteins), -1, only_in(proteins, slugs))
     shares = np.bincount(own[own >= 0], minlength=len(slugs))
     shares = shares / shares.sum() if shares.all() else np.full(len(slugs), 1 / len(slugs))

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deepgps.bundle import Bundle, Metric, write_bundle
+from deepgps.bundle import NEIGHBOURS_FILE, Bundle, Metric, write_bundle
 from deepgps.errors import InputError
 from deepgps.images.normalise import HIGH, LOW
 from deepgps.localization import class_set
@@ -81,7 +81,7 @@ def export(run: Path, recipe: MiniRecipe, to: Path, metrics: Mapping[str, Metric
         "generator.onnx": generator_graph(
             generator.unet, recipe.crop.size_px, tokens, latent_dim, any_length=False
         ),
-        "neighbours.npz": (run / "labels" / "neighbours.npz").read_bytes(),
+        NEIGHBOURS_FILE: (run / "labels" / NEIGHBOURS_FILE).read_bytes(),
         RECIPE: (run / RECIPE).read_bytes(),
         "CARD.md": model_card(fields, about).encode(),
     }

@@ -10,7 +10,6 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,16 +24,11 @@ from deepgps.evaluation.measures.calibration import reliability
 from deepgps.models.sequence_encoder import VIEWS, SequenceEncoder, evidence
 from deepgps.proteins.features import FEATURES_NAME, feature_names, sequence_features
 from deepgps.proteins.neighbours import FORMAT, NeighbourIndex
+from deepgps.training.mini.held_out import REGIMES, write_held_out
 from deepgps.training.mini.label_fits import Examples, fit_calibration, fit_head, fit_member, standardisation
 from deepgps.training.mini.label_quality import best_thresholds, first_named, unclear_below, unlike_below
 from deepgps.training.mini.settings import LabelSettings
 
-REGIMES = ("without homologs", "without the same protein")
-"""Whose votes a held-out protein got: those of other clusters, or all but of what is nearly the same."""
-HELD_OUT = "held_out.safetensors"
-"""File of what is said of held-out proteins."""
-
-_VOTES = "votes, "  # before the name of a regime, in that file
 _WRITTEN = 2  # what the files hold; other than an earlier run's, it is trained anew
 
 _SAME = 0.6  # Proteins this similar are mostly orthologs or isoforms, at least 95 % identical.
@@ -44,7 +38,7 @@ def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path
     """Train an encoder and write it with its index.
 
     Writes ``encoder.safetensors``, ``encoder.json`` and ``neighbours.npz`` into ``folder``, and
-    `HELD_OUT`, which `held_out_answers` reads: what is said of each protein by models that never saw its
+    what `deepgps.training.mini.held_out` reads: what is said of each protein by models that never saw its
     cluster. Every MLP is kept in ``folder/parts`` as soon as it is trained: a run that was
     killed takes up there and ends with the same weights; one that was finished is left as it is.
 
@@ -77,8 +71,7 @@ def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path
         _fill_members(model, examples, everything, settings, parts, "member", progress)
     labels, weight = _targets(proteins, settings.curated_weight)
     held_out = _fit_top(model, own, votes, (labels, weight), folds, settings)
-    logits, asked = (dict(zip(REGIMES, each, strict=True)) for each in (held_out, votes))
-    _save(logits | {f"{_VOTES}{name}": each for name, each in asked.items()}, folder / HELD_OUT)
+    write_held_out(folder, held_out, votes)
     about = {
         "fingerprint": fingerprint,
         **_quality(held_out, labels, weight, torch.from_numpy(proteins.view_mask[:, 0])),
@@ -107,37 +100,6 @@ def load_encoder(folder: Path) -> SequenceEncoder:
     model = SequenceEncoder(*sizes)
     model.load_state_dict(weights)
     return model.eval()
-
-
-class HeldOutAnswers(NamedTuple):
-    """What is said of the N training proteins by models that never saw their cluster.
-
-    Attributes
-    ----------
-    logits
-        (N, K) calibrated logits.
-    votes
-        (N, V) votes of their neighbours, as `deepgps.proteins.neighbours.NeighbourIndex.vote` gives them.
-    """
-
-    logits: NDArray[np.float32]
-    votes: NDArray[np.float32]
-
-
-def held_out_answers(folder: Path) -> dict[str, HeldOutAnswers]:
-    """Read what `fit_labels` left in a folder on held-out proteins, by the names of `REGIMES`.
-
-    Raises
-    ------
-    InputError
-        If an earlier deepGPS left it, without the votes.
-    """
-    said = load_file(folder / HELD_OUT)
-    if not said.keys() >= {f"{_VOTES}{name}" for name in REGIMES}:
-        raise InputError(
-            f"Folder '{folder}' was trained by an earlier deepGPS; remove it, and it is trained again."
-        )
-    return {name: HeldOutAnswers(said[name].numpy(), said[f"{_VOTES}{name}"].numpy()) for name in REGIMES}
 
 
 def _finished(folder: Path, fingerprint: str) -> bool:

@@ -21,7 +21,8 @@ from deepgps.errors import InputError
 from deepgps.localization import CLASS_SETS, class_set
 from deepgps.training.claim import claim, write_json
 from deepgps.training.mini.class_sets import FILE, READ_OUT, fit_class_sets
-from deepgps.training.mini.labels import REGIMES, fit_labels, held_out_answers, load_encoder
+from deepgps.training.mini.held_out import REGIMES, held_out_answers
+from deepgps.training.mini.labels import fit_labels, load_encoder
 from deepgps.training.mini.pairing import Pairing
 from deepgps.training.mini.pictures import fit_pictures
 from deepgps.training.mini.settings import MiniRecipe
