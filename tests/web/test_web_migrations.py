@@ -1,7 +1,10 @@
 """Databases of every age, brought to the schema of today with what they hold."""
 
+import sqlite3
 import subprocess
 import sys
+import threading
+from contextlib import closing
 
 import pytest
 from alembic import command, op
@@ -135,6 +138,17 @@ def test_processes_that_start_at_once_do_not_get_in_each_others_way(settings):
         each.communicate(timeout=60)
     assert [each.returncode for each in started] == [0] * 4
     assert set(everything(opened(settings)).values()) == {0}
+
+
+def test_a_new_file_that_another_process_begins_to_write_is_waited_for(tmp_path):
+    settings = Settings(data=tmp_path)
+    with closing(sqlite3.connect(tmp_path / "opengps.db", check_same_thread=False)) as other:
+        other.execute("CREATE TABLE theirs (one)")
+        other.execute("BEGIN IMMEDIATE")
+        wait = threading.Timer(0.3, other.rollback)
+        wait.start()
+        assert set(everything(opened(settings)).values()) == {0}
+        wait.join()
 
 
 def test_a_newer_database_is_refused_in_a_sentence(tmp_path, visitor, capsys):

@@ -1,5 +1,8 @@
 """The connection to the database."""
 
+import random
+import sqlite3
+import time
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
@@ -14,6 +17,7 @@ Sessions = sessionmaker[Session]
 
 # SQLite waits so long for another writer; turns write for milliseconds.
 _BUSY_MS = 20_000
+_ASK_AGAIN_S = 0.05
 
 
 def connect(settings: Settings) -> Sessions:
@@ -55,6 +59,22 @@ def _engine(settings: Settings) -> Engine:
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:
-    # WAL: readers and one writer do not wait for each other, and a killed process leaves the file whole.
-    for pragma in (f"busy_timeout={_BUSY_MS}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+    _write_ahead(connection)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _write_ahead(connection: Any) -> None:
+    # WAL: readers and one writer do not wait for each other, and a killed process leaves the file whole.
+    # A new file changes to it once. For that SQLite itself does not wait: of processes that start at once,
+    # one changes it and the others are refused, and ask again.
+    until = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(_ASK_AGAIN_S * random.random())
