@@ -4,14 +4,11 @@
 of its localization, chosen by seed from the tables: as the shipped label half knows it. Two rows are added:
 drawn as a label half knows the protein that never saw its homology cluster, but has its relatives as
 neighbours (B); and one that has no relative of it (A). The first asks what the generator makes of a sure
-label, the others ask label and picture together.
+label, the others ask label and picture together. All of that once more for mean pictures.
 
     python benchmarks/pictures.py [--model deepgps-mini] [--run runs/mini] [--out benchmarks/results]
 """
 
-import argparse
-import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -36,9 +33,12 @@ from deepgps.models.deepgps import LocalizationTokens
 from deepgps.predict import Predictor
 from deepgps.training.mini.batches import NO, YES
 from deepgps.training.mini.held_out import REGIMES, held_out_answers
+from picture_figures import arguments, cell, keep, progress, table
 from stand_ins import paired_store
 
 SOURCE = "hpa_u2os_cells"
+HEAD = "Held-out U-2 OS cells"
+MEANS = f"{HEAD}, mean pictures"
 COLUMNS = {
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
@@ -153,29 +153,11 @@ def read_of_five(done: Evaluation, kind: str) -> Metric:
     return mean_interval(np.where(np.isin(done.subjects.shown, FIVE), right, np.nan), done.subjects.groups)
 
 
-def table(rows: dict[str, Row], columns: dict[str, str]) -> str:
-    """Set the figures as Markdown; rows without any are left out."""
-    lines = ["| picture | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [
-        f"| {name} | " + " | ".join(cell(row.get(key)) for key in columns) + " |"
-        for name, row in rows.items()
-        if any(key in row for key in columns)
-    ]
-    return "\n".join(lines)
-
-
-def cell(metric: Metric | None) -> str:
-    """A figure with its interval."""
-    if metric is None or not np.isfinite(metric.value):
-        return "–"
-    interval = f" [{metric.low:.2f}, {metric.high:.2f}]" if metric.low is not None else ""
-    return f"{metric.value:.2f}{interval}"
-
-
-def page(done: Evaluation, rows: dict[str, Row]) -> str:
+def page(done: Evaluation, rows: dict[str, Row], mean: Evaluation, means: dict[str, Row]) -> str:
     """The results as Markdown."""
-    assert done.pictures is not None
+    assert done.pictures is not None and mean.pictures is not None
     metadata, effects = done.predictor.bundle.metadata, done.pictures.effects
+    means = {name: means[name] for name in (KNOWN, GIVEN, *NEW.values())}
     notes = "\n".join(f"- {note}" for note in done.notes)
     return f"""# Pictures on held-out U-2 OS cells
 
@@ -201,57 +183,72 @@ Whoever knows the class of a cell and nothing else of it can reach an intranucle
 Structure, and what classifiers of real pictures read; the row `real` is the ceiling:
 
 {table(rows, STRUCTURE)}
+
+## Mean pictures
+
+The mean of all pictures that could be, as `deepgps predict --mean` draws it:
+
+{table(means, COLUMNS)}
+
+`sequence_effect`: {cell(mean.pictures.effects["sequence_effect"])}; with another protein of the same class:
+{cell(mean.pictures.effects["sequence_effect_same_class"])}.
+
+{table(means, STRUCTURE)}
 """
 
 
 def quoted(done: Evaluation, rows: dict[str, Row]) -> Row:
     """What the model card quotes."""
     assert done.pictures is not None
-    head = "Held-out U-2 OS cells"
-    found = {f"{head}: {COLUMNS[name]}": rows[KNOWN][name] for name in COLUMNS}
+    found = {f"{HEAD}: {COLUMNS[name]}": rows[KNOWN][name] for name in COLUMNS}
     for base in ("constant mean", "own mean", "own nuclear mask"):
-        found[f"{head}: PSNR (dB) of the baseline '{base}'"] = rows[base]["psnr"]
-    found[f"{head}: right side of the baseline 'constant mean'"] = rows["constant mean"]["right side"]
-    found[f"{head}, localization given: intranuclear r"] = rows[GIVEN]["intranuclear_r"]
-    found[f"{head}: intranuclear r of each class's own mean"] = class_ceiling(done)
-    found[f"{head}: read back of five classes"] = rows[KNOWN]["read_back_five"]
-    found[f"{head}: read back of five classes, of real pictures"] = rows[REAL]["read_back_five"]
-    found[f"{head}: Pearson r of the baseline 'nuclear mask'"] = rows["nuclear mask"]["pearson"]
-    found[f"{head}: Pearson r of the baseline 'own nuclear mask'"] = rows["own nuclear mask"]["pearson"]
+        found[f"{HEAD}: PSNR (dB) of the baseline '{base}'"] = rows[base]["psnr"]
+    found[f"{HEAD}: right side of the baseline 'constant mean'"] = rows["constant mean"]["right side"]
+    found[f"{HEAD}, localization given: intranuclear r"] = rows[GIVEN]["intranuclear_r"]
+    found[f"{HEAD}: intranuclear r of each class's own mean"] = class_ceiling(done)
+    found[f"{HEAD}: read back of five classes"] = rows[KNOWN]["read_back_five"]
+    found[f"{HEAD}: read back of five classes, of real pictures"] = rows[REAL]["read_back_five"]
+    found[f"{HEAD}: Pearson r of the baseline 'nuclear mask'"] = rows["nuclear mask"]["pearson"]
+    found[f"{HEAD}: Pearson r of the baseline 'own nuclear mask'"] = rows["own nuclear mask"]["pearson"]
     for name, row in NEW.items():
-        found[f"{head}, proteins new to the label half ({name}): right side"] = rows[row]["right side"]
+        found[f"{HEAD}, proteins new to the label half ({name}): right side"] = rows[row]["right side"]
     for name, said in (("read_back_balanced", "class read back"), ("place_balanced", "place read")):
-        found[f"{head}: {said}, balanced"] = rows[KNOWN][name]
-        found[f"{head}: {said}, balanced, of real pictures"] = rows[REAL][name]
-    return found | {f"{head}: sequence_effect": done.pictures.effects["sequence_effect"]}
+        found[f"{HEAD}: {said}, balanced"] = rows[KNOWN][name]
+        found[f"{HEAD}: {said}, balanced, of real pictures"] = rows[REAL][name]
+    return found | {f"{HEAD}: sequence_effect": done.pictures.effects["sequence_effect"]}
 
 
-def progress(stage: str, done: int, total: int) -> None:
-    if done == total or sys.stderr.isatty():
-        print(f"\r{stage}: {done:,} of {total:,}", end="\n" if done == total else "", file=sys.stderr)
+def quoted_means(done: Evaluation, rows: dict[str, Row]) -> Row:
+    """What the model card quotes of mean pictures."""
+    assert done.pictures is not None
+    row = rows[KNOWN]
+    found = {f"{MEANS}: {COLUMNS[name]}": row[name] for name in ("psnr", "pearson", "intranuclear_r")}
+    for base in ("constant mean", "own nuclear mask"):
+        found[f"{MEANS}: PSNR (dB) of the baseline '{base}'"] = rows[base]["psnr"]
+    found[f"{MEANS}: Pearson r of the baseline 'own nuclear mask'"] = rows["own nuclear mask"]["pearson"]
+    found[f"{MEANS}, localization given: intranuclear r"] = rows[GIVEN]["intranuclear_r"]
+    found[f"{MEANS}: read back of five classes"] = row["read_back_five"]
+    return found | {f"{MEANS}: sequence_effect": done.pictures.effects["sequence_effect"]}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="deepgps-mini")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--run", type=Path, default=Path("runs/mini"), help="the run the model came from")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--report", type=Path, default=Path("report"), help="folder for the whole report")
-    options = parser.parse_args()
+    options = arguments(__doc__)
     classes = class_set("mini")
     proteins = load_labelled_proteins(options.data, classes)
     with tempfile.TemporaryDirectory() as folder:
         store = paired_store(options.run / "crops", Path(folder) / SOURCE, proteins, classes, SOURCE)
-        predictor = Predictor.load(options.model)
-        done = evaluate(predictor, DataFiles(store), options.report, on_progress=progress)
-        rows = rows_of(done, options.run, proteins)
-    text = page(done, rows)
-    print(text)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "pictures.md").write_text(text, encoding="utf-8")
-    entries = {name: metric.model_dump() for name, metric in quoted(done, rows).items()}
-    (options.out / "pictures.json").write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+        drawn, mean = (
+            evaluate(
+                Predictor.load(options.model, mean=mean),
+                DataFiles(store),
+                options.report / ("mean" if mean else ""),
+                on_progress=progress,
+            )
+            for mean in (False, True)
+        )
+        rows, means = (rows_of(each, options.run, proteins) for each in (drawn, mean))
+    figures = quoted(drawn, rows) | quoted_means(mean, means)
+    keep(options.out, "pictures", page(drawn, rows, mean, means), figures)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from deepgps.datasets.crops.reading import MANIFEST
 from deepgps.datasets.crops.reference import prepare_pictures
 from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.evaluation.evaluate import REPORT, evaluate
-from deepgps.evaluation.evaluation import Evaluation
 from deepgps.evaluation.loading import DataFiles
 from deepgps.localization import class_set
 from deepgps.predict import Predictor
-from pictures import SOURCE, cell, progress
+from picture_figures import progress
+from pictures import SOURCE
 from stand_ins import paired_store
 
 
@@ -29,7 +29,6 @@ def main() -> None:
     parser.add_argument("--crops", type=Path, default=Path("runs/mini/crops"))
     parser.add_argument("--source", default=SOURCE, help="hpa_u2os_cells or opencell_tiles")
     parser.add_argument("--out", type=Path, default=Path("report"))
-    parser.add_argument("--markdown", type=Path, help="also a short table of the pictures, in Markdown")
     options = parser.parse_args()
     predictor = Predictor.load(options.model)
     crop, classes = predictor.bundle.metadata.crop, class_set("mini")
@@ -42,39 +41,7 @@ def main() -> None:
         done = evaluate(predictor, DataFiles(store), options.out, on_progress=progress)
     for note in done.notes:
         print(f"Beware: {note}")
-    if options.markdown:
-        options.markdown.write_text(page(done, options.source), encoding="utf-8")
     print(options.out / REPORT)
-
-
-MEASURES = ("psnr", "ssim", "pearson", "intranuclear_r", "intranuclear_mae", "profile_error")
-
-
-def page(done: Evaluation, source: str) -> str:
-    """The pictures beside what costs nothing, and what is to be known before anybody believes them."""
-    assert done.pictures is not None
-    head = "| picture | " + " | ".join(MEASURES) + " |"
-    rows = [
-        f"| {kind} | " + " | ".join(cell(row.get(each)) for each in MEASURES) + " |"
-        for kind, row in done.pictures.kinds.items()
-    ]
-    effect = cell(done.pictures.effects["sequence_effect"])
-    bundle = done.predictor.bundle.metadata
-    lines = [
-        f"# Pictures on held-out crops of `{source}`",
-        "",
-        f"{bundle.name} {bundle.version}, `python benchmarks/report.py --source {source}`, data range 1; "
-        "95 % bootstrap intervals. What the figures mean: `docs/reference/metrics.md`.",
-        "",
-        *(f"- {note}" for note in done.notes),
-        "",
-        head,
-        "|---" * (1 + len(MEASURES)) + "|",
-        *rows,
-        "",
-        f"`sequence_effect` (Pearson r with the right protein less that with another class's): {effect}.",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

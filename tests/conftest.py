@@ -238,7 +238,8 @@ def _encoder(dimension: int, classes: int) -> bytes:
 def tiny_generator(*, pair_by_pair: bool = False) -> bytes:
     """Image = sigmoid(nucleus + mean of the latent): (N, 1, H, W), (B, T, D), (B,) to (B, 1, H, W).
 
-    ``pair_by_pair`` is how it was before graphs were told which nucleus: as many nuclei as proteins.
+    The mean picture is half as bright. ``pair_by_pair`` is how it was before graphs were told which nucleus:
+    as many nuclei as proteins, and no mean picture.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -247,23 +248,26 @@ def tiny_generator(*, pair_by_pair: bool = False) -> bytes:
         chosen = helper.make_node("Identity", ["nucleus"], ["chosen"])
     nodes = [
         chosen,
-        helper.make_node("ReduceMean", ["latent", "axes"], ["mean"], keepdims=1),
-        helper.make_node("Unsqueeze", ["mean", "last"], ["level"]),
+        helper.make_node("ReduceMean", ["latent", "axes"], ["middle"], keepdims=1),
+        helper.make_node("Unsqueeze", ["middle", "last"], ["level"]),
         helper.make_node("Add", ["chosen", "level"], ["sum"]),
         helper.make_node("Sigmoid", ["sum"], ["image"]),
     ]
     constants = [
         numpy_helper.from_array(np.array([1, 2], np.int64), "axes"),
         numpy_helper.from_array(np.array([3], np.int64), "last"),
+        numpy_helper.from_array(np.array(0.5, np.float32), "half"),
     ]
     square = [1, TINY_SIZE, TINY_SIZE]
     inputs = [
         helper.make_tensor_value_info("nucleus", TensorProto.FLOAT, ["N", *square]),
         helper.make_tensor_value_info("latent", TensorProto.FLOAT, ["B", TINY_TOKENS, TINY_WIDTH]),
     ]
+    outputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["B", *square])]
     if not pair_by_pair:
         inputs.append(helper.make_tensor_value_info("which", TensorProto.INT64, ["B"]))
-    outputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["B", *square])]
+        nodes.append(helper.make_node("Mul", ["image", "half"], ["mean"]))
+        outputs.append(helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["B", *square]))
     return _model(helper.make_graph(nodes, "generator", inputs, outputs, constants))
 
 

@@ -83,6 +83,27 @@ def test_a_graph_that_is_not_told_which_nucleus_draws_the_same(predictor, varian
         np.testing.assert_array_equal(one.image, other.image)
 
 
+def test_a_mean_picture_is_asked_for_and_the_answer_says_so(predictor):
+    nuclei = [round_nucleus("small", 20)]
+    for one, other in zip(
+        predictor.predict(PROTEINS, nuclei),
+        predictor.drawing(mean=True).predict(PROTEINS, nuclei),
+        strict=True,
+    ):
+        np.testing.assert_allclose(other.image, one.image / 2, atol=1e-6)
+        assert other.probabilities == one.probabilities
+        assert (one.mean, other.mean) == (False, True)
+    assert not predictor.mean
+
+
+def test_a_model_with_one_kind_of_picture_draws_it_as_its_mean(variant):
+    older = variant({"generator.onnx": tiny_generator(pair_by_pair=True)})
+    nuclei = [round_nucleus("small", 20)]
+    means = older.drawing(mean=True).predict(PROTEINS, nuclei)
+    for one, other in zip(older.predict(PROTEINS, nuclei), means, strict=True):
+        np.testing.assert_array_equal(other.image, one.image)
+
+
 def test_in_very_many_nuclei_predictions_still_come_by_protein(predictor, monkeypatch):
     monkeypatch.setattr("deepgps.predict.PICTURES_HELD", 2)
     nuclei = [round_nucleus(f"n{radius}", radius) for radius in (20, 30, 40)]

@@ -49,6 +49,9 @@ class Predictor:
         Threads for each graph; all cores if None.
     structures
         Folder of predicted structures, for a model that looks at them.
+    mean
+        Whether to draw the mean of all pictures that could be, smooth and truer on average, in place of one
+        of them. A model whose pictures have no grain draws it anyway.
 
     Raises
     ------
@@ -59,9 +62,17 @@ class Predictor:
         are missing or not asked for.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None, structures: Path | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int | None = None,
+        structures: Path | None = None,
+        mean: bool = False,
+    ) -> None:
         self.bundle = bundle
         self.structures = structures
+        self.mean = mean
         self._encoder = Encoder(bundle, threads=threads, structures=structures)
         self.threads = threads
 
@@ -72,9 +83,10 @@ class Predictor:
         *,
         threads: int | None = None,
         structures: Path | None = None,
+        mean: bool = False,
     ) -> Self:
         """Load a bundle by name or path, see `deepgps.bundle.open_model`."""
-        return cls(open_model(model), threads=threads, structures=structures)
+        return cls(open_model(model), threads=threads, structures=structures, mean=mean)
 
     def in_class_set(self, name: str) -> Self:
         """Let the same model, loaded once, answer in another of its class sets.
@@ -84,12 +96,21 @@ class Predictor:
         BundleError
             If it has no class set of that name.
         """
-        # Opened before it is copied, the generator is shared.
-        _ = self._generator
-        other = copy(self)
+        other = self._sharing()
         other.bundle = with_class_set(self.bundle, name)
         other._encoder = self._encoder.reading(other.bundle.class_set)
         return other
+
+    def drawing(self, *, mean: bool) -> Self:
+        """Let the same model, loaded once, draw the mean of all pictures that could be, or one of them."""
+        other = self._sharing()
+        other.mean = mean
+        return other
+
+    def _sharing(self) -> Self:
+        # Opened before it is copied, the generator is shared.
+        _ = self._generator
+        return copy(self)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -192,7 +213,8 @@ class Predictor:
         inputs = {"nucleus": pixels, "latent": np.stack(latents), "which": which}
         if "which" not in self._generator.inputs:  # as graphs were before 0.3 of deepgps-mini
             inputs = {"nucleus": pixels[which], "latent": inputs["latent"]}
-        image: Floats = self._generator.run(["image"], inputs)[0]
+        wanted = "mean" if self.mean and "mean" in self._generator.outputs else "image"
+        image: Floats = self._generator.run([wanted], inputs)[0]
         return image[:, 0]
 
     @cached_property
@@ -226,6 +248,7 @@ class Predictor:
                     answer,
                     nucleus=nucleus,
                     image=image,
+                    mean=self.mean,
                     readouts={"intranuclear_fraction": intranuclear_fraction(image, mask)},
                     warnings=answer.warnings + nucleus.warnings,
                 )

@@ -44,6 +44,8 @@ class Prediction:
         The bundle's name and version.
     warnings
         What the user should know before trusting this.
+    mean
+        Whether the image is the mean of all pictures that could be, and not one of them.
     """
 
     protein: Protein
@@ -57,6 +59,7 @@ class Prediction:
     model: str
     version: str
     warnings: tuple[str, ...] = ()
+    mean: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -34,6 +34,10 @@ class Graph(Protocol):
     def inputs(self) -> frozenset[str]:
         """Names of its inputs."""
 
+    @property
+    def outputs(self) -> frozenset[str]:
+        """Names of its outputs."""
+
     def run(self, outputs: Sequence[str], inputs: Mapping[str, Any]) -> Any:
         """Compute the outputs of these names from arrays by the names of the inputs."""
 
@@ -135,6 +139,7 @@ class _OnnxRuntime:
     def __init__(self, session: Any) -> None:
         self.run = session.run
         self.inputs = frozenset(each.name for each in session.get_inputs())
+        self.outputs = frozenset(each.name for each in session.get_outputs())
 
 
 class _OpenVino:
@@ -146,6 +151,7 @@ class _OpenVino:
         core = openvino.Core()
         model = core.read_model(io.BytesIO(graph) if isinstance(graph, bytes) else graph)
         self.inputs = frozenset(each.any_name for each in model.inputs)
+        self.outputs = frozenset(each.any_name for each in model.outputs)
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads

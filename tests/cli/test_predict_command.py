@@ -82,6 +82,7 @@ def test_many_bad_records_do_not_flood_the_terminal(predict, proteins_file):
         (["IN", "--nucleus", "nowhere.png"], "nowhere.png"),
         (["IN", "--nucleus", "IN"], "in.fasta"),
         (["IN", "--no-images", "--nucleus", "hek-1"], "--no-images"),
+        (["IN", "--no-images", "--mean"], "--mean"),
         (["IN", "--threads", "0"], "--threads"),
         (["--sequence", "MK"], "2"),
     ],

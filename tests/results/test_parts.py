@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import deepgps
 from conftest import round_nucleus
 from deepgps.bundle import BundleError
-from deepgps.errors import DeepGPSError
+from deepgps.errors import DeepGPSError, InputError
 from deepgps.predict import Predictor
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results import parts as module
@@ -47,6 +48,16 @@ def files(folder):
 
 def small_parts(monkeypatch):
     monkeypatch.setattr(module, "RESIDUES", 120)
+
+
+def test_workers_draw_mean_pictures_where_the_model_does(predictor, tmp_path):
+    means = predictor.drawing(mean=True)
+    save(means, proteins(2), tmp_path / "here", nuclei=NUCLEI)
+    save(means, proteins(2), tmp_path / "there", nuclei=NUCLEI, workers=2)
+    assert files(tmp_path / "here") == files(tmp_path / "there")
+    assert json.loads((tmp_path / "here/run.json").read_text())["options"]["mean"] is True
+    with pytest.raises(InputError, match="another choice of options"):
+        save(predictor, proteins(2), tmp_path / "here", nuclei=NUCLEI)
 
 
 def test_parts_are_full_by_residues_or_by_pictures(monkeypatch):
@@ -89,7 +100,7 @@ def test_what_one_process_began_workers_go_on_with(predictor, tmp_path, monkeypa
 
 
 def job(predictor, **changed):
-    return replace(Job(predictor.bundle, None, (), False, "files", 1), **changed)
+    return replace(Job(predictor.bundle, None, False, (), False, "files", 1), **changed)
 
 
 def test_a_worker_loads_its_model_once(predictor, monkeypatch):

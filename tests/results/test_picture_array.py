@@ -32,7 +32,8 @@ def test_picture_i_is_that_of_row_i(predictor, tmp_path):
     assert tmp_path / "images.zarr" in summary.files
     assert not (tmp_path / "images").exists()
     store = zarr.open_group(tmp_path / "images.zarr", mode="r")
-    assert dict(store.attrs) == {"nuclei": ["one", "two"], "pixel_size_um": 0.206, "full_scale": 255}
+    attributes = {"nuclei": ["one", "two"], "pixel_size_um": 0.206, "full_scale": 255, "mean": False}
+    assert dict(store.attrs) == attributes
     records = list(read_records(tmp_path / "results.jsonl"))
     expected = list(predictor.predict(PROTEINS, NUCLEI))
     assert store["protein"].shape == (42, 208, 208)
@@ -78,7 +79,7 @@ def test_a_store_that_lost_its_pictures_is_refused(predictor, tmp_path):
 
 def test_files_and_store_are_not_mixed(predictor, tmp_path):
     save(predictor, PROTEINS[:2], tmp_path, nuclei=NUCLEI[:1])
-    with pytest.raises(InputError, match="another options"):
+    with pytest.raises(InputError, match="another choice of options"):
         save(predictor, PROTEINS[:2], tmp_path, nuclei=NUCLEI[:1], pictures="zarr")
     save(predictor, PROTEINS[:2], tmp_path, nuclei=NUCLEI[:1], pictures="zarr", overwrite=True)
     assert not (tmp_path / "images").exists()

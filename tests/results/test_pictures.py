@@ -19,7 +19,7 @@ from deepgps.results.pictures import (
 
 @pytest.fixture
 def prediction(drawn_nucleus):
-    def make(protein_id="P1", nucleus=drawn_nucleus):
+    def make(protein_id="P1", nucleus=drawn_nucleus, *, mean=False):
         image = np.roll(drawn_nucleus.pixels, 60, axis=1) / 2
         return Prediction(
             protein=Protein(protein_id, "MKLV"),
@@ -32,6 +32,7 @@ def prediction(drawn_nucleus):
             readouts={},
             model="tiny",
             version="1",
+            mean=mean,
         )
 
     return make
@@ -48,6 +49,14 @@ def test_the_tiff_has_both_channels_their_names_and_the_pixel_size(prediction, d
     assert float(metadata["PhysicalSizeX"]) == pytest.approx(0.206)
     np.testing.assert_allclose(pixels[0], drawn_nucleus.pixels, atol=1e-4)
     np.testing.assert_allclose(pixels[1], np.roll(drawn_nucleus.pixels, 60, axis=1) / 2, atol=1e-4)
+
+
+def test_a_mean_picture_is_called_so_in_both_files(prediction):
+    png, content = picture_files(prediction(mean=True))
+    with tifffile.TiffFile(io.BytesIO(content)) as tiff:
+        channels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]["Channel"]
+    assert [channel["Name"] for channel in channels] == ["nucleus", "protein_mean"]
+    assert png != picture_files(prediction())[0]
 
 
 def test_the_png_shows_three_panels_and_nothing_is_clipped_by_long_or_odd_ids(prediction):

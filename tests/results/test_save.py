@@ -169,8 +169,8 @@ def test_what_a_kill_left_half_written_is_swept_up(predictor, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"table": "tsv"}, "options"),
-        ({"images": True, "nuclei": NUCLEI[:1]}, "options and nuclei"),
+        ({"table": "tsv"}, "choice of options"),
+        ({"images": True, "nuclei": NUCLEI[:1]}, "choice of options and nuclei"),
         ({"inputs": [("a.fasta", "2" * 64)]}, "input"),
     ],
 )

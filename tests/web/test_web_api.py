@@ -3,12 +3,14 @@ import io
 import json
 import zipfile
 
+import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 from visitor import ADDRESS, API, SEQUENCE, error_of, fasta, visit
 
 from deepgps.bundle import DEFAULT_MODEL
+from deepgps.predict import Predictor
 from deepgps.web.downloads import harmless
 from deepgps.web.tables import Visit
 
@@ -92,6 +94,19 @@ def test_the_zip_holds_tables_pictures_report_and_run(visitor, job):
     assert set(pictures.namelist()) == names - tables
     stack = tifffile.imread(io.BytesIO(pictures.read("images/p0__hek-1.ome.tif")))
     assert stack.shape == (2, 208, 208)
+
+
+def test_a_mean_picture_is_the_mean_picture_of_the_model(visitor, tiny_bundle):
+    both = [visitor.predict(mean=mean) for mean in (False, True)]
+    assert [visitor.status(each)["mean"] for each in both] == [False, True]
+    found = []
+    for each in both:
+        content = visitor.client.get(f"{API}/predictions/{each}/results/0/picture.ome.tif").content
+        found.append(tifffile.imread(io.BytesIO(content))[1] / 65535)
+    for mean, pixels in zip((False, True), found, strict=True):
+        prediction = Predictor(tiny_bundle, mean=mean).predict_one(SEQUENCE)
+        assert np.abs(pixels - prediction.image).max() < 1e-4
+    assert np.abs(found[0] - found[1]).max() > 0.1
 
 
 def test_layers_are_pictures(visitor, job):

@@ -85,6 +85,7 @@ def test_what_the_first_schema_holds_is_kept(settings):
     with opened(settings).connect() as connection:
         assert schema_version(connection) == VERSIONS[0]
         assert connection.execute(text("SELECT model FROM submissions")).scalar() == ""
+        assert not connection.execute(text("SELECT mean FROM jobs")).scalar()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -178,6 +179,7 @@ def test_a_site_goes_on_with_its_jobs_after_an_upgrade(tmp_path, visitor):
     job = visitor.predict()
     with visitor.site.sessions.begin() as session:
         session.execute(text("ALTER TABLE submissions DROP COLUMN model"))
+        session.execute(text("ALTER TABLE jobs DROP COLUMN mean"))
         session.execute(text("DROP TABLE alembic_version"))
     again = visit(visitor.site.settings.data)
     assert again.status(job)["status"] == "finished"

@@ -112,6 +112,7 @@ def test_no_more_of_a_file_is_read_than_the_limit(monkeypatch):
 
 def test_what_contradicts_itself_is_refused():
     assert refusal(SEQUENCE, pictures=False, nuclei=["hek-1"]) == [("nothing_to_draw", "nuclei")]
+    assert refusal(SEQUENCE, pictures=False, mean=True) == [("nothing_to_draw", "mean")]
     assert refusal(SEQUENCE, pixel_size_um=0.2) == [("no_image", "nucleus_images")]
     assert order(SEQUENCE, pictures=False).nuclei == []
 

@@ -121,6 +121,19 @@ def test_labels_only_say_nothing_of_pictures(visitor):
     assert "pictures.zip" not in page
 
 
+def test_mean_pictures_are_asked_for_by_form_and_called_so(visitor):
+    form = {"model": "tiny", "proteins": f">one\n{SEQUENCE}\n", "nuclei": "hek-1", "mean": "true"}
+    address = visitor.form(form).headers["location"]
+    visitor.work()
+    assert "mean pictures" in visitor.page(address)
+    page = visitor.page(f"{address}/results/0")
+    assert "Protein, mean picture" in page
+    # And so are those of the same protein in other nuclei.
+    assert '<input type="hidden" name="mean" value="true">' in page
+    labels = visitor.form({**form, "pictures": "false"}).headers["location"]
+    assert "labels only" in visitor.page(labels)
+
+
 def test_the_table_is_sorted_and_filtered_without_javascript(visitor, job):
     def first(**query):
         return re.findall(r'<th scope="row"><a [^>]*>(\w+)</a>', visitor.page(f"/predictions/{job}", **query))

@@ -18,6 +18,7 @@ def evaluate(
     split_file: Path | None = None,
     proteins: Path | None = None,
     structures: Path | None = None,
+    mean: Annotated[bool, Parameter(negative=())] = False,
     out: Path = Path("deepgps-evaluation"),
     seed: int = 0,
     threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
@@ -38,6 +39,8 @@ def evaluate(
         Table of the proteins that the crops show; by default the store's own.
     structures
         Folder of AlphaFold structures (PDB, mmCIF), for models that look at them.
+    mean
+        Evaluate mean pictures, as ``deepgps predict --mean`` draws them.
     out
         Folder for the results.
     seed
@@ -50,7 +53,7 @@ def evaluate(
     from deepgps.evaluation.loading import DataFiles
     from deepgps.predict import Predictor
 
-    predictor = Predictor.load(bundle, threads=threads, structures=structures)
+    predictor = Predictor.load(bundle, threads=threads, structures=structures, mean=mean)
     with _progress() as on_progress:
         done = run(
             predictor,
@@ -79,6 +82,7 @@ def cross(
     split_file: Path | None = None,
     proteins: Path | None = None,
     structures: Path | None = None,
+    mean: Annotated[bool, Parameter(negative=())] = False,
     nuclei: Annotated[int, Parameter(validator=Number(gte=2, lte=50))] = 8,
     sequences: Annotated[int, Parameter(validator=Number(gte=2, lte=50))] = 8,
     out: Path = Path("deepgps-cross"),
@@ -101,6 +105,8 @@ def cross(
         Table of the proteins that the crops show; by default the store's own.
     structures
         Folder of AlphaFold structures (PDB, mmCIF), for models that look at them.
+    mean
+        Evaluate mean pictures, as ``deepgps predict --mean`` draws them.
     nuclei
         Number of nuclei: the rows.
     sequences
@@ -116,7 +122,7 @@ def cross(
     from deepgps.evaluation.loading import DataFiles
     from deepgps.predict import Predictor
 
-    predictor = Predictor.load(bundle, threads=threads, structures=structures)
+    predictor = Predictor.load(bundle, threads=threads, structures=structures, mean=mean)
     with _progress() as on_progress:
         assay = cross_assay(
             predictor,

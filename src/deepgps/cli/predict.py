@@ -30,6 +30,8 @@ class Drawing:
         Draw pictures; without them only labels are predicted, many times faster.
     pictures
         What to keep them in: two files for each, or one Zarr store (extra ``scale``).
+    mean
+        Draw the mean of all pictures that could be, to measure in: smooth, as no single cell is.
     pixel_size_um
         Edge of a pixel of the nucleus images in micrometres, where they do not say it themselves.
     channel
@@ -39,6 +41,7 @@ class Drawing:
     nucleus: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
     images: Annotated[bool, Parameter(negative="--no-images")] = True
     pictures: Literal["files", "zarr"] = "files"
+    mean: Annotated[bool, Parameter(negative=())] = False
     pixel_size_um: float | None = None
     channel: int | None = None
 
@@ -93,7 +96,7 @@ def predict(
 
     given = given_inputs(inputs, "predict")
     proteins = proteins_from(given, sequence=sequence, offline=offline)
-    predictor = Predictor.load(model, threads=threads, structures=structures)
+    predictor = Predictor.load(model, threads=threads, structures=structures, mean=drawing.mean)
     nuclei = _nuclei(predictor, drawing)
     with Console(record_count(given, sequence)) as console:
         summary = save(
@@ -133,7 +136,11 @@ def _nuclei(predictor: "Predictor", drawing: Drawing) -> "list[Nucleus] | None":
     """Load the nuclei by file or by name; two of the same name are told apart by a number."""
     from dataclasses import replace
 
-    for option, given in (("--nucleus", drawing.nucleus), ("--pictures", drawing.pictures != "files")):
+    for option, given in (
+        ("--nucleus", drawing.nucleus),
+        ("--pictures", drawing.pictures != "files"),
+        ("--mean", drawing.mean),
+    ):
         if given and not drawing.images:
             raise InputError(f"--no-images draws nothing, so {option} says nothing; leave one of them out.")
     if drawing.nucleus is None:

@@ -137,6 +137,7 @@ def _about(predictor: Predictor, files: DataFiles, subjects: Subjects, seed: int
         "model": bundle.metadata.name,
         "model_version": bundle.metadata.version,
         "model_sha256": bundle.sha256,
+        "mean": predictor.mean,
         "data": files.data.name,
         "split": files.split,
         "inputs": fingerprints(files.inputs()),

@@ -141,10 +141,20 @@ class UNet(nn.Module):
         Tensor
             (B, 1, H, W) in [0, 1].
         """
+        return self.drawn_and_mean(nucleus, latent, which, mask)[0]
+
+    def drawn_and_mean(
+        self,
+        nucleus: Tensor,
+        latent: Tensor,
+        which: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Draw one picture (B, 1, H, W) of those that could be, and their mean; the same without a grain."""
         smooth, maps = self.describe(nucleus, latent, which, mask)
         if maps is None or self.noise is None:
-            return smooth
-        return grained(smooth, maps, _each(self.noise(nucleus), which))
+            return smooth, smooth
+        return grained(smooth, maps, _each(self.noise(nucleus), which)), smooth
 
     def describe(
         self,

@@ -111,7 +111,7 @@ class RunFolder:
             return None
         if self.run.pictures == "files":
             return PictureFiles(self.path, len(nuclei))
-        return PictureArray(self.path, nuclei, self._rows)
+        return PictureArray(self.path, nuclei, self._rows, mean=self.run.mean)
 
     @property
     def _delimiter(self) -> str:

@@ -37,6 +37,8 @@ class Job:
         The model; its files are read, and held against their hashes, where the worker is.
     structures
         Folder of structures, for a model that looks at them.
+    mean
+        Whether it draws mean pictures.
     nuclei, images, pictures
         As of `deepgps.results.rows.rows`.
     threads
@@ -47,6 +49,7 @@ class Job:
 
     bundle: Bundle
     structures: Path | None
+    mean: bool
     nuclei: tuple[Nucleus, ...]
     images: bool
     pictures: Pictures
@@ -147,11 +150,13 @@ def _predicted(job: Job, part: list[Protein]) -> list[Row]:
 
 def _loaded(job: Job) -> Predictor:
     """Load the job's model once in a process, in which Dask may work with several threads."""
-    key = job.bundle.sha256, job.bundle.metadata.name, job.structures, job.threads
+    key = job.bundle.sha256, job.bundle.metadata.name, job.structures, job.mean, job.threads
     with _loading:
         if key not in _kept:
             _kept.clear()
-            _kept[key] = Predictor(_here(job.bundle), threads=job.threads, structures=job.structures)
+            _kept[key] = Predictor(
+                _here(job.bundle), threads=job.threads, structures=job.structures, mean=job.mean
+            )
         return _kept[key]
 
 

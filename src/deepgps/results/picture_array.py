@@ -30,6 +30,8 @@ class PictureArray:
         The nuclei that each protein is drawn into, in order.
     done
         Rows whose pictures an earlier call wrote; those behind are given up.
+    mean
+        Whether pictures are means of all that could be; the store says so.
 
     Raises
     ------
@@ -39,10 +41,10 @@ class PictureArray:
         If the store has not all of those.
     """
 
-    def __init__(self, folder: Path, nuclei: Sequence[Nucleus], done: int) -> None:
+    def __init__(self, folder: Path, nuclei: Sequence[Nucleus], done: int, *, mean: bool) -> None:
         path, self._rows = folder / STORE, done
         _sweep(path)
-        self._array = _opened(path, nuclei)
+        self._array = _opened(path, nuclei, mean=mean)
         found = self._array.shape[0]
         if found < done:
             raise InputError(
@@ -94,7 +96,7 @@ def remove_store(folder: Path) -> None:
         shutil.rmtree(folder / STORE)
 
 
-def _opened(path: Path, nuclei: Sequence[Nucleus]) -> Any:
+def _opened(path: Path, nuclei: Sequence[Nucleus], *, mean: bool) -> Any:
     """Open the array of pictures, or make the store; the nuclei come first, and the array last."""
     import zarr
     from zarr.codecs import ZstdCodec
@@ -109,6 +111,7 @@ def _opened(path: Path, nuclei: Sequence[Nucleus]) -> Any:
             "nuclei": [nucleus.name for nucleus in nuclei],
             "pixel_size_um": nuclei[0].pixel_size_um,
             "full_scale": FULL_SCALE,
+            "mean": mean,
         }
     )
     return group.create_array(

@@ -22,6 +22,9 @@ FOOTER = 26
 NUCLEUS_COLOUR = (70, 120, 255)
 PROTEIN_COLOUR = (255, 196, 0)
 
+PREDICTED, MEAN = "protein_predicted", "protein_mean"
+"""Names of the protein's channel."""
+
 INK = (238, 238, 238)
 FAINT = (170, 170, 170)
 GROUND = (16, 16, 18)
@@ -70,9 +73,10 @@ def picture(prediction: Prediction) -> Image.Image:
     """
     nucleus, image = _drawn(prediction)
     shown = stretched(nucleus.pixels), stretched(image)
+    kind = "mean picture" if prediction.mean else "predicted"
     panels = {
         "nucleus": Image.fromarray((shown[0] * 255).astype(np.uint8)),
-        "protein, predicted": Image.fromarray((shown[1] * 255).astype(np.uint8)),
+        f"protein, {kind}": Image.fromarray((shown[1] * 255).astype(np.uint8)),
         "overlay: nucleus blue, protein yellow": Image.fromarray(overlay(*shown)),
     }
     size = (3 * PANEL + 4 * MARGIN, HEADER + PANEL + FOOTER)
@@ -89,11 +93,11 @@ def picture(prediction: Prediction) -> Image.Image:
 def picture_files(prediction: Prediction) -> tuple[bytes, bytes]:
     """Encode both pictures of a prediction: the content of its PNG, and of its OME-TIFF.
 
-    The TIFF has the channels ``nucleus`` and ``protein_predicted``, unstretched, on the scale of `ome_tiff`,
-    and the pixel size in micrometres.
+    The TIFF has the channels ``nucleus`` and `PREDICTED`, or `MEAN` of a mean picture, unstretched, on the
+    scale of `ome_tiff`, and the pixel size in micrometres.
     """
     nucleus, image = _drawn(prediction)
-    channels = {"nucleus": nucleus.pixels, "protein_predicted": image}
+    channels = {"nucleus": nucleus.pixels, MEAN if prediction.mean else PREDICTED: image}
     return png(np.asarray(picture(prediction))), ome_tiff(channels, nucleus.pixel_size_um)
 
 

@@ -56,12 +56,13 @@ def _head(run: dict[str, Any], rows: int, *, pictures: bool) -> str:
         f"{proteins.get('predicted', 0):,} proteins predicted, {proteins.get('rejected', 0):,} rejected",
         text(run.get("started", "")),
     ]
-    limits = _limits(rows, pictures=pictures)
+    limits, mean = _limits(rows, pictures=pictures), run.get("options", {}).get("mean")
+    kind = ", each the mean of all pictures that could be: smooth, as no single cell is" if mean else ""
     where = "images.zarr" if _stored(run) else "images/*.ome.tif"
     return (
         f"{page_head('deepGPS: where the proteins go')}"
         f'<p class="facts">{" · ".join(fact for fact in facts if fact)}</p>\n{limits}'
-        "<p>The pictures are predictions, drawn into the nucleus shown and stretched for display; the "
+        f"<p>The pictures are predictions{kind}, drawn into the nucleus shown and stretched for display; the "
         f"intensities to measure are in <code>{where}</code>. The intranuclear fraction is the share "
         "of the drawn protein that lies inside the nuclei. Confidence is the calibrated probability of the "
         "first localization; where no class is probable enough the protein is <em>unclear</em>.</p>\n"

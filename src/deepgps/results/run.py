@@ -17,11 +17,12 @@ from deepgps.results.table import Pictures, TableFormat
 
 RUN_FILE = "run.json"
 _PACKAGES = ("numpy", "onnxruntime", "openvino", "pillow", "scikit-image", "scipy", "tifffile")
+_DRAWN = ("pictures", "mean")
 # What two calls must share for the second to continue the first, and how a person calls it.
 _SAME = {
     "deepgps": "version of deepGPS",
     "model": "model",
-    "options": "options",
+    "options": "choice of options",
     "nuclei": "nuclei",
     "inputs": "input",
 }
@@ -43,6 +44,8 @@ class Run:
         Whether pictures are drawn.
     pictures
         What they are kept in: ``files``, or one ``zarr`` store.
+    mean
+        Whether each is the mean of all pictures that could be, and not one of them.
     nuclei
         Name and sha256 of the pixels of each nucleus drawn into.
     inputs
@@ -56,6 +59,7 @@ class Run:
     table: TableFormat = "csv"
     images: bool = True
     pictures: Pictures = "files"
+    mean: bool = False
     nuclei: tuple[tuple[str, str], ...] = ()
     inputs: tuple[tuple[str, str | None], ...] = ()
 
@@ -67,8 +71,8 @@ class Run:
     def document(self) -> dict[str, Any]:
         """Render the part of ``run.json`` that stays the same from call to call."""
         model = {"name": self.model, "version": self.version, "sha256": self.sha256}
-        pictures = self.pictures if self.images else None
-        options = {"format": self.table, "images": self.images, "pictures": pictures}
+        drawn = {"pictures": self.pictures, "mean": self.mean} if self.images else dict.fromkeys(_DRAWN)
+        options = {"format": self.table, "images": self.images, **drawn}
         return run_document(model, options, self.nuclei, self.inputs)
 
 

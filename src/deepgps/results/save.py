@@ -113,7 +113,9 @@ def save(
     stream = chain(list(islice(rest, 1)), rest)
     chosen = _nuclei(predictor, nuclei) if images else ()
     run = _run(predictor, chosen, images=images, pictures=pictures, table=table, inputs=inputs)
-    job = Job(predictor.bundle, predictor.structures, chosen, images, pictures, predictor.threads)
+    job = Job(
+        predictor.bundle, predictor.structures, predictor.mean, chosen, images, pictures, predictor.threads
+    )
     with RunFolder(out, run, chosen, overwrite=overwrite) as folder:
         wanted = folder.undone(_accepted(stream, folder, on_rejection), on_protein)
         some = islice(wanted, limit)
@@ -158,6 +160,7 @@ def _run(
         table=table,
         images=images,
         pictures=pictures,
+        mean=predictor.mean,
         nuclei=tuple((nucleus.name, pixels_sha256(nucleus)) for nucleus in nuclei),
         inputs=tuple(inputs),
     )

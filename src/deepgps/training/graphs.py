@@ -100,7 +100,24 @@ def generator_graph(
     }
     length = {1: torch.export.Dim("length", min=2)} if any_length else {}
     axes = [{0: nuclei}, {0: batch, **length}, {0: batch}]
-    return to_onnx(generator.eval(), given, ("image",), axes)
+    if generator.grain is None:
+        return to_onnx(generator.eval(), given, ("image",), axes)
+    return to_onnx(_WithMean(generator).eval(), given, ("image", "mean"), axes)
+
+
+class _WithMean(nn.Module):
+    """A generator that gives the mean of all pictures that could be beside the one that it draws."""
+
+    def __init__(self, generator: UNet) -> None:
+        super().__init__()
+        # So that weights have the names that they have in the generator.
+        for name, part in generator.named_children():
+            self.add_module(name, part)
+        self._both = generator.drawn_and_mean
+
+    def forward(self, nucleus: Tensor, latent: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        """As `UNet.drawn_and_mean`."""
+        return self._both(nucleus, latent, which)
 
 
 def _foldable(node: Any) -> bool | None:

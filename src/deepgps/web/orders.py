@@ -87,7 +87,7 @@ def read_order(
         )
     if findings.problems or bundle is None:
         raise RefusedError(findings.status, findings.problems)
-    return Order(request.model, bundle, entries, nuclei)
+    return Order(request.model, bundle, entries, nuclei, request.mean)
 
 
 def _model(request: PredictionRequest, findings: _Findings) -> Bundle | None:
@@ -224,6 +224,9 @@ def _nuclei(
     findings: _Findings,
 ) -> list[Nucleus]:
     if not request.pictures:
+        if request.mean:
+            said = "Without pictures there is no mean of them; leave out mean, or ask for pictures."
+            findings.add("nothing_to_draw", said, "mean")
         if images or request.nuclei:
             said = (
                 "Without pictures nothing is drawn into a nucleus; leave out the nuclei, or ask for pictures."

@@ -67,8 +67,8 @@ async def create(request: Request, site: SiteHere) -> Response:
         form = await receive_form(request, site.settings, site.settings.max_nuclei + 1)
         order, file, images = await read_form(form)
         if not order.pictures:
-            # Without pictures the form's choice of nuclei, which cannot be empty, says nothing.
-            order = order.model_copy(update={"nuclei": []})
+            # Then the form's choice of nuclei, which cannot be empty, and of mean pictures say nothing.
+            order = order.model_copy(update={"nuclei": [], "mean": False})
         address = request.client.host if request.client else ""
         job_id = await accept(site, address, order, file, images)
     except RefusedError as error:

@@ -25,6 +25,8 @@ class PredictionRequest(_Strict):
     """Names of default nuclei to draw into; the first where neither these nor images are given."""
     pictures: bool = True
     """Whether to draw; without pictures there are labels only, many times faster."""
+    mean: bool = False
+    """Whether to draw the mean of all pictures that could be: smooth, as no single cell is."""
     pixel_size_um: float | None = Field(None, gt=0, le=10, allow_inf_nan=False)
     """Edge of a pixel of the nucleus images in micrometres, where they do not say it themselves."""
     channel: int | None = Field(None, ge=0, le=15)
@@ -49,6 +51,8 @@ class JobStatus(_Strict):
     version: str
     nuclei: list[str]
     """Names of what is drawn into; empty without pictures."""
+    mean: bool
+    """Whether pictures are the mean of all that could be."""
     total: int
     """Records given, rejected ones included."""
     predicted: int

@@ -43,12 +43,15 @@ class Order:
         Proteins, rejected records, and names to look up, in input order.
     nuclei
         What to draw into; empty without pictures.
+    mean
+        Whether to draw mean pictures.
     """
 
     model: str
     bundle: Bundle
     entries: Sequence[Protein | Rejection | str]
     nuclei: Sequence[Nucleus] = field(default=())
+    mean: bool = False
 
 
 def create_job(sessions: Sessions, order: Order, settings: Settings, address: str) -> str:
@@ -71,6 +74,7 @@ def create_job(sessions: Sessions, order: Order, settings: Settings, address: st
         sha256=order.bundle.sha256,
         classes=list(metadata.classes),
         pictures=bool(order.nuclei),
+        mean=order.mean,
         nuclei=[nucleus.name for nucleus in order.nuclei],
         total=len(order.entries),
         rejected=sum(isinstance(each, Rejection) for each in order.entries),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, String, Text
+from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, String, Text, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 OPEN = ("queued", "running")
@@ -35,6 +35,8 @@ class Job(Base):
     """Fingerprint of the model it was asked of."""
     classes: Mapped[list[str]] = mapped_column(JSON)
     pictures: Mapped[bool]
+    mean: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether pictures are the mean of all that could be."""
     nuclei: Mapped[list[str]] = mapped_column(JSON)
     total: Mapped[int]
     """Records given, rejected ones included."""

@@ -68,7 +68,7 @@ def take_turn(sessions: Sessions, settings: Settings) -> bool:
 
 def _work(sessions: Sessions, settings: Settings, job: Job) -> bool:
     """Predict a few proteins of a job; return whether all are done."""
-    predictor = _predictor(job)
+    predictor = _predictor(job).drawing(mean=job.mean)
     nuclei = _nuclei(sessions, job, predictor) if job.pictures else None
     rows = len(job.nuclei) if job.pictures else 1
     look_up(sessions, settings, job.id, lambda: keep_on(sessions, settings, job))

@@ -54,6 +54,7 @@ def status_of(site: Site, job: Job) -> JobStatus:
         model=job.model,
         version=job.version,
         nuclei=job.nuclei,
+        mean=job.mean,
         total=job.total,
         predicted=job.predicted,
         rejected=job.rejected,

@@ -72,6 +72,7 @@ def _facts(done: Evaluation) -> str:
         f"data {about['data']}, split {about['split']}",
         f"{about['proteins']:,} proteins",
         f"{about['crops']:,} crops" if about["crops"] else "labels only",
+        *(["mean pictures"] if about["mean"] else []),
         f"deepGPS {about['deepgps']}",
     ]
     return f'<p class="facts">{" · ".join(text(each) for each in said)}</p>\n'
