@@ -2,33 +2,27 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+if TYPE_CHECKING:
+    from deepgps.evaluation.loading import DataFiles
+    from deepgps.predict import Predictor
 
-def evaluate(
-    bundle: str,
-    /,
-    *,
-    data: Path,
-    split: str = "test",
-    split_file: Path | None = None,
-    proteins: Path | None = None,
-    structures: Path | None = None,
-    mean: Annotated[bool, Parameter(negative=())] = False,
-    out: Path = Path("deepgps-evaluation"),
-    seed: int = 0,
-    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
-) -> None:
-    """Evaluate a model: labels and pictures, beside what costs nothing, with intervals and a report.
+_Some = Annotated[int, Parameter(validator=Number(gte=2, lte=50))]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What to evaluate on, and how the model draws.
 
     Parameters
     ----------
-    bundle
-        Name of an installed model (``deepgps models list``), or a path to a bundle.
     data
         A crop store, for labels and pictures; or a table of proteins (Parquet, CSV), for labels.
     split
@@ -41,27 +35,56 @@ def evaluate(
         Folder of AlphaFold structures (PDB, mmCIF), for models that look at them.
     mean
         Evaluate mean pictures, as ``deepgps predict --mean`` draws them.
+    threads
+        Threads to compute with; all cores by default.
+    """
+
+    data: Path
+    split: str = "test"
+    split_file: Path | None = None
+    proteins: Path | None = None
+    structures: Path | None = None
+    mean: Annotated[bool, Parameter(negative=())] = False
+    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
+
+    def files(self) -> "DataFiles":
+        """The data."""
+        from deepgps.evaluation.loading import DataFiles
+
+        return DataFiles(self.data, self.split, self.split_file, self.proteins)
+
+    def predictor(self, bundle: str) -> "Predictor":
+        """The model."""
+        from deepgps.predict import Predictor
+
+        return Predictor.load(bundle, threads=self.threads, structures=self.structures, mean=self.mean)
+
+
+def evaluate(
+    bundle: str,
+    /,
+    *,
+    subject: Subject,
+    out: Path = Path("deepgps-evaluation"),
+    seed: int = 0,
+) -> None:
+    """Evaluate a model: labels and pictures, beside what costs nothing, with intervals and a report.
+
+    Parameters
+    ----------
+    bundle
+        Name of an installed model (``deepgps models list``), or a path to a bundle.
     out
         Folder for the results.
     seed
         Seed of the bootstrap, of the wrong proteins and of the galleries.
-    threads
-        Threads to compute with; all cores by default.
     """
     from deepgps.evaluation.evaluate import METRICS, REPORT
     from deepgps.evaluation.evaluate import evaluate as run
-    from deepgps.evaluation.loading import DataFiles
-    from deepgps.predict import Predictor
 
-    predictor = Predictor.load(bundle, threads=threads, structures=structures, mean=mean)
+    predictor = subject.predictor(bundle)
     with _progress() as on_progress:
-        done = run(
-            predictor,
-            DataFiles(data, split, split_file, proteins),
-            out,
-            seed=seed,
-            on_progress=on_progress,
-        )
+        done = run(predictor, subject.files(), out, seed=seed, on_progress=on_progress)
     for note in done.notes:
         print(f"Beware: {note}")
     left = done.subjects.left_out
@@ -77,17 +100,11 @@ def cross(
     bundle: str,
     /,
     *,
-    data: Path,
-    split: str = "test",
-    split_file: Path | None = None,
-    proteins: Path | None = None,
-    structures: Path | None = None,
-    mean: Annotated[bool, Parameter(negative=())] = False,
-    nuclei: Annotated[int, Parameter(validator=Number(gte=2, lte=50))] = 8,
-    sequences: Annotated[int, Parameter(validator=Number(gte=2, lte=50))] = 8,
+    subject: Subject,
+    nuclei: _Some = 8,
+    sequences: _Some = 8,
     out: Path = Path("deepgps-cross"),
     seed: int = 0,
-    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
 ) -> None:
     """Draw each of some proteins into each of some nuclei, to see whether nucleus or sequence decides.
 
@@ -95,18 +112,6 @@ def cross(
     ----------
     bundle
         Name of an installed model (``deepgps models list``), or a path to a bundle.
-    data
-        A crop store.
-    split
-        The part of the store to take nuclei and proteins from.
-    split_file
-        Split by protein, as ``deepgps data split`` writes it; by default the store's own.
-    proteins
-        Table of the proteins that the crops show; by default the store's own.
-    structures
-        Folder of AlphaFold structures (PDB, mmCIF), for models that look at them.
-    mean
-        Evaluate mean pictures, as ``deepgps predict --mean`` draws them.
     nuclei
         Number of nuclei: the rows.
     sequences
@@ -115,18 +120,14 @@ def cross(
         Folder for the results.
     seed
         Seed of the choice of both.
-    threads
-        Threads to compute with; all cores by default.
     """
     from deepgps.evaluation.cross import cross_assay, write_cross
-    from deepgps.evaluation.loading import DataFiles
-    from deepgps.predict import Predictor
 
-    predictor = Predictor.load(bundle, threads=threads, structures=structures, mean=mean)
+    predictor = subject.predictor(bundle)
     with _progress() as on_progress:
         assay = cross_assay(
             predictor,
-            DataFiles(data, split, split_file, proteins),
+            subject.files(),
             nuclei=nuclei,
             sequences=sequences,
             seed=seed,
