@@ -6,8 +6,8 @@ px) on noise, a few steps each way, in turns:
 - *plain*: float32, channels first, as a script without further thought has it, with the default AdamW;
 - *plain, keeping all*: the same, which moves every picture and loss to the CPU in every step and appends them
   to arrays that grow, as the paper's published code does;
-- *ours*: `deepgps.training.joint.loop`, reading and laying out crops included, in bfloat16 and channels last,
-  and the same in float32.
+- *ours*: `deepgps.training.joint.learning.loop`, reading and laying out crops included, in bfloat16 and
+  channels last, and the same in float32.
 
 Of each way the fastest step counts. The shares are of what this machine was measured to do, in the same run,
 in products of large matrices and in a large convolution. On a GPU the same, and our loop once more with the
@@ -30,10 +30,10 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
 
-from deepgps.training.joint import loop
-from deepgps.training.joint.batches import Parts, epoch_order
 from deepgps.training.joint.build import build_model
-from deepgps.training.joint.losses import label_loss
+from deepgps.training.joint.inputs.batches import Parts, epoch_order
+from deepgps.training.joint.learning import loop
+from deepgps.training.joint.learning.losses import label_loss
 from deepgps.training.recipe import JointRecipe, load_recipe
 from peak import peaks
 

@@ -54,11 +54,12 @@ SPOKEN = {
     "recipes.md": (
         *(f"training/{name}.py" for name in ("recipe", "recipe_fields")),
         "training/finetune/*.py",
-        *(f"training/joint/{name}.py" for name in ("data", "selection", "protein_inputs")),
+        *(f"training/joint/inputs/{name}.py" for name in ("data", "selection", "protein_inputs")),
     ),
     "runs.md": (
         *("training/claim.py", "training/mini/labels.py", "training/mini/held_out.py"),
-        *(f"training/joint/{name}.py" for name in ("checkpoint", "devices", "folder", "logs", "loop", "run")),
+        *(f"training/joint/learning/{name}.py" for name in ("checkpoint", "devices", "loop")),
+        *("training/joint/telling/logs.py", "training/joint/folder.py", "training/joint/run.py"),
     ),
     "metrics.md": (
         *("evaluation/labels.py", "evaluation/label_table.py", "evaluation/measures/*.py"),

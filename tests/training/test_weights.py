@@ -38,10 +38,13 @@ def assert_answers_as_the_graphs(bundle: Bundle) -> None:
     for part, module in rebuilt(bundle)._asdict().items():
         graph = bundle.read(f"{part}.onnx")
         given = inputs(graph)
+        found = answers(graph, given)
+        # A generator whose pictures have a grain gives their mean as well.
+        both = part == "generator" and len(found) == 2
         with torch.no_grad():
-            expected = module(*given.values())
+            expected = (module.drawn_and_mean if both else module)(*given.values())
         expected = expected if isinstance(expected, tuple) else (expected,)
-        for want, got in zip(expected, answers(graph, given), strict=True):
+        for want, got in zip(expected, found, strict=True):
             np.testing.assert_allclose(got, want, atol=1e-4)
             assert np.std(got) > 1e-4
 

@@ -70,7 +70,7 @@ def train(recipe: str, *, training: Training) -> None:
 
 def _train_joint(recipe: "JointRecipe", training: Training) -> bool:
     """Train by a recipe of the paper's kind; whether this is the process that speaks."""
-    from deepgps.training.joint.devices import main_process
+    from deepgps.training.joint.learning.devices import main_process
     from deepgps.training.joint.run import train
 
     train(

@@ -41,7 +41,7 @@ class Rebuilt(NamedTuple):
     encoder
         Answers as ``encoder.onnx``.
     generator
-        Answers as ``generator.onnx``.
+        Answers as ``generator.onnx``; where that gives mean pictures too, `UNet.drawn_and_mean` does.
     """
 
     encoder: nn.Module

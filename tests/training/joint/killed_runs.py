@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from deepgps.training.joint import run as training
-from deepgps.training.joint.checkpoint import LAST, read_checkpoint
+from deepgps.training.joint.learning.checkpoint import LAST, read_checkpoint
 from deepgps.training.joint.settings import JointRecipe
 
 

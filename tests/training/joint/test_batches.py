@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from deepgps.training.joint.augment import WAYS, laid
-from deepgps.training.joint.batches import Parts, balanced_rows, cycled, epoch_order, read_batch
+from deepgps.training.joint.inputs.augment import WAYS, laid
+from deepgps.training.joint.inputs.batches import Parts, balanced_rows, cycled, epoch_order, read_batch
 
 SIZE = 6
 

@@ -12,9 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from deepgps.datasets.splits.files import read_split
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.files.lock import lock
-from deepgps.training.joint import folder, loop
+from deepgps.training.joint import folder
 from deepgps.training.joint.build import build_model
-from deepgps.training.joint.checkpoint import BEST, LAST, read_checkpoint, save_whole
+from deepgps.training.joint.learning import loop
+from deepgps.training.joint.learning.checkpoint import BEST, LAST, read_checkpoint, save_whole
 from deepgps.training.joint.run import train
 from deepgps.training.recipe import load_recipe
 from joint_store import protein, recipe, write_store

@@ -3,7 +3,7 @@ import torch
 from skimage.metrics import structural_similarity as reference
 from torch.nn import functional as F  # noqa: N812
 
-from deepgps.training.joint.losses import crop_losses, label_loss, structural_similarity, weighted
+from deepgps.training.joint.learning.losses import crop_losses, label_loss, structural_similarity, weighted
 from deepgps.training.joint.settings import LossSettings
 
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import distributed, nn
 
 from deepgps.errors import DeepGPSError
-from deepgps.training.joint.devices import together
+from deepgps.training.joint.learning.devices import together
+from deepgps.training.joint.learning.synchronised import synchronise
 from deepgps.training.joint.run import train
-from deepgps.training.joint.synchronised import synchronise
 from joint_store import protein, recipe, write_store
 
 # Small steps: AdamW turns the last digit of a first gradient into a step of full size.

@@ -8,8 +8,8 @@ from deepgps.proteins.embedding import embed
 from deepgps.proteins.features import sequence_features
 from deepgps.proteins.residue_features import RESIDUE_DIMENSION, residue_features
 from deepgps.training.joint.build import build_model
-from deepgps.training.joint.data import load_training_data
-from deepgps.training.joint.protein_inputs import protein_inputs
+from deepgps.training.joint.inputs.data import load_training_data
+from deepgps.training.joint.inputs.protein_inputs import protein_inputs
 from joint_store import proteins, recipe, write_store
 from structure_files import helix, pdb, save
 

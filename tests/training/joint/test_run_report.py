@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from deepgps.evaluation.labels import label_report
-from deepgps.training.joint.charts import line_chart, round_ticks
-from deepgps.training.joint.data import load_training_data
-from deepgps.training.joint.figures import exchanged, levels, trivial
+from deepgps.training.joint.inputs.data import load_training_data
 from deepgps.training.joint.run import train
-from deepgps.training.joint.samples import sample_rows, sheet
+from deepgps.training.joint.telling.charts import line_chart, round_ticks
+from deepgps.training.joint.telling.figures import exchanged, levels, trivial
+from deepgps.training.joint.telling.samples import sample_rows, sheet
 from joint_store import PLACES, protein, recipe, write_store
 
 NAME = "<b>model</b> & co"
@@ -182,7 +182,7 @@ def test_trivial_pictures_are_measured_as_if_they_were_drawn(which, store):
 
 
 def test_several_classes_are_shown_class_by_class(which, store, tmp_path):
-    from deepgps.training.joint.report import _labels
+    from deepgps.training.joint.telling.report import _labels
 
     report = label_report(
         np.array([[0.9, 0.2], [0.1, 0.8]]),

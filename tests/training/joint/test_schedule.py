@@ -1,6 +1,6 @@
 import pytest
 
-from deepgps.training.joint.schedule import learning_rate
+from deepgps.training.joint.learning.schedule import learning_rate
 from deepgps.training.joint.settings import TrainingSettings
 
 

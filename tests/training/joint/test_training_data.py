@@ -8,7 +8,7 @@ from deepgps.datasets.crops.reading import MANIFEST
 from deepgps.datasets.crops.shown import PROTEINS
 from deepgps.datasets.splits.files import read_split
 from deepgps.errors import InputError
-from deepgps.training.joint.data import SPLIT, load_training_data
+from deepgps.training.joint.inputs.data import SPLIT, load_training_data
 from joint_store import PLACES, SIZE, UM, protein, proteins, recipe, write_store
 from structure_files import helix, pdb, save
 

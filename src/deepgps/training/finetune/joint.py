@@ -11,9 +11,9 @@ from deepgps.errors import InputError
 from deepgps.models.deepgps import DeepGPS
 from deepgps.training.finetune.base import AT_ONCE, SEEN, Base, not_its_network
 from deepgps.training.finetune.unfold import load_weights
-from deepgps.training.joint.batches import read_batch
-from deepgps.training.joint.data import TrainingData
-from deepgps.training.joint.protein_inputs import ProteinInputs
+from deepgps.training.joint.inputs.batches import read_batch
+from deepgps.training.joint.inputs.data import TrainingData
+from deepgps.training.joint.inputs.protein_inputs import ProteinInputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ from deepgps.training.claim import claim, write_json
 from deepgps.training.finetune.base import AT_ONCE, SEEN, Base, not_its_network
 from deepgps.training.finetune.label_half import ABOUT, write_label_half
 from deepgps.training.finetune.unfold import load_weights
-from deepgps.training.joint.data import check_crops, read_parts
 from deepgps.training.joint.folder import inputs_of
-from deepgps.training.joint.selection import classify
+from deepgps.training.joint.inputs.data import check_crops, read_parts
+from deepgps.training.joint.inputs.selection import classify
 from deepgps.training.joint.settings import SplitSettings
 from deepgps.training.mini.batches import sure
 from deepgps.training.mini.pictures import build_generator, fit_pictures

@@ -73,7 +73,7 @@ def finetune(
 
 
 def _kept_loss(run: Path, recipe: JointRecipe) -> float:
-    from deepgps.training.joint.validate import PICTURE_LOSS
+    from deepgps.training.joint.learning.validate import PICTURE_LOSS
 
     with (run / HISTORY).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

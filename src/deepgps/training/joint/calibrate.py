@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepgps.training.joint.losses import label_loss
+from deepgps.training.joint.learning.losses import label_loss
 from deepgps.training.mini.label_quality import best_thresholds
 
 Floats = NDArray[np.float64]

@@ -20,13 +20,13 @@ from deepgps.datasets.fingerprints import fingerprints
 from deepgps.errors import InputError
 from deepgps.files.atomic import replacing
 from deepgps.training.claim import INPUTS, write_json
-from deepgps.training.joint.checkpoint import Progress
-from deepgps.training.joint.data import SPLIT, TrainingData
-from deepgps.training.joint.figures import Measured, as_json
-from deepgps.training.joint.loop import Fit
+from deepgps.training.joint.inputs.data import SPLIT, TrainingData
+from deepgps.training.joint.inputs.protein_inputs import ProteinInputs
+from deepgps.training.joint.learning.checkpoint import Progress
+from deepgps.training.joint.learning.loop import Fit
 from deepgps.training.joint.names import CALIBRATION, ENCODER, LEFT_OUT, METRICS, WEIGHTS
-from deepgps.training.joint.protein_inputs import ProteinInputs
-from deepgps.training.joint.report import write_report
+from deepgps.training.joint.telling.figures import Measured, as_json
+from deepgps.training.joint.telling.report import write_report
 
 _SAMPLED_CROPS = 64
 

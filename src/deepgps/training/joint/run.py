@@ -20,16 +20,16 @@ from deepgps.files.lock import lock
 from deepgps.models.deepgps import DeepGPS
 from deepgps.training.claim import claim
 from deepgps.training.joint.build import build_model
-from deepgps.training.joint.checkpoint import LAST, best_weights
-from deepgps.training.joint.data import TrainingData, load_training_data
-from deepgps.training.joint.devices import main_process, precision, start
-from deepgps.training.joint.figures import measure
 from deepgps.training.joint.folder import inputs_of, write_beginnings, write_endings
-from deepgps.training.joint.logs import Silent, TrainingLog
-from deepgps.training.joint.loop import Fit, fit, set_up
-from deepgps.training.joint.protein_inputs import ProteinInputs, protein_inputs
+from deepgps.training.joint.inputs.data import TrainingData, load_training_data
+from deepgps.training.joint.inputs.protein_inputs import ProteinInputs, protein_inputs
+from deepgps.training.joint.learning.checkpoint import LAST, best_weights
+from deepgps.training.joint.learning.devices import main_process, precision, start
+from deepgps.training.joint.learning.loop import Fit, fit, set_up
+from deepgps.training.joint.learning.validate import evaluate
 from deepgps.training.joint.settings import JointRecipe
-from deepgps.training.joint.validate import evaluate
+from deepgps.training.joint.telling.figures import measure
+from deepgps.training.joint.telling.logs import Silent, TrainingLog
 from deepgps.training.origin import BASE, write_origin
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from deepgps.datasets.crops.reading import CropStore
-from deepgps.training.joint.augment import WAYS, laid
+from deepgps.training.joint.inputs.augment import WAYS, laid
 
 Ints = NDArray[np.int64]
 

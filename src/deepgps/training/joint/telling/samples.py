@@ -9,9 +9,9 @@ from PIL import Image
 
 from deepgps.files.atomic import replacing
 from deepgps.results.pictures import write_text
-from deepgps.training.joint.batches import Ints, Trained, read_batch
-from deepgps.training.joint.loop import Fit
-from deepgps.training.joint.validate import images
+from deepgps.training.joint.inputs.batches import Ints, Trained, read_batch
+from deepgps.training.joint.learning.loop import Fit
+from deepgps.training.joint.learning.validate import images
 
 SAMPLES = "samples"
 MOST = 6

@@ -15,10 +15,10 @@ from rich.progress import Progress as Bar
 from torch.utils.tensorboard import SummaryWriter
 
 from deepgps.files.atomic import replacing
-from deepgps.training.joint.checkpoint import Progress, Row
-from deepgps.training.joint.loop import Fit
+from deepgps.training.joint.learning.checkpoint import Progress, Row
+from deepgps.training.joint.learning.loop import Fit
 from deepgps.training.joint.names import HISTORY
-from deepgps.training.joint.samples import draw_samples, sample_names, sample_rows, sheet, write_sheet
+from deepgps.training.joint.telling.samples import draw_samples, sample_names, sample_rows, sheet, write_sheet
 
 TENSORBOARD = "tensorboard"
 

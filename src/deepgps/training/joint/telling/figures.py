@@ -11,11 +11,11 @@ from deepgps.bundle import Metric
 from deepgps.evaluation.labels import LabelReport, label_report
 from deepgps.evaluation.measures.resampling import interval, resampled
 from deepgps.localization import class_set
-from deepgps.training.joint.batches import Ints
 from deepgps.training.joint.calibrate import Calibration, calibrate
-from deepgps.training.joint.data import TrainingData
-from deepgps.training.joint.loop import Fit
-from deepgps.training.joint.validate import PICTURE_FIGURES, Evaluation, evaluate
+from deepgps.training.joint.inputs.batches import Ints
+from deepgps.training.joint.inputs.data import TrainingData
+from deepgps.training.joint.learning.loop import Fit
+from deepgps.training.joint.learning.validate import PICTURE_FIGURES, Evaluation, evaluate
 
 Floats = NDArray[np.float64]
 

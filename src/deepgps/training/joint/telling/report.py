@@ -18,13 +18,13 @@ from deepgps.datasets.splits.split import PARTS
 from deepgps.evaluation.labels import LabelReport
 from deepgps.files.atomic import replacing
 from deepgps.results.style import STYLE
-from deepgps.training.joint.charts import CHART_STYLE, line_chart
-from deepgps.training.joint.checkpoint import Progress
-from deepgps.training.joint.data import TrainingData
-from deepgps.training.joint.figures import LABEL_FIGURES, Measured
-from deepgps.training.joint.loop import Fit
-from deepgps.training.joint.samples import draw_samples, sample_names, sample_rows, sheet
-from deepgps.training.joint.validate import PICTURE_LOSS
+from deepgps.training.joint.inputs.data import TrainingData
+from deepgps.training.joint.learning.checkpoint import Progress
+from deepgps.training.joint.learning.loop import Fit
+from deepgps.training.joint.learning.validate import PICTURE_LOSS
+from deepgps.training.joint.telling.charts import CHART_STYLE, line_chart
+from deepgps.training.joint.telling.figures import LABEL_FIGURES, Measured
+from deepgps.training.joint.telling.samples import draw_samples, sample_names, sample_rows, sheet
 
 REPORT = "report.html"
 MAX_LEFT_OUT = 500

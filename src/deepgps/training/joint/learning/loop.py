@@ -19,15 +19,15 @@ from torch.utils.data import DataLoader
 from deepgps.errors import DeepGPSError
 from deepgps.localization import class_set
 from deepgps.models.deepgps import DeepGPS, Drawn
-from deepgps.training.joint.batches import Batch, Inputs, Parts, epoch_order
-from deepgps.training.joint.checkpoint import BEST, Progress, Row, load_last, save_last, save_whole
-from deepgps.training.joint.data import TrainingData
-from deepgps.training.joint.devices import together
-from deepgps.training.joint.losses import crop_losses, weighted
-from deepgps.training.joint.schedule import learning_rate
+from deepgps.training.joint.inputs.batches import Batch, Inputs, Parts, epoch_order
+from deepgps.training.joint.inputs.data import TrainingData
+from deepgps.training.joint.learning.checkpoint import BEST, Progress, Row, load_last, save_last, save_whole
+from deepgps.training.joint.learning.devices import together
+from deepgps.training.joint.learning.losses import crop_losses, weighted
+from deepgps.training.joint.learning.schedule import learning_rate
+from deepgps.training.joint.learning.synchronised import synchronise
+from deepgps.training.joint.learning.validate import PICTURE_LOSS, Evaluation, evaluate, images, loss_names
 from deepgps.training.joint.settings import JointRecipe
-from deepgps.training.joint.synchronised import synchronise
-from deepgps.training.joint.validate import PICTURE_LOSS, Evaluation, evaluate, images, loss_names
 
 
 class Log(Protocol):

@@ -18,7 +18,7 @@ from deepgps.errors import InputError
 from deepgps.proteins.embedding import EmbeddingCache, embed
 from deepgps.proteins.features import FEATURES_NAME, sequence_features
 from deepgps.proteins.residue_features import RESIDUE_FEATURES_NAME, residue_features
-from deepgps.training.joint.data import TrainingData
+from deepgps.training.joint.inputs.data import TrainingData
 from deepgps.training.joint.settings import JointRecipe
 
 Floats = NDArray[np.float32]

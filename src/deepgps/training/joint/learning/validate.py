@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from deepgps.localization import class_set
 from deepgps.models.deepgps import Drawn
-from deepgps.training.joint.batches import Batch, Inputs, Ints, Trained, read_batch
-from deepgps.training.joint.losses import crop_losses, structural_similarity, weighted
+from deepgps.training.joint.inputs.batches import Batch, Inputs, Ints, Trained, read_batch
+from deepgps.training.joint.learning.losses import crop_losses, structural_similarity, weighted
 from deepgps.training.joint.settings import JointRecipe
 
 Figures = NDArray[np.float64]

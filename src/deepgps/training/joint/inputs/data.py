@@ -20,7 +20,7 @@ from deepgps.errors import InputError
 from deepgps.images.normalise import HIGH, LOW
 from deepgps.localization import class_set
 from deepgps.proteins.structures import read_structures, sample_points
-from deepgps.training.joint.selection import Row, judge
+from deepgps.training.joint.inputs.selection import Row, judge
 from deepgps.training.joint.settings import JointRecipe, SplitSettings
 
 SPLIT = "split.csv"

@@ -1,0 +1,1 @@
+"""How a joint model learns: the loop, its losses and schedule, checkpoints, devices, validation."""
