@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deepgps.bundle import Bundle, open_bundle, write_bundle
 from deepgps.images.nucleus import Nucleus
@@ -17,6 +18,12 @@ from deepgps.localization import CLASS_SETS
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Graphs are held against modules, so that they are computed in single precision wherever tests run.
 os.environ.setdefault("DEEPGPS_RUNTIME", "cpu")
+
+# The same examples every time, however slow and busy the machine is: no test is timed.
+settings.register_profile(
+    "calm", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("calm")
 
 TINY_TOKENS, TINY_WIDTH, TINY_SIZE = 4, 8, 208
 

@@ -68,7 +68,7 @@ def take_turn(sessions: Sessions, settings: Settings) -> bool:
 
 def _work(sessions: Sessions, settings: Settings, job: Job) -> bool:
     """Predict a few proteins of a job; return whether all are done."""
-    predictor = _predictor(job).drawing(mean=job.mean)
+    predictor = _predictor(job)
     nuclei = _nuclei(sessions, job, predictor) if job.pictures else None
     rows = len(job.nuclei) if job.pictures else 1
     look_up(sessions, settings, job.id, lambda: keep_on(sessions, settings, job))
@@ -110,7 +110,7 @@ def _predictor(job: Job) -> Predictor:
         predictor = load_model(job.model)
     if predictor.bundle.sha256 != job.sha256:
         raise InputError(f"Model '{job.model}' was replaced after this job was sent; send it again.")
-    return predictor
+    return predictor.drawing(mean=True) if job.mean else predictor
 
 
 def load_model(name: str) -> Predictor:
