@@ -58,11 +58,12 @@ quality-train: $(VENV)/.test  ## Train deepgps-mini anew and measure it, from ..
 	@$(BIN)/deepgps export runs/mini --to runs/deepgps-mini
 	@$(BIN)/python benchmarks/pictures.py --model runs/deepgps-mini --run runs/mini
 	@$(BIN)/python benchmarks/opencell_tiles.py --model runs/deepgps-mini --run runs/mini
+	@$(BIN)/python benchmarks/opencell_halves.py --run runs/mini
 	@$(BIN)/python benchmarks/crowds.py --model runs/deepgps-mini
 	@$(BIN)/deepgps export runs/mini --to runs/deepgps-mini \
 		--metrics benchmarks/results/opencell_labels.json --metrics benchmarks/results/hou_test.json \
 		--metrics benchmarks/results/pictures.json --metrics benchmarks/results/opencell_tiles.json \
-		--metrics benchmarks/results/crowds.json
+		--metrics benchmarks/results/opencell_halves.json --metrics benchmarks/results/crowds.json
 
 e2e-data: $(VENV)/.test  ## Run the tutorial on datasets into ./e2e-data, on sources that answer from this machine
 	@$(BIN)/python tests/docs/e2e_data.py e2e-data

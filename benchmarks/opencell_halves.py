@@ -107,8 +107,8 @@ def page(halves: list[Evaluation], rows: dict[str, dict[str, Metric]]) -> str:
 
 The recipe of {bundle.name} {bundle.version}, trained without the pictures of half of the proteins that
 `{SOURCE}` shows (HEK293T), and the other way round; `python benchmarks/opencell_halves.py`. The label half
-knows the proteins. {len(by_protein(halves))} proteins on contrast-stretched crops; means over crops, data
-range 1, 95 % bootstrap intervals over proteins. What the figures mean: `docs/reference/metrics.md`.
+knows the proteins. {len(by_protein(halves))} proteins on contrast-stretched crops; means over crops, data range
+1, 95 % bootstrap intervals over proteins. What the figures mean: `docs/reference/metrics.md`.
 
 {table({name: row for name, row in rows.items() if name in ROWS}, COLUMNS)}
 
@@ -125,20 +125,21 @@ def by_protein(halves: list[Evaluation]) -> dict[str, str]:
     """What each protein's pictures reached, and what its own two levels."""
     found = {}
     for done in halves:
-        assert done.measured is not None
         subjects = done.subjects
+        assert done.measured is not None and subjects.store is not None
+        genes = subjects.store.index["group"]
         columns = [done.measured.measure(kind, "pearson") for kind in (DRAWN, MASK)]
         for number, subject in enumerate(subjects.subjects):
             mine = subjects.owner == number
             drawn, levels = (column[mine].mean() for column in columns)
-            name = subject.protein.gene_symbol or subject.protein.id
-            found[name] = f"{subject.class_name}, {drawn:.2f}, {levels:.2f} ({mine.sum()} crops)"
+            gene = genes[int(subjects.rows[mine][0])]
+            found[gene] = f"{subject.class_name}, {drawn:.2f}, {levels:.2f} ({mine.sum()} crops)"
     return found
 
 
 def quoted(rows: dict[str, dict[str, Metric]], proteins: int) -> dict[str, Metric]:
     """What the model card quotes."""
-    head = f"OpenCell pictures of {proteins} proteins, held out by halves, mean pictures"
+    head = f"OpenCell pictures of {proteins} proteins held out by halves, mean pictures"
     mean, levels = rows["mean picture"], rows[MASK]
     return {
         f"{head}: Pearson r": mean["pearson"],

@@ -20,10 +20,11 @@ from deepgps.predict import Predictor
 from deepgps.proteins.features import RESIDUES
 from deepgps.quality import shown, text_lines
 
-FILES = ("opencell_labels.json", "hou_test.json", "pictures.json", "opencell_tiles.json", "crowds.json")
-"""What the figures of the bundle and of its card are read from."""
+FILES = ("opencell_labels", "hou_test", "pictures", "opencell_tiles", "opencell_halves", "crowds")
+"""JSON files that the figures of the bundle and of its card are read from."""
 TWO, FOUR = "OpenCell, cytoplasmic or nucleoplasm", "OpenCell, four classes"
 CELLS, TILES = "Held-out U-2 OS cells", "Held-out OpenCell pictures of 5 proteins"
+HALVES = "OpenCell pictures of 35 proteins held out by halves, mean pictures"
 KINDS = ("", ", mean pictures")
 """How the name of what was measured goes on, by kind of picture: one that could be, or the mean."""
 
@@ -83,7 +84,8 @@ BARS = (
     Bar("Independent protein EEF2, cytoplasmic, B: probability", 0.5),
     *(bar for kind in KINDS for bar in picture_bars(f"{CELLS}{kind}")),
     *(Bar(f"{CELLS}{kind}: read back of five classes", 0.85) for kind in KINDS),
-    *(bar for kind in KINDS for bar in picture_bars(f"{TILES}{kind}")),
+    *picture_bars(TILES),
+    *picture_bars(HALVES),
     Bar("HEK293T, crowded crops: cells that are drawn, PCNA", 0.95),
     Bar("HEK293T, crowded crops: cells that are drawn, GAPDH", 0.95),
 )
@@ -94,7 +96,7 @@ SIZE_MIB, MILLISECONDS = 15, 20
 def figures(results: Path) -> dict[str, Metric]:
     """Read the measured figures, by name; those of a file that is not there are missing."""
     found: dict[str, Metric] = {}
-    for path in (results / name for name in FILES):
+    for path in (results / f"{name}.json" for name in FILES):
         entries = json.loads(path.read_text("utf-8")) if path.exists() else {}
         found |= {name: Metric.model_validate(each) for name, each in entries.items()}
     return found
