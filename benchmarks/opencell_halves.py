@@ -107,8 +107,8 @@ def page(halves: list[Evaluation], rows: dict[str, dict[str, Metric]]) -> str:
 
 The recipe of {bundle.name} {bundle.version}, trained without the pictures of half of the proteins that
 `{SOURCE}` shows (HEK293T), and the other way round; `python benchmarks/opencell_halves.py`. The label half
-knows the proteins. {len(by_protein(halves))} proteins on contrast-stretched crops; means over crops, data range
-1, 95 % bootstrap intervals over proteins. What the figures mean: `docs/reference/metrics.md`.
+knows the proteins. {len(by_protein(halves))} proteins on contrast-stretched crops; means over crops, 95 %
+bootstrap intervals over proteins. What the figures mean: `docs/reference/metrics.md`.
 
 {table({name: row for name, row in rows.items() if name in ROWS}, COLUMNS)}
 
