@@ -50,13 +50,13 @@ def half_run(run: Path, half: int) -> Path:
         (there / name).unlink(missing_ok=True)
         (there / name).symlink_to((run / name).resolve())
     index = open_crops(run / "crops").index
-    names = sorted(index.filter(pl.col("source") == SOURCE)["group"].unique())
+    of_opencell = pl.col("source") == SOURCE
+    names = sorted(index.filter(of_opencell)["group"].unique())
     out = [
         name
         for name, part in zip(names, np.random.default_rng(0).permutation(len(names)), strict=True)
         if part % HALVES == half
     ]
-    of_opencell = pl.col("source") == SOURCE
     tested = pl.when(pl.col("group").is_in(out)).then(pl.lit("test")).otherwise(pl.lit("train"))
     index = index.with_columns(pl.when(of_opencell).then(tested).otherwise("split").alias("split"))
     index.write_parquet(there / "crops" / INDEX)
@@ -153,7 +153,7 @@ def quoted(rows: dict[str, dict[str, Metric]], proteins: int) -> dict[str, Metri
 
 
 def main() -> None:
-    options = arguments(__doc__)
+    options = arguments(__doc__, model=False)
     proteins = load_labelled_proteins(options.data, class_set("mini"))
     with tempfile.TemporaryDirectory() as folder:
         halves = [

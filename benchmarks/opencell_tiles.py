@@ -11,13 +11,10 @@ from pathlib import Path
 
 from deepgps.bundle import Metric
 from deepgps.datasets.labels import load_labelled_proteins
-from deepgps.evaluation.evaluate import evaluate
 from deepgps.evaluation.evaluation import Evaluation
-from deepgps.evaluation.loading import DataFiles
 from deepgps.evaluation.pictures.measuring import DRAWN
 from deepgps.localization import class_set
-from deepgps.predict import Predictor
-from picture_figures import arguments, cell, keep, progress, table
+from picture_figures import arguments, cell, drawn_and_mean, keep, table
 from stand_ins import paired_store
 
 SOURCE = "opencell_tiles"
@@ -70,15 +67,7 @@ def main() -> None:
     proteins = load_labelled_proteins(options.data, classes)
     with tempfile.TemporaryDirectory() as folder:
         store = paired_store(options.run / "crops", Path(folder) / SOURCE, proteins, classes, SOURCE)
-        drawn, mean = (
-            evaluate(
-                Predictor.load(options.model, mean=mean),
-                DataFiles(store),
-                Path(folder) / f"report-{mean}",
-                on_progress=progress,
-            )
-            for mean in (False, True)
-        )
+        drawn, mean = drawn_and_mean(options.model, store, options.report / SOURCE)
     keep(options.out, SOURCE, page(drawn, mean), quoted(drawn))
 
 

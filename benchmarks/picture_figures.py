@@ -9,17 +9,31 @@ from pathlib import Path
 import numpy as np
 
 from deepgps.bundle import Metric
+from deepgps.evaluation.evaluate import evaluate
+from deepgps.evaluation.evaluation import Evaluation
+from deepgps.evaluation.loading import DataFiles
+from deepgps.predict import Predictor
 
 
-def arguments(about: str) -> argparse.Namespace:
-    """Read the options of a benchmark whose docstring is ``about``."""
+def arguments(about: str, *, model: bool = True) -> argparse.Namespace:
+    """Read the options of a benchmark whose docstring is ``about``; ``model`` if it takes a bundle."""
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
-    parser.add_argument("--model", default="deepgps-mini")
+    if model:
+        parser.add_argument("--model", default="deepgps-mini")
+        parser.add_argument("--report", type=Path, default=Path("report"), help="folder for the reports")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--run", type=Path, default=Path("runs/mini"), help="the run the model came from")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--report", type=Path, default=Path("report"), help="folder for the whole report")
     return parser.parse_args()
+
+
+def drawn_and_mean(model: str, store: Path, report: Path) -> tuple[Evaluation, Evaluation]:
+    """Evaluate a model on a crop store: the pictures that it draws, and mean pictures."""
+    drawn, mean = (
+        evaluate(Predictor.load(model, mean=mean), DataFiles(store), report / folder, on_progress=progress)
+        for mean, folder in ((False, ""), (True, "mean"))
+    )
+    return drawn, mean
 
 
 def keep(out: Path, name: str, text: str, quoted: Mapping[str, Metric]) -> None:

@@ -19,9 +19,7 @@ from scipy.special import expit
 
 from deepgps.bundle import Metric
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
-from deepgps.evaluation.evaluate import evaluate
 from deepgps.evaluation.evaluation import Evaluation
-from deepgps.evaluation.loading import DataFiles
 from deepgps.evaluation.pictures.figures import SHOWN_KINDS, hits
 from deepgps.evaluation.pictures.intervals import correlation_interval, mean_interval
 from deepgps.evaluation.pictures.likeness import right_side
@@ -30,10 +28,9 @@ from deepgps.images.likeness import intranuclear, pearson, psnr, ssim
 from deepgps.images.nucleus import Nucleus
 from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens
-from deepgps.predict import Predictor
 from deepgps.training.mini.batches import NO, YES
 from deepgps.training.mini.held_out import REGIMES, held_out_answers
-from picture_figures import arguments, cell, keep, progress, table
+from picture_figures import arguments, cell, drawn_and_mean, keep, table
 from stand_ins import paired_store
 
 SOURCE = "hpa_u2os_cells"
@@ -237,15 +234,7 @@ def main() -> None:
     proteins = load_labelled_proteins(options.data, classes)
     with tempfile.TemporaryDirectory() as folder:
         store = paired_store(options.run / "crops", Path(folder) / SOURCE, proteins, classes, SOURCE)
-        drawn, mean = (
-            evaluate(
-                Predictor.load(options.model, mean=mean),
-                DataFiles(store),
-                options.report / ("mean" if mean else ""),
-                on_progress=progress,
-            )
-            for mean in (False, True)
-        )
+        drawn, mean = drawn_and_mean(options.model, store, options.report)
         rows, means = (rows_of(each, options.run, proteins) for each in (drawn, mean))
     figures = quoted(drawn, rows) | quoted_means(mean, means)
     keep(options.out, "pictures", page(drawn, rows, mean, means), figures)

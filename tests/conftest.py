@@ -19,10 +19,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Graphs are held against modules, so that they are computed in single precision wherever tests run.
 os.environ.setdefault("DEEPGPS_RUNTIME", "cpu")
 
-# The same examples every time, however slow and busy the machine is: no test is timed.
-settings.register_profile(
-    "calm", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+# However slow and busy the machine is: no test is timed.
+settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("calm")
 
 TINY_TOKENS, TINY_WIDTH, TINY_SIZE = 4, 8, 208

@@ -17,13 +17,13 @@ from deepgps.images.defaults import DEFAULT_NAMES
 from deepgps.images.nucleus import Nucleus
 from deepgps.images.resample import SAME_SIZE
 from deepgps.prediction import (
-    UNCLEAR,
     Encoding,
     Floats,
     Mask,
     Prediction,
     class_probabilities,
     intranuclear_fraction,
+    named_classes,
 )
 from deepgps.proteins.check import check_sequence, clean_sequence, sequence_warnings
 from deepgps.proteins.neighbours import unlike_warnings
@@ -71,8 +71,7 @@ class Predictor:
         mean: bool = False,
     ) -> None:
         self.bundle = bundle
-        self.structures = structures
-        self.mean = mean
+        self.structures, self.mean = structures, mean
         self._encoder = Encoder(bundle, threads=threads, structures=structures)
         self.threads = threads
 
@@ -257,7 +256,7 @@ class Predictor:
         """Answer without a picture."""
         metadata = self.bundle.metadata
         probabilities = class_probabilities(encoding.logits, multi_label=metadata.multi_label)
-        named, confidence, doubt = self._named(probabilities)
+        named, confidence, doubt = named_classes(probabilities, metadata)
         return Prediction(
             protein=protein,
             localizations=named,
@@ -273,23 +272,6 @@ class Predictor:
             + unlike_warnings(encoding.evidence, metadata.unlike_below)
             + doubt,
         )
-
-    def _named(self, probabilities: Floats) -> tuple[tuple[str, ...], float | None, tuple[str, ...]]:
-        """Name classes, with the confidence in the first, and say so where none is believed or sure."""
-        if not self.classes:
-            return (), None, ()
-        metadata = self.bundle.metadata
-        order = np.argsort(-probabilities, kind="stable")
-        highest = float(probabilities[order[0]])
-        if highest < metadata.unclear_below:
-            bound = metadata.unclear_below
-            return (UNCLEAR,), highest, (f"unclear: no class has a probability of {bound:g} or more",)
-        if not metadata.multi_label:
-            return (self.classes[order[0]],), highest, ()
-        named = [k for k in order if probabilities[k] >= metadata.thresholds[k]]
-        doubt = () if named else ("no class reaches its threshold: the most probable one is given",)
-        named = named or [order[0]]
-        return tuple(self.classes[k] for k in named), float(probabilities[named[0]]), doubt
 
 
 def _by_protein(by_nucleus: Sequence[Prediction], proteins: int) -> Iterator[Prediction]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deepgps.bundle_fields import BundleMetadata
 from deepgps.images.nucleus import Nucleus
 from deepgps.proteins.neighbours import Neighbour
 from deepgps.proteins.protein import Protein
@@ -113,3 +114,36 @@ def class_probabilities(logits: Floats, *, multi_label: bool) -> Floats:
         return np.asarray(np.exp(-np.logaddexp(0, -logits)), np.float32)
     powers = np.exp(logits - logits.max())
     return np.asarray(powers / powers.sum(), np.float32)
+
+
+def named_classes(
+    probabilities: Floats, metadata: BundleMetadata
+) -> tuple[tuple[str, ...], float | None, tuple[str, ...]]:
+    """Name classes, with the confidence in the first, and say so where none is believed or sure.
+
+    Parameters
+    ----------
+    probabilities
+        (K,) calibrated, of the model's classes.
+    metadata
+        What the bundle says of them.
+
+    Returns
+    -------
+    tuple
+        Localizations, confidence and warnings, as of `Prediction`.
+    """
+    classes = metadata.classes
+    if not classes:
+        return (), None, ()
+    order = np.argsort(-probabilities, kind="stable")
+    highest = float(probabilities[order[0]])
+    if highest < metadata.unclear_below:
+        bound = metadata.unclear_below
+        return (UNCLEAR,), highest, (f"unclear: no class has a probability of {bound:g} or more",)
+    if not metadata.multi_label:
+        return (classes[order[0]],), highest, ()
+    named = [k for k in order if probabilities[k] >= metadata.thresholds[k]]
+    doubt = () if named else ("no class reaches its threshold: the most probable one is given",)
+    named = named or [order[0]]
+    return tuple(classes[k] for k in named), float(probabilities[named[0]]), doubt

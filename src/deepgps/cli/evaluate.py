@@ -18,7 +18,7 @@ _Some = Annotated[int, Parameter(validator=Number(gte=2, lte=50))]
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class Given:
     """What to evaluate on, and how the model draws.
 
     Parameters
@@ -64,7 +64,7 @@ def evaluate(
     bundle: str,
     /,
     *,
-    subject: Subject,
+    given: Given,
     out: Path = Path("deepgps-evaluation"),
     seed: int = 0,
 ) -> None:
@@ -82,9 +82,9 @@ def evaluate(
     from deepgps.evaluation.evaluate import METRICS, REPORT
     from deepgps.evaluation.evaluate import evaluate as run
 
-    predictor = subject.predictor(bundle)
+    predictor = given.predictor(bundle)
     with _progress() as on_progress:
-        done = run(predictor, subject.files(), out, seed=seed, on_progress=on_progress)
+        done = run(predictor, given.files(), out, seed=seed, on_progress=on_progress)
     for note in done.notes:
         print(f"Beware: {note}")
     left = done.subjects.left_out
@@ -100,7 +100,7 @@ def cross(
     bundle: str,
     /,
     *,
-    subject: Subject,
+    given: Given,
     nuclei: _Some = 8,
     sequences: _Some = 8,
     out: Path = Path("deepgps-cross"),
@@ -123,11 +123,11 @@ def cross(
     """
     from deepgps.evaluation.cross import cross_assay, write_cross
 
-    predictor = subject.predictor(bundle)
+    predictor = given.predictor(bundle)
     with _progress() as on_progress:
         assay = cross_assay(
             predictor,
-            subject.files(),
+            given.files(),
             nuclei=nuclei,
             sequences=sequences,
             seed=seed,

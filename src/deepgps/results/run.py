@@ -17,7 +17,6 @@ from deepgps.results.table import Pictures, TableFormat
 
 RUN_FILE = "run.json"
 _PACKAGES = ("numpy", "onnxruntime", "openvino", "pillow", "scikit-image", "scipy", "tifffile")
-_DRAWN = ("pictures", "mean")
 # What two calls must share for the second to continue the first, and how a person calls it.
 _SAME = {
     "deepgps": "version of deepGPS",
@@ -71,8 +70,8 @@ class Run:
     def document(self) -> dict[str, Any]:
         """Render the part of ``run.json`` that stays the same from call to call."""
         model = {"name": self.model, "version": self.version, "sha256": self.sha256}
-        drawn = {"pictures": self.pictures, "mean": self.mean} if self.images else dict.fromkeys(_DRAWN)
-        options = {"format": self.table, "images": self.images, **drawn}
+        pictures, mean = (self.pictures, self.mean) if self.images else (None, None)
+        options = {"format": self.table, "images": self.images, "pictures": pictures, "mean": mean}
         return run_document(model, options, self.nuclei, self.inputs)
 
 
