@@ -18,7 +18,7 @@ help:  ## Show the verbs
 demo: $(VENV)/.base  ## Install the base package, predict the example proteins into ./demo (no torch)
 	@echo "Predicting the example proteins:"
 	@$(BIN)/deepgps predict example --out demo --overwrite
-	@echo "The pictures are in demo/images; demo/report.html shows them all."
+	@echo "The images are in demo/images; demo/report.html shows them all."
 
 test: $(VENV)/.test  ## Install what the tests need (torch included) and run them
 	@$(BIN)/python -m pytest
@@ -27,8 +27,8 @@ test: $(VENV)/.test  ## Install what the tests need (torch included) and run the
 WEB_TESTS ?=
 
 test-web: $(VENV)/.test  ## Run the tests of the website, PostgreSQL, Redis and a browser included (from Debian)
-	@tests/web/debian.sh
-	@$(BIN)/python -m pytest tests/web -m '$(WEB_TESTS)'
+	@tests/opengps/debian.sh
+	@$(BIN)/python -m pytest tests/opengps -m '$(WEB_TESTS)'
 
 check: $(VENV)/.test  ## Lint, formatting, types and the layering of rooms
 	$(BIN)/ruff check $(CODE)
@@ -56,13 +56,13 @@ quality-train: $(VENV)/.test  ## Train deepgps-mini anew and measure it, from ..
 	@$(BIN)/python benchmarks/hpa_u2os_labels.py
 	@$(BIN)/deepgps train mini --data ../shared/data --out runs/mini --resume
 	@$(BIN)/deepgps export runs/mini --to runs/deepgps-mini
-	@$(BIN)/python benchmarks/pictures.py --model runs/deepgps-mini --run runs/mini
+	@$(BIN)/python benchmarks/images.py --model runs/deepgps-mini --run runs/mini
 	@$(BIN)/python benchmarks/opencell_tiles.py --model runs/deepgps-mini --run runs/mini
 	@$(BIN)/python benchmarks/opencell_halves.py --run runs/mini
 	@$(BIN)/python benchmarks/crowds.py --model runs/deepgps-mini
 	@$(BIN)/deepgps export runs/mini --to runs/deepgps-mini \
 		--metrics benchmarks/results/opencell_labels.json --metrics benchmarks/results/hou_test.json \
-		--metrics benchmarks/results/pictures.json --metrics benchmarks/results/opencell_tiles.json \
+		--metrics benchmarks/results/images.json --metrics benchmarks/results/opencell_tiles.json \
 		--metrics benchmarks/results/opencell_halves.json --metrics benchmarks/results/crowds.json
 
 e2e-data: $(VENV)/.test  ## Run the tutorial on datasets into ./e2e-data, on sources that answer from this machine

@@ -40,7 +40,7 @@ class Sizes:
 
     repeats: int = 5
     labels: int = 100
-    pictures: int = 24
+    images: int = 24
     few: int = 100
     many: int = 10_000
     unet_widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
@@ -64,7 +64,7 @@ print(peak_kib(), file=sys.stderr)
 sys.exit(code)
 """
 
-QUICK = Sizes(repeats=2, labels=4, pictures=2, few=2, many=4, unet_widths=(4, 8))
+QUICK = Sizes(repeats=2, labels=4, images=2, few=2, many=4, unet_widths=(4, 8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def measure_start(figures: Figures, model: str, folder: Path, sizes: Sizes) -> N
         deepgps("predict", one, "--model", model, "--out", folder / f"one-{n}") for n in range(sizes.repeats)
     ]
     figures.rate("deepgps --help, cold", f"{median(helps):.2f} s", "< 0.5 s")
-    figures.rate("one protein with its picture, cold", f"{median(runs):.2f} s", "< 3 s")
+    figures.rate("one protein with its image, cold", f"{median(runs):.2f} s", "< 3 s")
     figures.ratio("help", "deepgps --help / a bare Python", shares(helps, bare))
     figures.ratio("cold", "one cold protein / import of NumPy, SciPy, ONNX Runtime", shares(runs, libraries))
 
@@ -124,16 +124,16 @@ def shares(these: Sequence[Finished], those: Sequence[Finished]) -> list[float]:
 
 
 def measure_speed(figures: Figures, model: str, folder: Path, sizes: Sizes) -> None:
-    """Labels and pictures in one process, with and without writing them."""
-    predictor, nuclei, count = loaded(model, "cpu"), [default_nucleus()], sizes.pictures
+    """Labels and images in one process, with and without writing them."""
+    predictor, nuclei, count = loaded(model, "cpu"), [default_nucleus()], sizes.images
 
     def labels() -> None:
         for _ in predictor.predict(random_proteins(sizes.labels), images=False):
             pass
 
-    def saved(pictures: str) -> None:
+    def saved(images: str) -> None:
         proteins, out = random_proteins(count), folder / "saved"
-        save(predictor, proteins, out, nuclei=nuclei, pictures=pictures, overwrite=True)  # type: ignore[arg-type]
+        save(predictor, proteins, out, nuclei=nuclei, image_format=images, overwrite=True)  # type: ignore[arg-type]
 
     works = {"yardstick": yardstick, "labels": labels, "drawn": lambda: drawn(predictor, count)}
     works |= {"files": lambda: saved("files")}
@@ -147,7 +147,7 @@ def measure_speed(figures: Figures, model: str, folder: Path, sizes: Sizes) -> N
     figures.ratio("labels", "a label / 200,000 numbers in Python", list(labelled))
     for kind in [each for each in ("files", "zarr") if each in works]:
         whole = list(map(truediv, each[kind], each["drawn"]))
-        figures.ratio(kind, f"a picture from sequence to {kind} / its drawing in float32", whole)
+        figures.ratio(kind, f"an image from sequence to {kind} / its drawing in float32", whole)
 
 
 def measure_command(figures: Figures, model: str, folder: Path, sizes: Sizes) -> None:
@@ -157,16 +157,14 @@ def measure_command(figures: Figures, model: str, folder: Path, sizes: Sizes) ->
     for name in ("cpu", "openvino"):
         if name in available():
             with runtime(name):
-                pictured = deepgps("predict", few, *options, folder / name)
-            speed = f"{sizes.few / pictured.seconds:.1f} proteins/s"
-            figures.rate(f"deepgps predict, {sizes.few:,} with pictures, {name}", speed, "≥ 15")
+                imaged = deepgps("predict", few, *options, folder / name)
+            speed = f"{sizes.few / imaged.seconds:.1f} proteins/s"
+            figures.rate(f"deepgps predict, {sizes.few:,} with images, {name}", speed, "≥ 15")
     small = deepgps("predict", few, "--no-images", *options, folder / "small")
     large = deepgps("predict", many, "--no-images", *options, folder / "large")
     labels = f"{sizes.many / large.seconds:.0f} proteins/s"
     figures.rate(f"deepgps predict, {sizes.many:,} labels only", labels, "≥ 100")
-    figures.rate(
-        f"peak memory, {sizes.few:,} with pictures, the last", f"{pictured.peak_mib:.0f} MiB", "< 1 GB"
-    )
+    figures.rate(f"peak memory, {sizes.few:,} with images, the last", f"{imaged.peak_mib:.0f} MiB", "< 1 GB")
     figures.rate(f"peak memory, {sizes.many:,} labels only", f"{large.peak_mib:.0f} MiB", "as for few")
     what = f"memory: {sizes.many:,} labels / {sizes.few:,}"
     figures.ratio("memory", what, [large.peak_mib / small.peak_mib], "about 1")

@@ -1,7 +1,7 @@
 """What a graph costs: floating-point operations and bytes of each convolution and product of matrices.
 
 Run ``python benchmarks/costs.py [GRAPH.onnx]``; the generator of the model in the package by default. Sizes
-are those of one picture or protein. Bytes are those of weights, input and output of each such layer, in
+are those of one image or protein. Bytes are those of weights, input and output of each such layer, in
 float32: what would move if nothing stayed in a cache.
 """
 

@@ -20,10 +20,10 @@ from scipy import ndimage
 
 from deepgps.bundle import Metric
 from deepgps.errors import DeepGPSError
+from deepgps.images.cell import Cell
 from deepgps.images.nuclei import load_nucleus
-from deepgps.images.nucleus import Nucleus
 from deepgps.images.segment import OtsuWatershed
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from deepgps.proteins.fasta import fasta_records
 
 FIELD_UM = 0.2063
@@ -35,7 +35,7 @@ RING_PX, SMALLEST_PX = 10, 400
 NUCLEI = "the nucleus images themselves"
 
 
-def crowded(predictor: Predictor, data: Path) -> Iterator[tuple[Nucleus, np.ndarray]]:
+def crowded(predictor: Predictor, data: Path) -> Iterator[tuple[Cell, np.ndarray]]:
     """Crops of several nuclei, and which nucleus each pixel (H, W) belongs to."""
     crop = predictor.bundle.metadata.crop
     for path in sorted((data / "images" / "opencell_hoechst").glob("*.tif")):
@@ -49,7 +49,7 @@ def crowded(predictor: Predictor, data: Path) -> Iterator[tuple[Nucleus, np.ndar
         except DeepGPSError as error:
             print(f"{path.name}: left out: {error}")
             continue
-        labels = OtsuWatershed()(nucleus.pixels, nucleus.pixel_size_um)
+        labels = OtsuWatershed()(nucleus.nucleus, nucleus.pixel_size_um)
         sizes = np.bincount(labels.ravel())
         labels = np.where(sizes[labels] >= SMALLEST_PX, labels, 0)
         if len(np.unique(labels[labels > 0])) > 1:
@@ -78,7 +78,7 @@ def measured(predictor: Predictor, data: Path) -> tuple[dict[str, Metric], int]:
         nuclear, cytoplasmic = predictor.draw([nucleus] * 2, latents)
         found[NUCLEAR].append(shares(nuclear, labels, around=False))
         found[CYTOPLASMIC].append(shares(cytoplasmic, labels, around=True))
-        found[NUCLEI].append(shares(nucleus.pixels, labels, around=False))
+        found[NUCLEI].append(shares(nucleus.nucleus, labels, around=False))
     whole = {name: np.concatenate(each) for name, each in found.items()}
     metrics = {name: Metric(value=float((each >= DRAWN).mean()), n=len(each)) for name, each in whole.items()}
     return metrics, len(found[NUCLEAR])

@@ -1,6 +1,6 @@
-"""How fast an evaluation measures pictures, and what memory it takes, at two sizes: metrics alone, no model.
+"""How fast an evaluation measures images, and what memory it takes, at two sizes: metrics alone, no model.
 
-Crops are drawn by this script and the "drawn" pictures are the real ones blurred, so that nothing but the
+Crops are drawn by this script and the "drawn" images are the real ones blurred, so that nothing but the
 measures takes time. Memory is the process's own (RssAnon): pages of the crop store that the system keeps for
 reading again are not counted.
 
@@ -22,9 +22,9 @@ import numpy as np
 from scipy import ndimage
 
 from deepgps.datasets.crops.reading import CropStore, open_crops, write_crops
-from deepgps.evaluation.pictures.figures import picture_figures
-from deepgps.evaluation.pictures.measuring import measure_crops, open_measured
-from deepgps.evaluation.pictures.training import learn
+from deepgps.evaluation.images.figures import image_figures
+from deepgps.evaluation.images.measuring import measure_crops, open_measured
+from deepgps.evaluation.images.training import learn
 from deepgps.evaluation.subjects import Subject, Subjects
 from deepgps.proteins.protein import Protein
 
@@ -48,7 +48,7 @@ def pair(place: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def write_store(folder: Path, crops: int) -> CropStore:
-    """Write test and training crops; the same few pictures again and again, or drawing takes longest."""
+    """Write test and training crops; the same few images again and again, or drawing takes longest."""
     rng = np.random.default_rng(0)
     kept = [pair(k % 2, rng) for k in range(TRAINING)]
     rows = ({"field": str(k), "split": "test"} for k in range(crops + TRAINING))
@@ -110,7 +110,7 @@ def measure(crops: int) -> tuple[float, float, float, int]:
             measure_crops(subjects, Copyist(), trained, path)
             wall, busy = time.perf_counter() - start, time.process_time() - processor
             start = time.perf_counter()
-            picture_figures(open_measured(path), subjects, trained)
+            image_figures(open_measured(path), subjects, trained)
             return wall, busy, time.perf_counter() - start, max(seen)
 
 
@@ -127,10 +127,10 @@ def main() -> None:
         speeds = f"{crops / wall:.1f} | {crops / busy:.1f} | {figures:.1f} s"
         lines.append(f"| {crops:,} | {speeds} | {memory / 2**20:.0f} MiB |")
         print(lines[-1], file=sys.stderr)
-    text = f"""# Evaluating pictures: speed and memory
+    text = f"""# Evaluating images: speed and memory
 
 {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {platform.system()}, Python {platform.python_version()}.
-Metrics alone, on one thread: ten pictures of each crop measured, six of them read. The figures with their
+Metrics alone, on one thread: ten images of each crop measured, six of them read. The figures with their
 intervals come after. Memory is the process's own, without pages of files. Other work on the machine shows in
 the wall clock.
 

@@ -1,6 +1,6 @@
 """Which fusion serves best: the same small network, cells and proteins, one word of the recipe changed.
 
-The pictures are single U-2 OS cells of the Human Protein Atlas whose localization is known and whose protein
+The images are single U-2 OS cells of the Human Protein Atlas whose localization is known and whose protein
 is not, so each training cell is given a protein of its localization from the tables. Cells of mosaics kept
 out of training are then drawn with a protein that the network was trained on, which asks what the fusion can
 carry, and with one of a homology cluster that it never saw, which asks how much its features say at all; and
@@ -23,13 +23,13 @@ import torch
 from rich.progress import track
 
 from deepgps.datasets.crops.reading import MANIFEST, open_crops, write_crops
-from deepgps.datasets.crops.reference import prepare_pictures
+from deepgps.datasets.crops.reference import prepare_images
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
+from deepgps.images.cell import Cell
 from deepgps.images.likeness import pearson, psnr
-from deepgps.images.nucleus import Nucleus
 from deepgps.images.segment import OtsuWatershed
 from deepgps.localization import class_set
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from deepgps.training.export import export
 from deepgps.training.joint.run import train
 from deepgps.training.joint.settings import JointRecipe
@@ -41,7 +41,7 @@ PROTEINS_A_CLASS, CELLS_A_CLASS, JUDGED_CELLS = 60, 330, 240
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A crop of the reference pictures, its class and the part its mosaic is in."""
+    """A crop of the reference images, its class and the part its mosaic is in."""
 
     row: int
     slug: str
@@ -52,7 +52,7 @@ def recipe(mode: str, seed: int, epochs: int) -> JointRecipe:
     """The small network with one fusion."""
     network = {"widths": [32, 64, 128], "fold": 4, "margin": 8, "latent_dim": 64, "fusion": mode}
     training = {"max_epochs": epochs, "batch_size": 16, "learning_rate": 1e-3, "seed": seed}
-    # The label is learned by heart long before the pictures are good.
+    # The label is learned by heart long before the images are good.
     training |= {"patience": None, "keep": "last"}
     fields = {
         "kind": "joint",
@@ -135,7 +135,7 @@ def draw(predictor: Predictor, nuclei: np.ndarray, sequences: list[str]) -> np.n
     drawn = []
     for pixels, sequence in zip(nuclei, sequences, strict=True):
         (encoding,) = predictor.encode([sequence])
-        drawn.append(predictor.draw([Nucleus("cell", pixels, PIXEL_UM, SOURCE)], [encoding.latent])[0])
+        drawn.append(predictor.draw([Cell("cell", pixels, PIXEL_UM, SOURCE)], [encoding.latent])[0])
     return np.stack(drawn)
 
 
@@ -216,7 +216,7 @@ def main() -> None:
     torch.set_num_threads(1)
     proteins = load_labelled_proteins(args.data, CLASSES)
     if not (args.work / "reference" / MANIFEST).exists():
-        prepare_pictures(args.data / "images", args.work / "reference", size_px=208, pixel_size_um=PIXEL_UM)
+        prepare_images(args.data / "images", args.work / "reference", size_px=208, pixel_size_um=PIXEL_UM)
     pool, cells = pools(proteins), choose_cells(open_crops(args.work / "reference").index)
     store = build_store(args.work, cells, proteins, pool)
     judge, found = Judge(args.work / "reference", cells, proteins, pool), {}

@@ -10,7 +10,7 @@ import numpy as np
 
 from costs import Layer, layers
 from deepgps.images.defaults import default_nucleus
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from deepgps.runtime import available, open_graph
 from timing import SEED, TOGETHER, Figures, drawn, in_turns, loaded, random_proteins, runtime
 
@@ -56,14 +56,14 @@ def measure_generators(figures: Figures, model: str, rounds: int, widths: tuple[
 
 
 def paper_network(widths: tuple[int, ...]) -> tuple[Callable[[], object], bytes]:
-    """A U-Net of the paper's size, random: as eager torch draws one picture, and as a graph."""
+    """A U-Net of the paper's size, random: as eager torch draws one image, and as a graph."""
     import torch
 
     from deepgps.models.unet import UNet
 
     torch.manual_seed(SEED)
     net, file = UNet(widths).eval(), io.BytesIO()
-    given = {each: torch.from_numpy(values) for each, values in one_picture().items()}
+    given = {each: torch.from_numpy(values) for each, values in one_image().items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # The older exporter takes a second and not a minute, and finds the same layers.
@@ -73,24 +73,24 @@ def paper_network(widths: tuple[int, ...]) -> tuple[Callable[[], object], bytes]
     return lambda: net(*given.values()), file.getvalue()
 
 
-def one_picture() -> dict[str, np.ndarray]:
-    nucleus = default_nucleus().pixels.astype(np.float32)[None, None, :SIZE, :SIZE]
+def one_image() -> dict[str, np.ndarray]:
+    nucleus = default_nucleus().nucleus.astype(np.float32)[None, None, :SIZE, :SIZE]
     return {"nucleus": nucleus, "latent": np.ones((1, 1, LATENT), np.float32)}
 
 
 def of_paper(graph: bytes, name: str) -> Callable[[], object]:
-    """One picture of the paper-size network, computed by a runtime."""
+    """One image of the paper-size network, computed by a runtime."""
     with runtime(name):
         opened = open_graph(graph, 1, reduced=True)
-    given = one_picture()
+    given = one_image()
     return lambda: opened.run(["image"], given)
 
 
 def shares(figures: Figures, took: Seconds, operations: float, found: Mapping[str, Sequence[Layer]]) -> None:
     """Tell what share of the convolution's rate the generators reach in float32."""
-    for key, name, pictures in (("drawn", "generator", TOGETHER), ("paper", "paper-size generator", 1)):
+    for key, name, images in (("drawn", "generator", TOGETHER), ("paper", "paper-size generator", 1)):
         # All of a batch are drawn into one nucleus, which is looked at once.
-        work = sum(each.flop * (1 if each.of_nucleus else pictures) for each in found[name])
+        work = sum(each.flop * (1 if each.of_nucleus else images) for each in found[name])
         reached = [work / own * best / operations for own, best in zip(took[key], took["peak"], strict=True)]
         figures.ratio(f"{key} of peak", f"{name}: share of the convolution's rate, float32", reached, "≥ 0.5")
 
@@ -104,7 +104,7 @@ def gains(figures: Figures, took: Seconds) -> None:
             figures.ratio(name, what, samples, aim)
 
     times(
-        "mini", "paper's U-Net in eager torch / bundled generator, a picture", "eager", "drawn", each=TOGETHER
+        "mini", "paper's U-Net in eager torch / bundled generator, an image", "eager", "drawn", each=TOGETHER
     )
     times("eager", "paper's U-Net: eager torch / ONNX Runtime", "eager", "paper")
     times("eager bf16", "paper's U-Net: eager torch / OpenVINO in bfloat16", "eager", f"paper{HALF}", "≥ 2")
@@ -112,15 +112,15 @@ def gains(figures: Figures, took: Seconds) -> None:
 
 
 def quality(figures: Figures, exact: Predictor, rough: Predictor) -> None:
-    """Tell what bfloat16 changes in pictures of proteins drawn by chance."""
+    """Tell what bfloat16 changes in images of proteins drawn by chance."""
     latents = [each.latent for each in exact.encode(list(random_proteins(TOGETHER)))]
     nuclei = [default_nucleus()] * TOGETHER
     one, other = exact.draw(nuclei, latents), rough.draw(nuclei, latents)
     psnr = -10 * np.log10(np.mean((one - other) ** 2) + 1e-20)
-    figures.rate("pictures in bfloat16 against float32: PSNR", f"{psnr:.1f} dB")
+    figures.rate("images in bfloat16 against float32: PSNR", f"{psnr:.1f} dB")
     figures.rate("the same: largest difference of a pixel", f"{np.abs(one - other).max():.4f}")
     r = min(np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(one, other, strict=True))
-    figures.rate("the same: lowest correlation r of a picture", f"{r:.6f}")
+    figures.rate("the same: lowest correlation r of an image", f"{r:.6f}")
 
 
 def cost(graph: bytes, peaks: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, read_table
-from deepgps.encoding.encoder import read_out
 from deepgps.evaluation.labels import label_report
 from deepgps.localization import CLASS_SETS, major_localizations
+from deepgps.prediction.encoder import read_out
 from hou_test import tested_proteins
 from label_protocols import (
     about,

@@ -1,7 +1,7 @@
-"""How good mean pictures are on published pictures of OpenCell, all of their proteins held out, half by half.
+"""How good mean images are on published images of OpenCell, all of their proteins held out, half by half.
 
-The generator is trained twice more by the run's recipe, each time without the pictures of one half of
-OpenCell's proteins; of the grain, which mean pictures have not, next to nothing. The label half is the run's.
+The generator is trained twice more by the run's recipe, each time without the images of one half of
+OpenCell's proteins; of the grain, which mean images have not, next to nothing. The label half is the run's.
 A half that is trained is kept in the run.
 
     python benchmarks/opencell_halves.py [--run runs/mini] [--out benchmarks/results]
@@ -18,23 +18,23 @@ from deepgps.datasets.crops.reading import CROPS, INDEX, MANIFEST, open_crops
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
 from deepgps.evaluation.evaluate import evaluate
 from deepgps.evaluation.evaluation import Evaluation
+from deepgps.evaluation.images.intervals import correlation_interval, mean_interval
+from deepgps.evaluation.images.measuring import DRAWN, REAL, WRONG_CLASS
 from deepgps.evaluation.loading import DataFiles
-from deepgps.evaluation.pictures.intervals import correlation_interval, mean_interval
-from deepgps.evaluation.pictures.measuring import DRAWN, REAL, WRONG_CLASS
 from deepgps.localization import class_set
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from deepgps.training.mini.export import export
 from deepgps.training.mini.run import train
 from deepgps.training.mini.settings import MiniRecipe
 from deepgps.training.recipe import RECIPE, load_recipe
+from image_figures import arguments, cell, keep, progress, table
 from opencell_tiles import MASK, SOURCE
-from picture_figures import arguments, cell, keep, progress, table
 from stand_ins import paired_store
 
 HALVES = 2
 ROWS = {
-    "mean picture": DRAWN,
-    "mean picture, wrong class (control)": WRONG_CLASS,
+    "mean image": DRAWN,
+    "mean image, wrong class (control)": WRONG_CLASS,
     "nuclear mask": "nuclear mask",
     "own mean": "own mean",
     MASK: MASK,
@@ -43,7 +43,7 @@ COLUMNS = {"pearson": "Pearson r", "intranuclear_r": "intranuclear r", "psnr": "
 
 
 def half_run(run: Path, half: int) -> Path:
-    """A run like another one, whose pictures are still to be trained, without one half of OpenCell."""
+    """A run like another one, whose images are still to be trained, without one half of OpenCell."""
     there = run / "opencell_halves" / str(half)
     (there / "crops").mkdir(parents=True, exist_ok=True)
     for name in ("labels", f"crops/{CROPS}", f"crops/{MANIFEST}"):
@@ -64,11 +64,11 @@ def half_run(run: Path, half: int) -> Path:
 
 
 def evaluated(run: Path, data: Path, half: int, proteins: LabelledProteins, folder: Path) -> Evaluation:
-    """Mean pictures of one half, by a generator that has not seen it."""
+    """Mean images of one half, by a generator that has not seen it."""
     recipe = load_recipe(str(run / RECIPE))
     assert isinstance(recipe, MiniRecipe)
-    grain = recipe.pictures.grain.model_copy(update={"epochs": 1, "batches": 1})
-    recipe = recipe.model_copy(update={"pictures": recipe.pictures.model_copy(update={"grain": grain})})
+    grain = recipe.images.grain.model_copy(update={"epochs": 1, "batches": 1})
+    recipe = recipe.model_copy(update={"images": recipe.images.model_copy(update={"grain": grain})})
     there = half_run(run, half)
     train(recipe, data, there, resume=(there / RECIPE).exists())
     bundle = export(there, recipe, folder / f"bundle-{half}", {})
@@ -103,9 +103,9 @@ def page(halves: list[Evaluation], rows: dict[str, dict[str, Metric]]) -> str:
     """The results as Markdown."""
     bundle = halves[0].predictor.bundle.metadata
     shown = "\n".join(f"- {name}: {row}" for name, row in sorted(by_protein(halves).items()))
-    return f"""# Mean pictures of OpenCell's proteins, held out half by half
+    return f"""# Mean images of OpenCell's proteins, held out half by half
 
-The recipe of {bundle.name} {bundle.version}, trained without the pictures of half of the proteins that
+The recipe of {bundle.name} {bundle.version}, trained without the images of half of the proteins that
 `{SOURCE}` shows (HEK293T), and the other way round; `python benchmarks/opencell_halves.py`. The label half
 knows the proteins. {len(by_protein(halves))} proteins on contrast-stretched crops; means over crops, 95 %
 bootstrap intervals over proteins. What the figures mean: `docs/reference/metrics.md`.
@@ -115,14 +115,14 @@ bootstrap intervals over proteins. What the figures mean: `docs/reference/metric
 `sequence_effect` (Pearson r with the right protein less that with another class's):
 {cell(rows["effect"]["sequence_effect"])}.
 
-Pearson r of each protein: of the mean picture, and of the very picture's own two levels.
+Pearson r of each protein: of the mean image, and of the very image's own two levels.
 
 {shown}
 """
 
 
 def by_protein(halves: list[Evaluation]) -> dict[str, str]:
-    """What each protein's pictures reached, and what its own two levels."""
+    """What each protein's images reached, and what its own two levels."""
     found = {}
     for done in halves:
         subjects = done.subjects
@@ -139,8 +139,8 @@ def by_protein(halves: list[Evaluation]) -> dict[str, str]:
 
 def quoted(rows: dict[str, dict[str, Metric]], proteins: int) -> dict[str, Metric]:
     """What the model card quotes."""
-    head = f"OpenCell pictures of {proteins} proteins held out by halves, mean pictures"
-    mean, levels = rows["mean picture"], rows[MASK]
+    head = f"OpenCell images of {proteins} proteins held out by halves, mean images"
+    mean, levels = rows["mean image"], rows[MASK]
     return {
         f"{head}: Pearson r": mean["pearson"],
         f"{head}: Pearson r of the baseline '{MASK}'": levels["pearson"],

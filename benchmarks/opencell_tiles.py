@@ -1,7 +1,7 @@
-"""How good the drawn pictures of a model are on published pictures of OpenCell, held out by protein.
+"""How good the drawn images of a model are on published images of OpenCell, held out by protein.
 
 HEK293T, the cells of the paper: contrast-stretched crops of few proteins, most of them in the centrosome or
-on filaments. One picture of those that could be, and the mean of all of them.
+on filaments. One image of those that could be, and the mean of all of them.
 
     python benchmarks/opencell_tiles.py [--model deepgps-mini] [--run runs/mini] [--out benchmarks/results]
 """
@@ -12,13 +12,13 @@ from pathlib import Path
 from deepgps.bundle import Metric
 from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.evaluation.evaluation import Evaluation
-from deepgps.evaluation.pictures.measuring import DRAWN
+from deepgps.evaluation.images.measuring import DRAWN
 from deepgps.localization import class_set
-from picture_figures import arguments, cell, drawn_and_mean, keep, table
+from image_figures import arguments, cell, drawn_and_mean, keep, table
 from stand_ins import paired_store
 
 SOURCE = "opencell_tiles"
-HEAD = "Held-out OpenCell pictures of 5 proteins"
+HEAD = "Held-out OpenCell images of 5 proteins"
 MEASURES = {
     name: name for name in ("psnr", "ssim", "pearson", "intranuclear_r", "intranuclear_mae", "profile_error")
 }
@@ -26,13 +26,13 @@ MASK = "own nuclear mask"
 
 
 def page(drawn: Evaluation, mean: Evaluation) -> str:
-    """The pictures beside what costs nothing, and what is to be known before anybody believes them."""
-    assert drawn.pictures is not None and mean.pictures is not None
+    """The images beside what costs nothing, and what is to be known before anybody believes them."""
+    assert drawn.images is not None and mean.images is not None
     bundle = drawn.predictor.bundle.metadata
-    rows = {"mean picture": mean.pictures.kinds[DRAWN], **drawn.pictures.kinds}
+    rows = {"mean image": mean.images.kinds[DRAWN], **drawn.images.kinds}
     notes = "\n".join(f"- {note}" for note in drawn.notes)
-    effects = [cell(each.pictures.effects["sequence_effect"]) for each in (drawn, mean) if each.pictures]
-    return f"""# Pictures on held-out crops of `{SOURCE}`
+    effects = [cell(each.images.effects["sequence_effect"]) for each in (drawn, mean) if each.images]
+    return f"""# Images on held-out crops of `{SOURCE}`
 
 {bundle.name} {bundle.version}, `python benchmarks/opencell_tiles.py`, data range 1; 95 % bootstrap intervals
 over proteins. What the figures mean: `docs/reference/metrics.md`.
@@ -42,14 +42,14 @@ over proteins. What the figures mean: `docs/reference/metrics.md`.
 {table(rows, MEASURES)}
 
 `sequence_effect` (Pearson r with the right protein less that with another class's): {effects[0]};
-of mean pictures {effects[1]}.
+of mean images {effects[1]}.
 """
 
 
 def quoted(done: Evaluation) -> dict[str, Metric]:
-    """What the model card quotes; of mean pictures `opencell_halves.py` has more proteins."""
-    assert done.pictures is not None
-    head, kinds = HEAD, done.pictures.kinds
+    """What the model card quotes; of mean images `opencell_halves.py` has more proteins."""
+    assert done.images is not None
+    head, kinds = HEAD, done.images.kinds
     return {
         f"{head}: Pearson r": kinds[DRAWN]["pearson"],
         f"{head}: Pearson r of the baseline '{MASK}'": kinds[MASK]["pearson"],
@@ -57,7 +57,7 @@ def quoted(done: Evaluation) -> dict[str, Metric]:
         f"{head}: PSNR (dB)": kinds[DRAWN]["psnr"],
         f"{head}: PSNR (dB) of the baseline 'own mean'": kinds["own mean"]["psnr"],
         f"{head}: PSNR (dB) of the baseline '{MASK}'": kinds[MASK]["psnr"],
-        f"{head}: sequence_effect": done.pictures.effects["sequence_effect"],
+        f"{head}: sequence_effect": done.images.effects["sequence_effect"],
     }
 
 

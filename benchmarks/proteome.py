@@ -6,8 +6,8 @@ Each command is a process of its own. Seconds are of the clock, and beside them 
 processes together, which tell more where something else is running. Memory is the largest sum of the
 processes' shares (PSS: what several map counts once), looked at ten times a second.
 
-``--big --out DIR`` is another run: 20,000 proteins in four nuclei with pictures in a Zarr store, on two
-workers, killed once in the middle and gone on with; then every row and picture is looked at.
+``--big --out DIR`` is another run: 20,000 proteins in four nuclei with images in a Zarr store, on two
+workers, killed once in the middle and gone on with; then every row and image is looked at.
 """
 
 import argparse
@@ -40,7 +40,7 @@ class Sizes:
     """How much each measurement takes."""
 
     labels: int = 8000
-    pictures: int = 600
+    images: int = 600
     growth: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
     lengths: tuple[int, ...] = (100, 1_000, 5_000, 10_000, 20_000, 40_000)
     residues: int = 400_000
@@ -152,15 +152,15 @@ def head(*names: str) -> None:
 def measure_workers(folder: Path, sizes: Sizes) -> None:
     """One worker that has one core, two that have two, and one that has all.
 
-    A worker of one thread keeps more than a core busy where pictures are written, as the writing has threads
+    A worker of one thread keeps more than a core busy where images are written, as the writing has threads
     of its own.
     """
     head("run", "proteins/s", "CPU ms each", "efficiency", "peak MiB")
     few, one = write_fasta(folder / "one.fasta", 1), 0.0
     kinds = {
         "labels": (sizes.labels, ("--no-images",)),
-        "pictures, files": (sizes.pictures, ("--nucleus", "hek-1")),
-        "pictures, Zarr": (sizes.pictures, ("--nucleus", "hek-1", "--pictures", "zarr")),
+        "images, files": (sizes.images, ("--nucleus", "hek-1")),
+        "images, Zarr": (sizes.images, ("--nucleus", "hek-1", "--image-format", "zarr")),
     }
     ways = {
         "1 worker, 1 core": ("--threads", "1"),
@@ -202,7 +202,7 @@ def measure_dask(folder: Path, sizes: Sizes) -> None:
     """One Dask worker on a core that scheduler and writer share, and two on two."""
     head("run on a Dask cluster", "proteins/s", "efficiency")
     few, kinds = write_fasta(folder / "one.fasta", 1), {"labels": (sizes.labels, ("--no-images",))}
-    kinds["pictures, Zarr"] = sizes.pictures, ("--nucleus", "hek-1", "--pictures", "zarr")
+    kinds["images, Zarr"] = sizes.images, ("--nucleus", "hek-1", "--image-format", "zarr")
     for kind, (count, drawing) in kinds.items():
         fasta, one = write_fasta(folder / "some.fasta", count), 0.0
         for workers in (1, 2):
@@ -238,7 +238,7 @@ def measure_growth(folder: Path, sizes: Sizes) -> None:
 
 def measure_lengths(sizes: Sizes) -> None:
     """Labels of ever longer proteins, one thread: time of a residue."""
-    from deepgps.predict import Predictor
+    from deepgps.prediction.predictor import Predictor
     from deepgps.proteins.protein import Protein
 
     head("residues", "CPU ms each", "µs a residue")
@@ -271,10 +271,10 @@ def rows_in(out: Path) -> int:
 
 
 def big(out: Path, count: int, workers: int) -> None:
-    """A proteome with pictures, killed in the middle and gone on with; then looked through."""
+    """A proteome with images, killed in the middle and gone on with; then looked through."""
     out.mkdir(parents=True, exist_ok=True)
     fasta, results = write_fasta(out / "proteome.fasta", count), out / "results"
-    tokens = ("predict", fasta, "--out", results, "--workers", str(workers), "--pictures", "zarr")
+    tokens = ("predict", fasta, "--out", results, "--workers", str(workers), "--image-format", "zarr")
     command = (*tokens, "--format", "parquet", "--nucleus", *NUCLEI)
     running = Running(*command)
     while rows_in(results) < 2 * count and running.process.poll() is None:
@@ -286,7 +286,7 @@ def big(out: Path, count: int, workers: int) -> None:
     row("proteins x nuclei", f"{count:,} x {len(NUCLEI)}")
     row("rows when killed (kill -9)", f"{killed_at:,} after {first:.0f} s")
     row("then, to the end", f"{ended.seconds:.0f} s")
-    row("pictures/s", f"{len(NUCLEI) * count / (first + ended.seconds):.1f}")
+    row("images/s", f"{len(NUCLEI) * count / (first + ended.seconds):.1f}")
     row("peak memory, all processes", f"{max(running.peak, ended.peak_mib):.0f} MiB")
     for name in ("results.jsonl", "results.parquet", "images.zarr"):
         path = results / name
@@ -296,7 +296,7 @@ def big(out: Path, count: int, workers: int) -> None:
 
 
 def look_through(results: Path, count: int) -> str:
-    """Hold every row against the input, and every picture against its row."""
+    """Hold every row against the input, and every image against its row."""
     import numpy as np
     import zarr
 
@@ -305,13 +305,13 @@ def look_through(results: Path, count: int) -> str:
     names = [name for name, _ in islice(sequences(), count)]
     expected = [(name, nucleus) for name in names for nucleus in NUCLEI]
     pairs = [(record["protein_id"], record["nucleus"]) for record in found]
-    pictures = zarr.open_group(results / "images.zarr", mode="r")["protein"]
+    images = zarr.open_group(results / "images.zarr", mode="r")["protein"]
     black = sum(
-        int((np.asarray(pictures[n : n + 16]).max((1, 2)) == 0).sum()) for n in range(0, len(found), 16)
+        int((np.asarray(images[n : n + 16]).max((1, 2)) == 0).sum()) for n in range(0, len(found), 16)
     )
-    fine = pairs == expected and len(found) == pictures.shape[0]
+    fine = pairs == expected and len(found) == images.shape[0]
     said = f"none of {len(found):,} rows" if fine else f"SOMETHING IS WRONG: {len(found):,} rows"
-    return f"{said}; {black} pictures black"
+    return f"{said}; {black} images black"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

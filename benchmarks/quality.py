@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from deepgps.bundle import DEFAULT_MODEL, Metric
-from deepgps.predict import Predictor
+from deepgps.bundle.metrics_table import shown, text_lines
+from deepgps.prediction.predictor import Predictor
 from deepgps.proteins.features import RESIDUES
-from deepgps.quality import shown, text_lines
 
-FILES = ("opencell_labels", "hou_test", "pictures", "opencell_tiles", "opencell_halves", "crowds")
+FILES = ("opencell_labels", "hou_test", "images", "opencell_tiles", "opencell_halves", "crowds")
 """JSON files that the figures of the bundle and of its card are read from."""
 TWO, FOUR = "OpenCell, cytoplasmic or nucleoplasm", "OpenCell, four classes"
-CELLS, TILES = "Held-out U-2 OS cells", "Held-out OpenCell pictures of 5 proteins"
-HALVES = "OpenCell pictures of 35 proteins held out by halves, mean pictures"
-KINDS = ("", ", mean pictures")
-"""How the name of what was measured goes on, by kind of picture: one that could be, or the mean."""
+CELLS, TILES = "Held-out U-2 OS cells", "Held-out OpenCell images of 5 proteins"
+HALVES = "OpenCell images of 35 proteins held out by halves, mean images"
+KINDS = ("", ", mean images")
+"""How the name of what was measured goes on, by kind of image: one that could be, or the mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class Bar:
     below: bool = False
 
 
-def picture_bars(of: str) -> tuple[Bar, ...]:
-    """What pictures were to reach."""
+def image_bars(of: str) -> tuple[Bar, ...]:
+    """What images were to reach."""
     levels = f"{of}: Pearson r of the baseline 'own nuclear mask'"
     return (
         Bar(f"{of}: Pearson r", 0.1, above=levels),
@@ -82,10 +82,10 @@ BARS = (
     Bar("Independent protein CPSF6, nucleoplasm, B: probability", 0.5),
     Bar("Independent protein CSTF2, nucleoplasm, B: probability", 0.5),
     Bar("Independent protein EEF2, cytoplasmic, B: probability", 0.5),
-    *(bar for kind in KINDS for bar in picture_bars(f"{CELLS}{kind}")),
+    *(bar for kind in KINDS for bar in image_bars(f"{CELLS}{kind}")),
     *(Bar(f"{CELLS}{kind}: read back of five classes", 0.85) for kind in KINDS),
-    *picture_bars(TILES),
-    *picture_bars(HALVES),
+    *image_bars(TILES),
+    *image_bars(HALVES),
     Bar("HEK293T, crowded crops: cells that are drawn, PCNA", 0.95),
     Bar("HEK293T, crowded crops: cells that are drawn, GAPDH", 0.95),
 )

@@ -1,7 +1,7 @@
 """Evaluate the model that ships on the data at hand: a report to look at, in ./report.
 
-The test side of the reference pictures of U-2 OS cells, as `benchmarks/pictures.py` uses it, without what
-needs the run that the model came from. The crops are cut from the pictures if they are not there.
+The test side of the reference images of U-2 OS cells, as `benchmarks/images.py` uses it, without what
+needs the run that the model came from. The crops are cut from the images if they are not there.
 
     python benchmarks/report.py [--model deepgps-mini] [--crops runs/mini/crops] [--source opencell_tiles]
 """
@@ -11,14 +11,14 @@ import tempfile
 from pathlib import Path
 
 from deepgps.datasets.crops.reading import MANIFEST
-from deepgps.datasets.crops.reference import prepare_pictures
+from deepgps.datasets.crops.reference import prepare_images
 from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.evaluation.evaluate import REPORT, evaluate
 from deepgps.evaluation.loading import DataFiles
 from deepgps.localization import class_set
-from deepgps.predict import Predictor
-from picture_figures import progress
-from pictures import SOURCE
+from deepgps.prediction.predictor import Predictor
+from image_figures import progress
+from images import SOURCE
 from stand_ins import paired_store
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     crop, classes = predictor.bundle.metadata.crop, class_set("mini")
     if not (options.crops / MANIFEST).exists():
         images = options.data / "images"
-        prepare_pictures(images, options.crops, size_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
+        prepare_images(images, options.crops, size_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
     proteins = load_labelled_proteins(options.data, classes)
     with tempfile.TemporaryDirectory() as folder:
         store = paired_store(options.crops, Path(folder) / options.source, proteins, classes, options.source)

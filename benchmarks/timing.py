@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from deepgps.images.defaults import default_nucleus
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from deepgps.proteins.protein import Protein
 from moved import ratio
 
@@ -19,7 +19,7 @@ SHARES = (8, 1, 5, 7, 4, 7, 2, 6, 6, 10, 2, 4, 5, 4, 6, 7, 5, 7, 1, 3)
 MEAN_LENGTH = 450
 SEED = 0
 TOGETHER = 8
-"""Pictures of a batch, as `Predictor` takes them."""
+"""Images of a batch, as `Predictor` takes them."""
 
 
 def random_proteins(count: int) -> Iterable[Protein]:
@@ -90,7 +90,7 @@ def yardstick() -> int:
 
 
 def drawn(predictor: Predictor, count: int) -> None:
-    """Draw so many pictures, as `Predictor` does it, without writing them."""
+    """Draw so many images, as `Predictor` does it, without writing them."""
     latents = [each.latent for each in predictor.encode(list(random_proteins(TOGETHER)))]
     nuclei = [default_nucleus()] * TOGETHER
     for start in range(0, count, TOGETHER):

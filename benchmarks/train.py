@@ -4,7 +4,7 @@
 px) on noise, a few steps each way, in turns:
 
 - *plain*: float32, channels first, as a script without further thought has it, with the default AdamW;
-- *plain, keeping all*: the same, which moves every picture and loss to the CPU in every step and appends them
+- *plain, keeping all*: the same, which moves every image and loss to the CPU in every step and appends them
   to arrays that grow, as the paper's published code does;
 - *ours*: `deepgps.training.joint.learning.loop`, reading and laying out crops included, in bfloat16 and
   channels last, and the same in float32.
@@ -83,10 +83,10 @@ def plain(recipe: JointRecipe, data: Any, *, keep: bool) -> Callable[[int], obje
     model = build_model(recipe, EMBEDDING).to(DEVICE).train()
     optimiser = torch.optim.AdamW(model.parameters(), 2e-4)
     inputs, size = Embeddings(), recipe.training.batch_size
-    losses, pictures = np.zeros(0), np.zeros((0, 1, recipe.crop.size_px, recipe.crop.size_px), np.float32)
+    losses, images = np.zeros(0), np.zeros((0, 1, recipe.crop.size_px, recipe.crop.size_px), np.float32)
 
     def step(number: int) -> None:
-        nonlocal losses, pictures
+        nonlocal losses, images
         rows = np.arange(number * size, (number + 1) * size) % CROPS
         pairs = torch.from_numpy(data.store.crops[rows] / np.float32(255)).to(DEVICE)
         protein = {name: each.to(DEVICE) for name, each in inputs.batch(data.protein_of_row[rows]).items()}
@@ -99,7 +99,7 @@ def plain(recipe: JointRecipe, data: Any, *, keep: bool) -> Callable[[int], obje
         optimiser.step()
         if keep:
             losses = np.append(losses, loss.detach().cpu().numpy())
-            pictures = np.concatenate([pictures, drawn.image.detach().cpu().numpy()])
+            images = np.concatenate([images, drawn.image.detach().cpu().numpy()])
 
     return step
 
@@ -124,8 +124,8 @@ def ours(
     return lambda number: loop._run_part(task, fabric.to_device(parts[number % len(parts)]), 0, number)
 
 
-def flop_of_a_picture(recipe: JointRecipe) -> float:
-    """Floating-point operations of one picture, forwards and backwards."""
+def flop_of_an_image(recipe: JointRecipe) -> float:
+    """Floating-point operations of one image, forwards and backwards."""
     model, size = build_model(recipe, EMBEDDING), recipe.crop.size_px
     with FlopCounterMode(display=False) as counter:
         drawn = model(torch.rand(2, 1, size, size), {"embedding": torch.randn(2, EMBEDDING)})
@@ -157,7 +157,7 @@ def main() -> None:
     }
     if DEVICE.type == "cuda":
         ways["ours, compiled"] = ours(recipe, data, "bf16-mixed", compiled=True)
-    flop, before = flop_of_a_picture(recipe), os.getloadavg()[0]
+    flop, before = flop_of_an_image(recipe), os.getloadavg()[0]
     able = {dtype: peaks(dtype, DEVICE) for dtype in (single, half)}
     took = fastest(ways, options.steps)
     name = (
@@ -165,11 +165,11 @@ def main() -> None:
     )
     print(f"{name}; load {before:.1f} before and {os.getloadavg()[0]:.1f} after; torch {torch.__version__};")
     print(f"batches of {options.batch_size}, the fastest of {options.steps} steps; {flop / 1e9:.0f} GFLOP a")
-    print("picture, forwards and backwards.\n")
+    print("image, forwards and backwards.\n")
     for dtype, rates in able.items():
         said = ", ".join(f"{what} {rate / 1e9:,.0f} GFLOP/s" for what, rate in rates.items())
         print(f"- {str(dtype)[6:]}: {said}")
-    print("\n| loop | pictures/s | times plain | of the matrices' rate | of the convolution's |")
+    print("\n| loop | images/s | times plain | of the matrices' rate | of the convolution's |")
     print("|---|---|---|---|---|")
     for way, each in took.items():
         rates = able[single if "plain" in way or "32" in way else half]

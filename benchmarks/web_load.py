@@ -87,7 +87,7 @@ class Visitor:
         wanted = [each.replace("&amp;", "&") for each in FETCHED.findall(answer.text)]
         new = [each for each in dict.fromkeys(wanted) if each not in self.kept]
         self.kept.update(new)
-        await asyncio.gather(*(self.ask("picture or file", each) for each in new))
+        await asyncio.gather(*(self.ask("image or file", each) for each in new))
         return answer.text
 
     async def browse(self, pages: Sequence[str], until: float, think_s: Sequence[float]) -> None:

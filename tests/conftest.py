@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from deepgps.bundle import Bundle, open_bundle, write_bundle
-from deepgps.images.nucleus import Nucleus
+from deepgps.images.cell import Cell
 from deepgps.localization import CLASS_SETS
 
 # Tests compute little at a time: a second thread would cost more than it gives. Read when torch starts.
@@ -61,7 +61,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training run, ``run``, of a tiny model, beside its ``recipe.yaml`` and made-up ``data``."""
     from deepgps.cli.app import run
-    from picture_sources import RECIPE, write_data
+    from image_sources import RECIPE, write_data
 
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "recipe.yaml").write_text(RECIPE)
@@ -178,15 +178,15 @@ def window(served: Any, chromium: Any) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
-def drawn_nucleus() -> Nucleus:
+def drawn_nucleus() -> Cell:
     """A round nucleus, brighter than its surroundings."""
     return round_nucleus("round")
 
 
-def round_nucleus(name: str, radius_px: float = 45) -> Nucleus:
+def round_nucleus(name: str, radius_px: float = 45) -> Cell:
     y, x = np.mgrid[:TINY_SIZE, :TINY_SIZE] - TINY_SIZE / 2
     pixels = (0.05 + 0.75 * (np.hypot(y, x) < radius_px)).astype(np.float32)
-    return Nucleus(name, pixels, 0.206, "drawn")
+    return Cell(name, pixels, 0.206, "drawn")
 
 
 def _metadata(dimension: int) -> Mapping[str, Any]:
@@ -243,8 +243,8 @@ def _encoder(dimension: int, classes: int) -> bytes:
 def tiny_generator(*, pair_by_pair: bool = False) -> bytes:
     """Image = sigmoid(nucleus + mean of the latent): (N, 1, H, W), (B, T, D), (B,) to (B, 1, H, W).
 
-    The mean picture is half as bright. ``pair_by_pair`` is how it was before graphs were told which nucleus:
-    as many nuclei as proteins, and no mean picture.
+    The mean image is half as bright. ``pair_by_pair`` is how it was before graphs were told which nucleus:
+    as many nuclei as proteins, and no mean image.
     """
     from onnx import TensorProto, helper, numpy_helper
 

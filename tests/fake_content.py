@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from picture_sources import discs
+from image_sources import discs
 
 EDGE = 600
 OPENCELL_UM = 0.206349
@@ -55,7 +55,7 @@ class Content:
 
     @cached_property
     def etag(self) -> str:
-        # Of the size alone where the listing must not draw every picture.
+        # Of the size alone where the listing must not draw every image.
         return f'"{md5(str(self.known_size).encode() if self.known_size else self.body).hexdigest()}"'
 
 

@@ -10,7 +10,7 @@ import polars as pl
 from deepgps.datasets.crops.reading import write_crops
 from deepgps.datasets.crops.shown import PROTEINS
 from deepgps.training.joint.settings import JointRecipe
-from picture_sources import discs, ring
+from image_sources import discs, ring
 
 SIZE, UM = 32, 0.8
 PLACES = ("cytoplasmic", "nucleoplasm", "vesicles", "er")

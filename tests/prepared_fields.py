@@ -9,7 +9,7 @@ import polars as pl
 import tifffile
 from numpy.typing import NDArray
 
-from picture_sources import discs, ring
+from image_sources import discs, ring
 
 EDGE, SIZE, UM = 200, 96, 0.4
 PLACES = [(70, 70), (130, 120)]

@@ -10,7 +10,7 @@ import pytest
 from deepgps.bundle import Bundle, open_model, with_class_set, write_bundle
 from deepgps.cli.app import run
 from deepgps.errors import BundleError
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.proteins.protein import Protein
 
@@ -99,7 +99,7 @@ def test_the_class_sets_of_a_model_are_told(models, capsys):
     assert "classes:     cytoplasmic, nucleoplasm\n" in capsys.readouterr().out
 
 
-def test_pictures_do_not_depend_on_the_class_set(models):
+def test_images_do_not_depend_on_the_class_set(models):
     pairs = zip(
         Predictor.load("tiny").encode(PROTEINS), Predictor.load("tiny:single-2").encode(PROTEINS), strict=True
     )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import deepgps.examples
-from deepgps.predict import Predictor
-from deepgps.prediction import UNCLEAR
+from deepgps.prediction.prediction import UNCLEAR
+from deepgps.prediction.predictor import Predictor
 
 SETS = ("deepgps-mini", "deepgps-mini:single-2", "deepgps-mini:single-4", "deepgps-mini:all")
 

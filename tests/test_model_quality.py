@@ -1,8 +1,8 @@
 """A model's figures, arranged for the page of the model."""
 
 from deepgps.bundle import DEFAULT_MODEL, Metric, open_model
+from deepgps.bundle.metrics_table import arranged, shown
 from deepgps.cli.app import run
-from deepgps.quality import arranged, shown
 
 METRICS_THAT_SHIP = open_model(DEFAULT_MODEL).metadata.metrics
 METRICS = {

@@ -1,3 +1,3 @@
-"""deepGPS tells where in the cell a protein goes: as a label, and as a picture."""
+"""deepGPS tells where in the cell a protein goes: as a label, and as an image."""
 
 __version__ = "0.1.0"

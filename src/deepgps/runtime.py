@@ -52,7 +52,7 @@ def open_graph(graph: Path | bytes, threads: int | None = None, *, reduced: bool
     threads
         Threads of the processor; all cores if None.
     reduced
-        Whether bfloat16 is enough, as it is for pictures; labels are computed in single precision.
+        Whether bfloat16 is enough, as it is for images; labels are computed in single precision.
 
     Raises
     ------

@@ -180,7 +180,7 @@ def test_the_hand_made_features_are_an_encoder(folder, capsys):
     ],
 )
 def test_what_cannot_be_used_is_refused(folder, tiny_esm2, more, reason, capsys, monkeypatch):
-    monkeypatch.setattr("deepgps.scale._CONNECT_S", 0.5)
+    monkeypatch.setattr("deepgps.parallel._CONNECT_S", 0.5)
     (folder / "no-store").mkdir()
     (folder / "broken.parquet").write_bytes(b"PAR1 and no more")
     pl.DataFrame({"x": [1]}).write_parquet(folder / "other.parquet")

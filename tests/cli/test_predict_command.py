@@ -118,7 +118,7 @@ def test_the_examples_come_with_the_package(predict, tmp_path):
 def test_nuclei_by_file_and_by_name_two_of_one_name_told_apart(predict, proteins_file, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        pixels = (round_nucleus("x", 40).pixels * 255).astype(np.uint8)
+        pixels = (round_nucleus("x", 40).nucleus * 255).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / folder / "cell.png")
     nuclei = [tmp_path / "a/cell.png", tmp_path / "b/cell.png", "hek-1"]
     code, _, _ = predict(proteins_file, "--nucleus", *nuclei, "--pixel-size-um", "0.206")
@@ -169,7 +169,7 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(predict, proteins_file, tmp_
     ("stop", "ends_with"), [(KeyboardInterrupt, 130), (OSError(28, "No space left on device"), 1)]
 )
 def test_a_run_that_stops_says_how_to_go_on(predict, tmp_path, monkeypatch, stop, ends_with):
-    from deepgps.predict import Predictor
+    from deepgps.prediction.predictor import Predictor
 
     encode, calls = Predictor.encode, []
 
@@ -236,16 +236,26 @@ def test_predict_loads_no_torch_and_no_network(tiny_bundle, proteins_file, tmp_p
     assert done.stdout.splitlines()[-1] == "LOADED"
 
 
-def test_what_would_draw_is_refused_without_pictures(predict, proteins_file, tmp_path):
-    code, _, err = predict(proteins_file, "--no-images", "--pictures", "zarr")
-    assert (code, "--no-images draws nothing, so --pictures says nothing" in err) == (2, True)
+def test_what_would_draw_is_refused_without_images(predict, proteins_file, tmp_path):
+    code, _, err = predict(proteins_file, "--no-images", "--image-format", "zarr")
+    assert (code, "--no-images draws nothing, so --image-format says nothing" in err) == (2, True)
     code, _, err = predict(proteins_file, "--workers", "0")
     assert code == 2
 
 
 def test_all_that_a_proteome_is_asked_for_at_once(predict, proteins_file, tmp_path):
     polars, zarr = pytest.importorskip("polars"), pytest.importorskip("zarr")
-    options = ("--format", "parquet", "--pictures", "zarr", "--nucleus", "hek-1", "u2os-1", "--workers", "2")
+    options = (
+        "--format",
+        "parquet",
+        "--image-format",
+        "zarr",
+        "--nucleus",
+        "hek-1",
+        "u2os-1",
+        "--workers",
+        "2",
+    )
     code, out, err = predict(proteins_file, *options)
     assert (code, err) == (0, "")
     table = polars.read_parquet(tmp_path / "out/results.parquet")

@@ -6,7 +6,7 @@ from deepgps.datasets.crops.cut import cut_field, ready_field
 from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.errors import InputError
 from deepgps.images.segment import OtsuWatershed
-from picture_sources import discs, ring
+from image_sources import discs, ring
 
 UM, SIZE, EDGE, RADIUS = 0.4, 64, 256, 14
 PLACES = [(80, 90), (110, 120), (20, 150), (180, 200)]

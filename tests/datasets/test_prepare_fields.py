@@ -15,7 +15,7 @@ from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.datasets.crops.shown import read_shown
 from deepgps.datasets.splits.files import read_proteins_to_split
 from deepgps.errors import InputError
-from picture_sources import discs, ring
+from image_sources import discs, ring
 from prepared_fields import (
     EDGE,
     PLACES,

@@ -8,7 +8,7 @@ from scipy import ndimage
 from deepgps.datasets.crops.cut import ReadyField
 from deepgps.datasets.crops.quality import contrast, field_quality, focus, jpeg_blocks, leak, saturation
 from deepgps.images.normalise import percentile_normalise
-from picture_sources import discs, ring
+from image_sources import discs, ring
 
 PLACES = [(60, 60), (150, 190)]
 NUCLEUS, PROTEIN = discs(256, PLACES, 25), ring(256, PLACES, 25)

@@ -101,7 +101,7 @@ def printed(name: str) -> str:
 
 
 def draw_demo(path: Path) -> None:
-    """Draw the README's picture: a cytoplasmic and a nuclear protein of the examples in the same nucleus."""
+    """Draw the README's image: a cytoplasmic and a nuclear protein of the examples in the same nucleus."""
     with tempfile.TemporaryDirectory() as folder:
         shell("deepgps predict example --out demo", Path(folder))
         panels = [Image.open(Path(folder) / "demo" / "images" / f"{name}.png") for name in ("GAPDH", "PCNA")]
@@ -113,7 +113,7 @@ def draw_demo(path: Path) -> None:
 
 
 def main() -> None:
-    """Write every output and the README's picture anew."""
+    """Write every output and the README's image anew."""
     if not SHIPPED_MODEL.exists():
         sys.exit(f"There is no model in the package to run the commands with ('{SHIPPED_MODEL}').")
     for path in documents():

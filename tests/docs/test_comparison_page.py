@@ -4,11 +4,11 @@ import re
 
 from documents import document, rows, section
 
-from deepgps.cells.folder import TABLES
-from deepgps.cells.sides import Side
-from deepgps.cells.table import columns
+from deepgps.comparison.folder import TABLES
+from deepgps.comparison.sides import Side
+from deepgps.comparison.table import columns
 from deepgps.results.folder import REJECTED_FILE, REPORT_FILE
-from deepgps.results.picture_files import IMAGES
+from deepgps.results.image_files import IMAGES
 from deepgps.results.run import RUN_FILE
 
 PAGE = section(document("docs/reference/files.md"), "## A comparison of models")

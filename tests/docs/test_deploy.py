@@ -11,7 +11,7 @@ import yaml
 from documents import ROOT, document
 
 from deepgps.cli.app import app
-from deepgps.web.settings import PREFIX, Settings
+from opengps.settings import PREFIX, Settings
 
 DEPLOY = ROOT / "docs" / "deploy"
 FILES = sorted(path for path in DEPLOY.iterdir() if path.is_file())
@@ -104,7 +104,7 @@ def test_the_units_are_valid_and_their_commands_are_commands(name, tmp_path):
     commands(command[1].split())
     verify = shutil.which("systemd-analyze")
     if verify is None:
-        pytest.skip("systemd-analyze is not installed; run tests/web/debian.sh")
+        pytest.skip("systemd-analyze is not installed; run tests/opengps/debian.sh")
     real = Path(sys.executable).with_name("deepgps")
     (tmp_path / name).write_text(text.replace(command[0], str(real)), encoding="utf-8")
     done = subprocess.run([verify, "verify", tmp_path / name], capture_output=True, text=True)

@@ -27,7 +27,7 @@ from deepgps import __version__
 TUTORIAL = document("docs/tutorials/first-prediction.md")
 README = document("README.md")
 # Drawn by the model in the package, so there only once it is.
-DEMO_PICTURE = ROOT / "docs" / "images" / "demo.png"
+DEMO_IMAGE = ROOT / "docs" / "images" / "demo.png"
 
 needs_model = pytest.mark.skipif(not SHIPPED_MODEL.exists(), reason=f"no model at '{SHIPPED_MODEL}' yet")
 
@@ -36,7 +36,7 @@ needs_model = pytest.mark.skipif(not SHIPPED_MODEL.exists(), reason=f"no model a
 def test_links_lead_somewhere(path):
     missing = [str(target) for target in relative_links(path) if not target.exists()]
     if not SHIPPED_MODEL.exists():
-        missing = [target for target in missing if target != str(DEMO_PICTURE)]
+        missing = [target for target in missing if target != str(DEMO_IMAGE)]
     assert missing == []
 
 
@@ -54,7 +54,7 @@ def test_every_page_is_reached_from_the_readme():
 def readers_folder(tiny_bundle, tmp_path_factory):
     """A folder with the reader's own image, and models that a bare `deepgps` finds."""
     folder = tmp_path_factory.mktemp("reader")
-    pixels = (round_nucleus("own", 40).pixels * 255).astype(np.uint8)
+    pixels = (round_nucleus("own", 40).nucleus * 255).astype(np.uint8)
     Image.fromarray(pixels).save(folder / "nucleus.png")
     if not SHIPPED_MODEL.exists():
         shutil.copytree(tiny_bundle.path, folder / "models" / "deepgps-mini")

@@ -12,7 +12,7 @@ from documents import ROOT, blocks, document, first_names, rows, section
 from conftest import round_nucleus
 from deepgps.bundle import BundleMetadata
 from deepgps.cli.app import app
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.records import read_records
 from deepgps.results.run import read_run

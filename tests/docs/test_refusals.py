@@ -67,7 +67,7 @@ SPOKEN = {
     ),
     "evaluation.md": (
         *(f"evaluation/{name}.py" for name in ("subjects", "loading", "label_figures", "evaluate", "cross")),
-        *(f"evaluation/pictures/{name}.py" for name in ("likeness", "reader", "training", "measuring")),
+        *(f"evaluation/images/{name}.py" for name in ("likeness", "reader", "training", "measuring")),
         "cli/evaluate.py",
     ),
     "files.md": ("results/*.py", "files/*.py", "cells/*.py", "cli/compare_cells.py"),

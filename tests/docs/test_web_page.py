@@ -6,12 +6,12 @@ import re
 import pytest
 from documents import ROOT, document, rows, section
 
-from deepgps.web.schemas import PredictionForm
-from deepgps.web.settings import PREFIX, Settings
-from deepgps.web.submissions.schemas import SubmissionForm
+from opengps.schemas import PredictionForm
+from opengps.settings import PREFIX, Settings
+from opengps.submissions.schemas import SubmissionForm
 
 PAGE = document("docs/reference/web.md")
-SOURCE = sorted((ROOT / "src/deepgps/web").rglob("*.py"))
+SOURCE = sorted((ROOT / "src/opengps").rglob("*.py"))
 
 
 def documented(heading):
@@ -39,10 +39,10 @@ def test_the_fields_of_a_submission_are_those_documented():
 
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory):
-    from deepgps.web import api, downloads, pages
-    from deepgps.web.submissions import api as submissions
-    from deepgps.web.submissions import pages as submission_pages
-    from deepgps.web.submissions import views
+    from opengps import api, downloads, pages
+    from opengps.submissions import api as submissions
+    from opengps.submissions import pages as submission_pages
+    from opengps.submissions import views
 
     routers = {
         "api": (api, submissions),
@@ -80,7 +80,7 @@ def codes(path):
 
 
 def test_the_codes_of_errors_are_those_documented():
-    from deepgps.web.app import _SAID
+    from opengps.app import _SAID
 
     said = {code for path in SOURCE for code in codes(path) if isinstance(code, str)}
     said |= {code for code, _ in _SAID.values()} | {"http"}

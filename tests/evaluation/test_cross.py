@@ -7,7 +7,7 @@ from PIL import Image
 from deepgps.errors import InputError
 from deepgps.evaluation.cross import cross_assay, variance_shares, write_cross
 from deepgps.evaluation.loading import DataFiles
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from evaluated_store import proteins_table, write_store
 
 RNG = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def test_a_grid_that_does_not_vary_has_no_shares():
 
 def test_the_grid_is_drawn_and_written(predictor, store, tmp_path):
     assay = cross_assay(predictor, DataFiles(store), nuclei=2, sequences=4)
-    assert assay.pictures.shape == (2, 4, 208, 208)
+    assert assay.images.shape == (2, 4, 208, 208)
     assert assay.row_owner.tolist() == assay.column_owner[:2].tolist()
     assert set(assay.column_classes[:2]) == {"nucleoplasm", "cytoplasmic"}
     grid, table, shares = write_cross(assay, tmp_path)
@@ -61,7 +61,7 @@ def test_the_grid_is_drawn_and_written(predictor, store, tmp_path):
     with shares.open() as file:
         assert [row["of"] for row in csv.DictReader(file)] == list(assay.shares())
     again = cross_assay(predictor, DataFiles(store), nuclei=2, sequences=4)
-    np.testing.assert_array_equal(again.pictures, assay.pictures)
+    np.testing.assert_array_equal(again.images, assay.images)
 
 
 def test_what_cannot_be_crossed_is_said(predictor, store, tmp_path):

@@ -9,18 +9,18 @@ import pytest
 from deepgps.errors import InputError
 from deepgps.evaluation import evaluate as module
 from deepgps.evaluation.evaluate import evaluate
-from deepgps.evaluation.label_figures import knowledge_notes
-from deepgps.evaluation.loading import DataFiles, load_subjects
-from deepgps.evaluation.pictures import measuring
-from deepgps.evaluation.pictures.measuring import (
+from deepgps.evaluation.images import measuring
+from deepgps.evaluation.images.measuring import (
     NOBODY,
     WRONG_CLASS,
     WRONG_PROTEIN,
     Artist,
     other_proteins,
 )
+from deepgps.evaluation.label_figures import knowledge_notes
+from deepgps.evaluation.loading import DataFiles, load_subjects
 from deepgps.evaluation.report.gallery import choose
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from evaluated_store import write_store
 
 
@@ -58,16 +58,16 @@ def test_everything_is_written_and_nothing_else(done):
         rows = {row["metric"]: float(row["value"]) for row in csv.DictReader(file)}
     metrics = read(out)["metrics"]
     assert rows.keys() == metrics.keys()
-    assert rows["pictures/drawn/psnr"] == pytest.approx(metrics["pictures/drawn/psnr"]["value"], rel=1e-5)
+    assert rows["images/drawn/psnr"] == pytest.approx(metrics["images/drawn/psnr"]["value"], rel=1e-5)
 
 
 def test_figures_stand_beside_what_costs_nothing(done):
     metrics = read(done[1])["metrics"]
     for kind in ("drawn", "constant mean", "class mean", "nuclear mask", "copied nucleus"):
-        assert f"pictures/{kind}/ssim" in metrics
-    assert metrics["pictures/real/read_back"]["value"] == 1
-    assert metrics["pictures/nuclear mask/intranuclear_r"]["value"] > 0.9
-    assert "pictures/constant mean/pearson" not in metrics
+        assert f"images/{kind}/ssim" in metrics
+    assert metrics["images/real/read_back"]["value"] == 1
+    assert metrics["images/nuclear mask/intranuclear_r"]["value"] > 0.9
+    assert "images/constant mean/pearson" not in metrics
     assert metrics["labels/protein/auroc_macro"]["n"] == 4
     assert metrics["labels/crop/exact_match"]["n"] == 6
     assert all(np.isfinite(each["value"]) for each in metrics.values())
@@ -75,7 +75,7 @@ def test_figures_stand_beside_what_costs_nothing(done):
 
 def test_the_report_holds_all_of_it_and_loads_nothing(done):
     page = (done[1] / "report.html").read_text()
-    for title in ("Before you believe", "At a glance", "Labels", "Pictures", "Cells to look at", "Left out"):
+    for title in ("Before you believe", "At a glance", "Labels", "Images", "Cells to look at", "Left out"):
         assert title in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     assert page.count("<svg") == page.count("</svg>") >= 7
@@ -119,7 +119,7 @@ def test_another_seed_starts_over(predictor, small, tmp_path, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "picture_figures", stopped)
+    monkeypatch.setattr(module, "image_figures", stopped)
     with pytest.raises(KeyboardInterrupt):
         evaluate(predictor, DataFiles(small), tmp_path)
     counts = []
@@ -132,9 +132,9 @@ def test_another_seed_starts_over(predictor, small, tmp_path, monkeypatch):
 
 def test_without_a_reader_the_rest_is_served(predictor, small, tmp_path):
     done = evaluate(predictor, DataFiles(small), tmp_path / "out")
-    assert any("Classes with 20 training pictures: 0" in note for note in done.notes)
-    assert "pictures/drawn/read_back" not in done.metrics()
-    assert "pictures/drawn/pearson" in done.metrics()
+    assert any("Classes with 20 training images: 0" in note for note in done.notes)
+    assert "images/drawn/read_back" not in done.metrics()
+    assert "images/drawn/pearson" in done.metrics()
 
 
 def test_without_training_crops_nothing_is_evaluated(predictor, tmp_path):
@@ -146,14 +146,14 @@ def test_without_training_crops_nothing_is_evaluated(predictor, tmp_path):
 def test_a_single_protein_has_figures_and_no_intervals(predictor, tmp_path):
     store = write_store(tmp_path / "store", test="N1", train=1)
     done = evaluate(predictor, DataFiles(store), tmp_path / "out")
-    metric = done.metrics()["pictures/drawn/psnr"]
+    metric = done.metrics()["images/drawn/psnr"]
     assert (metric.n, metric.low) == (1, None)
-    assert "pictures/sequence_effect" not in done.metrics()
+    assert "images/sequence_effect" not in done.metrics()
 
 
-def test_a_table_has_labels_and_no_pictures(predictor, store, tmp_path):
+def test_a_table_has_labels_and_no_images(predictor, store, tmp_path):
     done = evaluate(predictor, DataFiles(store / "proteins.parquet"), tmp_path / "out")
-    assert done.pictures is None
+    assert done.images is None
     assert {name.split("/")[0] for name in done.metrics()} == {"labels"}
     assert "labels only" in (tmp_path / "out" / "report.html").read_text()
 

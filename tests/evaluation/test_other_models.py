@@ -8,7 +8,7 @@ from deepgps.errors import InputError
 from deepgps.evaluation.evaluate import evaluate
 from deepgps.evaluation.loading import DataFiles, load_subjects
 from deepgps.evaluation.subjects import model_classes
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from evaluated_store import write_store
 
 
@@ -24,11 +24,11 @@ def bundle_of(tiny_bundle, folder, classes, encoder=None, **fields):
     return write_bundle(folder, metadata, files | ({"encoder.onnx": encoder} if encoder else {}))
 
 
-def test_a_model_that_only_draws_has_pictures_and_no_labels(tiny_bundle, store, tmp_path):
+def test_a_model_that_only_draws_has_images_and_no_labels(tiny_bundle, store, tmp_path):
     bundle = bundle_of(tiny_bundle, tmp_path / "bundle", ())
     done = evaluate(Predictor(bundle, threads=1), DataFiles(store), tmp_path / "out")
-    assert {name.split("/")[0] for name in done.metrics()} == {"pictures"}
-    assert "pictures/sequence_effect" in done.metrics()
+    assert {name.split("/")[0] for name in done.metrics()} == {"images"}
+    assert "images/sequence_effect" in done.metrics()
     assert 'id="labels"' not in (tmp_path / "out" / "report.html").read_text()
 
 

@@ -16,13 +16,13 @@ def channels() -> np.ndarray:
     rows, cols = np.indices((256, 256))
     centres = [(r, c) for r in range(40, 256, 60) for c in range(40, 256, 60)]
     from_nucleus = np.min([np.hypot(rows - r, cols - c) for r, c in centres], axis=0)
-    pictures = (
+    images = (
         np.zeros((256, 256)),
         (from_nucleus > 14) & (from_nucleus < 33),
         from_nucleus < 14,
         RNG.random((256, 256)) > 0.997,
     )
-    return np.array([100 + 800.0 * p + RNG.normal(0, 20, p.shape) for p in pictures]).astype(np.uint16)
+    return np.array([100 + 800.0 * p + RNG.normal(0, 20, p.shape) for p in images]).astype(np.uint16)
 
 
 def write(path: Path, names: list[str]) -> Path:

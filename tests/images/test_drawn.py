@@ -9,13 +9,13 @@ from deepgps.images.segment import OtsuWatershed
 
 
 def central(name: str) -> tuple[np.ndarray, np.ndarray]:
-    labels = OtsuWatershed()(default_nucleus(name).pixels, PIXEL_SIZE_UM)
+    labels = OtsuWatershed()(default_nucleus(name).nucleus, PIXEL_SIZE_UM)
     return labels, labels == labels[104, 104]
 
 
 @pytest.mark.parametrize("name", SCENES)
 def test_what_ships_is_what_is_drawn(name: str) -> None:
-    assert np.abs(draw(SCENES[name]) - default_nucleus(name).pixels).max() < 2 / 255
+    assert np.abs(draw(SCENES[name]) - default_nucleus(name).nucleus).max() < 2 / 255
 
 
 def test_every_scene_ships() -> None:
@@ -51,7 +51,7 @@ def solidity(mask: np.ndarray) -> float:
 
 def test_the_hek_nuclei_are_textured_more_than_the_u2os() -> None:
     def roughness(name: str) -> float:
-        pixels, (_, mask) = default_nucleus(name).pixels, central(name)
+        pixels, (_, mask) = default_nucleus(name).nucleus, central(name)
         inner = ndimage.gaussian_filter(pixels, 1)[ndimage.binary_erosion(mask, iterations=8)]
         return float(inner.std() / inner.mean())
 

@@ -106,7 +106,7 @@ def test_grey_saved_as_rgb(tmp_path: Path, suffix: str) -> None:
 def test_rgb_photograph(tmp_path: Path, suffix: str) -> None:
     photograph = RNG.integers(0, 255, (40, 50, 3), dtype=np.uint8)
     Image.fromarray(photograph).save(tmp_path / f"a.{suffix}")
-    with pytest.raises(InputError, match="RGB picture with several colours"):
+    with pytest.raises(InputError, match="RGB image with several colours"):
         read_field(tmp_path / f"a.{suffix}")
 
 

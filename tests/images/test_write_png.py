@@ -16,6 +16,6 @@ def test_a_png_holds_the_pixels_that_were_given(shape):
     assert (np.asarray(Image.open(io.BytesIO(png(pixels)))) == pixels).all()
 
 
-def test_a_smooth_picture_is_small():
+def test_a_smooth_image_is_small():
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2).repeat(100, 0)
     assert len(png(ramp)) < ramp.size / 50

@@ -67,7 +67,7 @@ def test_residues_are_latents_of_their_own():
 
 
 @pytest.mark.parametrize("inputs", INPUTS)
-def test_every_input_reaches_the_label_and_the_picture(inputs):
+def test_every_input_reaches_the_label_and_the_image(inputs):
     model, protein, nucleus = built(inputs), proteins(2), torch.rand(2, 1, 32, 32)
     image, logits, _ = model(nucleus, protein)
     for name, value in protein.items():
@@ -150,7 +150,7 @@ def test_the_classifier_sees_the_mean_of_the_tokens():
     torch.testing.assert_close(model.classifier(encoded.tokens.mean(1)), encoded.logits)
 
 
-def test_dropout_spares_the_picture_and_is_gone_in_evaluation():
+def test_dropout_spares_the_image_and_is_gone_in_evaluation():
     model, nucleus, protein = built(dropout=0.5), torch.rand(2, 1, 32, 32), proteins(2)
     assert torch.equal(model(nucleus, protein).logits, model(nucleus, protein).logits)
     model.dropout.train()

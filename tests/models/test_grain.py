@@ -46,7 +46,7 @@ def test_the_outline_strays_but_what_is_sure_stays():
     assert float(kept.std()) > 0.05
 
 
-def test_two_proteins_in_one_nucleus_share_the_noise_and_a_picture_is_drawn_alike_in_any_batch():
+def test_two_proteins_in_one_nucleus_share_the_noise_and_an_image_is_drawn_alike_in_any_batch():
     torch.manual_seed(0)
     generator, nuclei = MiniGenerator(3, widths=(8, 8), latent_dim=8).eval(), torch.rand(2, 1, SIZE, SIZE)
     proteins = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1]])

@@ -116,7 +116,7 @@ def test_paper_fusion_refuses_several_tokens():
 
 
 @pytest.mark.parametrize("fusion", ["paper", "residual", "per_residue"])
-def test_a_picture_does_not_depend_on_the_rest_of_the_batch(fusion):
+def test_an_image_does_not_depend_on_the_rest_of_the_batch(fusion):
     net, nuclei, latents = narrow(fusion), torch.rand(5, 1, 64, 64), torch.rand(5, 1, 12)
     together = net(nuclei, latents)
     alone = torch.cat([net(n[None], z[None]) for n, z in zip(nuclei, latents, strict=True)])
@@ -130,7 +130,7 @@ def test_localization_tokens_carry_each_class_by_its_share():
     assert tokens[0, 2].abs().max() == 0
 
 
-def test_a_picture_is_drawn_from_squares_so_that_what_is_likely_shows():
+def test_an_image_is_drawn_from_squares_so_that_what_is_likely_shows():
     module = LocalizationTokens(3, 4)
     likely, both = module.decided(torch.tensor([[0.8, 0.4, 0.0], [0.6, 0.6, 0.0]])).detach()
     torch.testing.assert_close(likely[0], 0.8 * module.tokens[0])
@@ -142,7 +142,7 @@ def test_folding_and_a_margin_draw_at_full_resolution():
     assert net(torch.rand(1, 1, 40, 48), torch.rand(1, 2, 6)).shape == (1, 1, 40, 48)
 
 
-def test_a_margin_spares_the_picture_the_frame_of_zero_padding():
+def test_a_margin_spares_the_image_the_frame_of_zero_padding():
     torch.manual_seed(1)
     framed = UNet((8, 16), latent_dim=6, fold=4).eval()
     spared = UNet((8, 16), latent_dim=6, fold=4, margin=24).eval()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deepgps.errors import InputError
-from deepgps.proteins import lookup
+from deepgps.proteins import uniprot
 from deepgps.proteins.inputs import proteins_from
 from deepgps.proteins.protein import Protein, Rejection
 
@@ -26,7 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise InputError(f"UniProt has no entry '{query}'.")
         return Protein(query, SEQUENCE, "TP53", "P04637")
 
-    monkeypatch.setattr(lookup, "resolve", answer)
+    monkeypatch.setattr(uniprot, "resolve", answer)
     return queries
 
 

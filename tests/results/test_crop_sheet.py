@@ -1,7 +1,7 @@
 import numpy as np
 
 from deepgps.results.crop_sheet import CAPTION, COLUMNS, EDGE, crop_sheet
-from deepgps.results.pictures import MARGIN, NUCLEUS_COLOUR, PROTEIN_COLOUR
+from deepgps.results.images import MARGIN, NUCLEUS_COLOUR, PROTEIN_COLOUR
 
 
 def sheet(count):

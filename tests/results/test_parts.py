@@ -13,12 +13,12 @@ import deepgps
 from conftest import round_nucleus
 from deepgps.bundle import BundleError
 from deepgps.errors import DeepGPSError, InputError
-from deepgps.predict import Predictor
+from deepgps.parallel import WorkerDiedError
+from deepgps.prediction.predictor import Predictor
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results import parts as module
 from deepgps.results.parts import Job, _predicted, parts
 from deepgps.results.save import save
-from deepgps.scale import WorkerDiedError
 
 NUCLEI = (round_nucleus("one"), round_nucleus("two", 30))
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
@@ -50,7 +50,7 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(module, "RESIDUES", 120)
 
 
-def test_workers_draw_mean_pictures_where_the_model_does(predictor, tmp_path):
+def test_workers_draw_mean_images_where_the_model_does(predictor, tmp_path):
     means = predictor.drawing(mean=True)
     save(means, proteins(2), tmp_path / "here", nuclei=NUCLEI)
     save(means, proteins(2), tmp_path / "there", nuclei=NUCLEI, workers=2)
@@ -60,13 +60,13 @@ def test_workers_draw_mean_pictures_where_the_model_does(predictor, tmp_path):
         save(predictor, proteins(2), tmp_path / "here", nuclei=NUCLEI)
 
 
-def test_parts_are_full_by_residues_or_by_pictures(monkeypatch):
+def test_parts_are_full_by_residues_or_by_images(monkeypatch):
     monkeypatch.setattr(module, "RESIDUES", 100)
     lengths = [30, 30, 30, 30, 250, 10, 90]
     given = [protein(number, length) for number, length in enumerate(lengths)]
     found = [[len(each.sequence) for each in part] for part in parts(given, 0)]
     assert found == [[30, 30, 30], [30], [250], [10, 90]]
-    monkeypatch.setattr(module, "PICTURES", 4)
+    monkeypatch.setattr(module, "IMAGES", 4)
     assert [len(part) for part in parts(given, 2)] == [2, 2, 1, 2]
     assert [len(part) for part in parts(given, 9)] == [1] * 7
 

@@ -4,7 +4,7 @@ import pytest
 
 from conftest import round_nucleus
 from deepgps.errors import DeepGPSError
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from deepgps.proteins.protein import Protein
 from deepgps.results import parts as module
 from deepgps.results.save import save

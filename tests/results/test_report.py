@@ -69,7 +69,7 @@ def test_nothing_is_loaded_from_elsewhere(page, tmp_path):
     assert all(source.startswith("data:") for source in re.findall(r'src="([^"]*)"', text))
 
 
-def test_a_picture_that_is_gone_or_elsewhere_is_said_to_be_missing(page, tmp_path):
+def test_an_image_that_is_gone_or_elsewhere_is_said_to_be_missing(page, tmp_path):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "secret.png")
     text = page(record(images="../secret"), record(1, images="P1"))
@@ -87,7 +87,7 @@ def test_only_the_first_rows_are_shown_in_full_and_the_page_says_so(page):
     assert f"<td>P{MAX_CARDS + 4}</td>" in text
 
 
-def test_where_there_are_pictures_the_page_says_where_the_others_are(page, tmp_path):
+def test_where_there_are_images_the_page_says_where_the_others_are(page, tmp_path):
     (tmp_path / "images").mkdir()
     assert 'href="images/"' in page(*(record(n) for n in range(MAX_CARDS + 1)))
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import round_nucleus
 from deepgps.errors import InputError
 from deepgps.files.appending import AppendFile
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.save import save
 
@@ -93,7 +93,7 @@ def test_ids_come_back_unchanged_from_a_table(predictor, tmp_path):
     assert not (tmp_path / "json/results.csv").exists()
 
 
-def test_pictures_are_named_after_the_protein_and_where_several_the_nucleus(predictor, tmp_path):
+def test_images_are_named_after_the_protein_and_where_several_the_nucleus(predictor, tmp_path):
     save(predictor, proteins(2), tmp_path / "a", nuclei=NUCLEI[:1])
     assert {path.name for path in (tmp_path / "a/images").iterdir()} == {
         *("P0.png", "P0.ome.tif", "P1.png", "P1.ome.tif")
@@ -125,8 +125,8 @@ def test_without_rejected_records_there_is_no_list_of_them(predictor, tmp_path):
 
 @pytest.mark.parametrize("done", [0, 1, 5, 9])
 def test_an_interrupted_run_resumes_to_the_same_files(predictor, tmp_path, done, monkeypatch):
-    monkeypatch.setattr("deepgps.predict.PROTEINS_AT_ONCE", 2)
-    monkeypatch.setattr("deepgps.predict.PICTURES_AT_ONCE", 3)
+    monkeypatch.setattr("deepgps.prediction.predictor.PROTEINS_AT_ONCE", 2)
+    monkeypatch.setattr("deepgps.prediction.predictor.IMAGES_AT_ONCE", 3)
     monkeypatch.setattr("deepgps.results.rows.WAITING", 2)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     options = {"nuclei": NUCLEI}
@@ -270,7 +270,7 @@ def test_a_full_disk_keeps_what_was_written_and_the_run_resumes(predictor, tmp_p
     assert ids(tmp_path) == [f"P{i}" for i in range(10)]
 
 
-def test_a_picture_that_cannot_be_written_stops_the_run_before_its_row(predictor, tmp_path, monkeypatch):
+def test_an_image_that_cannot_be_written_stops_the_run_before_its_row(predictor, tmp_path, monkeypatch):
     def fail(path, content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from deepgps.cli.app import run
 from deepgps.training.recipe import JointRecipe, load_recipe, shipped_recipes
+from image_sources import write_data
 from joint_store import PLACES, SIZE, UM, protein, proteins, write_store
-from picture_sources import write_data
 from structure_files import helix, pdb, save
 
 JOINT = [name for name in shipped_recipes() if isinstance(load_recipe(name), JointRecipe)]
@@ -25,7 +25,7 @@ TINY = {
 }
 TINY_MINI = {
     "labels": {"folds": 2, "widths": [8], "epochs": 1},
-    "pictures": {
+    "images": {
         "widths": [4, 8],
         "latent_dim": 8,
         "epochs": 1,
@@ -88,7 +88,7 @@ def test_the_bundled_models_recipe_trains(tmp_path, capsys):
     tokens = ["train", "mini", "--data", str(data), "--out", str(out), *changes(TINY_MINI)]
     assert run(tokens) == 0, capsys.readouterr().err
     assert (out / "manifest.json").exists()
-    assert yaml.safe_load((out / "recipe.yaml").read_text())["pictures"]["epochs"] == 1
+    assert yaml.safe_load((out / "recipe.yaml").read_text())["images"]["epochs"] == 1
 
 
 @pytest.mark.parametrize("option", [["--split", "x"], ["--structures", "x"], ["--cache", "x"], ["--offline"]])

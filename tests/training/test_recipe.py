@@ -38,7 +38,7 @@ def test_a_shipped_recipe_loads_and_names_a_class_set(name):
     recipe = load_recipe(name)
     assert class_set(recipe.class_set).slugs
     if isinstance(recipe, MiniRecipe):
-        assert sum(recipe.pictures.source_shares.values()) == pytest.approx(1)
+        assert sum(recipe.images.source_shares.values()) == pytest.approx(1)
 
 
 def test_mini_ships():
@@ -46,9 +46,9 @@ def test_mini_ships():
 
 
 def test_a_recipe_is_read_by_path_and_fills_in_defaults(recipe):
-    loaded = load_recipe(recipe(GOOD + "pictures: {epochs: 3}\n"))
-    assert (loaded.name, loaded.pictures.epochs) == ("toy", 3)
-    assert loaded.pictures.batches == type(loaded.pictures)().batches
+    loaded = load_recipe(recipe(GOOD + "images: {epochs: 3}\n"))
+    assert (loaded.name, loaded.images.epochs) == ("toy", 3)
+    assert loaded.images.batches == type(loaded.images)().batches
     joint = load_recipe(recipe(JOINT + "training: {max_epochs: 3}\n"))
     assert isinstance(joint, JointRecipe)
     assert joint.training == type(joint.training)(max_epochs=3)
@@ -58,16 +58,16 @@ def test_a_recipe_is_read_by_path_and_fills_in_defaults(recipe):
     ("text", "said"),
     [
         (GOOD + "colour: red\n", "has no field 'colour'; the nearest is '"),
-        (GOOD + "pictures: {epoch: 3}\n", "has no field 'pictures.epoch'; the nearest is 'pictures.epochs'"),
+        (GOOD + "images: {epoch: 3}\n", "has no field 'images.epoch'; the nearest is 'images.epochs'"),
         (GOOD + "labels: {member: 3}\n", "has no field 'labels.member'; the nearest is 'labels.members'"),
-        (GOOD + "picture: {seed: 3}\n", "has no field 'picture'; the nearest is 'pictures'"),
+        (GOOD + "image: {seed: 3}\n", "has no field 'image'; the nearest is 'images'"),
         (JOINT + "max_epochs: 3\n", "no field 'max_epochs'; the nearest is 'training.max_epochs'"),
-        (GOOD + "pictures: {epochs: 0}\n", "field 'pictures.epochs' cannot be 0: Input should be greater"),
-        (GOOD + "pictures: {batches: many}\n", "field 'pictures.batches' cannot be 'many': .*Batches in an"),
-        (GOOD + "pictures: {source_shares: {moon: 1.0}}\n", "field 'pictures.source_shares.moon"),
-        (GOOD + "pictures: {source_shares: {hpa_fields: -1}}\n", "field 'pictures.source_shares"),
-        (GOOD + "pictures: {widths: []}\n", "field 'pictures.widths'"),
-        (GOOD + "pictures: 3\n", "field 'pictures' cannot be 3"),
+        (GOOD + "images: {epochs: 0}\n", "field 'images.epochs' cannot be 0: Input should be greater"),
+        (GOOD + "images: {batches: many}\n", "field 'images.batches' cannot be 'many': .*Batches in an"),
+        (GOOD + "images: {source_shares: {moon: 1.0}}\n", "field 'images.source_shares.moon"),
+        (GOOD + "images: {source_shares: {hpa_fields: -1}}\n", "field 'images.source_shares"),
+        (GOOD + "images: {widths: []}\n", "field 'images.widths'"),
+        (GOOD + "images: 3\n", "field 'images' cannot be 3"),
         (
             GOOD.replace("class_set: mini", "class_set: maxi"),
             "field 'class_set'.*'maxi' is unknown .*; use one of all, mini",
@@ -76,7 +76,7 @@ def test_a_recipe_is_read_by_path_and_fills_in_defaults(recipe):
             GOOD.replace("class_set: mini", "class_set: single-2"),
             "field 'class_set'.*'single-2' is .* of one class a protein",
         ),
-        (GOOD.replace("208", "210") + "pictures: {margin: 8}\n", "226 px, are no multiple of 16 px"),
+        (GOOD.replace("208", "210") + "images: {margin: 8}\n", "226 px, are no multiple of 16 px"),
         (JOINT + "model: {fusion: paper}\n", "field 'model': fusion 'paper' takes latent_tokens: 1"),
         (JOINT + "training: {batch_size: 30, accumulate: 4}\n", "yaml': batch_size is no multiple of"),
         ("kind: mini\nname: toy\n", "field 'version': Field required"),

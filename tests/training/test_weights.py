@@ -39,7 +39,7 @@ def assert_answers_as_the_graphs(bundle: Bundle) -> None:
         graph = bundle.read(f"{part}.onnx")
         given = inputs(graph)
         found = answers(graph, given)
-        # A generator whose pictures have a grain gives their mean as well.
+        # A generator whose images have a grain gives their mean as well.
         both = part == "generator" and len(found) == 2
         with torch.no_grad():
             expected = (module.drawn_and_mean if both else module)(*given.values())

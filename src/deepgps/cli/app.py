@@ -31,7 +31,7 @@ _EXTRA_OF |= dict.fromkeys(
 
 app = App(
     name="deepgps",
-    help="Where in the cell does this protein go? A label with probabilities, and a picture.",
+    help="Where in the cell does this protein go? A label with probabilities, and an image.",
     version=__version__,
     suppress_keyboard_interrupt=False,
 )
@@ -50,7 +50,7 @@ app.command(
     "deepgps.cli.predict:predict",
     name="predict",
     usage="Usage: deepgps predict INPUT... [OPTIONS]",
-    help="Predict where proteins go: labels, pictures and a report.\n\n"
+    help="Predict where proteins go: labels, images and a report.\n\n"
     "The same command again continues what an earlier one left unfinished. Exit codes: 0; 2 if some input "
     "could not be used (see rejected.csv; the rest is predicted); 1 for a failure.",
 )
@@ -64,13 +64,13 @@ app.command(
     "deepgps.cli.web:worker", name="worker", help="Run a further worker for an openGPS website (extra 'web')."
 )
 app.command(submissions)
-submissions.command("deepgps.cli.submissions:list_submissions", name="list", help="List submitted pictures.")
-submissions.command("deepgps.cli.submissions:accept", name="accept", help="Accept pictures.")
-submissions.command("deepgps.cli.submissions:reject", name="reject", help="Reject pictures.")
+submissions.command("deepgps.cli.submissions:list_submissions", name="list", help="List submitted images.")
+submissions.command("deepgps.cli.submissions:accept", name="accept", help="Accept images.")
+submissions.command("deepgps.cli.submissions:reject", name="reject", help="Reject images.")
 submissions.command(
     "deepgps.cli.submissions:export",
     name="export",
-    help="Write the accepted pictures to a crop store (extra 'train', too).",
+    help="Write the accepted images to a crop store (extra 'train', too).",
 )
 app.command("deepgps.cli.train:train", name="train", help="Train a model (extra 'train').")
 app.command(

@@ -11,9 +11,9 @@ from cyclopts.validators import Number
 from deepgps.cli.predict import Drawing, given_inputs, load_chosen
 
 if TYPE_CHECKING:
-    from deepgps.cells.compare import Comparison
-    from deepgps.images.nucleus import Nucleus
-    from deepgps.predict import Predictor
+    from deepgps.comparison.compare import Comparison
+    from deepgps.images.cell import Cell
+    from deepgps.prediction.predictor import Predictor
 
 SHOWN = 12
 
@@ -75,8 +75,8 @@ def compare_cells(
     threads
         Threads to compute with; all cores by default.
     """
-    from deepgps.cells.compare import compare_cells as compare
     from deepgps.cli.progress import Console
+    from deepgps.comparison.compare import compare_cells as compare
     from deepgps.proteins.inputs import proteins_from
     from deepgps.results.inputs import fingerprints
 
@@ -105,7 +105,7 @@ def compare_cells(
 def _load(models: Sequence[str], threads: int | None, structures: Path | None) -> "list[Predictor]":
     """Load models, with structures for those that look at them; if none does, the first refuses them."""
     from deepgps.bundle import open_model
-    from deepgps.predict import Predictor
+    from deepgps.prediction.predictor import Predictor
 
     bundles = [open_model(each) for each in models]
     looking = [bundle for bundle in bundles if bundle.metadata.encoder.structure_points] or bundles
@@ -115,7 +115,7 @@ def _load(models: Sequence[str], threads: int | None, structures: Path | None) -
     ]
 
 
-def _nuclei(predictors: "Sequence[Predictor]", into: Into) -> "list[Nucleus] | None":
+def _nuclei(predictors: "Sequence[Predictor]", into: Into) -> "list[Cell] | None":
     """Read one nucleus at the scale of each model."""
     if into.nucleus is None:
         return None
@@ -125,8 +125,8 @@ def _nuclei(predictors: "Sequence[Predictor]", into: Into) -> "list[Nucleus] | N
 
 def _summarise(comparison: "Comparison") -> None:
     """Print the most different proteins, the sums and the files."""
-    from deepgps.cells.table import yes_no
     from deepgps.cli.progress import print_table, printable
+    from deepgps.comparison.table import yes_no
 
     sides, rows = comparison.sides, comparison.rows
     lines = [
@@ -153,8 +153,8 @@ def _summarise(comparison: "Comparison") -> None:
 
 def _sums(comparison: "Comparison", other: int) -> Iterator[str]:
     """Say how far one model is from the first, and what of that is to be believed."""
-    from deepgps.cells.differences import totals, verdict
-    from deepgps.cells.sides import frame_note
+    from deepgps.comparison.differences import totals, verdict
+    from deepgps.comparison.sides import frame_note
 
     first, side = comparison.sides[0], comparison.sides[other]
     sums = totals(comparison.rows, comparison.sides, other)

@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 
 if TYPE_CHECKING:
     from deepgps.evaluation.loading import DataFiles
-    from deepgps.predict import Predictor
+    from deepgps.prediction.predictor import Predictor
 
 _Some = Annotated[int, Parameter(validator=Number(gte=2, lte=50))]
 
@@ -24,7 +24,7 @@ class Given:
     Parameters
     ----------
     data
-        A crop store, for labels and pictures; or a table of proteins (Parquet, CSV), for labels.
+        A crop store, for labels and images; or a table of proteins (Parquet, CSV), for labels.
     split
         The part of the data to evaluate on.
     split_file
@@ -34,7 +34,7 @@ class Given:
     structures
         Folder of AlphaFold structures (PDB, mmCIF), for models that look at them.
     mean
-        Evaluate mean pictures, as ``deepgps predict --mean`` draws them.
+        Evaluate mean images, as ``deepgps predict --mean`` draws them.
     threads
         Threads to compute with; all cores by default.
     """
@@ -55,7 +55,7 @@ class Given:
 
     def predictor(self, bundle: str) -> "Predictor":
         """The model."""
-        from deepgps.predict import Predictor
+        from deepgps.prediction.predictor import Predictor
 
         return Predictor.load(bundle, threads=self.threads, structures=self.structures, mean=self.mean)
 
@@ -68,7 +68,7 @@ def evaluate(
     out: Path = Path("deepgps-evaluation"),
     seed: int = 0,
 ) -> None:
-    """Evaluate a model: labels and pictures, beside what costs nothing, with intervals and a report.
+    """Evaluate a model: labels and images, beside what costs nothing, with intervals and a report.
 
     Parameters
     ----------

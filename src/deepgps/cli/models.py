@@ -21,7 +21,7 @@ def list_models() -> None:
         except BundleError as error:
             print(f"{name}\tdamaged\t{error}")
             continue
-        classes = f"{len(metadata.classes)} classes" if metadata.classes else "pictures only"
+        classes = f"{len(metadata.classes)} classes" if metadata.classes else "images only"
         print(f"{name}\t{metadata.version}\t{classes}\t{path}")
 
 
@@ -34,7 +34,7 @@ def info(name: str) -> None:
         Name of an installed model, or a path to a bundle; a class set may follow behind a colon.
     """
     from deepgps.bundle import open_model
-    from deepgps.quality import text_lines
+    from deepgps.bundle.metrics_table import text_lines
 
     bundle = open_model(name)
     metadata = bundle.metadata
@@ -45,7 +45,7 @@ def info(name: str) -> None:
         "classes": _classes(metadata),
         **({"class sets": ", ".join(metadata.class_sets)} if metadata.class_sets else {}),
         "encoder": _encoder(metadata.encoder),
-        "pictures": f"{metadata.crop.size_px} px of {metadata.crop.pixel_size_um:g} µm",
+        "images": f"{metadata.crop.size_px} px of {metadata.crop.pixel_size_um:g} µm",
         "cell line": metadata.cell_line,
         "calibration": metadata.calibration,
         "licence": metadata.licence,
@@ -58,7 +58,7 @@ def info(name: str) -> None:
 
 def _classes(metadata: "BundleMetadata") -> str:
     if not metadata.classes:
-        return "none: it draws pictures and predicts no label"
+        return "none: it draws images and predicts no label"
     return ", ".join(metadata.classes) + (" (several at once)" if metadata.multi_label else "")
 
 

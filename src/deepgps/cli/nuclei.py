@@ -15,11 +15,11 @@ def list_nuclei(*, out: Path | None = None) -> None:
 
     nuclei = default_nuclei()
     for nucleus in nuclei:
-        height, width = nucleus.pixels.shape
+        height, width = nucleus.nucleus.shape
         print(f"{nucleus.name}\t{height} x {width} px\t{nucleus.pixel_size_um:g} µm per pixel")
     if out is not None:
         from deepgps.files.atomic import replacing
-        from deepgps.results.pictures import contact_sheet
+        from deepgps.results.images import contact_sheet
 
         with replacing(out) as draft:
             contact_sheet(nuclei).save(draft, format="PNG")

@@ -10,8 +10,8 @@ from cyclopts.validators import Number
 from deepgps.errors import InputError
 
 if TYPE_CHECKING:
-    from deepgps.images.nucleus import Nucleus
-    from deepgps.predict import Predictor
+    from deepgps.images.cell import Cell
+    from deepgps.prediction.predictor import Predictor
 
 # The word for the proteins that come with deepGPS.
 EXAMPLE = "example"
@@ -27,11 +27,11 @@ class Drawing:
     nucleus
         Images to draw into (TIFF, OME-TIFF, PNG), or names from ``deepgps nuclei list``.
     images
-        Draw pictures; without them only labels are predicted, many times faster.
-    pictures
+        Draw images; without them only labels are predicted, many times faster.
+    images
         What to keep them in: two files for each, or one Zarr store (extra ``scale``).
     mean
-        Draw the mean of all pictures that could be, to measure in: smooth, as no single cell is.
+        Draw the mean of all images that could be, to measure in: smooth, as no single cell is.
     pixel_size_um
         Edge of a pixel of the nucleus images in micrometres, where they do not say it themselves.
     channel
@@ -40,7 +40,7 @@ class Drawing:
 
     nucleus: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
     images: Annotated[bool, Parameter(negative="--no-images")] = True
-    pictures: Literal["files", "zarr"] = "files"
+    image_format: Literal["files", "zarr"] = "files"
     mean: Annotated[bool, Parameter(negative=())] = False
     pixel_size_um: float | None = None
     channel: int | None = None
@@ -60,7 +60,7 @@ def predict(
     workers: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     scheduler: str | None = None,
 ) -> int:
-    """Predict where proteins go: labels with probabilities, and pictures drawn into a nucleus.
+    """Predict where proteins go: labels with probabilities, and images drawn into a nucleus.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def predict(
         Address of a Dask scheduler, whose workers do it instead (extra ``scale``).
     """
     from deepgps.cli.progress import Console, record_count
-    from deepgps.predict import Predictor
+    from deepgps.prediction.predictor import Predictor
     from deepgps.proteins.inputs import proteins_from
     from deepgps.results.inputs import fingerprints
     from deepgps.results.save import save
@@ -105,7 +105,7 @@ def predict(
             out,
             nuclei=nuclei,
             images=drawing.images,
-            pictures=drawing.pictures,
+            image_format=drawing.image_format,
             table=format,
             inputs=fingerprints(given, sequence, structures),
             overwrite=overwrite,
@@ -132,20 +132,20 @@ def _example() -> Path:
     return Path(deepgps.examples.__path__[0]) / "proteins.fasta"
 
 
-def _nuclei(predictor: "Predictor", drawing: Drawing) -> "list[Nucleus] | None":
+def _nuclei(predictor: "Predictor", drawing: Drawing) -> "list[Cell] | None":
     """Load the nuclei by file or by name; two of the same name are told apart by a number."""
     from dataclasses import replace
 
     for option, given in (
         ("--nucleus", drawing.nucleus),
-        ("--pictures", drawing.pictures != "files"),
+        ("--image-format", drawing.image_format != "files"),
         ("--mean", drawing.mean),
     ):
         if given and not drawing.images:
             raise InputError(f"--no-images draws nothing, so {option} says nothing; leave one of them out.")
     if drawing.nucleus is None:
         return None
-    loaded: dict[str, Nucleus] = {}
+    loaded: dict[str, Cell] = {}
     for chosen in drawing.nucleus:
         nucleus = load_chosen(predictor, chosen, drawing)
         names = (nucleus.name, *(f"{nucleus.name}-{number}" for number in range(2, len(loaded) + 3)))
@@ -154,7 +154,7 @@ def _nuclei(predictor: "Predictor", drawing: Drawing) -> "list[Nucleus] | None":
     return list(loaded.values())
 
 
-def load_chosen(predictor: "Predictor", chosen: str, drawing: Drawing) -> "Nucleus":
+def load_chosen(predictor: "Predictor", chosen: str, drawing: Drawing) -> "Cell":
     """Load a nucleus, a file or one that ships, at the size and scale of the model's crops."""
     from deepgps.images.defaults import DEFAULT_NAMES
     from deepgps.images.nuclei import load_nucleus

@@ -90,7 +90,7 @@ class Console:
         if len(rows) > SHOWN_ROWS:
             print("…")
         if rows and not rows[0]["probabilities"]:
-            print("This model draws pictures and predicts no label.")
+            print("This model draws images and predicts no label.")
         earlier = f" ({summary.resumed:,} by an earlier run)" if summary.resumed else ""
         print(f"{summary.predicted:,} predicted{earlier}, {summary.rejected:,} rejected")
         for path in summary.files:

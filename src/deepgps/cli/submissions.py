@@ -1,4 +1,4 @@
-"""``deepgps submissions``: what a moderator of an openGPS website does with the pictures sent to it."""
+"""``deepgps submissions``: what a moderator of an openGPS website does with the images sent to it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from deepgps.web.database import Sessions
-    from deepgps.web.settings import Settings
-    from deepgps.web.submissions.tables import Picture, Submission
+    from opengps.database import Sessions
+    from opengps.settings import Settings
+    from opengps.submissions.tables import ImagePair, Submission
 
 _Flag = Annotated[bool, Parameter(negative=())]
 
 
 def _open(data: Path | None) -> tuple["Sessions", "Settings"]:
     from deepgps.errors import InputError
-    from deepgps.web.database import connect
-    from deepgps.web.settings import Settings
+    from opengps.database import connect
+    from opengps.settings import Settings
 
     settings = Settings.load(data=data)
     if not settings.database_url and not (settings.data / "opengps.db").exists():
@@ -27,7 +27,7 @@ def _open(data: Path | None) -> tuple["Sessions", "Settings"]:
 def list_submissions(
     *, data: Path | None = None, status: Literal["pending", "accepted", "rejected", "all"] = "pending"
 ) -> None:
-    """List submitted pictures, tab-separated.
+    """List submitted images, tab-separated.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def list_submissions(
     status
         Which to list.
     """
-    from deepgps.web.submissions.moderation import listed
+    from opengps.submissions.moderation import listed
 
     sessions, _ = _open(data)
     header = (
@@ -44,27 +44,27 @@ def list_submissions(
         *("contributor", "licence", "page"),
     )
     print("\t".join(header))
-    for picture, submission in listed(sessions, None if status == "all" else status):
-        print("\t".join(_cells(picture, submission)))
+    for image, submission in listed(sessions, None if status == "all" else status):
+        print("\t".join(_cells(image, submission)))
 
 
-def _cells(picture: "Picture", submission: "Submission") -> tuple[str, ...]:
-    found = picture.comparison or {}
+def _cells(image: "ImagePair", submission: "Submission") -> tuple[str, ...]:
+    found = image.comparison or {}
     r, ssim = ("" if found.get(name) is None else f"{found[name]:.3f}" for name in ("r", "ssim"))
     return (
-        *(str(picture.number), picture.status, picture.protein_id, picture.localizations),
-        *(picture.cell_line, str(len(picture.rows)), r, ssim, "|".join(found.get("localizations", ()))),
+        *(str(image.number), image.status, image.protein_id, image.localizations),
+        *(image.cell_line, str(len(image.rows)), r, ssim, "|".join(found.get("localizations", ()))),
         *(submission.contributor, submission.licence, f"/submissions/{submission.id}"),
     )
 
 
 def accept(*numbers: int, data: Path | None = None) -> None:
-    """Accept pictures, so that they are exported.
+    """Accept images, so that they are exported.
 
     Parameters
     ----------
     numbers
-        Numbers of the pictures, as ``list`` shows them.
+        Numbers of the images, as ``list`` shows them.
     data
         Folder of the website; ``OPENGPS_DATA`` where it is not given.
     """
@@ -72,12 +72,12 @@ def accept(*numbers: int, data: Path | None = None) -> None:
 
 
 def reject(*numbers: int, reason: str | None = None, data: Path | None = None) -> None:
-    """Reject pictures.
+    """Reject images.
 
     Parameters
     ----------
     numbers
-        Numbers of the pictures, as ``list`` shows them.
+        Numbers of the images, as ``list`` shows them.
     reason
         What the contributor is told.
     data
@@ -88,17 +88,17 @@ def reject(*numbers: int, reason: str | None = None, data: Path | None = None) -
 
 def _decide(numbers: tuple[int, ...], status: str, reason: str | None, data: Path | None) -> None:
     from deepgps.errors import InputError
-    from deepgps.web.submissions.moderation import decide
+    from opengps.submissions.moderation import decide
 
     if not numbers:
-        raise InputError("No picture is named; give numbers as 'deepgps submissions list' shows them.")
+        raise InputError("No image is named; give numbers as 'deepgps submissions list' shows them.")
     sessions, _ = _open(data)
     decide(sessions, numbers, status, reason)
     print(f"{status}: {', '.join(map(str, numbers))}")
 
 
 def export(out: Path, *, data: Path | None = None, overwrite: _Flag = False) -> None:
-    """Write the accepted pictures to a crop store.
+    """Write the accepted images to a crop store.
 
     Parameters
     ----------
@@ -109,8 +109,10 @@ def export(out: Path, *, data: Path | None = None, overwrite: _Flag = False) -> 
     overwrite
         Replace what it holds of an earlier export.
     """
-    from deepgps.web.submissions.export import export_accepted
+    from opengps.submissions.export import export_accepted
 
     sessions, settings = _open(data)
     done = export_accepted(sessions, settings, out, overwrite=overwrite)
-    print(f"{done.crops:,} crops of {done.proteins:,} proteins from {done.pictures:,} pictures are in {out}.")
+    print(
+        f"{done.crops:,} crops of {done.proteins:,} proteins from {done.image_pairs:,} images are in {out}."
+    )

@@ -29,8 +29,8 @@ def serve(
     worker
         Run a worker beside the server; without one, start ``deepgps worker``.
     """
-    from deepgps.web.serving import serve as run
-    from deepgps.web.settings import Settings
+    from opengps.serving import serve as run
+    from opengps.settings import Settings
 
     run(Settings.load(data=data), host, port, worker=worker)
 
@@ -43,8 +43,8 @@ def worker(*, data: Path | None = None) -> None:
     data
         Folder of the website's database and results.
     """
-    from deepgps.web.queue import run_worker
-    from deepgps.web.settings import Settings
+    from opengps.queue import run_worker
+    from opengps.settings import Settings
 
     settings = Settings.load(data=data)
     print(f"Working on what '{settings.data.absolute()}' holds; stop with Ctrl-C.", flush=True)

@@ -1,1 +1,1 @@
-"""Datasets: labelled proteins and pictures, from files to training arrays."""
+"""Datasets: labelled proteins and images, from files to training arrays."""

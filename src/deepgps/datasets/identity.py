@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.errors import InputError
-from deepgps.proteins.words import words
+from deepgps.proteins.kmers import kmers
 
 SAME_PROTEIN = 0.95
 """Identity from which protocol B takes two sequences for the same protein."""
@@ -37,7 +37,7 @@ def identity(first: str, second: str) -> float:
 
 
 def _word_matrix(sequences: tuple[str, ...]) -> csr_array:
-    sets = [words(sequence) for sequence in sequences]
+    sets = [kmers(sequence) for sequence in sequences]
     ends = np.cumsum([0, *(len(each) for each in sets)])
     columns = np.concatenate([*sets, np.zeros(0, np.uint32)]).astype(np.int32)
     return csr_array((np.ones(len(columns), np.float32), columns, ends), shape=(len(sets), 20**5))

@@ -27,7 +27,7 @@ _UNIPROT_OPEN: Mapping[str, tuple[str, ...]] = {
     "Cytoplasm": ("cytoskeleton", "centrosome", "big_aggregates"),
     "Cell membrane": ("cell_contact", "focal_adhesions"),
 }
-# No microscope picture of a cell shows a secreted protein outside it, and human cells have no plastids.
+# No microscope image of a cell shows a secreted protein outside it, and human cells have no plastids.
 _UNSEEN_BY_MICROSCOPE = ("extracellular", "plastid")
 
 

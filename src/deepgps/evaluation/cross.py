@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from deepgps.errors import InputError
+from deepgps.evaluation.images.measuring import Artist, nuclear_mask
 from deepgps.evaluation.loading import DataFiles, load_subjects
-from deepgps.evaluation.pictures.measuring import Artist, nuclear_mask
 from deepgps.evaluation.subjects import MANY, Rows, Subjects
 from deepgps.files.atomic import replacing
 from deepgps.images.likeness import Floats, Masks, Values, intranuclear, pearson
-from deepgps.predict import Predictor
-from deepgps.results.pictures import FAINT, GROUND, INK, MARGIN, draw_scale_bar, write_text
+from deepgps.prediction.predictor import Predictor
+from deepgps.results.images import FAINT, GROUND, INK, MARGIN, draw_scale_bar, write_text
 
 EDGE, HEADER, SIDE = 120, 40, 2
 GRID, TABLE, SHARES = "grid.png", "cross.csv", "shares.csv"
@@ -37,11 +37,11 @@ class CrossAssay:
     column_names, column_classes
         Of each protein (m,).
     row_owner, column_owner
-        Numbers of the proteins that rows really show and that columns draw; where they are equal the picture
+        Numbers of the proteins that rows really show and that columns draw; where they are equal the image
         has its own protein.
     nuclei, real, masks
         (n, H, W) nucleus images, real protein images, and where the nuclei are.
-    pictures
+    images
         (n, m, H, W) drawn.
     pixel_size_um
         Edge of a pixel in micrometres.
@@ -56,25 +56,25 @@ class CrossAssay:
     nuclei: Floats
     real: Floats
     masks: Masks
-    pictures: Floats
+    images: Floats
     pixel_size_um: float
 
     def fractions(self) -> Values:
-        """Intranuclear fraction of each drawn picture, (n, m)."""
+        """Intranuclear fraction of each drawn image, (n, m)."""
         return np.stack(
-            [intranuclear(column, self.masks) for column in np.moveaxis(self.pictures, 1, 0)], axis=1
+            [intranuclear(column, self.masks) for column in np.moveaxis(self.images, 1, 0)], axis=1
         )
 
     def likeness(self) -> Values:
-        """Pearson r of each drawn picture with the real one of its row, (n, m)."""
-        return np.stack([pearson(self.real, column) for column in np.moveaxis(self.pictures, 1, 0)], axis=1)
+        """Pearson r of each drawn image with the real one of its row, (n, m)."""
+        return np.stack([pearson(self.real, column) for column in np.moveaxis(self.images, 1, 0)], axis=1)
 
     def shares(self) -> dict[str, dict[str, float]]:
         """Share of variance that goes with the nucleus, with the sequence, and with neither alone."""
         return {
             "intranuclear fraction": variance_shares(self.fractions()),
-            "pixels": variance_shares(self.pictures),
-            "likeness to the real picture": variance_shares(self.likeness()),
+            "pixels": variance_shares(self.images),
+            "likeness to the real image": variance_shares(self.likeness()),
         }
 
 
@@ -84,8 +84,8 @@ def variance_shares(grid: NDArray[np.floating]) -> dict[str, float]:
     Parameters
     ----------
     grid
-        (n, m, …): for each row (nucleus) and column (sequence) a number, or many, such as the pixels of a
-        picture, whose sums of squares are added up.
+        (n, m, …): for each row (nucleus) and column (sequence) a number, or many, such as the pixels of an
+        image, whose sums of squares are added up.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def cross_assay(
         nuclei=pairs[:, 0],
         real=pairs[:, 1],
         masks=np.stack([nuclear_mask(nucleus, artist.um) for nucleus in pairs[:, 0]]),
-        pictures=np.stack(drawn, axis=1),
+        images=np.stack(drawn, axis=1),
         pixel_size_um=artist.um,
     )
 
@@ -171,7 +171,7 @@ def choose(subjects: Subjects, nuclei: int, sequences: int, seed: int) -> tuple[
 
 
 def write_cross(assay: CrossAssay, out: Path) -> tuple[Path, ...]:
-    """Write the grid as a picture, every cell of it as numbers, and the shares of variance."""
+    """Write the grid as an image, every cell of it as numbers, and the shares of variance."""
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / GRID) as draft:
         grid(assay).save(draft, format="PNG")
@@ -203,8 +203,8 @@ def _write(path: Path, head: tuple[str, ...], rows: Sequence[tuple[object, ...]]
 
 
 def grid(assay: CrossAssay) -> Image.Image:
-    """Draw the grid: nucleus, real picture, then a column a protein; a frame where it is the row's own."""
-    n, m = assay.pictures.shape[:2]
+    """Draw the grid: nucleus, real image, then a column a protein; a frame where it is the row's own."""
+    n, m = assay.images.shape[:2]
     step = EDGE + MARGIN // 2
     size = (MARGIN * 2 + (m + SIDE) * step, HEADER + n * (step + 16) + MARGIN)
     canvas = Image.new("RGB", size, GROUND)
@@ -218,7 +218,7 @@ def grid(assay: CrossAssay) -> Image.Image:
             write_text(draw, at, line, 12, FAINT if number else INK, EDGE)
     for row in range(n):
         top = HEADER + row * (step + 16)
-        panels = [assay.nuclei[row], assay.real[row], *assay.pictures[row]]
+        panels = [assay.nuclei[row], assay.real[row], *assay.images[row]]
         for column, panel in enumerate(panels):
             shown = Image.fromarray((np.clip(panel, 0, 1) * 255).astype(np.uint8))
             left = _left(column, step)

@@ -13,10 +13,8 @@ import deepgps
 from deepgps.datasets.fingerprints import fingerprints
 from deepgps.errors import InputError
 from deepgps.evaluation.evaluation import Evaluation
-from deepgps.evaluation.label_figures import label_figures
-from deepgps.evaluation.loading import DataFiles, load_subjects
-from deepgps.evaluation.pictures.figures import Figures, picture_figures
-from deepgps.evaluation.pictures.measuring import (
+from deepgps.evaluation.images.figures import Figures, image_figures
+from deepgps.evaluation.images.measuring import (
     RECORD,
     Artist,
     Measured,
@@ -24,12 +22,14 @@ from deepgps.evaluation.pictures.measuring import (
     measure_crops,
     open_measured,
 )
-from deepgps.evaluation.pictures.training import MOST, learn
+from deepgps.evaluation.images.training import MOST, learn
+from deepgps.evaluation.label_figures import label_figures
+from deepgps.evaluation.loading import DataFiles, load_subjects
 from deepgps.evaluation.report.page import write_page
 from deepgps.evaluation.subjects import LeftOut, Subjects
 from deepgps.files.atomic import HIDDEN, replacing
 from deepgps.files.lock import lock
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 
 METRICS, TABLE, REPORT, LEFT_OUT = "metrics.json", "metrics.csv", "report.html", "left_out.csv"
 _RECORDS, _BEGUN = f"{HIDDEN}crops.f32", f"{HIDDEN}evaluation.json"
@@ -76,15 +76,15 @@ def evaluate(
     try:
         about = _about(predictor, files, subjects, seed)
         labels = label_figures(predictor, subjects, seed=seed, on_progress=on_progress)
-        pictures, measured, trained, notes = None, None, None, list(labels.notes)
+        images, measured, trained, notes = None, None, None, list(labels.notes)
         if subjects.store is not None and len(subjects.rows):
             counted = _stage(on_progress, "training crops", min(len(subjects.training), MOST))
             trained, note = learn(subjects, about["pixel_size_um"], seed, counted)
             notes += [note] if note else []
             measured = _measured(predictor, subjects, trained, out, about, on_progress)
-            pictures = picture_figures(measured, subjects, trained, seed=seed)
+            images = image_figures(measured, subjects, trained, seed=seed)
         every_note = (*notes, *subjects.notes)
-        done = Evaluation(predictor, subjects, labels, pictures, measured, trained, every_note, about)
+        done = Evaluation(predictor, subjects, labels, images, measured, trained, every_note, about)
         write_tables(done, out)
         write_page(done, out / REPORT)
         for name in (_RECORDS, _BEGUN):

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from deepgps.evaluation.images.figures import Figures, ImageFigures
+from deepgps.evaluation.images.measuring import Measured, Trained
 from deepgps.evaluation.label_figures import Labels
-from deepgps.evaluation.pictures.figures import Figures, PictureFigures
-from deepgps.evaluation.pictures.measuring import Measured, Trained
 from deepgps.evaluation.subjects import Subjects
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,7 +20,7 @@ class Evaluation:
         The model, and what it was evaluated on.
     labels
         Without figures for a model that only draws.
-    pictures, measured, trained
+    images, measured, trained
         None without a crop store.
     notes
         What a reader must know before believing any figure; the gravest first.
@@ -31,7 +31,7 @@ class Evaluation:
     predictor: Predictor
     subjects: Subjects
     labels: Labels
-    pictures: PictureFigures | None
+    images: ImageFigures | None
     measured: Measured | None
     trained: Trained | None
     notes: tuple[str, ...]
@@ -39,4 +39,4 @@ class Evaluation:
 
     def metrics(self) -> Figures:
         """Every figure by name."""
-        return self.labels.flat() | (self.pictures.flat() if self.pictures else {})
+        return self.labels.flat() | (self.images.flat() if self.images else {})

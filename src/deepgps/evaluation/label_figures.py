@@ -11,7 +11,7 @@ from deepgps.evaluation import labels as measures
 from deepgps.evaluation.labels import LabelReport, report_on
 from deepgps.evaluation.measures.rows import LabelGatherer
 from deepgps.evaluation.subjects import Subject, Subjects
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 
 KNOWN = 0.95
 """Similarity to a protein of the model's own index from which a protein counts as known to it."""
@@ -134,6 +134,6 @@ def knowledge_notes(nearest: NDArray[np.float64]) -> tuple[str, ...]:
     return (
         f"{head}{known:,} of {len(nearest):,} proteins are in the index of annotated proteins that the model "
         f"answers with (similarity of at least {KNOWN}), {near:,} more have a relative there (at least 0.3). "
-        "For the known ones labels and probabilities are looked up, not predicted, and pictures are drawn "
+        "For the known ones labels and probabilities are looked up, not predicted, and images are drawn "
         "from them.",
     )

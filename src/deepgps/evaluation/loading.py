@@ -23,7 +23,7 @@ from deepgps.evaluation.subjects import (
     model_classes,
     read_proteins,
 )
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 
 SPLIT = "split.csv"
 _NO_ROWS = np.zeros(0, np.int64)
@@ -211,13 +211,13 @@ def _store_notes(
         notes.append(
             f"{stand_ins:,} of {len(rows):,} crops show a protein that is not known: each was drawn with "
             "another protein of its localization, chosen by chance. What is measured on them is whether a "
-            "picture is true to the localization, not to the protein. Intervals are over groups of crops."
+            "image is true to the localization, not to the protein. Intervals are over groups of crops."
         )
     known = rows.filter(~pl.col("stand_in"))
     if shared := len(set(known["protein"]) & set(training["protein"])):
         notes.append(
             f"{shared:,} of the {known['protein'].n_unique():,} proteins evaluated on have other crops in "
-            "the split 'train' of this store: the pictures of these proteins may have been learned from."
+            "the split 'train' of this store: the images of these proteins may have been learned from."
         )
     if fields := len(set(rows["field"]) & set(training["field"])):
         notes.append(f"{fields:,} fields have crops on both sides of the split.")

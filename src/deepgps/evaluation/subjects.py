@@ -14,13 +14,13 @@ from deepgps.bundle import BundleMetadata
 from deepgps.datasets.crops.reading import CropStore
 from deepgps.errors import InputError
 from deepgps.localization import CLASS_SETS, LOCALIZATIONS, ClassSet
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from deepgps.proteins.check import check_sequence, clean_sequence
 from deepgps.proteins.protein import Protein, Rejection
 
 Rows = NDArray[np.int64]
 MANY = "|"
-"""Between the names of several classes of one picture."""
+"""Between the names of several classes of one image."""
 
 
 class LeftOut(NamedTuple):

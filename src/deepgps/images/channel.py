@@ -57,7 +57,7 @@ def guess_channel(channels: NDArray[np.generic], names: Sequence[str], image: st
 
 
 def colour_channel(channels: NDArray[np.generic], image: str) -> tuple[int, tuple[str, ...]]:
-    """Find the one channel of a colour image that carries the picture.
+    """Find the one channel of a colour image that carries the image.
 
     Parameters
     ----------
@@ -82,14 +82,14 @@ def colour_channel(channels: NDArray[np.generic], image: str) -> tuple[int, tupl
     if len(lit) == 1:
         return lit[0], (f"Image '{image}' has signal in {_COLOURS[lit[0]]} alone; that channel was taken.",)
     raise InputError(
-        f"Image '{image}' is an RGB picture with several colours, and nothing says which is the nucleus "
+        f"Image '{image}' is an RGB image with several colours, and nothing says which is the nucleus "
         "stain; give a one-channel image, or, for a fluorescence composite, --channel 0 (red), 1 (green) or "
         "2 (blue). Photographs cannot be used."
     )
 
 
 def dominant_colour(channels: NDArray[np.generic]) -> int | None:
-    """Find the colour of a picture that shows one stain, whose compression has put a little into the others.
+    """Find the colour of an image that shows one stain, whose compression has put a little into the others.
 
     Parameters
     ----------

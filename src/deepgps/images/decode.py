@@ -76,7 +76,7 @@ def decode(path: Path) -> Decoded:
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         reader = _decode_tiff
     elif start == b"\x89PNG\r\n\x1a\n" or start[:3] == b"\xff\xd8\xff":
-        reader = _decode_picture
+        reader = _decode_image
     else:
         raise InputError(f"'{path}' is not an image deepGPS can read; give a TIFF, OME-TIFF or PNG file.")
     try:
@@ -121,25 +121,23 @@ def _check_size(shape: tuple[int, ...], path: Path) -> None:
         )
 
 
-def _decode_picture(path: Path, content: Path | BytesIO) -> Decoded:
+def _decode_image(path: Path, content: Path | BytesIO) -> Decoded:
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is the stricter
         try:
-            picture = Image.open(content)
+            image = Image.open(content)
         except Image.DecompressionBombError:
             raise _too_large(path) from None
-    with picture:
-        frames = getattr(picture, "n_frames", 1)
+    with image:
+        frames = getattr(image, "n_frames", 1)
         if frames > 1:
             raise InputError(_stack_message(path, f"{frames} frames"))
-        grey = picture.mode in _GREY_MODES
-        _check_size((picture.height, picture.width, 1 if grey else 3), path)
-        pixels = np.asarray(
-            picture if picture.mode in _EXACT_MODES else picture.convert("L" if grey else "RGB")
-        )
-        jpeg = picture.format != "PNG"
+        grey = image.mode in _GREY_MODES
+        _check_size((image.height, image.width, 1 if grey else 3), path)
+        pixels = np.asarray(image if image.mode in _EXACT_MODES else image.convert("L" if grey else "RGB"))
+        jpeg = image.format != "PNG"
     lossy = (f"Image '{path.name}' is a JPEG; its compression blurs texture.",) if jpeg else ()
     channels = pixels[None] if grey else np.moveaxis(pixels, -1, 0)
     return Decoded(channels, colour=not grey, warnings=lossy)
@@ -215,13 +213,13 @@ def _tiff_pixels_by_pillow(series: "TiffPageSeries", content: Path | BytesIO) ->
     """Decode pages in a compression (LZW, JPEG) that tifffile alone lacks."""
     from PIL import Image
 
-    with Image.open(content) as picture:
+    with Image.open(content) as image:
         pages = []
         for page in series.pages:
             if page is None:
                 raise ValueError("a page is missing")
-            picture.seek(page.index)
-            pages.append(np.asarray(picture))
+            image.seek(page.index)
+            pages.append(np.asarray(image))
     return np.stack(pages)
 
 

@@ -5,7 +5,7 @@ from importlib import resources
 import numpy as np
 
 from deepgps.errors import InputError
-from deepgps.images.nucleus import Nucleus
+from deepgps.images.cell import Cell
 
 PIXEL_SIZE_UM = 0.206349
 """Edge of a pixel of every default nucleus, in micrometres: that of the OpenCell fields."""
@@ -14,12 +14,12 @@ DEFAULT_NAMES = ("hek-1", "hek-2", "hek-3", "hek-crowded", "hek-kidney", "u2os-1
 """The default nuclei; the first is used where a user gives none."""
 
 
-def default_nuclei() -> tuple[Nucleus, ...]:
+def default_nuclei() -> tuple[Cell, ...]:
     """Read all default nuclei, in the order of `DEFAULT_NAMES`."""
     return tuple(default_nucleus(name) for name in DEFAULT_NAMES)
 
 
-def default_nucleus(name: str = DEFAULT_NAMES[0]) -> Nucleus:
+def default_nucleus(name: str = DEFAULT_NAMES[0]) -> Cell:
     """Read one default nucleus.
 
     Returns
@@ -36,6 +36,6 @@ def default_nucleus(name: str = DEFAULT_NAMES[0]) -> Nucleus:
     from PIL import Image
 
     file = resources.files("deepgps.images") / "default_nuclei" / f"{name}.png"
-    with file.open("rb") as stream, Image.open(stream) as picture:
-        pixels = np.asarray(picture, np.float32) / np.float32(255)
-    return Nucleus(name, pixels, PIXEL_SIZE_UM, "drawn")
+    with file.open("rb") as stream, Image.open(stream) as image:
+        pixels = np.asarray(image, np.float32) / np.float32(255)
+    return Cell(name, pixels, PIXEL_SIZE_UM, "drawn")

@@ -1,7 +1,7 @@
-"""How like one picture is to another of the same cells: PSNR, SSIM, correlation, intranuclear fraction.
+"""How like one image is to another of the same cells: PSNR, SSIM, correlation, intranuclear fraction.
 
-Pictures are (N, H, W) float32 in [0, 1], so the data range of every measure is 1. A measure that says nothing
-of a picture, such as a correlation with a constant one, is NaN there.
+Images are (N, H, W) float32 in [0, 1], so the data range of every measure is 1. A measure that says nothing
+of an image, such as a correlation with a constant one, is NaN there.
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ SSIM_WINDOW = 7
 
 
 def psnr(real: Floats, drawn: Floats) -> Values:
-    """Peak signal-to-noise ratio in dB of each picture (N,), data range 1; infinite where they are equal."""
+    """Peak signal-to-noise ratio in dB of each image (N,), data range 1; infinite where they are equal."""
     error = ((real.astype(np.float64) - drawn) ** 2).mean((1, 2))
     with np.errstate(divide="ignore"):
         return np.asarray(-10 * np.log10(error))
 
 
 def ssim(real: Floats, drawn: Floats) -> Values:
-    """Structural similarity of each picture (N,): data range 1, 7 x 7 windows of even weight that fit inside.
+    """Structural similarity of each image (N,): data range 1, 7 x 7 windows of even weight that fit inside.
 
     Wang et al. 2004, with K1 = 0.01, K2 = 0.03 and sample covariances, as scikit-image computes it.
     """
@@ -45,29 +45,29 @@ def ssim(real: Floats, drawn: Floats) -> Values:
     return np.asarray(likeness.mean((1, 2)))
 
 
-def _window_means(pictures: Values) -> Values:
-    """Means of all windows that lie inside the picture."""
+def _window_means(images: Values) -> Values:
+    """Means of all windows that lie inside the image."""
     edge = SSIM_WINDOW // 2
-    means = ndimage.uniform_filter(pictures, (0, SSIM_WINDOW, SSIM_WINDOW))
+    means = ndimage.uniform_filter(images, (0, SSIM_WINDOW, SSIM_WINDOW))
     return np.asarray(means[:, edge:-edge, edge:-edge])
 
 
 def pearson(real: Floats, drawn: Floats) -> Values:
-    """Pearson correlation over the pixels of each picture (N,); NaN where either is constant."""
+    """Pearson correlation over the pixels of each image (N,); NaN where either is constant."""
     a = real.reshape(len(real), -1).astype(np.float64)
     b = drawn.reshape(len(drawn), -1).astype(np.float64)
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     norms = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    # A picture whose pixels differ by less than rounding is constant: its correlation would be noise.
+    # An image whose pixels differ by less than rounding is constant: its correlation would be noise.
     spread = np.minimum(np.abs(a).max(1, initial=0), np.abs(b).max(1, initial=0)) > 1e-6
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(spread, (a * b).sum(1) / norms, np.nan))
 
 
-def intranuclear(pictures: Floats, masks: Masks) -> Values:
-    """Share of each picture's intensity inside the nuclei (N,); NaN for a black one, or without a nucleus."""
-    inside = (pictures * masks).sum((1, 2), dtype=np.float64)
-    total = pictures.sum((1, 2), dtype=np.float64)
+def intranuclear(images: Floats, masks: Masks) -> Values:
+    """Share of each image's intensity inside the nuclei (N,); NaN for a black one, or without a nucleus."""
+    inside = (images * masks).sum((1, 2), dtype=np.float64)
+    total = images.sum((1, 2), dtype=np.float64)
     known = (total > 0) & masks.any((1, 2))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(known, inside / total, np.nan))

@@ -19,7 +19,7 @@ def percentile_normalise(
 
     Equal to ``csbdeep.utils.normalize(x, pmin, pmax, clip=...)``, which the paper uses:
     ``(x - p_low) / (p_high - p_low + eps)``, percentiles with linear interpolation over every pixel, the
-    arithmetic in float32. It differs in the default of `clip` alone: deepGPS clips, for its pictures are in
+    arithmetic in float32. It differs in the default of `clip` alone: deepGPS clips, for its images are in
     [0, 1].
 
     Parameters

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepgps.errors import InputError
+from deepgps.images.cell import Cell
 from deepgps.images.defaults import default_nuclei, default_nucleus
 from deepgps.images.limits import MIN_EDGE_PX
 from deepgps.images.normalise import percentile_normalise
-from deepgps.images.nucleus import Nucleus
 from deepgps.images.read import Field, read_field
 from deepgps.images.resample import resample
 
@@ -31,7 +31,7 @@ def load_nucleus(
     channel: int | None = None,
     image_pixel_size_um: float | None = None,
     segmenter: "Segmenter | None" = None,
-) -> Nucleus:
+) -> Cell:
     """Take one nucleus out of an image file: read, resample, normalise, segment, crop.
 
     The crop is centred on the nucleus nearest to the centre of the field whose crop lies inside the field.
@@ -65,10 +65,10 @@ def load_nucleus(
     field = read_field(path, channel=channel, pixel_size_um=image_pixel_size_um)
     pixels, notes = _prepared(field, pixel_size_um)
     crop, more = _central_crop(pixels, pixel_size_um, crop_px, segmenter, Path(path))
-    return Nucleus(image_stem(path), crop, pixel_size_um, field.source, (*field.warnings, *notes, *more))
+    return Cell(image_stem(path), crop, pixel_size_um, field.source, (*field.warnings, *notes, *more))
 
 
-def fit_nucleus(nucleus: Nucleus, *, crop_px: int, pixel_size_um: float) -> Nucleus:
+def fit_nucleus(nucleus: Cell, *, crop_px: int, pixel_size_um: float) -> Cell:
     """Bring a nucleus, one that ships, to the size and scale of a model's crops, its middle kept.
 
     Returns
@@ -76,13 +76,15 @@ def fit_nucleus(nucleus: Nucleus, *, crop_px: int, pixel_size_um: float) -> Nucl
     A nucleus of (crop_px, crop_px) pixels of `pixel_size_um`, padded with background where it is smaller; the
     same one where it fits as it is.
     """
-    pixels = resample(nucleus.pixels, nucleus.pixel_size_um, pixel_size_um)
-    if pixels is nucleus.pixels and pixels.shape == (crop_px, crop_px):
+    pixels = resample(nucleus.nucleus, nucleus.pixel_size_um, pixel_size_um)
+    if pixels is nucleus.nucleus and pixels.shape == (crop_px, crop_px):
         return nucleus
     from deepgps.images.crop import cut
 
     height, width = pixels.shape
-    return replace(nucleus, pixels=cut(pixels, height // 2, width // 2, crop_px), pixel_size_um=pixel_size_um)
+    return replace(
+        nucleus, nucleus=cut(pixels, height // 2, width // 2, crop_px), pixel_size_um=pixel_size_um
+    )
 
 
 def image_stem(path: str | PathLike[str]) -> str:

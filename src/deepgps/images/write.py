@@ -20,7 +20,7 @@ _DEPTH, _RGB, _UP, _LEVEL = 8, 2, 2, 1
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode a picture (H, W, 3), red, green and blue, as a PNG.
+    """Encode an image (H, W, 3), red, green and blue, as a PNG.
 
     Each row is stored as its difference from the one above. Libraries try five such filters on every row,
     which takes twice as long for files of the same size.

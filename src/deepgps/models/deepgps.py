@@ -1,4 +1,4 @@
-"""The paper's model in one piece: a protein and a nucleus in, a label and a picture out."""
+"""The paper's model in one piece: a protein and a nucleus in, a label and an image out."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -184,7 +184,7 @@ class LocalizationTokens(nn.Module):
         return shares[..., None] * self.tokens
 
     def decided(self, probabilities: Tensor) -> Tensor:
-        """Tokens (B, K, D) that a picture is drawn from: of squares, so that it shows what is likely.
+        """Tokens (B, K, D) that an image is drawn from: of squares, so that it shows what is likely.
 
         What a generator learned to draw of a mixture that is mostly one localization is a little of every
         texture; a cell shows one. Equal probabilities stay equal.
@@ -214,7 +214,7 @@ class MiniGenerator(nn.Module):
         return drawn
 
     def describe(self, nucleus: Tensor, probabilities: Tensor) -> tuple[Tensor, GrainMaps]:
-        """Draw the smooth picture, and tell what is known of its grain."""
+        """Draw the smooth image, and tell what is known of its grain."""
         smooth, maps = self.unet.describe(nucleus, self.tokens(probabilities))
         assert maps is not None
         return smooth, maps

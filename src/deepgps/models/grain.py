@@ -1,8 +1,8 @@
-"""Detail for a smooth picture: what its grain is like is learned, where each grain lies is chance.
+"""Detail for a smooth image: what its grain is like is learned, where each grain lies is chance.
 
-A network that is right on average draws the mean of all pictures that could be, which is smooth. Beside it
+A network that is right on average draws the mean of all images that could be, which is smooth. Beside it
 stand, pixel by pixel, the odds that the cell reaches there, how the intensities there spread around their
-mean, and of what texture they are. A picture is one draw from that: a field of noise becomes intensities by
+mean, and of what texture they are. An image is one draw from that: a field of noise becomes intensities by
 their quantiles, and another an outline of the cell. The noise is taken from the nucleus, so that whatever
 is drawn into one nucleus shares it, and two proteins differ by what the model says of them.
 """
@@ -25,11 +25,11 @@ STRAY, SHARP = 0.5, 12.0
 """How far outlines stray from the likeliest one, where 1 would follow the odds, and how sharp they are."""
 _LOGISTIC = 1.7
 LEAST_ODDS = 0.25
-"""Odds below which smooth pictures are not made up for."""
+"""Odds below which smooth images are not made up for."""
 
 
 class GrainMaps(NamedTuple):
-    """What is known of the detail of pictures.
+    """What is known of the detail of images.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class GrainMaps(NamedTuple):
 
 
 class GrainHead(nn.Module):
-    """Tells the detail of pictures from the features that they are drawn from.
+    """Tells the detail of images from the features that they are drawn from.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class GrainHead(nn.Module):
 
 
 def grained(smooth: Tensor, maps: GrainMaps, noise: Tensor) -> Tensor:
-    """Draw one picture (B, 1, H, W) of those that could be.
+    """Draw one image (B, 1, H, W) of those that could be.
 
     Parameters
     ----------

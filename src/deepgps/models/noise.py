@@ -1,4 +1,4 @@
-"""The noise that pictures are drawn by: tiles of several textures, begun somewhere else for every nucleus."""
+"""The noise that images are drawn by: tiles of several textures, begun somewhere else for every nucleus."""
 
 import numpy as np
 import torch

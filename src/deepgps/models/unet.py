@@ -34,7 +34,7 @@ def double_conv(inputs: int, outputs: int) -> nn.Sequential:
 class FoldedHead(nn.Module):
     """Widen features smoothly to full resolution and finish there, beside the nucleus.
 
-    Bilinear and not by unfolding channels to pixels, which leaves a grid of the fold in the picture.
+    Bilinear and not by unfolding channels to pixels, which leaves a grid of the fold in the image.
     """
 
     def __init__(self, channels: int, fold: int) -> None:
@@ -73,7 +73,7 @@ class UNet(nn.Module):
         Pixels of mirror image laid around the nucleus image while drawing and cut off again, so that the zero
         padding of the convolutions leaves no frame; 0 for the paper's network.
     grain
-        Whether pictures have a grain, drawn by chance, or are the smooth mean of all that could be.
+        Whether images have a grain, drawn by chance, or are the smooth mean of all that could be.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class UNet(nn.Module):
         which: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Draw one picture (B, 1, H, W) of those that could be, and their mean; the same without a grain."""
+        """Draw one image (B, 1, H, W) of those that could be, and their mean; the same without a grain."""
         smooth, maps = self.describe(nucleus, latent, which, mask)
         if maps is None or self.noise is None:
             return smooth, smooth
@@ -163,7 +163,7 @@ class UNet(nn.Module):
         which: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, GrainMaps | None]:
-        """Draw the smooth picture (B, 1, H, W), and tell what is known of its grain."""
+        """Draw the smooth image (B, 1, H, W), and tell what is known of its grain."""
         if self.margin:
             nucleus = F.pad(nucleus, [self.margin] * 4, mode="reflect")
         *skips, features = self.encode(nucleus)
@@ -181,12 +181,12 @@ class UNet(nn.Module):
 
 
 def _each(of_nuclei: Tensor, which: Tensor | None) -> Tensor:
-    """What is known of nuclei (N, ...), for each picture (B, ...)."""
+    """What is known of nuclei (N, ...), for each image (B, ...)."""
     return of_nuclei if which is None else of_nuclei.index_select(0, which)
 
 
 def _merged(merge: nn.Sequential, skip: Tensor, wide: Tensor, which: Tensor | None) -> Tensor:
-    """Merge the features of nuclei (N, C, H, W) into those of pictures (B, C, H, W)."""
+    """Merge the features of nuclei (N, C, H, W) into those of images (B, C, H, W)."""
     if which is None:
         merged: Tensor = merge(torch.cat([skip, wide], 1))
         return merged
@@ -194,6 +194,6 @@ def _merged(merge: nn.Sequential, skip: Tensor, wide: Tensor, which: Tensor | No
     first: nn.Conv2d = merge[0]  # type: ignore[assignment]
     weights = torch.split(first.weight, [skip.shape[1], wide.shape[1]], 1)
     of_nuclei = F.conv2d(skip, weights[0], first.bias, padding=1)
-    of_pictures = F.conv2d(wide, weights[1], padding=1)
-    rest: Tensor = merge[1:](of_pictures + _each(of_nuclei, which))
+    of_images = F.conv2d(wide, weights[1], padding=1)
+    rest: Tensor = merge[1:](of_images + _each(of_nuclei, which))
     return rest

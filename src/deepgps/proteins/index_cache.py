@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from deepgps.files.cached import cache_folder, keep_folder
+from deepgps.proteins.kmers import GROUPS_13, SEED
 from deepgps.proteins.neighbours import FORMAT, NeighbourIndex
-from deepgps.proteins.words import GROUPS_13, SEED
 
 _SLUGS = "slugs"
 # Whatever the arrays depend on, besides the index itself.

@@ -62,7 +62,7 @@ def proteins_from(
         if given == "-" or _is_file(given):
             return read_proteins(given, stdin=stdin, seen=seen)
         # UniProt's client loads HTTP and TLS, which a file does not need.
-        from deepgps.proteins.lookup import resolve
+        from deepgps.proteins.uniprot import resolve
 
         found = resolve(
             given, organism_id=organism_id, cache_dir=cache_dir, offline=offline, base_url=base_url

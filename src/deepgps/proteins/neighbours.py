@@ -1,6 +1,6 @@
-"""The nearest annotated proteins: an index of words that votes on a localization and serves as evidence.
+"""The nearest annotated proteins: an index of k-mers that votes on a localization and serves as evidence.
 
-A protein is the set of its spaced words (`deepgps.proteins.words`). Two proteins are as similar as the cosine
+A protein is the set of its spaced k-mers (`deepgps.proteins.kmers`). Two proteins are as similar as the cosine
 of those sets, each word weighted by its inverse document frequency: 1 for the same protein, 0 for no word in
 common. It is a sketch of homology, not an alignment. At rest the index holds the residues; which protein has
 which word is found as it loads.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deepgps.errors import BundleError
 from deepgps.proteins.features import UNKNOWN, residue_codes
-from deepgps.proteins.words import Codes, inverted, spaced_words
+from deepgps.proteins.kmers import Codes, inverted, spaced_kmers
 
 TOP = 6
 """How many neighbours are shown."""
@@ -40,7 +40,7 @@ class Neighbour:
     localizations
         The class slugs it is annotated with.
     similarity
-        Weighted cosine in (0, 1]; 1 is the same set of words.
+        Weighted cosine in (0, 1]; 1 is the same set of k-mers.
     """
 
     accession: str
@@ -50,7 +50,7 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighbourIndex:
-    """Annotated proteins, found by the words they share with a query.
+    """Annotated proteins, found by the k-mers they share with a query.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class NeighbourIndex:
     residues, lengths
         Residue codes of all proteins, an unknown one behind each, and how many each protein has (N,).
     starts, postings
-        Where the proteins of each word begin in `postings` (words + 1,), and those rows.
+        Where the proteins of each k-mer begin in `postings` (k-mers + 1,), and those rows.
     norms
         (N,) length of each protein's weighted word vector.
     """
@@ -179,7 +179,7 @@ class NeighbourIndex:
 
     def similarities(self, sequence: str) -> Similarities:
         """Compare a sequence with every protein of the index: (N,) float32 in [0, 1]."""
-        wanted = spaced_words(sequence)
+        wanted = spaced_kmers(sequence)
         counts = self.starts[wanted + 1] - self.starts[wanted]
         places, counts = self.starts[wanted[counts > 0]], counts[counts > 0]
         weights = _idf(counts, len(self.accessions))

@@ -4,7 +4,7 @@ A folder holds the results of one *run*: one model, one set of options, one inpu
 
 - ``results.jsonl``: one line of JSON per protein and nucleus, with everything, evidence included;
 - ``results.csv``, ``results.tsv`` or ``results.parquet``: the same as a table;
-- ``images/``: per row the raw pictures (OME-TIFF, axes ``CYX``) and a labelled PNG;
+- ``images/``: per row the raw images (OME-TIFF, axes ``CYX``) and a labelled PNG;
   or ``images.zarr``, one store of all;
 - ``report.html``: self-contained, for reading and sending on;
 - ``run.json``: the model's hash, options, versions and inputs;

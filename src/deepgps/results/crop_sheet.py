@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from deepgps.results.pictures import FAINT, GROUND, INK, MARGIN, draw_scale_bar, overlay, write_text
+from deepgps.results.images import FAINT, GROUND, INK, MARGIN, draw_scale_bar, overlay, write_text
 
 COLUMNS = 4
 EDGE = 150

@@ -10,10 +10,10 @@ from deepgps.errors import InputError
 from deepgps.files.appending import AppendFile, offset_after, record_ends
 from deepgps.files.atomic import remove_drafts
 from deepgps.files.lock import lock
-from deepgps.images.nucleus import Nucleus
+from deepgps.images.cell import Cell
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.results.picture_array import STORE, PictureArray, remove_store
-from deepgps.results.picture_files import PictureFiles, remove_pictures
+from deepgps.results.image_array import STORE, ImageArray, remove_store
+from deepgps.results.image_files import ImageFiles, remove_images
 from deepgps.results.records import read_records
 from deepgps.results.rows import Row
 from deepgps.results.run import RUN_FILE, Run, check_same, now, packages, read_run, write_run
@@ -54,9 +54,7 @@ class RunFolder:
         If another process writes to the folder, or it holds results of another run.
     """
 
-    def __init__(
-        self, path: Path, run: Run, nuclei: Sequence[Nucleus] = (), *, overwrite: bool = False
-    ) -> None:
+    def __init__(self, path: Path, run: Run, nuclei: Sequence[Cell] = (), *, overwrite: bool = False) -> None:
         self.path, self.run = path, run
         self._lock = claim(path)
         try:
@@ -65,7 +63,7 @@ class RunFolder:
             os.close(self._lock)
             raise
 
-    def _begin(self, nuclei: Sequence[Nucleus], *, overwrite: bool) -> None:
+    def _begin(self, nuclei: Sequence[Cell], *, overwrite: bool) -> None:
         if overwrite:
             remove_results(self.path)
         earlier = read_run(self.path)
@@ -86,7 +84,7 @@ class RunFolder:
         self._open_tables()
         self.predicted = self.done
         self._rows = self.done * self.run.rows_per_protein
-        self._pictures = self._open_pictures(nuclei)
+        self._images = self._open_images(nuclei)
 
     def _open_tables(self) -> None:
         """Cut the files back to the last protein that is whole in all of them, and open them to append."""
@@ -106,12 +104,12 @@ class RunFolder:
             if not rows:
                 self._table.append(header)
 
-    def _open_pictures(self, nuclei: Sequence[Nucleus]) -> PictureFiles | PictureArray | None:
+    def _open_images(self, nuclei: Sequence[Cell]) -> ImageFiles | ImageArray | None:
         if not self.run.images:
             return None
-        if self.run.pictures == "files":
-            return PictureFiles(self.path, len(nuclei))
-        return PictureArray(self.path, nuclei, self._rows, mean=self.run.mean)
+        if self.run.image_format == "files":
+            return ImageFiles(self.path, len(nuclei))
+        return ImageArray(self.path, nuclei, self._rows, mean=self.run.mean)
 
     @property
     def _delimiter(self) -> str:
@@ -138,8 +136,8 @@ class RunFolder:
         for number, record in enumerate(read_records(self.path / RECORDS_FILE)):
             if number >= self.done * step:
                 break
-            if self._pictures:
-                self._pictures.pass_over(record)
+            if self._images:
+                self._images.pass_over(record)
             if number % step:
                 continue
             if _identity(record) != _identity(next(proteins, None)):
@@ -154,12 +152,12 @@ class RunFolder:
     @property
     def room(self) -> int:
         """Rows to add at once."""
-        return self._pictures.room if self._pictures else 1
+        return self._images.room if self._images else 1
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Write further rows, pictures first: a row on disk means that its pictures are there."""
-        if self._pictures:
-            self._pictures.write(rows)
+        """Write further rows, images first: a row on disk means that its images are there."""
+        if self._images:
+            self._images.write(rows)
         for record, _ in rows:
             self._records.append(json_line(record))
             if self._table is not None:
@@ -198,7 +196,7 @@ class RunFolder:
 
 def remove_results(folder: Path) -> None:
     """Remove a run's files, and no others, from a folder."""
-    remove_pictures(folder, folder / RECORDS_FILE)
+    remove_images(folder, folder / RECORDS_FILE)
     remove_store(folder)
     for name in (*TABLES, RECORDS_FILE, REJECTED_FILE, REPORT_FILE, RUN_FILE):
         (folder / name).unlink(missing_ok=True)

@@ -20,7 +20,7 @@ def safe_stem(text: str) -> str:
 
 
 class FileNames:
-    """Names of one run's pictures, the same in every run over the same rows.
+    """Names of one run's images, the same in every run over the same rows.
 
     The first id of its kind gets its safe stem; one whose stem is taken, also in another case, or was cut,
     gets a short hash of the id as well.
@@ -30,7 +30,7 @@ class FileNames:
         self._taken: set[str] = set()
 
     def name(self, protein_id: str, nucleus: str | None = None) -> str:
-        """Name the next row's pictures: ``<id>``, or ``<id>__<nucleus>`` where there are several nuclei."""
+        """Name the next row's images: ``<id>``, or ``<id>__<nucleus>`` where there are several nuclei."""
         parts = [protein_id] if nucleus is None else [protein_id, nucleus]
         stem = "__".join(safe_stem(part) for part in parts)
         digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""What every page of results has: its head, escaped text, pictures embedded."""
+"""What every page of results has: its head, escaped text, images embedded."""
 
 import base64
 import html
@@ -27,11 +27,11 @@ def text(value: object) -> str:
 
 
 def embedded(path: Path, alt: str) -> str:
-    """Embed a picture of ``images/``, or say that it is not there."""
+    """Embed an image of ``images/``, or say that it is not there."""
     try:
         data = _jpeg(path)
     except OSError:
-        return f'<p class="note">The picture images/{text(path.name)} is not there.</p>\n'
+        return f'<p class="note">The image images/{text(path.name)} is not there.</p>\n'
     return f'<img alt="{text(alt)}" loading="lazy" src="data:image/jpeg;base64,{data}">\n'
 
 

@@ -11,17 +11,17 @@ from pathlib import Path
 import deepgps
 from deepgps.bundle import Bundle, find_bundle
 from deepgps.errors import DeepGPSError
-from deepgps.images.nucleus import Nucleus
-from deepgps.predict import Predictor
+from deepgps.images.cell import Cell
+from deepgps.parallel import WorkerDiedError, cores, mapped
+from deepgps.prediction.predictor import Predictor
 from deepgps.proteins.protein import Protein
 from deepgps.results.rows import Row, rows
-from deepgps.results.table import Pictures
-from deepgps.scale import WorkerDiedError, cores, mapped
+from deepgps.results.table import ImageFormat
 
 RESIDUES = 16_384
 """Residues of a part, at most: about 40 proteins, a tenth of a second for the bundled model."""
-PICTURES = 32
-"""Pictures of a part, at most: about a second; as files, 12 MB on their way to who writes them."""
+IMAGES = 32
+"""Images of a part, at most: about a second; as files, 12 MB on their way to who writes them."""
 
 _loading = threading.Lock()
 _kept: dict[tuple[object, ...], Predictor] = {}
@@ -38,8 +38,8 @@ class Job:
     structures
         Folder of structures, for a model that looks at them.
     mean
-        Whether it draws mean pictures.
-    nuclei, images, pictures
+        Whether it draws mean images.
+    nuclei, images, images
         As of `deepgps.results.rows.rows`.
     threads
         Threads of a worker.
@@ -50,9 +50,9 @@ class Job:
     bundle: Bundle
     structures: Path | None
     mean: bool
-    nuclei: tuple[Nucleus, ...]
+    nuclei: tuple[Cell, ...]
     images: bool
-    pictures: Pictures
+    image_format: ImageFormat
     threads: int | None = None
     version: str = deepgps.__version__
 
@@ -88,7 +88,7 @@ def predicted(
         If a worker has another version of deepGPS, or died each time that it tried a part.
     """
     if workers == 1 and scheduler is None:
-        return rows(predictor, proteins, job.nuclei, images=job.images, pictures=job.pictures)
+        return rows(predictor, proteins, job.nuclei, images=job.images, image_format=job.image_format)
     # A thread of Dask is a core; of this machine's, each process gets its share.
     threads = job.threads or (1 if scheduler else max(1, cores() // workers))
     there = replace(job, threads=threads)
@@ -117,19 +117,19 @@ def _gathered(
             yield from part
 
 
-def parts(proteins: Iterable[Protein], pictures_each: int) -> Iterator[list[Protein]]:
-    """Divide proteins into parts of at most `RESIDUES` and `PICTURES`, and of one protein at least.
+def parts(proteins: Iterable[Protein], images_each: int) -> Iterator[list[Protein]]:
+    """Divide proteins into parts of at most `RESIDUES` and `IMAGES`, and of one protein at least.
 
     Parameters
     ----------
     proteins
         Read only as parts are taken.
-    pictures_each
-        Pictures drawn of each.
+    images_each
+        Images drawn of each.
     """
     part, residues = list[Protein](), 0
     for protein in proteins:
-        full = residues + len(protein.sequence) > RESIDUES or (len(part) + 1) * pictures_each > PICTURES
+        full = residues + len(protein.sequence) > RESIDUES or (len(part) + 1) * images_each > IMAGES
         if part and full:
             yield part
             part, residues = [], 0
@@ -145,7 +145,7 @@ def _predicted(job: Job, part: list[Protein]) -> list[Row]:
         raise DeepGPSError(
             f"A worker has deepGPS {deepgps.__version__} and not {job.version}; install the same on all."
         )
-    return list(rows(_loaded(job), part, job.nuclei, images=job.images, pictures=job.pictures))
+    return list(rows(_loaded(job), part, job.nuclei, images=job.images, image_format=job.image_format))
 
 
 def _loaded(job: Job) -> Predictor:

@@ -11,23 +11,23 @@ from deepgps.results.records import read_records
 from deepgps.results.run import read_run
 from deepgps.results.table import Evidence, Record
 
-# A page of 10,000 rows opens in any browser; one of 10,000 pictures in none.
+# A page of 10,000 rows opens in any browser; one of 10,000 images in none.
 MAX_CARDS = 100
 MAX_ROWS = 10_000
-# Rows from which the table starts folded, so that the first picture is in sight.
+# Rows from which the table starts folded, so that the first image is in sight.
 FOLDED_FROM = 20
 
 _UNLABELLED = (
-    '<p class="note">This model draws pictures and predicts no label: it does not say in words where a '
+    '<p class="note">This model draws images and predicts no label: it does not say in words where a '
     "protein goes, nor how sure that is.</p>\n"
 )
-_STORED = '<p class="note">The pictures are in <code>images.zarr</code>, and not on this page.</p>\n'
+_STORED = '<p class="note">The images are in <code>images.zarr</code>, and not on this page.</p>\n'
 
 
 def write_report(folder: Path) -> Path:
     """Write ``report.html`` from the ``results.jsonl`` and ``run.json`` of a folder.
 
-    The first `MAX_CARDS` rows are shown in full, pictures embedded; the first `MAX_ROWS` are listed; the page
+    The first `MAX_CARDS` rows are shown in full, images embedded; the first `MAX_ROWS` are listed; the page
     says so where there are more. Nothing is loaded from elsewhere.
     """
     target = folder / "report.html"
@@ -37,7 +37,7 @@ def write_report(folder: Path) -> Path:
     rows = sum(1 for _ in read_records(records))
     unlabelled = any(not record["probabilities"] for record in islice(read_records(records), 1))
     with replacing(target) as draft, draft.open("w", encoding="utf-8", errors="replace") as page:
-        page.write(_head(run, rows, pictures=(folder / "images").is_dir()))
+        page.write(_head(run, rows, image_format=(folder / "images").is_dir()))
         page.write(_STORED if stored else "")
         page.write(_UNLABELLED if unlabelled else "")
         _write_table(page, records, rows)
@@ -48,7 +48,7 @@ def write_report(folder: Path) -> Path:
     return target
 
 
-def _head(run: dict[str, Any], rows: int, *, pictures: bool) -> str:
+def _head(run: dict[str, Any], rows: int, *, image_format: bool) -> str:
     model = run.get("model", {})
     proteins = run.get("proteins", {})
     facts = [
@@ -56,13 +56,13 @@ def _head(run: dict[str, Any], rows: int, *, pictures: bool) -> str:
         f"{proteins.get('predicted', 0):,} proteins predicted, {proteins.get('rejected', 0):,} rejected",
         text(run.get("started", "")),
     ]
-    limits, mean = _limits(rows, pictures=pictures), run.get("options", {}).get("mean")
-    kind = ", each the mean of all pictures that could be: smooth, as no single cell is" if mean else ""
+    limits, mean = _limits(rows, image_format=image_format), run.get("options", {}).get("mean")
+    kind = ", each the mean of all images that could be: smooth, as no single cell is" if mean else ""
     where = "images.zarr" if _stored(run) else "images/*.ome.tif"
     return (
         f"{page_head('deepGPS: where the proteins go')}"
         f'<p class="facts">{" · ".join(fact for fact in facts if fact)}</p>\n{limits}'
-        f"<p>The pictures are predictions{kind}, drawn into the nucleus shown and stretched for display; the "
+        f"<p>The images are predictions{kind}, drawn into the nucleus shown and stretched for display; the "
         f"intensities to measure are in <code>{where}</code>. The intranuclear fraction is the share "
         "of the drawn protein that lies inside the nuclei. Confidence is the calibrated probability of the "
         "first localization; where no class is probable enough the protein is <em>unclear</em>.</p>\n"
@@ -70,15 +70,15 @@ def _head(run: dict[str, Any], rows: int, *, pictures: bool) -> str:
 
 
 def _stored(run: dict[str, Any]) -> bool:
-    """Whether the pictures are in a Zarr store."""
-    return bool(run.get("options", {}).get("pictures") == "zarr")
+    """Whether the images are in a Zarr store."""
+    return bool(run.get("options", {}).get("image_format") == "zarr")
 
 
-def _limits(rows: int, *, pictures: bool) -> str:
+def _limits(rows: int, *, image_format: bool) -> str:
     if rows <= MAX_CARDS:
         return ""
     listed = f"the first {MAX_ROWS:,} are listed" if rows > MAX_ROWS else "all are listed"
-    where = ', <a href="images/">images/</a>' if pictures else ""
+    where = ', <a href="images/">images/</a>' if image_format else ""
     return (
         f'<p class="note">Of {rows:,} rows {listed} and the first {MAX_CARDS} are shown in full; the rest is '
         f'in <a href="results.jsonl">results.jsonl</a>{where} and the table beside it.</p>\n'
@@ -119,13 +119,13 @@ def _card(number: int, record: Record, images: Path | None) -> str:
     return (
         f'<article id="p{number}">\n<h3>{text(record["protein_id"])}</h3>\n'
         f'<p><strong>{places}</strong> <span class="facts">{" · ".join(f for f in facts if f)}</span></p>\n'
-        f"{_picture(record, images)}"
+        f"{_image(record, images)}"
         f'<div class="columns">\n{_bars(record)}{_evidence(record["evidence"])}</div>\n'
         f"{listed}</article>\n"
     )
 
 
-def _picture(record: Record, images: Path | None) -> str:
+def _image(record: Record, images: Path | None) -> str:
     if not record["images"] or images is None:
         return ""
     # The name may have been edited: only a file in the folder itself is ever embedded.

@@ -8,17 +8,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepgps.images.nucleus import Nucleus
-from deepgps.predict import Prediction, Predictor
+from deepgps.images.cell import Cell
+from deepgps.prediction.predictor import Prediction, Predictor
 from deepgps.proteins.protein import Protein
-from deepgps.results.table import Pictures, Record, record_of
+from deepgps.results.table import ImageFormat, Record, record_of
 
 Content = tuple[bytes, bytes] | NDArray[np.uint8]
 
 FULL_SCALE = 255
-"""The uint8 value that stands for 1.0 in pictures of a Zarr store."""
+"""The uint8 value that stands for 1.0 in images of a Zarr store."""
 ENCODERS = 2
-# Pictures waiting to be encoded: enough to keep the threads busy, few enough to stay small in memory.
+# Images waiting to be encoded: enough to keep the threads busy, few enough to stay small in memory.
 WAITING = 16
 
 
@@ -28,9 +28,9 @@ class Row(NamedTuple):
     Attributes
     ----------
     record
-        What is said of it; its pictures have no name yet.
+        What is said of it; its images have no name yet.
     content
-        The PNG and the OME-TIFF, or the picture (H, W) for a Zarr store; None without pictures.
+        The PNG and the OME-TIFF, or the image (H, W) for a Zarr store; None without images.
     """
 
     record: Record
@@ -40,24 +40,24 @@ class Row(NamedTuple):
 def rows(
     predictor: Predictor,
     proteins: Iterable[Protein],
-    nuclei: Sequence[Nucleus],
+    nuclei: Sequence[Cell],
     *,
     images: bool,
-    pictures: Pictures,
+    image_format: ImageFormat,
 ) -> Generator[Row, None, None]:
-    """Predict proteins as they come and encode their pictures beside, in order.
+    """Predict proteins as they come and encode their images beside, in order.
 
     Parameters
     ----------
     predictor, proteins, nuclei, images
         As of `Predictor.predict`.
-    pictures
+    images
         What to encode them for.
     """
     predictions = predictor.predict(proteins, nuclei, images=images)
     if not images:
         return (Row(record_of(prediction)) for prediction in predictions)
-    if pictures == "zarr":
+    if image_format == "zarr":
         return (Row(record_of(each), as_bytes(each.image)) for each in predictions if each.image is not None)
     return _with_files(predictions)
 
@@ -68,13 +68,13 @@ def as_bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _with_files(predictions: Iterable[Prediction]) -> Generator[Row, None, None]:
-    from deepgps.results.pictures import picture_files
+    from deepgps.results.images import image_files
 
     waiting: deque[tuple[Record, Future[tuple[bytes, bytes]]]] = deque()
     pool = ThreadPoolExecutor(ENCODERS)
     try:
         for prediction in predictions:
-            waiting.append((record_of(prediction), pool.submit(picture_files, prediction)))
+            waiting.append((record_of(prediction), pool.submit(image_files, prediction)))
             if len(waiting) > WAITING:
                 yield _encoded(*waiting.popleft())
         while waiting:

@@ -13,7 +13,7 @@ from typing import Any
 from deepgps import __version__
 from deepgps.errors import InputError
 from deepgps.files.atomic import replacing
-from deepgps.results.table import Pictures, TableFormat
+from deepgps.results.table import ImageFormat, TableFormat
 
 RUN_FILE = "run.json"
 _PACKAGES = ("numpy", "onnxruntime", "openvino", "pillow", "scikit-image", "scipy", "tifffile")
@@ -40,11 +40,11 @@ class Run:
     table
         Format of the table: ``csv``, ``tsv``, ``json`` (``results.jsonl`` alone) or ``parquet``.
     images
-        Whether pictures are drawn.
-    pictures
+        Whether images are drawn.
+    images
         What they are kept in: ``files``, or one ``zarr`` store.
     mean
-        Whether each is the mean of all pictures that could be, and not one of them.
+        Whether each is the mean of all images that could be, and not one of them.
     nuclei
         Name and sha256 of the pixels of each nucleus drawn into.
     inputs
@@ -57,21 +57,21 @@ class Run:
     classes: tuple[str, ...]
     table: TableFormat = "csv"
     images: bool = True
-    pictures: Pictures = "files"
+    image_format: ImageFormat = "files"
     mean: bool = False
     nuclei: tuple[tuple[str, str], ...] = ()
     inputs: tuple[tuple[str, str | None], ...] = ()
 
     @property
     def rows_per_protein(self) -> int:
-        """Rows that each protein gets: one per nucleus, and one without pictures."""
+        """Rows that each protein gets: one per nucleus, and one without images."""
         return len(self.nuclei) if self.images else 1
 
     def document(self) -> dict[str, Any]:
         """Render the part of ``run.json`` that stays the same from call to call."""
         model = {"name": self.model, "version": self.version, "sha256": self.sha256}
-        pictures, mean = (self.pictures, self.mean) if self.images else (None, None)
-        options = {"format": self.table, "images": self.images, "pictures": pictures, "mean": mean}
+        image_format, mean = (self.image_format, self.mean) if self.images else (None, None)
+        options = {"format": self.table, "images": self.images, "image_format": image_format, "mean": mean}
         return run_document(model, options, self.nuclei, self.inputs)
 
 

@@ -8,18 +8,18 @@ from itertools import chain, islice
 from pathlib import Path
 
 from deepgps.errors import InputError
-from deepgps.images.nucleus import Nucleus
-from deepgps.predict import Predictor
+from deepgps.images.cell import Cell
+from deepgps.prediction.predictor import Predictor
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.folder import PARQUET_FILE, RECORDS_FILE, REJECTED_FILE, REPORT_FILE, RunFolder
+from deepgps.results.image_array import STORE, check_zarr
+from deepgps.results.image_files import IMAGES
 from deepgps.results.parquet import check_polars, write_parquet
 from deepgps.results.parts import Job, predicted
-from deepgps.results.picture_array import STORE, check_zarr
-from deepgps.results.picture_files import IMAGES
 from deepgps.results.report import write_report
 from deepgps.results.rows import Row
 from deepgps.results.run import Run
-from deepgps.results.table import Pictures, TableFormat
+from deepgps.results.table import ImageFormat, TableFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ def save(
     proteins: Iterable[Protein | Rejection],
     out: Path,
     *,
-    nuclei: Sequence[Nucleus] | None = None,
+    nuclei: Sequence[Cell] | None = None,
     images: bool = True,
-    pictures: Pictures = "files",
+    image_format: ImageFormat = "files",
     table: TableFormat = "csv",
     inputs: Sequence[tuple[str, str | None]] = (),
     overwrite: bool = False,
@@ -70,7 +70,7 @@ def save(
     """Predict proteins and write the results, continuing what an earlier, identical call left unfinished.
 
     Memory does not grow with the number of proteins. Rows are in input order, and each is on disk, with its
-    pictures, before the next.
+    images, before the next.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ def save(
         Nuclei to draw into, with distinct names; the first default nucleus if None.
     images
         Whether to draw.
-    pictures
-        What to keep pictures in: ``files`` for each, or one ``zarr`` store.
+    images
+        What to keep images in: ``files`` for each, or one ``zarr`` store.
     table
         ``csv``, ``tsv``, ``json`` or ``parquet``.
     inputs
@@ -108,13 +108,19 @@ def save(
     """
     # What cannot be done at all is refused before a folder is made.
     predictor.check_wanted(images=images)
-    _check_libraries(pictures if images else "files", table)
+    _check_libraries(image_format if images else "files", table)
     rest = predictor.admit(proteins)
     stream = chain(list(islice(rest, 1)), rest)
     chosen = _nuclei(predictor, nuclei) if images else ()
-    run = _run(predictor, chosen, images=images, pictures=pictures, table=table, inputs=inputs)
+    run = _run(predictor, chosen, images=images, image_format=image_format, table=table, inputs=inputs)
     job = Job(
-        predictor.bundle, predictor.structures, predictor.mean, chosen, images, pictures, predictor.threads
+        predictor.bundle,
+        predictor.structures,
+        predictor.mean,
+        chosen,
+        images,
+        image_format,
+        predictor.threads,
     )
     with RunFolder(out, run, chosen, overwrite=overwrite) as folder:
         wanted = folder.undone(_accepted(stream, folder, on_rejection), on_protein)
@@ -128,13 +134,13 @@ def save(
         return Summary(out, folder.predicted, folder.done, folder.rejected, _files(folder), finished)
 
 
-def pixels_sha256(nucleus: Nucleus) -> str:
+def pixels_sha256(nucleus: Cell) -> str:
     """Fingerprint a nucleus image: its pixels and their size."""
-    text = f"{nucleus.pixels.shape} {nucleus.pixel_size_um} ".encode()
-    return hashlib.sha256(text + nucleus.pixels.tobytes()).hexdigest()
+    text = f"{nucleus.nucleus.shape} {nucleus.pixel_size_um} ".encode()
+    return hashlib.sha256(text + nucleus.nucleus.tobytes()).hexdigest()
 
 
-def _nuclei(predictor: Predictor, nuclei: Sequence[Nucleus] | None) -> tuple[Nucleus, ...]:
+def _nuclei(predictor: Predictor, nuclei: Sequence[Cell] | None) -> tuple[Cell, ...]:
     chosen = tuple(nuclei or (predictor.default_nucleus(),))
     names = [nucleus.name for nucleus in chosen]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -144,10 +150,10 @@ def _nuclei(predictor: Predictor, nuclei: Sequence[Nucleus] | None) -> tuple[Nuc
 
 def _run(
     predictor: Predictor,
-    nuclei: Sequence[Nucleus],
+    nuclei: Sequence[Cell],
     *,
     images: bool,
-    pictures: Pictures,
+    image_format: ImageFormat,
     table: TableFormat,
     inputs: Sequence[tuple[str, str | None]],
 ) -> Run:
@@ -159,7 +165,7 @@ def _run(
         classes=predictor.classes,
         table=table,
         images=images,
-        pictures=pictures,
+        image_format=image_format,
         mean=predictor.mean,
         nuclei=tuple((nucleus.name, pixels_sha256(nucleus)) for nucleus in nuclei),
         inputs=tuple(inputs),
@@ -194,9 +200,9 @@ def _is_last(nucleus: str | None, run: Run) -> bool:
     return nucleus is None or nucleus == run.nuclei[-1][0]
 
 
-def _check_libraries(pictures: Pictures, table: TableFormat) -> None:
+def _check_libraries(image_format: ImageFormat, table: TableFormat) -> None:
     """Refuse at once what could not be written at the end."""
-    if pictures == "zarr":
+    if image_format == "zarr":
         check_zarr()
     if table == "parquet":
         check_polars()
@@ -211,7 +217,7 @@ def _complete(folder: RunFolder) -> None:
 
 def _files(folder: RunFolder) -> tuple[Path, ...]:
     table = "results.jsonl" if folder.run.table == "json" else f"results.{folder.run.table}"
-    pictures = STORE if folder.run.pictures == "zarr" else IMAGES
-    names = [table, REPORT_FILE, pictures, RECORDS_FILE, REJECTED_FILE]
+    image_format = STORE if folder.run.image_format == "zarr" else IMAGES
+    names = [table, REPORT_FILE, image_format, RECORDS_FILE, REJECTED_FILE]
     paths = [folder.path / name for name in dict.fromkeys(names)]
-    return tuple(path for path in paths if path.exists() and (path.name != pictures or folder.run.images))
+    return tuple(path for path in paths if path.exists() and (path.name != image_format or folder.run.images))

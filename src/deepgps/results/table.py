@@ -8,13 +8,13 @@ import math
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
-from deepgps.predict import Prediction
+from deepgps.prediction.predictor import Prediction
 
 TableFormat = Literal["csv", "tsv", "json", "parquet"]
 """What stands beside ``results.jsonl``: the same as text or Parquet, or nothing."""
 DELIMITERS = {"csv": ",", "tsv": "\t"}
-Pictures = Literal["files", "zarr"]
-"""What pictures are kept in: files for each, or one Zarr store."""
+ImageFormat = Literal["files", "zarr"]
+"""What images are kept in: files for each, or one Zarr store."""
 
 
 class Evidence(TypedDict):
@@ -49,7 +49,7 @@ def sequence_sha256(sequence: str) -> str:
 
 
 def record_of(prediction: Prediction) -> Record:
-    """Turn a prediction into a record; its pictures stay out of it, and have no name yet."""
+    """Turn a prediction into a record; its images stay out of it, and have no name yet."""
     fraction = prediction.readouts.get("intranuclear_fraction", math.nan)
     return Record(
         protein_id=prediction.protein.id,
@@ -61,7 +61,7 @@ def record_of(prediction: Prediction) -> Record:
         intranuclear_fraction=None if math.isnan(fraction) else round(float(fraction), 6),
         model=prediction.model,
         version=prediction.version,
-        nucleus=prediction.nucleus.name if prediction.nucleus else None,
+        nucleus=prediction.cell.name if prediction.cell else None,
         images=None,
         evidence=[
             Evidence(

@@ -1,1 +1,1 @@
-"""Training: recipes, the label half, the picture half, and the export to a bundle."""
+"""Training: recipes, the label half, the image half, and the export to a bundle."""

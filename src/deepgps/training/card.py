@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from deepgps.bundle import Metric
-from deepgps.quality import HEADINGS, Subject, arranged
+from deepgps.bundle.metrics_table import HEADINGS, Subject, arranged
 
 
 def card(fields: Mapping[str, Any], parts: Mapping[str, str], **values: object) -> str:

@@ -81,7 +81,7 @@ def to_onnx(
 def generator_graph(
     generator: UNet, size_px: int, tokens: int, latent_dim: int, *, any_length: bool
 ) -> bytes:
-    """Export a generator of pictures of ``size_px``, for any number of nuclei and of pictures.
+    """Export a generator of images of ``size_px``, for any number of nuclei and of images.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def generator_graph(
 
 
 class _WithMean(nn.Module):
-    """A generator that gives the mean of all pictures that could be beside the one that it draws."""
+    """A generator that gives the mean of all images that could be beside the one that it draws."""
 
     def __init__(self, generator: UNet) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ def _check_parity(
     wanted = expected if isinstance(expected, tuple) else (expected,)
     for name, want, got in zip(outputs, wanted, drawn, strict=True):
         difference = float(np.abs(want.numpy() - got).max())
-        # Latents have no unit and may be large; probabilities and pictures lie in [0, 1].
+        # Latents have no unit and may be large; probabilities and images lie in [0, 1].
         if not difference <= TOLERANCE * max(1.0, float(want.abs().max())):
             raise DeepGPSError(
                 f"Graph output '{name}' differs from the module by {difference:.2g}; not exported."

@@ -41,7 +41,7 @@ class Rebuilt(NamedTuple):
     encoder
         Answers as ``encoder.onnx``.
     generator
-        Answers as ``generator.onnx``; where that gives mean pictures too, `UNet.drawn_and_mean` does.
+        Answers as ``generator.onnx``; where that gives mean images too, `UNet.drawn_and_mean` does.
     """
 
     encoder: nn.Module
@@ -143,12 +143,12 @@ def _joint(bundle: Bundle, recipe: JointRecipe) -> tuple[nn.Module, nn.Module]:
 def _mini(recipe: MiniRecipe, weights: Mapping[str, Tensor]) -> tuple[nn.Module, nn.Module]:
     from deepgps.models.sequence_encoder import SequenceEncoder
     from deepgps.training.mini.export import EncoderGraph
-    from deepgps.training.mini.pictures import build_generator
+    from deepgps.training.mini.images import build_generator
 
     classes, features = len(weights["encoder.tokens.tokens"]), len(weights["encoder.encoder.mean"])
     labels = recipe.labels
     encoder = SequenceEncoder(features, 2 * classes + 1, classes, labels.widths, labels.members)
-    generator = condensed(build_generator(classes, recipe.pictures))
+    generator = condensed(build_generator(classes, recipe.images))
     return EncoderGraph(encoder, generator.tokens), generator.unet
 
 

@@ -14,7 +14,7 @@ from deepgps.bundle import open_bundle
 from deepgps.cli.app import run as deepgps
 from deepgps.errors import InputError
 from deepgps.localization import class_set
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from deepgps.training.finetune.base import open_base
 from deepgps.training.finetune.mini import TableTokens
 from deepgps.training.finetune.settings import tuned_recipe
@@ -23,8 +23,8 @@ from joint_store import PLACES, SIZE, UM, proteins, recipe, write_store
 
 FEW = ["--set", "training.max_epochs=1"]
 FEW_MINI = [
-    *("--set", "pictures.epochs=1", "--set", "pictures.batches=2"),
-    *("--set", "pictures.grain.epochs=1", "--set", "pictures.grain.batches=2"),
+    *("--set", "images.epochs=1", "--set", "images.batches=2"),
+    *("--set", "images.grain.epochs=1", "--set", "images.grain.batches=2"),
 ]
 
 
@@ -193,7 +193,7 @@ def test_the_generator_of_a_model_like_the_bundled_learns_and_its_labels_stay(
     assert np.abs(then.image - first.image).max() > 1e-4
 
 
-def test_going_on_from_a_bundle_begins_with_its_pictures(tiny_run, tiny_export, lab_208, tmp_path):
+def test_going_on_from_a_bundle_begins_with_its_images(tiny_run, tiny_export, lab_208, tmp_path):
     for name, path in (("a", tiny_run), ("b", tiny_export.path)):
         assert finetune(path, lab_208, tmp_path / name, *FEW_MINI) == 0
     first, second = (before(tmp_path / name)["validation_mse"] for name in "ab")

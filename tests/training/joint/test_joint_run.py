@@ -81,7 +81,7 @@ def read_rows(run, part):
 
 def test_the_weights_are_those_of_the_best_epoch_and_fit_the_network(finished):
     with (finished / "metrics.csv").open(newline="") as file:
-        losses = [float(row["validation_loss_picture"]) for row in csv.DictReader(file)]
+        losses = [float(row["validation_loss_image"]) for row in csv.DictReader(file)]
     best = read_checkpoint(finished / BEST)
     assert best["epoch"] == int(np.argmin(losses)) + 1
     weights = load_file(finished / "weights.safetensors")
@@ -103,8 +103,8 @@ def test_figures_stand_beside_trivial_ones(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     for name in (
         *("validation/protein/accuracy (model)", "validation/crop/accuracy (majority class)"),
-        *("validation/picture/psnr (drawn)", "validation/picture/psnr (constant mean)"),
-        *("validation/picture/pearson (drawn as another protein)", "validation/picture/psnr (class mean)"),
+        *("validation/image/psnr (drawn)", "validation/image/psnr (constant mean)"),
+        *("validation/image/pearson (drawn as another protein)", "validation/image/psnr (class mean)"),
     ):
         assert {"value", "low", "high", "n"} == metrics[name].keys()
     assert metrics["validation/protein/accuracy (model)"]["n"] == len(read_rows(finished, "validation"))
@@ -312,7 +312,7 @@ def test_it_stops_early_and_says_so(store, tmp_path, capfd):
     run = tmp_path / "run"
     train(two_class(max_epochs=9, patience=1, learning_rate=0.5, warm_up=0), store, run)
     with (run / "metrics.csv").open(newline="") as file:
-        losses = [float(row["validation_loss_picture"]) for row in csv.DictReader(file)]
+        losses = [float(row["validation_loss_image"]) for row in csv.DictReader(file)]
     assert len(losses) < 9
     assert losses[-1] >= min(losses[:-1])
     assert losses[-2] == min(losses[:-1])
@@ -340,9 +340,7 @@ def test_a_model_that_only_draws_has_no_labels(store, tmp_path):
     run = tmp_path / "run"
     train(recipe(training=TRAINING | {"max_epochs": 1}, losses={"label": 0}, class_set="all"), store, run)
     assert not (run / "calibration.json").exists()
-    assert all(
-        name.startswith("validation/picture") for name in json.loads((run / "metrics.json").read_text())
-    )
+    assert all(name.startswith("validation/image") for name in json.loads((run / "metrics.json").read_text()))
     assert "<h2>Labels</h2>" not in (run / "report.html").read_text()
 
 

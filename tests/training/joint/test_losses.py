@@ -7,14 +7,14 @@ from deepgps.training.joint.learning.losses import crop_losses, label_loss, stru
 from deepgps.training.joint.settings import LossSettings
 
 
-def pictures(count=3, size=24, seed=0):
+def images(count=3, size=24, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(2, count, 1, size, size, generator=generator)
 
 
 @pytest.mark.parametrize("made", ["noise", "like", "flat", "equal"])
 def test_ssim_is_that_of_scikit_image(made):
-    real, drawn = pictures()
+    real, drawn = images()
     if made == "like":
         drawn = 0.8 * real + 0.1
     elif made == "flat":
@@ -26,20 +26,20 @@ def test_ssim_is_that_of_scikit_image(made):
         assert float(one) == pytest.approx(reference(a[0].numpy(), b[0].numpy(), data_range=1.0), abs=2e-5)
 
 
-def test_ssim_of_a_picture_that_is_no_square():
-    real, drawn = pictures()[..., :17]
+def test_ssim_of_an_image_that_is_no_square():
+    real, drawn = images()[..., :17]
     wanted = reference(real[0, 0].numpy(), drawn[0, 0].numpy(), data_range=1.0)
     assert float(structural_similarity(real, drawn)[0]) == pytest.approx(wanted, abs=2e-5)
 
 
 def test_the_gradient_of_ssim_is_right():
-    real, drawn = pictures(1, 9).double()
+    real, drawn = images(1, 9).double()
     drawn.requires_grad_()
     assert torch.autograd.gradcheck(lambda image: structural_similarity(real, image), drawn)
 
 
-def test_descent_on_ssim_alone_finds_the_picture():
-    real, drawn = pictures(1, 12)
+def test_descent_on_ssim_alone_finds_the_image():
+    real, drawn = images(1, 12)
     drawn = drawn.clone().requires_grad_()
     optimiser = torch.optim.Adam([drawn], 0.02)
     for _ in range(300):
@@ -63,7 +63,7 @@ def test_the_label_loss_of_several_classes_is_binary():
 
 
 def test_what_weighs_nothing_is_left_out_and_the_rest_is_summed():
-    real, drawn = pictures()
+    real, drawn = images()
     logits, targets = torch.randn(3, 2), torch.eye(2)[[0, 1, 1]]
     weights = LossSettings(mae=2, mse=0, ssim=0.5, label=0)
     parts = crop_losses(drawn, logits, real, targets, weights, multi_label=False)
@@ -74,7 +74,7 @@ def test_what_weighs_nothing_is_left_out_and_the_rest_is_summed():
 
 
 def test_nothing_is_lost_on_a_drawing_that_is_equal():
-    real, _ = pictures()
+    real, _ = images()
     weights = LossSettings(mae=1, mse=1, ssim=1, label=0)
     parts = crop_losses(real, torch.zeros(3, 0), real, torch.zeros(3, 2), weights, multi_label=False)
     assert weighted(parts, weights).abs().max() < 1e-5

@@ -99,7 +99,7 @@ def test_the_confusion_counts_every_validation_protein(run, page):
     assert sum(int(cell) for row in matrix[1:] for cell in row[1:]) == count
 
 
-def test_pictures_stand_beside_what_anybody_can_draw(page):
+def test_images_stand_beside_what_anybody_can_draw(page):
     table = next(each for each in tables(page) if "PSNR (dB)" in each[0])
     assert [row[0] for row in table[1:]] == [
         *("drawn", "drawn as another protein", "constant mean", "class mean")
@@ -110,7 +110,7 @@ def test_pictures_stand_beside_what_anybody_can_draw(page):
 def test_the_curves_are_those_of_metrics_csv(run, page):
     drawn = [ET.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.S)]
     titles = [each.attrib["aria-label"] for each in drawn]
-    assert titles == ["Loss", "Loss: picture", "Loss: mae", "Loss: label", "PSNR (dB)", "SSIM", "Pearson r"]
+    assert titles == ["Loss", "Loss: image", "Loss: mae", "Loss: label", "PSNR (dB)", "SSIM", "Pearson r"]
     lines = list(drawn[0].iter("polyline"))
     assert [len(line.attrib["points"].split()) for line in lines] == [2, 2]
 
@@ -147,8 +147,8 @@ def test_samples_are_of_all_classes_and_always_the_same(which, store, run):
     assert np.array_equal(rows, sample_rows(data, data.rows["validation"], 4))
     assert set(data.targets[data.protein_of_row[rows]].argmax(1)) == {0, 1, 2, 3}
     assert len(sample_rows(data, data.rows["validation"], 10_000)) == len(data.rows["validation"])
-    with Image.open(run / "samples" / "epoch-0002.png") as picture:
-        assert picture.size == sheet(np.zeros((6, 3, 32, 32), np.float32), ["name"] * 6).size
+    with Image.open(run / "samples" / "epoch-0002.png") as image:
+        assert image.size == sheet(np.zeros((6, 3, 32, 32), np.float32), ["name"] * 6).size
 
 
 def test_a_sheet_shows_intensities_as_they_are():
@@ -167,7 +167,7 @@ def test_another_protein_is_of_another_class(which, store):
     assert all(len(set(other[proteins == number])) == 1 for number in proteins)
 
 
-def test_trivial_pictures_are_measured_as_if_they_were_drawn(which, store):
+def test_trivial_images_are_measured_as_if_they_were_drawn(which, store):
     data = load_training_data(which, store)
     rows = data.rows["validation"]
     real = data.store.images(rows)[:, 1].astype(np.float64)

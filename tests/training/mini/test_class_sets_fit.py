@@ -8,8 +8,8 @@ import torch
 
 from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.labels import LabelledProteins
-from deepgps.encoding.encoder import read_out
 from deepgps.localization import CLASS_SETS
+from deepgps.prediction.encoder import read_out
 from deepgps.training.mini.class_sets import FILE, OPENCELL, fit_class_sets, only_in, taught
 from deepgps.training.mini.held_out import REGIMES, write_held_out
 

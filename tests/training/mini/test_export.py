@@ -14,13 +14,13 @@ from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.localization import class_set
 from deepgps.models.unet import UNet
-from deepgps.predict import Predictor
+from deepgps.prediction.predictor import Predictor
 from deepgps.training.card import metric_table
 from deepgps.training.export import export, read_metrics
 from deepgps.training.graphs import TOLERANCE, condensed, to_onnx
 from deepgps.training.mini.export import EncoderGraph
+from deepgps.training.mini.images import build_generator
 from deepgps.training.mini.labels import load_encoder
-from deepgps.training.mini.pictures import build_generator
 from deepgps.training.mini.run import GENERATOR
 from deepgps.training.recipe import load_recipe
 
@@ -29,9 +29,9 @@ BATCHES = [1, 2, 3, 7]
 
 def trained(tiny_run) -> tuple[nn.Module, nn.Module]:
     """The encoder graph and the U-Net as they were trained, of full precision."""
-    settings = load_recipe(str(tiny_run / "recipe.yaml")).pictures
+    settings = load_recipe(str(tiny_run / "recipe.yaml")).images
     generator = build_generator(12, settings)
-    generator.load_state_dict(load_file(tiny_run / "pictures" / GENERATOR))
+    generator.load_state_dict(load_file(tiny_run / "images" / GENERATOR))
     return EncoderGraph(load_encoder(tiny_run / "labels"), generator.tokens).eval(), generator.unet.eval()
 
 
@@ -119,7 +119,7 @@ def test_the_shipped_graphs_are_stored_in_half_precision(tiny_export):
         assert onnx.TensorProto.FLOAT16 in kinds(graph)
 
 
-def test_folding_the_batch_norms_changes_no_picture():
+def test_folding_the_batch_norms_changes_no_image():
     torch.manual_seed(0)
     net = UNet((4, 8), latent_dim=8, fold=4)
     for _ in range(3):

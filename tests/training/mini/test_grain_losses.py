@@ -37,7 +37,7 @@ def test_zones_part_a_crop_into_the_nucleus_its_surroundings_and_the_rest(nucleu
     assert far[2, 2] > 0.9
 
 
-def test_the_mean_is_made_as_bright_as_the_picture_inside_of_nuclei_and_outside(nucleus):
+def test_the_mean_is_made_as_bright_as_the_image_inside_of_nuclei_and_outside(nucleus):
     inside = soft_zones(nucleus)[:, :1]
     real = 0.8 * inside + 0.2 * (1 - inside)
     mean = as_bright(torch.full_like(real, 0.4), real, torch.ones_like(real), inside)
@@ -69,7 +69,7 @@ def test_coherence_is_of_lines_wherever_they_run_and_not_of_grain(nucleus):
     assert float(coherence_error(lines, speckles(0, 2), zones)) > 0.3
 
 
-def test_grain_is_learned_from_pictures_that_have_it(nucleus):
+def test_grain_is_learned_from_images_that_have_it(nucleus):
     told = [torch.zeros(1, channels, 1, 1, requires_grad=True) for channels in (1, len(LEVELS), TEXTURES)]
     noise, optimizer, losses = Noise(), torch.optim.Adam(told, 0.1), []
     for step in range(60):

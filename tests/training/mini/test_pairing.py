@@ -57,18 +57,18 @@ def shares(pairing: Pairing, *what: str) -> list[float]:
     return drawn(pairing, *what).mean(0).tolist()
 
 
-def test_a_picture_is_paired_with_proteins_of_exactly_its_localizations(plain):
+def test_an_image_is_paired_with_proteins_of_exactly_its_localizations(plain):
     assert shares(plain, "golgi") == pytest.approx([0, 0, 0.5, 0, 0, 0.5], abs=0.05)
     assert shares(plain, "golgi|er") == [0, 0, 0, 1, 0, 0]
 
 
-def test_proteins_of_the_er_and_now_and_then_secreted_ones_stand_for_a_picture_of_the_er(plain):
+def test_proteins_of_the_er_and_now_and_then_secreted_ones_stand_for_an_image_of_the_er(plain):
     half = (1 - EXTRACELLULAR_SHARE_OF_ER) / 2
     expected = [half, half, 0, 0, EXTRACELLULAR_SHARE_OF_ER, 0]
     assert shares(plain, "er") == pytest.approx(expected, abs=0.05)
 
 
-def test_a_pictures_own_protein_is_drawn_every_other_time(plain):
+def test_an_images_own_protein_is_drawn_every_other_time(plain):
     assert shares(plain, "golgi", "P4") == pytest.approx([0, 0, 0.25, 0, 0.5, 0.25], abs=0.05)
     assert shares(plain, "golgi", "unknown") == pytest.approx([0, 0, 0.5, 0, 0, 0.5], abs=0.05)
 
@@ -87,7 +87,7 @@ def test_probabilities_are_sharpened_or_softened_but_never_turned_round(pairing)
     np.testing.assert_allclose(sure[:, 1:], 0.5)
 
 
-def test_some_pictures_are_paired_with_what_is_said_of_an_unseen_protein(pairing):
+def test_some_images_are_paired_with_what_is_said_of_an_unseen_protein(pairing):
     both = drawn(pairing, "golgi|er")
     assert (both[:, 0] < 0.5).mean() == pytest.approx(UNSEEN_SHARE, abs=0.04)
 

@@ -45,7 +45,7 @@ def idle(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError
 
-    for stage in ("fit_labels", "prepare_pictures", "fit_pictures"):
+    for stage in ("fit_labels", "prepare_images", "fit_images"):
         monkeypatch.setattr(training, stage, refuse)
 
 
@@ -53,7 +53,7 @@ def test_a_run_leaves_all_that_it_made(tiny_run):
     for name in (
         *(RECIPE, INPUTS, MANIFEST),
         *("labels/encoder.safetensors", "labels/neighbours.npz", "labels/held_out.safetensors"),
-        *("crops/crops.npy", f"pictures/{GENERATOR}", "pictures/last.ckpt"),
+        *("crops/crops.npy", f"images/{GENERATOR}", "images/last.ckpt"),
     ):
         assert (tiny_run / name).is_file(), name
     assert not list(tiny_run.rglob("*.part"))
@@ -76,13 +76,13 @@ def test_a_finished_run_is_resumed_by_doing_nothing(copy, recipe, data, idle):
 
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(tiny_run, copy, recipe, data, monkeypatch):
-    (copy / "pictures" / GENERATOR).unlink()
-    (copy / "pictures" / "last.ckpt").unlink()
+    (copy / "images" / GENERATOR).unlink()
+    (copy / "images" / "last.ckpt").unlink()
     (copy / "crops" / MANIFEST).unlink()
     monkeypatch.setattr(training, "fit_labels", None)  # that stage is finished
     train(recipe, data, copy, resume=True)
     assert open_crops(copy / "crops").index.equals(open_crops(tiny_run / "crops").index)
-    first, second = (load_file(each / "pictures" / GENERATOR) for each in (tiny_run, copy))
+    first, second = (load_file(each / "images" / GENERATOR) for each in (tiny_run, copy))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

@@ -21,7 +21,7 @@ from deepgps.datasets.crops.writing import StoreDraft
 from deepgps.errors import InputError
 from deepgps.files.atomic import replacing
 from deepgps.images.segmenters import SEGMENTERS, segmenter
-from deepgps.scale import WorkerDiedError, mapped
+from deepgps.parallel import WorkerDiedError, mapped
 
 PROBLEMS = "problems.csv"
 
@@ -88,7 +88,7 @@ def prepare_fields(
     segmenter_name
         The segmenter that does it.
     workers, scheduler
-        See `deepgps.scale.mapped`.
+        See `deepgps.parallel.mapped`.
     overwrite
         Start anew, whatever the folder holds of an earlier run.
     on_field

@@ -1,4 +1,4 @@
-"""How good the pictures of one field are: figures for the index, for a lab to sort and filter by."""
+"""How good the images of one field are: figures for the index, for a lab to sort and filter by."""
 
 from typing import TypedDict
 

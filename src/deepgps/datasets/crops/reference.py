@@ -1,4 +1,4 @@
-"""From the reference pictures to the crops that ``deepgps-mini`` learns from."""
+"""From the reference images to the crops that ``deepgps-mini`` learns from."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import deepgps
 from deepgps.datasets.crops.cut import cut_field, ready_field
-from deepgps.datasets.crops.pictures import HELD_OUT_FRACTION, PictureField, reference_fields
+from deepgps.datasets.crops.images import HELD_OUT_FRACTION, ImageField, reference_fields
 from deepgps.datasets.crops.reading import write_crops
 from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.errors import InputError
@@ -20,7 +20,7 @@ from deepgps.images.segment import OtsuWatershed
 MIRRORED = ("opencell_tiles", "hpa_dictionary")
 
 
-def prepare_pictures(images: Path, folder: Path, *, size_px: int, pixel_size_um: float) -> None:
+def prepare_images(images: Path, folder: Path, *, size_px: int, pixel_size_um: float) -> None:
     """Cut all reference fields into crops and write them to a crop store.
 
     Raises
@@ -31,14 +31,12 @@ def prepare_pictures(images: Path, folder: Path, *, size_px: int, pixel_size_um:
     rows: list[dict[str, Any]] = []
 
     def pairs() -> Iterator[NDArray[np.uint8]]:
-        for picture in reference_fields(images):
-            for pair, row in crop_field(picture, size_px, pixel_size_um):
+        for image in reference_fields(images):
+            for pair, row in crop_field(image, size_px, pixel_size_um):
                 rows.append(row)
                 yield pair
         if not rows:
-            raise InputError(
-                f"No crop could be cut from the pictures in '{images}'; are there nuclei in them?"
-            )
+            raise InputError(f"No crop could be cut from the images in '{images}'; are there nuclei in them?")
 
     manifest = {"deepgps": deepgps.__version__, "size_px": size_px, "pixel_size_um": pixel_size_um}
     write_crops(folder, pairs(), _with_splits(rows), manifest)
@@ -51,32 +49,32 @@ def _with_splits(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def crop_field(
-    picture: PictureField, size_px: int, pixel_size_um: float
+    image: ImageField, size_px: int, pixel_size_um: float
 ) -> Iterator[tuple[NDArray[np.uint8], dict[str, Any]]]:
     """Cut one field: a pair (2, S, S) uint8 for each nucleus and protein image, with its row."""
     settings = PrepareSettings(
         size_px=size_px,
         pixel_size_um=pixel_size_um,
-        border="mirror" if picture.source in MIRRORED else "drop",
+        border="mirror" if image.source in MIRRORED else "drop",
         empty_protein="drop",
     )
-    known = [protein for protein in picture.proteins if protein.localizations]
+    known = [protein for protein in image.proteins if protein.localizations]
     images = [protein.pixels for protein in known]
-    ready = ready_field(picture.nucleus, images, picture.pixel_size_um, settings, OtsuWatershed())
+    ready = ready_field(image.nucleus, images, image.pixel_size_um, settings, OtsuWatershed())
     for pair in cut_field(ready, settings):
         protein = known[pair.protein]
-        yield pair.pixels, _row(picture, pair.cell, protein.localizations, protein.accession)
+        yield pair.pixels, _row(image, pair.cell, protein.localizations, protein.accession)
 
 
-def _row(picture: PictureField, cell: int, localizations: tuple[str, ...], accession: str) -> dict[str, Any]:
+def _row(image: ImageField, cell: int, localizations: tuple[str, ...], accession: str) -> dict[str, Any]:
     return {
-        "source": picture.source,
-        "field": picture.name,
-        "group": picture.group,
-        "cell": f"{picture.source}/{picture.name}/{cell}",
+        "source": image.source,
+        "field": image.name,
+        "group": image.group,
+        "cell": f"{image.source}/{image.name}/{cell}",
         "localizations": "|".join(localizations),
         "accession": accession,
-        "cell_line": picture.cell_line,
+        "cell_line": image.cell_line,
     }
 
 

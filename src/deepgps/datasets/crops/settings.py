@@ -17,7 +17,7 @@ EMPTY_CROP_MEAN = 0.004
 
 
 Source = Literal["hpa_u2os_cells", "hpa_fields", "opencell_tiles", "hpa_dictionary"]
-"""Where the reference pictures of the bundled model are from."""
+"""Where the reference images of the bundled model are from."""
 
 
 class PrepareSettings(BaseModel):

@@ -17,7 +17,7 @@ IMAGES = "https://images.proteinatlas.org"
 TABLE = "subcellular_location.tsv"
 PIXEL_SIZE_UM = 0.08
 _VIEW = re.compile(r"/(\d+)/(\d+_[A-Z]+\d+_\d+)_[a-z_]+\.\w+$")
-# Best first: 16 bits; 8 bits, compressed; one picture in which the protein shines into the nucleus.
+# Best first: 16 bits; 8 bits, compressed; one image in which the protein shines into the nucleus.
 _FILES = (("_blue.tif.gz", "_green.tif.gz"), ("_blue.jpg", "_green.jpg"), ("_blue_red_green.jpg",))
 _NOTES = ("", "jpeg", "composite: the protein shows in the nucleus channel")
 

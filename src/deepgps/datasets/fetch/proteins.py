@@ -9,7 +9,7 @@ from deepgps.datasets.fetch.fetching import Fetch, Fetched, File, Progress
 from deepgps.datasets.fetch.raw import RawFolder, write_rows
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.files.atomic import replacing
-from deepgps.proteins.lookup import UNIPROT, is_accession
+from deepgps.proteins.uniprot import UNIPROT, is_accession
 
 STRUCTURES, SEQUENCES = "structures.csv", "sequences.fasta"
 

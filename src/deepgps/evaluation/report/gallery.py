@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepgps.evaluation.pictures.measuring import (
+from deepgps.evaluation.images.measuring import (
     DRAWN,
     NOBODY,
     WRONG_CLASS,
@@ -32,7 +32,7 @@ figcaption{font-size:.8rem;color:var(--faint)}
 
 
 def choose(likeness: NDArray[np.float64], seed: int) -> dict[str, Rows]:
-    """Choose cells by the Pearson r (N,) of the drawn picture: best, median, worst, and by chance."""
+    """Choose cells by the Pearson r (N,) of the drawn image: best, median, worst, and by chance."""
     known = np.flatnonzero(np.isfinite(likeness))
     order = known[np.argsort(-likeness[known], kind="stable")]
     middle = max((len(order) - EACH) // 2, 0)
@@ -46,7 +46,7 @@ def choose(likeness: NDArray[np.float64], seed: int) -> dict[str, Rows]:
 
 
 def gallery_section(subjects: Subjects, measured: Measured, artist: Artist, seed: int) -> str:
-    """Show nucleus, real picture, drawn picture, and one drawn from a protein of another class."""
+    """Show nucleus, real image, drawn image, and one drawn from a protein of another class."""
     likeness = measured.measure(DRAWN, "pearson")
     wrong = other_proteins(subjects, seed)[WRONG_CLASS]
     show = _shower(subjects, artist, likeness, wrong)
@@ -84,7 +84,7 @@ def _shower(
 
 
 def jpeg(panels: list[Floats]) -> str:
-    """Lay pictures (H, W) in [0, 1] side by side, as the address of an embedded JPEG."""
+    """Lay images (H, W) in [0, 1] side by side, as the address of an embedded JPEG."""
     gap = np.full((panels[0].shape[0], 4), 0.35, np.float32)
     whole = np.hstack([part for panel in panels for part in (panel, gap)][:-1])
     buffer = io.BytesIO()

@@ -8,12 +8,12 @@ import numpy as np
 
 from deepgps.bundle import Metric
 from deepgps.evaluation.evaluation import Evaluation
+from deepgps.evaluation.images.baselines import CLASS_MEAN, CONSTANT, COPY, MASK
+from deepgps.evaluation.images.measuring import DRAWN, REAL, Artist
 from deepgps.evaluation.label_figures import as_metric
-from deepgps.evaluation.pictures.baselines import CLASS_MEAN, CONSTANT, COPY, MASK
-from deepgps.evaluation.pictures.measuring import DRAWN, REAL, Artist
 from deepgps.evaluation.report.gallery import GALLERY_STYLE, gallery_section
+from deepgps.evaluation.report.image_section import image_section
 from deepgps.evaluation.report.label_section import label_section
-from deepgps.evaluation.report.picture_section import picture_section
 from deepgps.evaluation.report.plots import PLOT_STYLE
 from deepgps.evaluation.report.tables import cell, table, text
 from deepgps.files.atomic import replacing
@@ -40,9 +40,9 @@ GLANCE = {
     "read_back_balanced": "class read back, balanced",
     "place_balanced": "place read back, balanced",
 }
-"""Measures of pictures that head the report."""
+"""Measures of images that head the report."""
 FREE = (CONSTANT, CLASS_MEAN, MASK, COPY)
-"""Pictures that cost nothing and know nothing of the picture that they are compared with, but its class."""
+"""Images that cost nothing and know nothing of the image that they are compared with, but its class."""
 
 
 def write_page(done: Evaluation, path: Path) -> None:
@@ -57,9 +57,9 @@ def write_page(done: Evaluation, path: Path) -> None:
         f"<body>\n<main>\n<h1>{text(title)}</h1>\n{_facts(done)}{_notes(done)}{_at_a_glance(done)}",
         label_section(done.labels),
     ]
-    if done.pictures is not None and done.measured is not None and done.trained is not None:
+    if done.images is not None and done.measured is not None and done.trained is not None:
         seed, artist = about["seed"], Artist(done.predictor, done.subjects)
-        parts.append(picture_section(done.pictures, done.measured, done.trained, done.subjects, seed))
+        parts.append(image_section(done.images, done.measured, done.trained, done.subjects, seed))
         parts.append(gallery_section(done.subjects, done.measured, artist, seed))
     parts += [_left_out(done), _provenance(done), "</main>\n</body>\n</html>\n"]
     with replacing(path) as draft:
@@ -72,7 +72,7 @@ def _facts(done: Evaluation) -> str:
         f"data {about['data']}, split {about['split']}",
         f"{about['proteins']:,} proteins",
         f"{about['crops']:,} crops" if about["crops"] else "labels only",
-        *(["mean pictures"] if about["mean"] else []),
+        *(["mean images"] if about["mean"] else []),
         f"deepGPS {about['deepgps']}",
     ]
     return f'<p class="facts">{" · ".join(text(each) for each in said)}</p>\n'
@@ -86,7 +86,7 @@ def _notes(done: Evaluation) -> str:
 
 
 def _at_a_glance(done: Evaluation) -> str:
-    rows = [*_label_rows(done), *_picture_rows(done)]
+    rows = [*_label_rows(done), *_image_rows(done)]
     return "<h2>At a glance</h2>\n" + table(
         ["", "model", "the best of what costs nothing"], rows, marked=None
     )
@@ -106,27 +106,26 @@ def _label_rows(done: Evaluation) -> list[list[str]]:
     return rows
 
 
-def _picture_rows(done: Evaluation) -> list[list[str]]:
-    if done.pictures is None:
+def _image_rows(done: Evaluation) -> list[list[str]]:
+    if done.images is None:
         return []
-    kinds = done.pictures.kinds
+    kinds = done.images.kinds
     rows = [
-        [f"pictures: {said}", cell(kinds[DRAWN].get(name)), _best(kinds, name)]
-        for name, said in GLANCE.items()
+        [f"images: {said}", cell(kinds[DRAWN].get(name)), _best(kinds, name)] for name, said in GLANCE.items()
     ]
     for row, name in zip(rows, GLANCE, strict=True):
         if name in kinds[REAL]:
             row[2] += f"; ceiling: {_of(kinds, REAL, name)}"
     effect = [
-        "pictures: sequence_effect",
-        cell(done.pictures.effects["sequence_effect"], 3),
+        "images: sequence_effect",
+        cell(done.images.effects["sequence_effect"], 3),
         "0 by definition",
     ]
     return [*rows, effect]
 
 
 def _best(kinds: dict[str, dict[str, Metric]], name: str) -> str:
-    """The best of the pictures that cost nothing, oracles aside."""
+    """The best of the images that cost nothing, oracles aside."""
     known = [kind for kind in FREE if name in kinds[kind] and np.isfinite(kinds[kind][name].value)]
     return _of(kinds, max(known, key=lambda kind: kinds[kind][name].value), name) if known else "–"
 

@@ -8,11 +8,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from deepgps.errors import DeepGPSError, InputError
+from deepgps.parallel import cores, mapped
 from deepgps.proteins.check import MAX_RESIDUES
 from deepgps.proteins.embedding.encoder import EncoderSpec, Level, Precision, spec_of
 from deepgps.proteins.embedding.vectors import Encoded, Group, encode_group
 from deepgps.proteins.features import FEATURES_NAME, feature_names, sequence_features
-from deepgps.scale import cores, mapped
 
 if TYPE_CHECKING:
     from deepgps.models.esm2 import Esm2

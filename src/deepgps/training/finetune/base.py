@@ -71,7 +71,7 @@ def _of_run(run: Path) -> Base:
     mini = isinstance(recipe, MiniRecipe)
     about, weights = run / "encoder.json", run / "weights.safetensors"
     if mini:
-        about, weights = run / "labels" / "encoder.json", run / "pictures" / GENERATOR
+        about, weights = run / "labels" / "encoder.json", run / "images" / GENERATOR
     if not (run / MANIFEST).exists():
         raise InputError(f"'{run}' holds no finished run; go on with it, adding --resume.")
     encoder = json.loads(about.read_text(encoding="utf-8"))

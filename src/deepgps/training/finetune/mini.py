@@ -30,7 +30,7 @@ from deepgps.training.joint.inputs.data import check_crops, read_parts
 from deepgps.training.joint.inputs.selection import classify
 from deepgps.training.joint.settings import SplitSettings
 from deepgps.training.mini.batches import sure
-from deepgps.training.mini.pictures import build_generator, fit_pictures
+from deepgps.training.mini.images import build_generator, fit_images
 from deepgps.training.mini.run import GENERATOR
 from deepgps.training.mini.settings import MiniRecipe
 from deepgps.training.origin import write_origin
@@ -73,24 +73,24 @@ def finetune_mini(
     crops, left_out = lab_crops(recipe, store, split)
     made_of = {**inputs_of(store, crops, split, None), "fine-tuned from": base.fingerprint}
     claim(run, recipe, made_of, resume=resume)
-    (run / "pictures").mkdir(exist_ok=True)
+    (run / "images").mkdir(exist_ok=True)
     with replacing(run / "left_out.csv") as draft:
         pl.DataFrame(sorted(left_out.items()), ["protein_id", "reason"], orient="row").write_csv(draft)
     if not (run / "labels" / ABOUT).exists():
         write_label_half(base, recipe.labels, run / "labels")
-    if not (run / "pictures" / GENERATOR).exists():
+    if not (run / "images" / GENERATOR).exists():
         tokens = TableTokens(class_set(recipe.class_set))
         generator = _begun(base, recipe, crops, tokens)
-        write_origin(run, base.name, base.fingerprint, {ERROR: picture_error(generator, crops, tokens)})
+        write_origin(run, base.name, base.fingerprint, {ERROR: image_error(generator, crops, tokens)})
         # Every crop counts the same, whatever the sources are called.
         shares = dict.fromkeys(crops.index["source"].unique().to_list(), 1.0)
         alike = {"source_shares": shares}
-        grain = recipe.pictures.grain.model_copy(update=alike)
-        settings = recipe.pictures.model_copy(update={**alike, "grain": grain})
-        tuned = fit_pictures(crops, tokens, settings, run / "pictures", generator.train())
-        write_json(run / AFTER, {ERROR: picture_error(tuned, crops, tokens)})
+        grain = recipe.images.grain.model_copy(update=alike)
+        settings = recipe.images.model_copy(update={**alike, "grain": grain})
+        tuned = fit_images(crops, tokens, settings, run / "images", generator.train())
+        write_json(run / AFTER, {ERROR: image_error(tuned, crops, tokens)})
         weights = {name: value.contiguous() for name, value in tuned.state_dict().items()}
-        with replacing(run / "pictures" / GENERATOR) as draft:
+        with replacing(run / "images" / GENERATOR) as draft:
             save_file(weights, draft)
     made = {"deepgps": deepgps.__version__, "torch": torch.__version__, "inputs": made_of}
     write_json(run / MANIFEST, made)
@@ -129,8 +129,8 @@ def lab_crops(recipe: MiniRecipe, store: Path, split: Path | None) -> tuple[Crop
     return crops, left_out
 
 
-def picture_error(generator: MiniGenerator, crops: CropStore, tokens: TableTokens) -> float:
-    """Mean squared error of the pictures of crops that validate."""
+def image_error(generator: MiniGenerator, crops: CropStore, tokens: TableTokens) -> float:
+    """Mean squared error of the images of crops that validate."""
     rows = crops.rows(split="validation")
     rows = rows[np.linspace(0, len(rows) - 1, min(JUDGED, len(rows))).astype(np.int64)]
     errors = [
@@ -142,7 +142,7 @@ def picture_error(generator: MiniGenerator, crops: CropStore, tokens: TableToken
 
 def _begun(base: Base, recipe: MiniRecipe, crops: CropStore, tokens: TableTokens) -> MiniGenerator:
     """Build the generator and give it the weights that it starts from."""
-    generator = build_generator(len(tokens.classes.slugs), recipe.pictures)
+    generator = build_generator(len(tokens.classes.slugs), recipe.images)
     rows = crops.rows(split="train")
     rows = rows[np.linspace(0, len(rows) - 1, min(SEEN, len(rows))).astype(np.int64)]
     try:

@@ -73,9 +73,9 @@ def finetune(
 
 
 def _kept_loss(run: Path, recipe: JointRecipe) -> float:
-    from deepgps.training.joint.learning.validate import PICTURE_LOSS
+    from deepgps.training.joint.learning.validate import IMAGE_LOSS
 
     with (run / HISTORY).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    best = min(rows, key=lambda row: float(row[f"validation_{PICTURE_LOSS}"]))
+    best = min(rows, key=lambda row: float(row[f"validation_{IMAGE_LOSS}"]))
     return float((best if recipe.training.keep == "best" else rows[-1])["validation_loss"])

@@ -13,7 +13,7 @@ SLOWER = 10
 
 # What a network and its meaning hang on, and what in it may be another all the same.
 _FIXED = ("kind", "class_set", "crop", "protein", "model", "labels")
-_FIXED_PICTURES = ("widths", "fold", "margin", "latent_dim")
+_FIXED_IMAGES = ("widths", "fold", "margin", "latent_dim")
 _FREE = ("protein.encoder", "model.dropout")
 
 
@@ -37,8 +37,8 @@ def tuned_recipe(base: Base, changes: Sequence[str], cell_lines: Sequence[str]) 
     content = base.recipe.model_dump(mode="json")
     content["name"] += "-finetuned"
     if isinstance(base.recipe, MiniRecipe):
-        _gently(content["pictures"], "epochs")
-        _gently(content["pictures"]["grain"], "epochs")
+        _gently(content["images"], "epochs")
+        _gently(content["images"]["grain"], "epochs")
         content["cell_line"] = " and ".join(cell_lines) or content["cell_line"]
     else:
         _gently(content["training"], "max_epochs")
@@ -76,4 +76,4 @@ def _values(content: Mapping[str, Any], within: str = "") -> Iterator[tuple[str,
 
 def _is_fixed(path: str) -> bool:
     group, _, name = path.partition(".")
-    return path not in _FREE and (group in _FIXED or (group == "pictures" and name in _FIXED_PICTURES))
+    return path not in _FREE and (group in _FIXED or (group == "images" and name in _FIXED_IMAGES))

@@ -1,1 +1,1 @@
-"""Models trained on crops with a protein's latents: the label and the picture together, as in the paper."""
+"""Models trained on crops with a protein's latents: the label and the image together, as in the paper."""

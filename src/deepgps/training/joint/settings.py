@@ -78,11 +78,11 @@ class LossSettings(_Strict):
     """Weights of the parts of the loss; at 0 a part is left out."""
 
     mae: NonNegativeFloat = 1.0
-    """mean absolute error of the picture"""
+    """mean absolute error of the image"""
     mse: NonNegativeFloat = 0.0
-    """mean squared error of the picture"""
+    """mean squared error of the image"""
     ssim: NonNegativeFloat = 0.0
-    """1 - SSIM of the picture"""
+    """1 - SSIM of the image"""
     label: NonNegativeFloat = 1.0
     """cross-entropy on the logits (binary, class by class, where a protein may have several); at 0 the model
     has no classifier and draws only"""
@@ -90,9 +90,9 @@ class LossSettings(_Strict):
     """how far PointNet's feature transform is from orthogonal; only with structures"""
 
     @model_validator(mode="after")
-    def _some_picture(self) -> Self:
+    def _some_image(self) -> Self:
         if not self.mae + self.mse + self.ssim:
-            raise ValueError("mae, mse and ssim are all 0, so that nothing teaches the picture; raise one")
+            raise ValueError("mae, mse and ssim are all 0, so that nothing teaches the image; raise one")
         return self
 
 
@@ -131,9 +131,9 @@ class TrainingSettings(_Strict):
     augment: bool = True
     """flip and turn by quarters, nucleus and protein alike"""
     patience: PositiveInt | None = 10
-    """epochs without better validation pictures before it stops; null never stops early"""
+    """epochs without better validation images before it stops; null never stops early"""
     keep: Literal["best", "last"] = "best"
-    """the weights that are exported: of the best validation pictures, or of the last epoch as in the paper"""
+    """the weights that are exported: of the best validation images, or of the last epoch as in the paper"""
     devices: PositiveInt = 1
     """processes on each machine, one a GPU or a part of the CPU's cores"""
     nodes: PositiveInt = 1
@@ -147,7 +147,7 @@ class TrainingSettings(_Strict):
 
 
 class JointRecipe(_Strict):
-    """A model trained on crops: a protein's latents and a nucleus in, a label and a picture out."""
+    """A model trained on crops: a protein's latents and a nucleus in, a label and an image out."""
 
     kind: Literal["joint"]
     """the kind of recipe"""

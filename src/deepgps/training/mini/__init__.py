@@ -1,1 +1,1 @@
-"""The bundled model: a sequence half trained on tables, a picture half on pictures of known localization."""
+"""The bundled model: a sequence half trained on tables, an image half on images of known localization."""

@@ -1,4 +1,4 @@
-"""Batches of crops for the picture half, paired with proteins and augmented."""
+"""Batches of crops for the image half, paired with proteins and augmented."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 from deepgps.datasets.crops.reading import CropStore
 from deepgps.datasets.crops.settings import Source
 from deepgps.localization import ClassSet
-from deepgps.training.mini.settings import PictureSettings
+from deepgps.training.mini.settings import ImageSettings
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -36,13 +36,13 @@ CROWD, CROWD_ZOOM, CROWD_SPREAD = (2, 3), (0.55, 0.9), 0.35
 """Further cells of a crowd, how much smaller they are, and how far apart, as a share of the crop's edge."""
 
 
-class PictureBatches(IterableDataset[Batch]):
+class ImageBatches(IterableDataset[Batch]):
     """One epoch of augmented batches: nucleus, protein image (B, 1, S, S) and probabilities (B, K).
 
     Every iteration gives the same batches, for a resumed run takes the first one twice.
     """
 
-    def __init__(self, store: CropStore, pairing: Draws, settings: PictureSettings, epoch: int) -> None:
+    def __init__(self, store: CropStore, pairing: Draws, settings: ImageSettings, epoch: int) -> None:
         self.store, self.pairing, self.settings = store, pairing, settings
         self.seed = [settings.seed, epoch]
         rows = store.rows(split="train")

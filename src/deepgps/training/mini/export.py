@@ -17,8 +17,8 @@ from deepgps.models.deepgps import LocalizationTokens
 from deepgps.training.graphs import condensed, generator_graph, to_onnx
 from deepgps.training.mini.card import model_card
 from deepgps.training.mini.class_sets import FILE
+from deepgps.training.mini.images import build_generator
 from deepgps.training.mini.labels import load_encoder
-from deepgps.training.mini.pictures import build_generator
 from deepgps.training.mini.run import GENERATOR
 from deepgps.training.mini.settings import MiniRecipe
 from deepgps.training.origin import started_from
@@ -61,12 +61,12 @@ def export(run: Path, recipe: MiniRecipe, to: Path, metrics: Mapping[str, Metric
     DeepGPSError
         If a graph does not answer as its module does.
     """
-    if not (run / "pictures" / GENERATOR).exists():
+    if not (run / "images" / GENERATOR).exists():
         raise InputError(f"'{run}' holds no finished run; go on with `deepgps train … --out {run} --resume`.")
     about = json.loads((run / "labels" / "encoder.json").read_text(encoding="utf-8"))
     encoder = condensed(load_encoder(run / "labels"))
-    generator = build_generator(len(about["classes"]), recipe.pictures)
-    generator.load_state_dict(load_file(run / "pictures" / GENERATOR))
+    generator = build_generator(len(about["classes"]), recipe.images)
+    generator.load_state_dict(load_file(run / "images" / GENERATOR))
     condensed(generator)
     sequence = {"features": torch.rand(2, about["features"]), "votes": torch.rand(2, about["votes"])}
     tokens, latent_dim = generator.tokens.tokens.shape

@@ -1,8 +1,8 @@
-"""The second stage of the picture half: what the detail of pictures is like, told beside the smooth ones.
+"""The second stage of the image half: what the detail of images is like, told beside the smooth ones.
 
 Plain regression: the odds that the cell reaches a pixel, the quantiles of the intensity there over the smooth
-picture, and of the grain its energy at several sizes and how far it has a direction. What draws the smooth
-picture stays.
+image, and of the grain its energy at several sizes and how far it has a direction. What draws the smooth
+image stays.
 """
 
 import lightning as L  # noqa: N812
@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader
 from deepgps.datasets.crops.reading import CropStore
 from deepgps.models.deepgps import MiniGenerator
 from deepgps.models.grain import LEAST_ODDS, LEVELS, GrainMaps, grain_field, intensities
-from deepgps.training.mini.batches import Batch, Draws, PictureBatches
-from deepgps.training.mini.settings import PictureSettings
+from deepgps.training.mini.batches import Batch, Draws, ImageBatches
+from deepgps.training.mini.settings import ImageSettings
 
 GREY, REACH_PX, ALL = 0.02, 9, 0.97
 """A pixel belongs to the cell where the mean of so many pixels around it is above this grey."""
 FACTORS = (0.2, 5.0)
-"""How many times as bright as the mean a picture may be."""
+"""How many times as bright as the mean an image may be."""
 MOST = 6.0
 """How many times the mean an intensity may be."""
 WINDOW_PX, COHERENCE = 11, 3.0
@@ -44,11 +44,11 @@ class GrainTask(L.LightningModule):
     store, pairing
         The crops, and what draws the probabilities of each.
     settings
-        Settings of the picture half.
+        Settings of the image half.
     """
 
     def __init__(
-        self, generator: MiniGenerator, store: CropStore, pairing: Draws, settings: PictureSettings
+        self, generator: MiniGenerator, store: CropStore, pairing: Draws, settings: ImageSettings
     ) -> None:
         super().__init__()
         self.generator, self.store, self.pairing = generator, store, pairing
@@ -59,7 +59,7 @@ class GrainTask(L.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Give the batches of the current epoch."""
-        batches = PictureBatches(self.store, self.pairing, self.settings, self.current_epoch)
+        batches = ImageBatches(self.store, self.pairing, self.settings, self.current_epoch)
         return DataLoader(batches, batch_size=None)
 
     def on_train_epoch_start(self) -> None:
@@ -92,12 +92,12 @@ class GrainTask(L.LightningModule):
 def grain_losses(
     smooth: Tensor, maps: GrainMaps, nucleus: Tensor, real: Tensor, noise: Tensor
 ) -> dict[str, Tensor]:
-    """How well the grain of real pictures (B, 1, H, W) is told.
+    """How well the grain of real images (B, 1, H, W) is told.
 
     Parameters
     ----------
     smooth
-        (B, 1, H, W) mean of all pictures that could be.
+        (B, 1, H, W) mean of all images that could be.
     maps
         What is told of their detail.
     nucleus, real
@@ -132,7 +132,7 @@ def grain_losses(
 
 
 def as_bright(mean: Tensor, real: Tensor, cell: Tensor, inside: Tensor) -> Tensor:
-    """Make the mean picture (B, 1, H, W) as bright as the real one, inside of nuclei and outside."""
+    """Make the mean image (B, 1, H, W) as bright as the real one, inside of nuclei and outside."""
     scaled = torch.zeros_like(mean)
     for side in (inside, 1 - inside):
         part = side * cell
@@ -151,7 +151,7 @@ def soft_zones(nucleus: Tensor) -> Tensor:
 
 
 def energy_error(drawn: Tensor, real: Tensor, zones: Tensor) -> Tensor:
-    """Mean absolute difference of log energies of pictures (B, 1, H, W), by size and zone (B, Z, H, W)."""
+    """Mean absolute difference of log energies of images (B, 1, H, W), by size and zone (B, Z, H, W)."""
     enough = (zones.sum((2, 3)) > _ENOUGH_PX).float()
     total = drawn.new_zeros(())
     for _ in range(ENERGIES):
@@ -161,15 +161,15 @@ def energy_error(drawn: Tensor, real: Tensor, zones: Tensor) -> Tensor:
     return total / ENERGIES
 
 
-def _energies(pictures: Tensor, zones: Tensor) -> Tensor:
+def _energies(images: Tensor, zones: Tensor) -> Tensor:
     """Mean square (B, Z) of what is lost at half the resolution."""
-    coarse = F.interpolate(F.avg_pool2d(pictures, 2), size=pictures.shape[-2:], mode="bilinear")
-    lost = (pictures - coarse).square() * zones
+    coarse = F.interpolate(F.avg_pool2d(images, 2), size=images.shape[-2:], mode="bilinear")
+    lost = (images - coarse).square() * zones
     return lost.sum((2, 3)) / zones.sum((2, 3)).clamp(min=1) + LEAST
 
 
 def coherence_error(drawn: Tensor, real: Tensor, zones: Tensor) -> Tensor:
-    """Mean absolute difference of the coherence of pictures (B, 1, H, W), by scale and zone (B, Z, H, W)."""
+    """Mean absolute difference of the coherence of images (B, 1, H, W), by scale and zone (B, Z, H, W)."""
     enough = (zones.sum((2, 3)) > _ENOUGH_PX).float()
     total = drawn.new_zeros(())
     for _ in range(2):
@@ -179,10 +179,10 @@ def coherence_error(drawn: Tensor, real: Tensor, zones: Tensor) -> Tensor:
     return total / 2
 
 
-def _coherence(pictures: Tensor, zones: Tensor) -> Tensor:
+def _coherence(images: Tensor, zones: Tensor) -> Tensor:
     """How far structures in small windows have one direction, (B, Z): 0 for none, 1 for lines."""
-    down = F.pad(pictures[..., 2:, :] - pictures[..., :-2, :], [0, 0, 1, 1])
-    right = F.pad(pictures[..., 2:] - pictures[..., :-2], [1, 1])
+    down = F.pad(images[..., 2:, :] - images[..., :-2, :], [0, 0, 1, 1])
+    right = F.pad(images[..., 2:] - images[..., :-2], [1, 1])
     dd, rr, dr = (_windowed(each) for each in (down * down, right * right, down * right))
     one_way = ((dd - rr).square() + 4 * dr.square() + LEAST**2).sqrt()
     return (one_way * zones).sum((2, 3)) / (((dd + rr) * zones).sum((2, 3)) + LEAST * _ENOUGH_PX)
@@ -192,5 +192,5 @@ def _windowed(values: Tensor) -> Tensor:
     return F.avg_pool2d(values, WINDOW_PX, 1, WINDOW_PX // 2)
 
 
-def _halved(pictures: Tensor) -> Tensor:
-    return F.avg_pool2d(pictures, 2)
+def _halved(images: Tensor) -> Tensor:
+    return F.avg_pool2d(images, 2)

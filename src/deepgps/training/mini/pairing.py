@@ -1,6 +1,6 @@
-"""Pairing: which training protein stands for a picture whose localization is known but whose protein is not.
+"""Pairing: which training protein stands for an image whose localization is known but whose protein is not.
 
-The picture is then true to the localization, not to the one protein; the model card says so.
+The image is then true to the localization, not to the one protein; the model card says so.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from deepgps.training.mini.batches import sure
 
 Floats = NDArray[np.float32]
 
-# Secreted proteins have no picture of their own: a cell shows them on their way, in the ER.
+# Secreted proteins have no image of their own: a cell shows them on their way, in the ER.
 EXTRACELLULAR_SHARE_OF_ER = 0.15
 UNSEEN_SHARE = 0.3
 
 
 class Pairing:
-    """Draws the class probabilities of a training protein for a picture.
+    """Draws the class probabilities of a training protein for an image.
 
     Parameters
     ----------
@@ -44,15 +44,15 @@ class Pairing:
         self.by_classes = {named: np.array(rows) for named, rows in groups.items()}
 
     def draw(self, localizations: str, accession: str, rng: np.random.Generator) -> Floats:
-        """Probabilities (K,) of a protein that goes where the picture's does.
+        """Probabilities (K,) of a protein that goes where the image's does.
 
-        Where the picture's own protein is known it is that one every other time: there are too few of them
+        Where the image's own protein is known it is that one every other time: there are too few of them
         to teach the generator more than their own probabilities.
 
         Parameters
         ----------
         localizations
-            The picture's localizations, joined by ``|``.
+            The image's localizations, joined by ``|``.
         accession
             UniProt accession of its protein, or an empty string.
         rng

@@ -1,7 +1,7 @@
 """A training run: one folder, stage after stage, each finished stage kept.
 
 ``RUN/`` holds ``recipe.yaml``, ``inputs.json`` (sha256 of the tables), ``labels/`` (encoder, index, class
-sets), ``crops/`` (the crop store), ``pictures/`` (the generator and its checkpoint) and, at the end,
+sets), ``crops/`` (the crop store), ``images/`` (the generator and its checkpoint) and, at the end,
 ``manifest.json``.
 """
 
@@ -15,23 +15,23 @@ from safetensors.torch import save_file
 
 import deepgps
 from deepgps.datasets.crops.reading import MANIFEST, open_crops
-from deepgps.datasets.crops.reference import prepare_pictures
+from deepgps.datasets.crops.reference import prepare_images
 from deepgps.datasets.labels import load_labelled_proteins, opencell_places
 from deepgps.errors import InputError
 from deepgps.localization import CLASS_SETS, class_set
 from deepgps.training.claim import claim, write_json
 from deepgps.training.mini.class_sets import FILE, READ_OUT, fit_class_sets
 from deepgps.training.mini.held_out import REGIMES, held_out_answers
+from deepgps.training.mini.images import fit_images
 from deepgps.training.mini.labels import fit_labels, load_encoder
 from deepgps.training.mini.pairing import Pairing
-from deepgps.training.mini.pictures import fit_pictures
 from deepgps.training.mini.settings import MiniRecipe
 
 GENERATOR = "generator.safetensors"
 
 
 def train(recipe: MiniRecipe, data: Path, run: Path, *, resume: bool = False) -> None:
-    """Train what the recipe asks for, from the tables and pictures in ``data``, into the folder ``run``.
+    """Train what the recipe asks for, from the tables and images in ``data``, into the folder ``run``.
 
     Parameters
     ----------
@@ -65,23 +65,21 @@ def train(recipe: MiniRecipe, data: Path, run: Path, *, resume: bool = False) ->
         fit_class_sets(proteins, fine, opencell_places(data), sets, run / "labels")
     if not (run / "crops" / MANIFEST).exists():
         crop = recipe.crop
-        prepare_pictures(
-            data / "images", run / "crops", size_px=crop.size_px, pixel_size_um=crop.pixel_size_um
-        )
-    if not (run / "pictures" / GENERATOR).exists():
+        prepare_images(data / "images", run / "crops", size_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
+    if not (run / "images" / GENERATOR).exists():
         fresh, unseen = training_probabilities(run / "labels", proteins.sequences)
         pairing = Pairing(proteins, fresh, unseen, classes)
-        generator = fit_pictures(open_crops(run / "crops"), pairing, recipe.pictures, run / "pictures")
+        generator = fit_images(open_crops(run / "crops"), pairing, recipe.images, run / "images")
         weights = {name: value.contiguous() for name, value in generator.state_dict().items()}
-        draft = run / "pictures" / "generator.part"
+        draft = run / "images" / "generator.part"
         save_file(weights, draft)
-        draft.replace(run / "pictures" / GENERATOR)
+        draft.replace(run / "images" / GENERATOR)
     manifest = {"deepgps": deepgps.__version__, "torch": torch.__version__, "proteins": len(proteins)}
     write_json(run / MANIFEST, {**manifest, "inputs": inputs})
 
 
 def _fingerprints(data: Path) -> dict[str, str]:
-    """Hash every table and every index of pictures, by its path within the data folder."""
+    """Hash every table and every index of images, by its path within the data folder."""
     tables = sorted((data / "sequences").glob("*.csv.gz")) + sorted((data / "images").glob("*/index.csv"))
     return {
         path.relative_to(data).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in tables

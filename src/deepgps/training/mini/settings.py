@@ -51,7 +51,7 @@ class LabelSettings(BaseModel):
 
 
 class GrainSettings(BaseModel):
-    """How the generator learns what the grain of the pictures is like."""
+    """How the generator learns what the grain of the images is like."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -78,7 +78,7 @@ class GrainSettings(BaseModel):
     """As those of the first stage."""
 
 
-class PictureSettings(BaseModel):
+class ImageSettings(BaseModel):
     """How the generator is trained."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -107,7 +107,7 @@ class PictureSettings(BaseModel):
         "opencell_tiles": 0.2,
         "hpa_dictionary": 0.2,
     }
-    """Share of each picture source in a batch."""
+    """Share of each image source in a batch."""
     crowded: float = Field(0, ge=0, le=1)
     """Share of the cells cut out of their surroundings that are shown several to a crop."""
     sure: float = Field(0, ge=0, le=1)
@@ -121,7 +121,7 @@ class PictureSettings(BaseModel):
 
 
 class MiniRecipe(BaseModel):
-    """A model of two halves, one trained on labelled sequences and one on pictures."""
+    """A model of two halves, one trained on labelled sequences and one on images."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -134,13 +134,13 @@ class MiniRecipe(BaseModel):
     class_set: str
     """Name of the class set that it predicts; one in which a protein may have several classes."""
     cell_line: str
-    """The cells the pictures show."""
+    """The cells the images show."""
     crop: CropSpec
-    """Size and scale of the pictures."""
+    """Size and scale of the images."""
     labels: LabelSettings = LabelSettings()
     """The sequence half."""
-    pictures: PictureSettings = PictureSettings()
-    """The picture half."""
+    images: ImageSettings = ImageSettings()
+    """The image half."""
 
     @field_validator("class_set")
     @classmethod
@@ -153,8 +153,8 @@ class MiniRecipe(BaseModel):
 
     @model_validator(mode="after")
     def _crop_fits_the_network(self) -> Self:
-        multiple = self.pictures.fold * 2 ** (len(self.pictures.widths) - 1)
-        drawn = self.crop.size_px + 2 * self.pictures.margin
+        multiple = self.images.fold * 2 ** (len(self.images.widths) - 1)
+        drawn = self.crop.size_px + 2 * self.images.margin
         if drawn % multiple:
             raise ValueError(f"a crop and its margins, {drawn} px, are no multiple of {multiple} px")
         return self

@@ -32,7 +32,7 @@ class Progress:
     history
         A row of figures for every finished epoch.
     best
-        Lowest loss of the validation pictures so far.
+        Lowest loss of the validation images so far.
     stale
         Epochs since it was reached.
     """

@@ -26,7 +26,7 @@ from deepgps.training.joint.learning.devices import together
 from deepgps.training.joint.learning.losses import crop_losses, weighted
 from deepgps.training.joint.learning.schedule import learning_rate
 from deepgps.training.joint.learning.synchronised import synchronise
-from deepgps.training.joint.learning.validate import PICTURE_LOSS, Evaluation, evaluate, images, loss_names
+from deepgps.training.joint.learning.validate import IMAGE_LOSS, Evaluation, evaluate, images, loss_names
 from deepgps.training.joint.settings import JointRecipe
 
 
@@ -204,8 +204,8 @@ def _finite(losses: list[float], progress: Progress, task: Fit) -> list[float]:
 def _close_epoch(task: Fit, progress: Progress, found: Evaluation) -> None:
     """Note the epoch's figures, keep the weights if they are the best yet, and be ready for the next."""
     progress.history.append(_row(task, progress, found))
-    # A label learned by heart is sure of what it gets wrong long before the pictures are good (decision 14).
-    _, loss = _finite([found.mean("loss"), found.mean(PICTURE_LOSS)], progress, task)
+    # A label learned by heart is sure of what it gets wrong long before the images are good (decision 14).
+    _, loss = _finite([found.mean("loss"), found.mean(IMAGE_LOSS)], progress, task)
     better = loss < progress.best
     progress.best, progress.stale = (loss, 0) if better else (progress.best, progress.stale + 1)
     progress.epoch, progress.part, progress.sums = progress.epoch + 1, 0, []

@@ -26,7 +26,7 @@ class PartWeights(Protocol):
 
 
 def structural_similarity(real: Tensor, drawn: Tensor) -> Tensor:
-    """SSIM of pictures (Wang et al. 2004), differentiable; the same figure as scikit-image's default gives.
+    """SSIM of images (Wang et al. 2004), differentiable; the same figure as scikit-image's default gives.
 
     Parameters
     ----------

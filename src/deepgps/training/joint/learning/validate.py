@@ -17,10 +17,10 @@ from deepgps.training.joint.settings import JointRecipe
 
 Figures = NDArray[np.float64]
 
-PICTURE_LOSS = "loss_picture"
-"""What of the loss the pictures make, weighted as in training."""
-PICTURE_FIGURES = ("psnr", "ssim", "pearson")
-"""Of a drawn picture against the real one: dB, and two that are 1 at best."""
+IMAGE_LOSS = "loss_image"
+"""What of the loss the images make, weighted as in training."""
+IMAGE_FIGURES = ("psnr", "ssim", "pearson")
+"""Of a drawn image against the real one: dB, and two that are 1 at best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Evaluation:
     proteins
         (N,) the protein that each crop shows.
     figures
-        By name, (N,): ``loss`` and its parts as ``loss_<part>``, and `PICTURE_FIGURES`.
+        By name, (N,): ``loss`` and its parts as ``loss_<part>``, and `IMAGE_FIGURES`.
     logits
         (N, K).
     """
@@ -82,7 +82,7 @@ def evaluate(
         (N,) the proteins to draw in place of those that the crops show.
     """
     model.eval()
-    names = ("loss", PICTURE_LOSS, *(f"loss_{name}" for name in loss_names(recipe)), *PICTURE_FIGURES)
+    names = ("loss", IMAGE_LOSS, *(f"loss_{name}" for name in loss_names(recipe)), *IMAGE_FIGURES)
     classes = data.targets.shape[1] if recipe.losses.label else 0
     table = torch.zeros(len(rows), len(names) + classes, dtype=torch.float64, device=fabric.device)
     size = max(1, recipe.training.batch_size // (recipe.training.accumulate * fabric.world_size))
@@ -123,9 +123,9 @@ def _measured(model: nn.Module, recipe: JointRecipe, batch: Batch, names: tuple[
     parts = crop_losses(image, logits, real, batch.targets, recipe.losses, multi_label=multi_label)
     found = {f"loss_{name}": value for name, value in parts.items()}
     found["loss"] = weighted(parts, recipe.losses)
-    pictured = {name: value for name, value in parts.items() if name != "label"}
-    found[PICTURE_LOSS] = weighted(pictured, recipe.losses)
-    # A drawing that is equal to the real picture would be infinitely good and spoil every mean.
+    imaged = {name: value for name, value in parts.items() if name != "label"}
+    found[IMAGE_LOSS] = weighted(imaged, recipe.losses)
+    # A drawing that is equal to the real image would be infinitely good and spoil every mean.
     found["psnr"] = -10 * (image - real).square().mean((1, 2, 3)).clamp(min=1e-10).log10()
     found["ssim"] = structural_similarity(real, image)
     found["pearson"] = correlation(real, image)
@@ -139,7 +139,7 @@ def images(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def correlation(real: Tensor, drawn: Tensor) -> Tensor:
-    """Pearson correlation (B,) of pictures (B, 1, H, W), 0 where either is constant."""
+    """Pearson correlation (B,) of images (B, 1, H, W), 0 where either is constant."""
     a, b = ((each - each.mean((1, 2, 3), keepdim=True)).flatten(1) for each in (real, drawn))
     norms = (a.square().sum(1) * b.square().sum(1)).sqrt()
     return torch.where(norms > 1e-9, (a * b).sum(1) / norms.clamp(min=1e-9), torch.zeros_like(norms))

@@ -15,7 +15,7 @@ from deepgps.training.joint.calibrate import Calibration, calibrate
 from deepgps.training.joint.inputs.batches import Ints
 from deepgps.training.joint.inputs.data import TrainingData
 from deepgps.training.joint.learning.loop import Fit
-from deepgps.training.joint.learning.validate import PICTURE_FIGURES, Evaluation, evaluate
+from deepgps.training.joint.learning.validate import IMAGE_FIGURES, Evaluation, evaluate
 
 Floats = NDArray[np.float64]
 
@@ -38,8 +38,8 @@ class Measured:
 
     Attributes
     ----------
-    pictures
-        Figures of drawn pictures and of trivial ones: what was drawn, then figure, then its value with its
+    images
+        Figures of drawn images and of trivial ones: what was drawn, then figure, then its value with its
         interval over proteins.
     labels
         The labels', of calibrated probabilities; None without a classifier.
@@ -47,15 +47,15 @@ class Measured:
         None without a classifier.
     """
 
-    pictures: Mapping[str, Mapping[str, Metric]]
+    images: Mapping[str, Mapping[str, Metric]]
     labels: LabelReport | None
     calibration: Calibration | None
 
     def metrics(self) -> dict[str, Metric]:
         """All of them by one name, for ``metrics.json``."""
         found = {
-            f"validation/picture/{figure} ({drawn})": metric
-            for drawn, each in self.pictures.items()
+            f"validation/image/{figure} ({drawn})": metric
+            for drawn, each in self.images.items()
             for figure, metric in each.items()
         }
         if self.labels is None:
@@ -77,13 +77,13 @@ def measure(task: Fit) -> Measured:
     settings = (task.fabric, task.model, task.recipe, data, task.inputs, rows)
     right = evaluate(*settings)
     other = evaluate(*settings, drawn_as=exchanged(data, right.proteins))
-    pictures = {
-        "drawn": picture_figures(right, right.figures),
-        "drawn as another protein": picture_figures(right, other.figures),
-        **{name: picture_figures(right, figures) for name, figures in trivial(data, rows).items()},
+    images = {
+        "drawn": image_figures(right, right.figures),
+        "drawn as another protein": image_figures(right, other.figures),
+        **{name: image_figures(right, figures) for name, figures in trivial(data, rows).items()},
     }
     if not right.logits.shape[1]:
-        return Measured(pictures, None, None)
+        return Measured(images, None, None)
     multi_label = class_set(task.recipe.class_set).multi_label
     numbers = np.unique(right.proteins)
     calibration = calibrate(
@@ -97,7 +97,7 @@ def measure(task: Fit) -> Measured:
         proteins=[data.protein_ids[number] for number in right.proteins],
         thresholds=calibration.thresholds if multi_label else None,
     )
-    return Measured(pictures, labels, calibration)
+    return Measured(images, labels, calibration)
 
 
 def exchanged(data: TrainingData, proteins: Ints) -> Ints:
@@ -112,10 +112,10 @@ def exchanged(data: TrainingData, proteins: Ints) -> Ints:
     return np.array([other[number] for number in proteins], np.int64)
 
 
-def picture_figures(of: Evaluation, figures: Mapping[str, Floats]) -> dict[str, Metric]:
+def image_figures(of: Evaluation, figures: Mapping[str, Floats]) -> dict[str, Metric]:
     """Means over proteins with their 95 % intervals, drawn over proteins."""
     found = {}
-    for name in (name for name in PICTURE_FIGURES if name in figures):
+    for name in (name for name in IMAGE_FIGURES if name in figures):
         each = of.by_protein(figures[name])
         draws = resampled(lambda weights, each=each: {"": weights @ each / weights.sum(1)}, len(each))  # type: ignore[misc]
         ends = interval(draws[""]) if len(each) > 1 else (np.nan, np.nan)
@@ -124,7 +124,7 @@ def picture_figures(of: Evaluation, figures: Mapping[str, Floats]) -> dict[str, 
 
 
 def trivial(data: TrainingData, rows: Ints) -> dict[str, dict[str, Floats]]:
-    """Measure pictures that anybody can draw: one grey for all, and one grey for each class.
+    """Measure images that anybody can draw: one grey for all, and one grey for each class.
 
     The greys are means over training crops; a grey has no correlation.
     """

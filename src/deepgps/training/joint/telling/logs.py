@@ -1,4 +1,4 @@
-"""What a run tells while it trains: stderr, ``metrics.csv``, TensorBoard, sample pictures."""
+"""What a run tells while it trains: stderr, ``metrics.csv``, TensorBoard, sample images."""
 
 import csv
 import io
@@ -101,7 +101,7 @@ class TrainingLog:
         # An epoch that was taken up in its middle says how long a whole one takes.
         whole = (time.monotonic() - self._since) * self.parts / max(self._parts, 1)
         left = timedelta(seconds=round(whole * (settings.max_epochs - progress.epoch)))
-        best = "" if progress.stale else ", the best pictures yet"
+        best = "" if progress.stale else ", the best images yet"
         return (
             f"epoch {progress.epoch}/{settings.max_epochs}: training loss {row['train_loss']:.4f}, "
             f"validation loss {row['validation_loss']:.4f}{best}; {crops:.3g} crops/s, {left} left at most"

@@ -21,7 +21,7 @@ from deepgps.results.style import STYLE
 from deepgps.training.joint.inputs.data import TrainingData
 from deepgps.training.joint.learning.checkpoint import Progress
 from deepgps.training.joint.learning.loop import Fit
-from deepgps.training.joint.learning.validate import PICTURE_LOSS
+from deepgps.training.joint.learning.validate import IMAGE_LOSS
 from deepgps.training.joint.telling.charts import CHART_STYLE, line_chart
 from deepgps.training.joint.telling.figures import LABEL_FIGURES, Measured
 from deepgps.training.joint.telling.samples import draw_samples, sample_names, sample_rows, sheet
@@ -49,7 +49,7 @@ def write_report(task: Fit, progress: Progress, measured: Measured, manifest: Ma
         f'<h1>{escape(title)}</h1>\n<p class="facts">{escape(_facts(task, progress, kept, manifest))}</p>\n',
         _note(progress, recipe.training.max_epochs, recipe.training.patience),
         _labels(measured.labels) if measured.labels else "",
-        _pictures(measured.pictures),
+        _images(measured.images),
         _samples(task),
         _charts(progress, kept),
         _data(task.data),
@@ -71,13 +71,13 @@ def write_report(task: Fit, progress: Progress, measured: Measured, manifest: Ma
 
 def kept_epoch(progress: Progress, keep: str) -> int:
     """Find the epoch, from 1, whose weights the run ends with."""
-    losses = [row[f"validation_{PICTURE_LOSS}"] for row in progress.history]
+    losses = [row[f"validation_{IMAGE_LOSS}"] for row in progress.history]
     return int(np.argmin(losses)) + 1 if keep == "best" else len(losses)
 
 
 def _facts(task: Fit, progress: Progress, kept: int, manifest: Mapping[str, Any]) -> str:
     settings = task.recipe.training
-    chosen = "best validation pictures" if settings.keep == "best" else "the last"
+    chosen = "best validation images" if settings.keep == "best" else "the last"
     processes = f"{manifest['processes']} processes on " if manifest["processes"] > 1 else ""
     return " · ".join(
         [
@@ -95,7 +95,7 @@ def _note(progress: Progress, epochs: int, patience: int | None) -> str:
         return ""
     return (
         f'<p class="note">Stopped after {progress.epoch} of {epochs} epochs: the loss of the '
-        f"validation pictures had not fallen for {patience}.</p>\n"
+        f"validation images had not fallen for {patience}.</p>\n"
     )
 
 
@@ -152,32 +152,32 @@ def _confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
     )
 
 
-def _pictures(pictures: Mapping[str, Mapping[str, Metric]]) -> str:
-    """Figures of pictures beside what anybody can draw."""
+def _images(images: Mapping[str, Mapping[str, Metric]]) -> str:
+    """Figures of images beside what anybody can draw."""
     names = {"psnr": "PSNR (dB)", "ssim": "SSIM", "pearson": "Pearson r"}
     rows = [
         [drawn, *(_cell(figures[name], 2) if name in figures else "–" for name in names)]
-        for drawn, figures in pictures.items()
+        for drawn, figures in images.items()
     ]
     return (
-        "<h2>Pictures</h2>\n<p>Validation crops, every protein counted once. A model that draws no better "
-        "than one grey has learned nothing of the picture; one that draws no better with its own protein "
+        "<h2>Images</h2>\n<p>Validation crops, every protein counted once. A model that draws no better "
+        "than one grey has learned nothing of the image; one that draws no better with its own protein "
         f"than with another has learned nothing of the protein.</p>\n{_table(['', *names.values()], rows)}"
     )
 
 
 def _samples(task: Fit) -> str:
     rows = sample_rows(task.data, task.data.rows["validation"])
-    picture = sheet(draw_samples(task, rows), sample_names(task, rows))
+    image = sheet(draw_samples(task, rows), sample_names(task, rows))
     return (
         "<h2>Samples</h2>\n<p>Validation crops, drawn with the weights that were kept; grey is intensity, "
-        f"nothing is stretched. <code>samples/</code> has them after every epoch.</p>\n{_embedded(picture)}"
+        f"nothing is stretched. <code>samples/</code> has them after every epoch.</p>\n{_embedded(image)}"
     )
 
 
-def _embedded(picture: Image.Image) -> str:
+def _embedded(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG", optimize=True)
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'<img class="sheet" alt="Nucleus, real and drawn protein" src="data:image/png;base64,{data}">\n'
 

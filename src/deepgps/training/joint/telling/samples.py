@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepgps.files.atomic import replacing
-from deepgps.results.pictures import write_text
+from deepgps.results.images import write_text
 from deepgps.training.joint.inputs.batches import Ints, Trained, read_batch
 from deepgps.training.joint.learning.loop import Fit
 from deepgps.training.joint.learning.validate import images
@@ -67,20 +67,20 @@ def sheet(drawn: NDArray[np.float32], names: list[str]) -> Image.Image:
         left, top = number % across * block[0] + _GAP, _HEADER + number // across * block[1]
         write_text(pen, (left, top), name, 10, _INK, 3 * size)
         for place, panel in enumerate(panels):
-            picture = Image.fromarray((np.clip(panel, 0, 1) * 255).astype(np.uint8))
-            if picture.width < size:
-                picture = picture.resize((size, size), Image.Resampling.NEAREST)
-            canvas.paste(picture, (left + place * (size + _GAP), top + _NAME))
+            image = Image.fromarray((np.clip(panel, 0, 1) * 255).astype(np.uint8))
+            if image.width < size:
+                image = image.resize((size, size), Image.Resampling.NEAREST)
+            canvas.paste(image, (left + place * (size + _GAP), top + _NAME))
     for column in range(across):
         for place, label in enumerate(("nucleus", "real", "drawn")):
             write_text(pen, (column * block[0] + _GAP + place * (size + _GAP), 2), label, 11, _INK, size)
     return canvas
 
 
-def write_sheet(picture: Image.Image, run: Path, epoch: int) -> Path:
+def write_sheet(image: Image.Image, run: Path, epoch: int) -> Path:
     """Write the sheet of an epoch, counted from 1, into the run's folder."""
     path = run / SAMPLES / f"epoch-{epoch:04d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as draft:
-        picture.save(draft, format="PNG")
+        image.save(draft, format="PNG")
     return path

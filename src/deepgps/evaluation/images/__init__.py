@@ -1,0 +1,1 @@
+"""Images, measured beside the real ones and beside what costs nothing."""

@@ -1,1 +1,0 @@
-"""Pictures, measured beside the real ones and beside what costs nothing."""

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from deepgps.evaluation.images.baselines import BASELINES, baselines, training_levels
+from deepgps.images.likeness import psnr
+
+RNG = np.random.default_rng(0)
+REAL = RNG.random((5, 16, 16), dtype=np.float32)
+NUCLEI = RNG.random((5, 16, 16), dtype=np.float32)
+MASKS = np.zeros(REAL.shape, bool)
+MASKS[:, 4:12, 4:12] = True
+CLASSES = np.array(["a", "a", "b", "b", "b"])
+
+
+def levels(masks=MASKS):
+    return training_levels([(REAL[:2], masks[:2], CLASSES[:2]), (REAL[2:], masks[2:], CLASSES[2:])])
+
+
+def test_baselines_draw_what_they_are_named_for():
+    drawn = baselines(REAL, NUCLEI, MASKS, CLASSES, levels())
+    assert tuple(drawn) == BASELINES
+    assert np.ptp(drawn["constant mean"]) == 0
+    assert drawn["constant mean"].mean() == pytest.approx(REAL.mean(), abs=1e-6)
+    np.testing.assert_allclose(drawn["own mean"][3], REAL[3].mean(), rtol=1e-5)
+    np.testing.assert_allclose(drawn["class mean"][0], REAL[:2].mean(), rtol=1e-5)
+    np.testing.assert_allclose(drawn["nuclear mask"][4][MASKS[4]], REAL[2:][MASKS[2:]].mean(), rtol=1e-5)
+    np.testing.assert_allclose(drawn["own nuclear mask"][1][~MASKS[1]], REAL[1][~MASKS[1]].mean(), rtol=1e-5)
+    assert drawn["copied nucleus"] is NUCLEI
+
+
+def test_own_nuclear_mask_is_the_best_two_level_image():
+    drawn = baselines(REAL, NUCLEI, MASKS, CLASSES, levels())
+    best = psnr(REAL, drawn["own nuclear mask"])
+    assert (best >= psnr(REAL, drawn["nuclear mask"]) - 1e-9).all()
+    assert (best >= psnr(REAL, drawn["own mean"]) - 1e-9).all()
+
+
+def test_a_class_that_training_never_saw_gets_the_levels_of_all():
+    drawn = baselines(REAL, NUCLEI, MASKS, np.array(["new"] * 5), levels())
+    np.testing.assert_allclose(drawn["class mean"], drawn["constant mean"], rtol=1e-6)
+
+
+def test_levels_without_any_nucleus_are_levels_still():
+    none = np.zeros_like(MASKS)
+    measured = levels(none)
+    assert measured.overall.inside == 0
+    assert measured.overall.outside == pytest.approx(measured.overall.overall)

@@ -1,0 +1,132 @@
+"""A real server with its worker, and a real browser, Debian's Chromium, to visit it with."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+PATIENCE_S = 90
+PHONE = {"width": 390, "height": 844}
+
+
+@dataclass
+class Served:
+    """A site that is served: where, and the folder of its data."""
+
+    address: str
+    data: Path
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def serving(folder, models, **settings):
+    """Run ``deepgps serve``, worker and all, on loopback; settings are those of the site."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "DEEPGPS_MODELS": str(models),
+        "OPENGPS_DATA": str(folder),
+        "OPENGPS_LOOKUPS": "false",
+        "OPENGPS_REQUESTS_PER_MINUTE": "100000",
+        "OPENGPS_JOBS_PER_HOUR": "100000",
+        "OPENGPS_PROTEINS_PER_HOUR": "1000000",
+        **{f"OPENGPS_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+    deepgps = Path(sys.executable).with_name("deepgps")
+    process = subprocess.Popen(
+        [deepgps, "serve", "--port", str(port)], env=environment, stdout=subprocess.DEVNULL
+    )
+    site = Served(f"http://127.0.0.1:{port}", folder)
+    try:
+        _await(site, process)
+        yield site
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
+
+
+def _await(site, process):
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end and process.poll() is None:
+        with suppress(URLError, ConnectionError), urlopen(f"{site.address}/health", timeout=5):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the server does not answer")
+
+
+@contextmanager
+def chromium():
+    """Start the browser; skipped, and said so, where it is missing: tests/opengps/debian.sh installs it."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if (program := shutil.which("chromium")) is None:
+        pytest.skip("Chromium is not installed; run tests/opengps/debian.sh")
+    # Its sandbox refuses to run as root; the only pages it sees are ours.
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Window:
+    """A browser's window on the site, which collects what its pages complain of."""
+
+    def __init__(self, browser, site, **options):
+        self.site, self.complaints = site, []
+        self.context = browser.new_context(base_url=site.address, **options)
+        self.context.set_default_timeout(PATIENCE_S * 1000)
+        self.page = self.context.new_page()
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._heard)
+
+    def _heard(self, message):
+        # That a page was refused or is gone is said on the page, too.
+        if message.type == "error" and "the server responded with a status of 4" not in message.text:
+            self.complaints.append(message.text)
+
+    def go(self, path):
+        """Open a page."""
+        answer = self.page.goto(path)
+        assert answer is not None
+        return answer
+
+    def predict(self, proteins, **choices):
+        """Fill in the form by hand and send it; return the path of the job."""
+        self.go("/predict")
+        self.page.get_by_label("FASTA, a table, a bare sequence, or accessions").fill(proteins)
+        for name, value in choices.items():
+            self.page.locator(f"input[name={name}][value='{value}']").check()
+        self.page.get_by_role("button", name="Predict").click()
+        self.page.wait_for_url("**/predictions/*")
+        return self.path
+
+    @property
+    def path(self):
+        return self.page.url.removeprefix(self.site.address)
+
+    def wait_for(self, status):
+        """Wait until the job's page says so, by itself."""
+        self.page.locator(f".headline .status.{status}").wait_for()
+
+    def text(self):
+        return self.page.locator("main").inner_text()
+
+
+PAGES = (
+    *("/", "/predict", "/predict?example=true", "/submit", "/submit/batch", "/models"),
+    *("/models/deepgps-mini", "/models/deepgps-mini:single-2", "/nuclei", "/privacy", "/api", "/nothing"),
+)
+"""Every page that needs no job."""

@@ -1,0 +1,177 @@
+"""Without JavaScript, on a phone, in the dark, by keyboard, and for who cannot see."""
+
+import pytest
+from browsing import PAGES, PHONE
+from visitor import SEQUENCE, fasta
+
+pytestmark = pytest.mark.browser
+
+# Relative luminance and contrast, https://www.w3.org/TR/WCAG21/#dfn-contrast-ratio
+_CONTRAST = """() => {
+  const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = (colour) => channels(colour).slice(0, 3).map((value) => value / 255)
+    .map((value) => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, value, place) => sum + value * [0.2126, 0.7152, 0.0722][place], 0);
+  const ground = (element) => {
+    for (let each = element; each; each = each.parentElement) {
+      const colour = getComputedStyle(each).backgroundColor;
+      if (channels(colour).length === 3 || channels(colour)[3] === 1) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const poor = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!own || !element.checkVisibility() || element.closest("#swagger, [disabled]")) continue;
+    const [a, b] = [light(getComputedStyle(element).color), light(ground(element))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < 4.5) poor.push(`${element.textContent.trim().slice(0, 30)} ${ratio.toFixed(2)}`);
+  }
+  return poor;
+}"""
+_NAMELESS = """() => {
+  const shown = (each) => each.type !== "hidden" && !each.closest("#swagger");
+  const fields = [...document.querySelectorAll("input, select, textarea")].filter(shown)
+    .filter((each) => !each.labels.length && !each.getAttribute("aria-label"));
+  const images = [...document.querySelectorAll("img")].filter((each) => !each.hasAttribute("alt"));
+  const wordless = [...document.querySelectorAll("a, button")].filter((each) => !each.closest("#swagger"))
+    .filter((each) => !each.hidden && !each.closest("[aria-hidden=true]"))
+    .filter((each) => !(each.getAttribute("aria-label") || each.textContent.trim()));
+  return [...fields, ...images, ...wordless].map((each) => each.outerHTML.slice(0, 120));
+}"""
+_WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+_NO_LISTING = "function SwaggerUIBundle() {}"
+_FOCUS = """() => {
+  const each = document.activeElement;
+  const marked = (element) => {
+    const style = getComputedStyle(element);
+    return style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+  };
+  const name = each.getAttribute("name") || each.textContent.trim();
+  return [name, marked(each) || marked(each.closest("label") || each)];
+}"""
+
+
+@pytest.fixture(scope="module")
+def done(chromium, served):
+    """The paths of a finished job, of its first result, and of a submission."""
+    from browsing import Window
+    from contributor import FIELDS, pair
+
+    visit = Window(chromium, served)
+    # What a stranger calls a protein is as long as it gets.
+    job = visit.predict(f">{'long_' * 20}\n{SEQUENCE}\n" + fasta(3), nuclei="u2os-1", model="tiny")
+    visit.wait_for("finished")
+    files = {
+        name: {"name": file, "mimeType": kind, "buffer": content}
+        for name, (file, content, kind) in pair(40).items()
+    }
+    form = {**FIELDS, **files, "model": "tiny"}
+    answer = visit.page.request.post("/api/v1/submissions", multipart=form)
+    submission = answer.json()["links"]["page"]
+    visit.go(submission)
+    visit.page.get_by_text("PSNR", exact=True).wait_for()
+    visit.context.close()
+    return job, f"{job}/results/0", submission
+
+
+def test_the_whole_of_predict_works_without_javascript(window):
+    visit = window(java_script_enabled=False)
+    visit.predict(fasta(3), nuclei="u2os-1", model="tiny")
+    # The page fetches itself anew.
+    visit.wait_for("finished")
+    visit.page.get_by_label("Text").fill("u2os")
+    visit.page.get_by_role("button", name="Filter").click()
+    assert "3 rows" in visit.text()
+    visit.page.get_by_role("link", name="Confidence").click()
+    assert visit.page.locator("th[aria-sort=descending]").inner_text().startswith("Confidence")
+    visit.page.get_by_role("link", name="p2").click()
+    assert visit.page.locator(".panels figure").count() == 3
+    assert not visit.page.locator(".sliders").is_visible()
+    visit.page.get_by_role("button", name="Draw").click()
+    visit.page.wait_for_url("**/predictions/*")
+    visit.wait_for("finished")
+    visit.page.get_by_text("Delete this prediction").click()
+    visit.page.get_by_role("button", name="Delete it now").click()
+    assert "are gone" in visit.text()
+
+
+@pytest.fixture(scope="module")
+def seen(chromium, served, done):
+    """What each page shows by day, by night and on a phone; each is opened once."""
+    from browsing import Window
+
+    visit, found = Window(chromium, served), {}
+    # The listing of the routes, another's and large, is left out.
+    visit.context.route("**/swagger-ui-bundle.js*", lambda route: route.fulfill(body=_NO_LISTING))
+    for path in (*PAGES, *done):
+        visit.go(path)
+        here = found[path] = {"nameless": visit.page.evaluate(_NAMELESS)}
+        here["titles"] = visit.page.get_by_role("heading", level=1).count()
+        for scheme in ("light", "dark"):
+            visit.page.emulate_media(color_scheme=scheme)
+            ground = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+            here[scheme] = (ground, visit.page.evaluate(_CONTRAST))
+        visit.page.emulate_media(color_scheme="light")
+        large = visit.page.viewport_size
+        visit.page.set_viewport_size(PHONE)
+        here["wider"] = visit.page.evaluate(_WIDER)
+        visit.page.set_viewport_size(large)
+    assert visit.complaints == []
+    visit.context.close()
+    return found
+
+
+def test_no_page_is_wider_than_a_phone(seen):
+    assert {path: here["wider"] for path, here in seen.items() if here["wider"] > 0} == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_word_can_be_read_by_day_and_by_night(seen, scheme):
+    assert {path: here[scheme][1] for path, here in seen.items() if here[scheme][1]} == {}
+    assert {here[scheme][0] == "rgb(255, 255, 255)" for here in seen.values()} == {scheme == "light"}
+
+
+def test_every_field_image_and_button_has_a_name(seen):
+    assert {path: here["nameless"] for path, here in seen.items() if here["nameless"]} == {}
+    assert {here["titles"] for here in seen.values()} == {1}
+
+
+def test_the_form_is_filled_in_and_sent_with_the_keyboard_alone(window):
+    visit = window()
+    visit.go("/predict")
+    visit.page.keyboard.press("Tab")
+    assert visit.page.evaluate(_FOCUS) == ["Skip to the content", True]
+    visit.page.keyboard.press("Enter")
+    reached = []
+    for _ in range(40):
+        visit.page.keyboard.press("Tab")
+        name, marked = visit.page.evaluate(_FOCUS)
+        assert marked, f"no one sees that {name} has the focus"
+        reached.append(name)
+        if name == "proteins":
+            visit.page.keyboard.insert_text(f">hand\n{SEQUENCE}\n")
+        if name == "Predict":
+            break
+    order = ["proteins", "file", "nuclei", "nucleus_images", "pixel_size_um", "channel", "model", "images"]
+    assert [name for name in dict.fromkeys(reached) if name in order] == order
+    visit.page.keyboard.press("Enter")
+    visit.page.wait_for_url("**/predictions/*")
+    visit.wait_for("finished")
+    assert "hand" in visit.text()
+
+
+def test_the_api_lists_its_routes(window):
+    visit = window()
+    visit.go("/api")
+    visit.page.get_by_text("Send proteins to predict").wait_for()
+    assert visit.page.locator("#swagger .opblock").count() > 25
+
+
+def test_health_and_metrics_tell_of_the_jobs(window, done):
+    visit = window()
+    health = visit.page.request.get("/health")
+    assert (health.status, health.json()["status"]) == (200, "ok")
+    lines = visit.page.request.get("/metrics").text().splitlines()
+    finished = next(line for line in lines if line.startswith('opengps_jobs{status="finished"}'))
+    assert float(finished.split()[-1]) >= 1

@@ -1,0 +1,109 @@
+"""ZIPs that are trusted in nothing."""
+
+import io
+import zipfile
+
+import pytest
+from contributor import batch, packed, submit_files
+from visitor import visit
+
+from deepgps.errors import InputError
+from opengps.orders import TooLargeError, Upload
+from opengps.settings import Settings
+from opengps.submissions.files import gather
+
+SETTINGS = Settings(max_image_bytes=1000, max_unpacked_bytes=2500, max_submission_images=2)
+
+
+def gathered(content, settings=SETTINGS):
+    return gather([Upload("lab.zip", content)], settings)
+
+
+def with_info(content, **attributes):
+    """A ZIP of one member whose entry says something else."""
+    info = zipfile.ZipInfo("a.tif")
+    for name, value in attributes.items():
+        setattr(info, name, value)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(info, content)
+    return out.getvalue()
+
+
+def test_names_lose_their_folders_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["../../up.tif", "/etc/root.tif", "C:\\win\\w.tif", "deep/er/d.tif"]
+    found = gathered(packed(dict.fromkeys(names, b"x")))
+    assert set(found) == {"up.tif", "root.tif", "w.tif", "d.tif"}
+    assert found["up.tif"]() == b"x"
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_packers_add_is_passed_over():
+    found = gathered(packed({"a.tif": b"x", "__MACOSX/._a.tif": b"y", ".DS_Store": b"z", "Thumbs.db": b"z"}))
+    assert list(found) == ["a.tif"]
+
+
+def test_a_bomb_is_unpacked_no_further_than_an_image_may_be():
+    found = gathered(packed({"a.tif": b"\0" * 50_000_000}))
+    assert len(found["a.tif"]()) == SETTINGS.max_image_bytes + 1
+
+
+def test_all_files_together_are_limited():
+    found = gathered(packed({name: bytes(1000) for name in ("a", "b", "c")}))
+    found["a"](), found["b"]()
+    with pytest.raises(TooLargeError, match="2,500 bytes"):
+        found["c"]()
+
+
+def test_a_size_that_is_a_lie_does_not_help():
+    content = bytearray(packed({"a.tif": bytes(50_000)}))
+    place = content.index(b"PK\x01\x02") + 24
+    content[place : place + 4] = (10).to_bytes(4, "little")
+    with pytest.raises((InputError, AssertionError)):
+        assert len(gathered(bytes(content))["a.tif"]()) > SETTINGS.max_image_bytes
+
+
+def test_too_many_files_are_not_read():
+    with pytest.raises(TooLargeError, match="5 are taken"):
+        gathered(packed({f"{number}.tif": b"" for number in range(6)}))
+
+
+def test_links_and_passwords_are_refused():
+    with pytest.raises(InputError, match="is a link"):
+        gathered(with_info(b"/etc/passwd", create_system=3, external_attr=0o120777 << 16))
+    locked = bytearray(packed({"a.tif": b"x"}))
+    locked[locked.index(b"PK\x01\x02") + 8] |= 1
+    with pytest.raises(InputError, match="encrypted"):
+        gathered(bytes(locked))
+
+
+def test_names_that_come_twice_are_refused():
+    with pytest.raises(InputError, match=r"called 'a\.tif'"):
+        gathered(packed({"x/a.tif": b"1", "y/a.tif": b"2"}))
+
+
+@pytest.mark.parametrize("cut", [10, -30])
+def test_a_damaged_archive_is_refused(cut):
+    with pytest.raises(InputError, match="damaged ZIP"):
+        gathered(packed({"a.tif": b"x" * 500})[:cut])
+
+
+def test_damaged_bytes_inside_are_refused():
+    content = bytearray(packed({"a.tif": bytes(range(200))}))
+    content[60] ^= 0xFF
+    with pytest.raises(InputError, match="damaged ZIP"):
+        gathered(bytes(content))["a.tif"]()
+
+
+def test_an_archive_within_an_archive_stays_packed():
+    inner = packed({"b.tif": b"x"})
+    assert gathered(packed({"a.zip": inner}))["a.zip"]() == inner
+
+
+def test_a_visitor_is_told(tmp_path, visitor):
+    small = visit(tmp_path / "small", max_unpacked_bytes=10_000)
+    answer = submit_files(small, ("lab.zip", packed(batch(1))))
+    assert answer.status_code == 413
+    answer = submit_files(visitor, ("lab.zip", packed(batch(1))[:-40]))
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "unreadable")
