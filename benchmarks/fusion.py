@@ -40,7 +40,7 @@ PROTEINS_A_CLASS, CELLS_A_CLASS, JUDGED_CELLS = 60, 330, 240
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ReferenceCell:
     """A crop of the reference images, its class and the part its mosaic is in."""
 
     row: int
@@ -81,7 +81,7 @@ def pools(proteins: LabelledProteins) -> dict[str, dict[str, Any]]:
     return found
 
 
-def choose_cells(index: pl.DataFrame) -> list[Cell]:
+def choose_cells(index: pl.DataFrame) -> list[ReferenceCell]:
     """Cells of one class each, no class with far more than the others; whole mosaics are in one part."""
     rng, taken, chosen = np.random.default_rng(2), Counter[tuple[str, str]](), []
     groups = index["group"].to_list()
@@ -92,12 +92,14 @@ def choose_cells(index: pl.DataFrame) -> list[Cell]:
         kept = "validation" if groups[row] in validation else "train"
         part = "test" if index["split"][row] == "test" else kept
         if len(named) == 1 and taken[part, *named] < CELLS_A_CLASS:
-            chosen.append(Cell(row, *named, part))
+            chosen.append(ReferenceCell(row, *named, part))
             taken[part, *named] += 1
     return chosen
 
 
-def build_store(work: Path, cells: list[Cell], proteins: LabelledProteins, pool: dict[str, Any]) -> Path:
+def build_store(
+    work: Path, cells: list[ReferenceCell], proteins: LabelledProteins, pool: dict[str, Any]
+) -> Path:
     """Give each cell a protein of its class and part, and write a store that ``deepgps train`` takes."""
     reference, store, rng = open_crops(work / "reference"), work / "store", np.random.default_rng(3)
     given = [int(rng.choice(pool[cell.part][cell.slug])) for cell in cells]
@@ -143,7 +145,7 @@ class Judge:
     """Held-out cells, and what a bundle makes of them."""
 
     def __init__(
-        self, reference: Path, cells: list[Cell], proteins: LabelledProteins, pool: dict[str, Any]
+        self, reference: Path, cells: list[ReferenceCell], proteins: LabelledProteins, pool: dict[str, Any]
     ) -> None:
         held_out = [cell for cell in cells if cell.part == "test"]
         rng = np.random.default_rng(4)

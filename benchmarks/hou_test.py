@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles, Mask
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, read_table
 from deepgps.evaluation.labels import LabelReport, Metric, label_report
 from deepgps.localization import CLASS_SETS, HPA_TO_LOCALIZATIONS
@@ -59,7 +59,7 @@ PUBLISHED = {
 """The published columns and our names of them."""
 
 
-def tested_proteins(data: Path) -> tuple[LabelledProteins, NDArray[np.bool_]]:
+def tested_proteins(data: Path) -> tuple[LabelledProteins, Mask]:
     """The benchmark's n proteins, and where they are, (n, 7)."""
     rows = read_table(data, "hou_test")
     places = [set(text.split(";")) for text in rows["level3"].to_list()]
@@ -82,9 +82,7 @@ def doubly_seen(data: Path) -> dict[str, frozenset[str]]:
     return found
 
 
-def seven_of(
-    train: LabelledProteins, doubly: Mapping[str, frozenset[str]]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def seven_of(train: LabelledProteins, doubly: Mapping[str, frozenset[str]]) -> tuple[Mask, Mask]:
     """Which of the seven two sources support of training proteins, and which can be told, (T, 7) each."""
     columns = [[MINI.slugs.index(slug) for slug in members] for members in LEVEL_3.values()]
     (seen, told), (written, _) = (_seven_of_view(train, view, columns) for view in (0, 1))
@@ -96,9 +94,7 @@ def seven_of(
     return supported, told & supported.any(1)[:, None]
 
 
-def _seven_of_view(
-    train: LabelledProteins, view: int, columns: Sequence[list[int]]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _seven_of_view(train: LabelledProteins, view: int, columns: Sequence[list[int]]) -> tuple[Mask, Mask]:
     """Which of the seven one source sees training proteins in, and which it can tell."""
     yes, told = train.view_labels[:, view] > 0.5, train.view_mask[:, view]
     return (
@@ -107,7 +103,7 @@ def _seven_of_view(
     )
 
 
-def seven_votes(held: HeldOut) -> NDArray[np.float64]:
+def seven_votes(held: HeldOut) -> Doubles:
     """What the neighbours say of the seven, (n, 7)."""
     columns = [[MINI.slugs.index(slug) for slug in members] for members in LEVEL_3.values()]
     return np.stack([held.votes[:, each].max(1) for each in columns], axis=1).clip(0, 1).astype(np.float64)
@@ -116,7 +112,7 @@ def seven_votes(held: HeldOut) -> NDArray[np.float64]:
 def reports(
     held: HeldOut,
     tested: LabelledProteins,
-    truth: NDArray[np.bool_],
+    truth: Mask,
     doubly: Mapping[str, frozenset[str]],
 ) -> dict[str, LabelReport]:
     """Measure the model, named for the best F1 and from one half, and its neighbour index alone."""

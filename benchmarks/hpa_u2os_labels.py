@@ -11,8 +11,8 @@ threshold are those of ``opencell_labels.py``. Protein level; 95 % bootstrap int
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Ints
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, read_table
 from hou_test import tested_proteins
 from label_protocols import (
@@ -30,7 +30,7 @@ from opencell_labels import MINI, SHOWN, class_sets, said_of, two_classes
 LOCATIONS = ("Cytosol", "Nucleoplasm")
 
 
-def test_classes(data: Path, held_out: LabelledProteins) -> NDArray[np.int64]:
+def test_classes(data: Path, held_out: LabelledProteins) -> Ints:
     """Class of each protein held out, (n,); -1 for those that the Atlas does not see in one of the two."""
     row_of = {sequence: row for row, sequence in enumerate(held_out.sequences)}
     classes = np.full(len(held_out), -1)

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from deepgps.arrays import Doubles, Mask
 from deepgps.datasets.identity import training_set
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.evaluation.labels import LabelReport, Metric
@@ -29,7 +30,6 @@ from deepgps.training.mini.held_out import REGIMES, held_out_answers
 from deepgps.training.mini.labels import fit_labels, load_encoder
 from deepgps.training.mini.settings import LabelSettings
 
-Floats = NDArray[np.floating]
 REGIME = {"A": REGIMES[0], "B": REGIMES[1]}
 PROTOCOLS = {
     "A": "no protein of a tested homology cluster trained",
@@ -58,10 +58,10 @@ class HeldOut:
     """
 
     train: LabelledProteins
-    known: Floats
-    logits: Floats
-    votes: Floats
-    nearest: Floats
+    known: NDArray[np.floating]
+    logits: NDArray[np.floating]
+    votes: NDArray[np.floating]
+    nearest: NDArray[np.floating]
     seconds: float
 
 
@@ -116,7 +116,9 @@ def unlabelled(
     )
 
 
-def predict(folder: Path, sequences: Sequence[str]) -> tuple[Floats, Floats, Floats]:
+def predict(
+    folder: Path, sequences: Sequence[str]
+) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
     """Calibrated logits (n, K), the classes' votes (n, K), and the similarity of the nearest (n,)."""
     index = NeighbourIndex.load(folder / "neighbours.npz")
     votes = np.stack([index.vote(index.similarities(text)) for text in sequences])
@@ -127,8 +129,8 @@ def predict(folder: Path, sequences: Sequence[str]) -> tuple[Floats, Floats, Flo
 
 
 def read_out(
-    known: Floats, labels: Floats, told: NDArray[np.bool_], logits: Floats
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    known: NDArray[np.floating], labels: NDArray[np.floating], told: Mask, logits: NDArray[np.floating]
+) -> tuple[Doubles, Doubles]:
     """Probabilities of other classes from a model's logits: a logistic layer for each.
 
     Parameters
@@ -156,7 +158,7 @@ def read_out(
     return chances, thresholds
 
 
-def best_f1(chances: Floats) -> float:
+def best_f1(chances: NDArray[np.floating]) -> float:
     """Probability from which naming a class gives the best F1 that calibrated probabilities let expect.
 
     On a grid of 0.01. What is expected of many proteins varies less than what happens to be so of a few.

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from deepgps.arrays import Ints
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.evaluation.labels import LabelReport, Metric, label_report
 from deepgps.proteins.check import sequence_warnings
-from label_protocols import Floats, cell
+from label_protocols import cell
 
 COVERAGES = (1.0, 0.8, 0.6, 0.4)
 """Shares of the proteins, surest first, that the accuracy is told of."""
@@ -17,11 +18,11 @@ ALL_OF_THEM = "accuracy of the surest 100%"
 
 
 def of_surest(
-    chances: Floats,
-    classes: NDArray[np.int64],
+    chances: NDArray[np.floating],
+    classes: Ints,
     names: tuple[str, ...],
     tested: LabelledProteins,
-    bound: Floats,
+    bound: NDArray[np.floating],
 ) -> dict[str, Metric]:
     """Accuracy of the surest answers, by `COVERAGES`, and of those that are not unclear.
 
@@ -53,11 +54,11 @@ def of_surest(
 
 
 def report_on(
-    chances: Floats,
-    classes: NDArray[np.int64],
+    chances: NDArray[np.floating],
+    classes: Ints,
     names: tuple[str, ...],
     tested: LabelledProteins,
-    rows: NDArray[np.int64],
+    rows: Ints,
 ) -> LabelReport:
     """Measure answers in a single-label set on some rows of the tested proteins."""
     return label_report(
@@ -70,7 +71,9 @@ def report_on(
     )
 
 
-def coverage_table(found: Mapping[str, Mapping[str, Metric]], bounds: Mapping[str, Floats]) -> list[str]:
+def coverage_table(
+    found: Mapping[str, Mapping[str, Metric]], bounds: Mapping[str, NDArray[np.floating]]
+) -> list[str]:
     """Lines of a Markdown table of `of_surest`, a column for each class set."""
     lines = [f"| surest first | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|"]
     spans = " | ".join(f"{bounds[name].min():.2f}–{bounds[name].max():.2f}" for name in found)
@@ -88,9 +91,9 @@ def shuffled(sequences: tuple[str, ...]) -> tuple[str, ...]:
 
 def doubted(
     sequences: tuple[str, ...],
-    nearest: Floats,
-    unlike_below: Floats,
-    sets: Mapping[str, tuple[Floats, Floats]],
+    nearest: NDArray[np.floating],
+    unlike_below: NDArray[np.floating],
+    sets: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]],
 ) -> Iterator[tuple[str, float]]:
     """Share of sequences that are noted as unlike everything or odd, and beside that unclear, by class set.
 
@@ -105,6 +108,6 @@ def doubted(
         yield f"noted or unclear in {name}", float((noted | unclear).mean())
 
 
-def probabilities(logits: Floats) -> Floats:
+def probabilities(logits: NDArray[np.floating]) -> NDArray[np.floating]:
     """Probabilities of a single-label set."""
     return np.asarray(softmax(logits, axis=1))

@@ -13,9 +13,9 @@ bootstrap intervals over homology clusters. The paper has no such figures.
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
+from deepgps.arrays import Mask
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, read_table
 from deepgps.evaluation.labels import label_report
 from deepgps.localization import CLASS_SETS, major_localizations
@@ -41,7 +41,7 @@ SHOWN = (
 )
 
 
-def test_categories(data: Path, held_out: LabelledProteins) -> dict[int, NDArray[np.bool_]]:
+def test_categories(data: Path, held_out: LabelledProteins) -> dict[int, Mask]:
     """Major localizations (17,) of each protein held out that OpenCell sees, by its row."""
     row_of = {sequence: row for row, sequence in enumerate(held_out.sequences)}
     found = {}

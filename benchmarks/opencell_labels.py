@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
+from deepgps.arrays import Doubles, Ints, Mask
 from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.identity import training_set
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, opencell_places
@@ -31,7 +32,6 @@ from deepgps.localization import CLASS_SETS
 from deepgps.prediction.encoder import read_out
 from deepgps.training.mini.class_sets import FILE, fit_class_sets, only_in, seen_alone
 from label_protocols import (
-    Floats,
     HeldOut,
     about,
     arguments,
@@ -49,7 +49,7 @@ MINI = CLASS_SETS["mini"]
 SINGLE_4 = CLASS_SETS["single-4"].slugs
 COLUMNS = [MINI.slugs.index(slug) for slug in SINGLE_4]
 Specs = Mapping[str, ClassSetSpec]
-Said = Mapping[str, Floats]
+Said = Mapping[str, NDArray[np.floating]]
 
 TASKS = {"single-2": "cytoplasmic or nucleoplasm", "single-4": "four classes"}
 """What is asked, by class set."""
@@ -71,20 +71,20 @@ SHOWN = {
 """Figures in the tables of each task."""
 
 
-def test_classes(data: Path, proteins: LabelledProteins) -> NDArray[np.int64]:
+def test_classes(data: Path, proteins: LabelledProteins) -> Ints:
     """Class of each protein in single-4 by the paper's grade rule, (N,); -1 for those that do not test."""
     classes = seen_alone(proteins.sequences, opencell_places(data), SINGLE_4)
     return np.where([len(text) <= LONGEST for text in proteins.sequences], classes, -1)
 
 
-def parts(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+def parts(groups: Ints) -> Ints:
     """Deal whole groups into `FOLDS` parts by chance: (n,) part of each protein."""
     distinct, inverse = np.unique(groups, return_inverse=True)
     dealt = np.random.default_rng(0).permutation(len(distinct)) % FOLDS
     return np.asarray(dealt[inverse], np.int64)
 
 
-def best_threshold(truth: NDArray[np.int64], score: Floats) -> float:
+def best_threshold(truth: Ints, score: NDArray[np.floating]) -> float:
     """The score that parts the classes with the best balanced accuracy."""
     order = np.argsort(score)
     positive = truth[order] == 1
@@ -136,13 +136,13 @@ def said_of(held: HeldOut, tested: LabelledProteins, specs: Specs, folder: Path)
     }
 
 
-def gathered(said: Sequence[Said], part: NDArray[np.int64]) -> Said:
+def gathered(said: Sequence[Said], part: Ints) -> Said:
     """Put what the trainings say together, in the order of the tested proteins (n,) of each ``part``."""
     order = np.argsort(np.concatenate([np.flatnonzero(part == number) for number in range(len(said))]))
     return {name: np.concatenate([each[name] for each in said])[order] for name in said[0]}
 
 
-def two_classes(said: Said, tested: LabelledProteins, classes: NDArray[np.int64]) -> dict[str, LabelReport]:
+def two_classes(said: Said, tested: LabelledProteins, classes: Ints) -> dict[str, LabelReport]:
     """Model, neighbours alone and length alone on cytoplasm (class 0) against nucleoplasm (class 1)."""
     here = classes < 2
     scores = {
@@ -164,7 +164,7 @@ def two_classes(said: Said, tested: LabelledProteins, classes: NDArray[np.int64]
     }
 
 
-def four_classes(said: Said, tested: LabelledProteins, classes: NDArray[np.int64]) -> dict[str, LabelReport]:
+def four_classes(said: Said, tested: LabelledProteins, classes: Ints) -> dict[str, LabelReport]:
     """Model, its highest probability and neighbours alone on the four classes."""
     logits = {
         "model": said["single-4"],
@@ -207,7 +207,7 @@ EXACT = "calibration error (ECE) of the baseline 'exact probabilities'"
 def quotable(
     protocol: str,
     rows: Mapping[str, Mapping[str, Mapping[str, Metric]]],
-    named: Mapping[str, Floats],
+    named: Mapping[str, NDArray[np.floating]],
     surest: Mapping[str, Mapping[str, Metric]],
     error: float,
 ) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def of_shuffled(said: Said, sequences: tuple[str, ...]) -> dict[str, float]:
     return dict(doubted(shuffled(sequences), said["nearest of shuffled"], said["unlike"], sets))
 
 
-def of_independent(proteins: LabelledProteins, folder: Path, specs: Specs) -> NDArray[np.float64]:
+def of_independent(proteins: LabelledProteins, folder: Path, specs: Specs) -> Doubles:
     """Probability (3,) that a training gives the true class of each of the paper's independent proteins."""
     row_of = {accession: row for row, accession in enumerate(proteins.ids.tolist())}
     sequences = [proteins.sequences[row_of[accession]] for accession, _ in INDEPENDENT.values()]
@@ -254,7 +254,7 @@ def trained_in_parts(
     protocol: str,
     folder: Path,
     proteins: LabelledProteins,
-    tests: NDArray[np.bool_],
+    tests: Mask,
 ) -> tuple[Said, dict[str, float], list[str]]:
     """What is said of all tested proteins and of the independent ones, and a line on each training."""
     tested = proteins.subset(tests)

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
+from deepgps.arrays import Doubles, Floats, Ints, LabelImage
 from deepgps.images.network import NetworkWatershed
 from deepgps.images.normalise import percentile_normalise
-from deepgps.images.segment import Labels, OtsuWatershed, Segmenter, refined_otsu
+from deepgps.images.segment import OtsuWatershed, Segmenter, refined_otsu
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 NUCLEUS_UM = 12.0
@@ -41,9 +41,9 @@ class DsbImage(NamedTuple):
     """An image with its true nuclei: pixels (H, W) in [0, 1], their estimated edge in µm, labels (H, W)."""
 
     name: str
-    pixels: NDArray[np.float32]
+    pixels: Floats
     pixel_size_um: float
-    truth: Labels
+    truth: LabelImage
 
 
 def read_images() -> list[DsbImage]:
@@ -65,7 +65,7 @@ def half_of(name: str) -> int:
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 2
 
 
-def estimated_pixel_size(pixels: NDArray[np.float32]) -> float:
+def estimated_pixel_size(pixels: Floats) -> float:
     smooth = ndimage.gaussian_filter(pixels, 1)
     surroundings = ndimage.gaussian_filter(smooth, min(pixels.shape) / 8)
     labels, _ = ndimage.label((smooth > threshold_otsu(smooth)) & (smooth > surroundings))
@@ -74,7 +74,7 @@ def estimated_pixel_size(pixels: NDArray[np.float32]) -> float:
     return NUCLEUS_UM / (2 * np.sqrt(np.median(areas) / np.pi)) if areas.size else 0.5
 
 
-def best_overlaps(truth: Labels, found: Labels) -> NDArray[np.float64]:
+def best_overlaps(truth: LabelImage, found: LabelImage) -> Doubles:
     """IoU of each true nucleus with the found one that fits best; above 0.5 that one is unique."""
     shape = truth.max() + 1, found.max() + 1
     shared = np.bincount(truth.ravel() * shape[1] + found.ravel(), minlength=shape[0] * shape[1]).reshape(
@@ -84,12 +84,12 @@ def best_overlaps(truth: Labels, found: Labels) -> NDArray[np.float64]:
     return (shared / np.maximum(union, 1))[1:, 1:].max(1, initial=0.0)
 
 
-def f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def f1(counts: Ints) -> Doubles:
     hits, found, true = counts.T
     return 2 * hits / np.maximum(found + true, 1)
 
 
-def image_counts(image: DsbImage, segment: Segmenter) -> NDArray[np.int64]:
+def image_counts(image: DsbImage, segment: Segmenter) -> Ints:
     """(thresholds, 3): matched, found and true nuclei."""
     found = segment(image.pixels, image.pixel_size_um)
     overlaps = best_overlaps(image.truth, found)
@@ -97,7 +97,7 @@ def image_counts(image: DsbImage, segment: Segmenter) -> NDArray[np.int64]:
     return np.array([[(overlaps > threshold).sum(), found.max(), true] for threshold in THRESHOLDS])
 
 
-def row(name: str, counts: NDArray[np.int64]) -> str:
+def row(name: str, counts: Ints) -> str:
     pooled = f1(counts.sum(0))
     _, found, true = counts[:, 0].sum(0)
     scores = "".join(f"{score:8.3f}" for score in (*pooled, pooled.mean()))

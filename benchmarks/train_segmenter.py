@@ -19,14 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from deepgps.arrays import Floats, LabelImage
 from deepgps.images.network import PIXEL_SIZE_UM
 from deepgps.images.resample import resample
-from deepgps.images.segment import Labels
 from deepgps.models.unet import double_conv
 from deepgps.training.graphs import condensed, to_onnx
 from segmentation import DsbImage, half_of, read_images
@@ -60,7 +59,7 @@ class NucleusNet(nn.Module):
         return F.pixel_shuffle(self.head(maps), 2)
 
 
-def depths(labels: Labels) -> NDArray[np.float32]:
+def depths(labels: LabelImage) -> Floats:
     """Twice the distance to the outline over the largest, cut at 1; the image's border is no outline."""
     wide = np.pad(labels, 1, "edge")
     depth = np.zeros(wide.shape, np.float32)
@@ -73,7 +72,7 @@ def depths(labels: Labels) -> NDArray[np.float32]:
     return depth[1:-1, 1:-1]
 
 
-def weights(labels: Labels, pixel_size_um: float) -> NDArray[np.float32]:
+def weights(labels: LabelImage, pixel_size_um: float) -> Floats:
     """1, and up to 6 where two nuclei touch: there it is decided whether they are parted."""
     highest = ndimage.maximum_filter(labels, 3)
     lowest = ndimage.minimum_filter(np.where(labels > 0, labels, highest.max() + 1), 3)

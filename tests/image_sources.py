@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-Pixels = NDArray[np.float32]
+from deepgps.arrays import Floats
+
 Place = tuple[float, float]
 
 
-def discs(edge: int, places: Sequence[Place], radius: float, level: float = 200) -> Pixels:
+def discs(edge: int, places: Sequence[Place], radius: float, level: float = 200) -> Floats:
     """Round nuclei on a dim background, (edge, edge) in 0-255."""
     y, x = np.indices((edge, edge))
     inside = np.any([np.hypot(y - row, x - column) < radius for row, column in places], axis=0)
@@ -23,12 +23,12 @@ def discs(edge: int, places: Sequence[Place], radius: float, level: float = 200)
     return np.clip(blurred + 8 + noise, 0, 255).astype(np.float32)
 
 
-def ring(edge: int, places: Sequence[Place], radius: float) -> Pixels:
+def ring(edge: int, places: Sequence[Place], radius: float) -> Floats:
     """Cytoplasm around such nuclei."""
     return np.clip(discs(edge, places, 1.8 * radius, 150) - discs(edge, places, radius, 150) + 8, 0, 255)
 
 
-def save(path: Path, pixels: Pixels, colour: int | None = None) -> None:
+def save(path: Path, pixels: Floats, colour: int | None = None) -> None:
     """Write grey, or one colour of an RGB image."""
     shown = np.rint(pixels).astype(np.uint8)
     if colour is not None:
@@ -62,7 +62,7 @@ def u2os_mosaics(folder: Path, locations: Sequence[str] = ("Cytosol", "Nucleopla
     write_index(folder, rows)
 
 
-def _mosaic(tile: Pixels) -> Pixels:
+def _mosaic(tile: Floats) -> Floats:
     empty = np.zeros_like(tile)
     return np.block([[empty, empty, empty], [empty, tile, empty], [empty, tile, empty]])
 

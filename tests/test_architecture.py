@@ -17,9 +17,3 @@ def test_rooms_look_only_downwards():
 def test_torchvision_is_absent():
     # No build of it fits the torch that is used, and beside it torchmetrics breaks.
     assert importlib.util.find_spec("torchvision") is None
-
-
-def test_no_file_outgrows_its_reader():
-    sizes = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in ROOT.glob("src/**/*.py")}
-    assert sizes
-    assert [str(path) for path, lines in sizes.items() if lines > 320] == []

@@ -13,8 +13,8 @@ from threading import Lock
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Floats
 from deepgps.errors import InputError
 
 Runtime = Literal["cuda", "openvino", "cpu"]
@@ -159,7 +159,7 @@ class _OpenVino:
         # A request holds the memory of one computation.
         self._lock = Lock()
 
-    def run(self, outputs: Sequence[str], inputs: Mapping[str, Any]) -> list[NDArray[np.float32]]:
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, Any]) -> list[Floats]:
         with self._lock:
             found = self._request.infer(dict(inputs))
             return [np.array(found[name]) for name in outputs]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from deepgps.proteins.features import UNKNOWN, residue_codes
-from deepgps.proteins.kmers import GROUPS_13, inverted, spaced_kmers
+from deepgps.proteins.kmers import GROUPS_13, inverted, kmers, spaced_kmers
 
 RNG = np.random.default_rng(1)
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Floats
 from deepgps.comparison.differences import Row
 from deepgps.comparison.folder import ComparisonFolder
 from deepgps.comparison.sides import Side
@@ -70,7 +70,7 @@ def _without_evidence(record: Record) -> Record:
     return record
 
 
-def _images(folder: Path, record: Record) -> NDArray[np.float32]:
+def _images(folder: Path, record: Record) -> Floats:
     """Read the nucleus and the protein image of a row, (2, H, W) in [0, 1]."""
     import tifffile
 
@@ -88,7 +88,7 @@ def _same_scale(one: Side, other: Side) -> bool:
     return near and one.size_px == other.size_px
 
 
-def _pearson(one: NDArray[np.float32], other: NDArray[np.float32]) -> float | None:
+def _pearson(one: Floats, other: Floats) -> float | None:
     if not (one.std() and other.std()):
         return None
     r = float(np.corrcoef(one.ravel(), other.ravel())[0, 1])

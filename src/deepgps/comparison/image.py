@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from deepgps.arrays import Floats
 from deepgps.comparison.differences import Row
 from deepgps.comparison.sides import Side
 from deepgps.prediction.prediction import named_line
@@ -34,7 +34,7 @@ _LEGEND = (
 )
 
 
-def image(row: Row, sides: Sequence[Side], images: Sequence[NDArray[np.float32]]) -> Image.Image:
+def image(row: Row, sides: Sequence[Side], images: Sequence[Floats]) -> Image.Image:
     """Draw the nucleus and what each model draws into it; below, both laid over each other.
 
     Parameters
@@ -100,5 +100,5 @@ def _panel(
     draw_scale_bar(draw, place[0] + PANEL, place[1] + PANEL, field_um / PANEL)
 
 
-def _grey(pixels: NDArray[np.float32]) -> Image.Image:
+def _grey(pixels: Floats) -> Image.Image:
     return Image.fromarray((stretched(pixels) * 255).astype(np.uint8))

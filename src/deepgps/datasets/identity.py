@@ -4,9 +4,9 @@ from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from deepgps.arrays import Mask
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.errors import InputError
 from deepgps.proteins.kmers import kmers
@@ -43,7 +43,7 @@ def _word_matrix(sequences: tuple[str, ...]) -> csr_array:
     return csr_array((np.ones(len(columns), np.float32), columns, ends), shape=(len(sets), 20**5))
 
 
-def _same_protein(proteins: LabelledProteins, held_out: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _same_protein(proteins: LabelledProteins, held_out: Mask) -> Mask:
     """Mark rows (N,) at least `SAME_PROTEIN` identical to a held-out one."""
     matrix = _word_matrix(proteins.sequences)
     sizes = np.diff(matrix.indptr)
@@ -61,7 +61,7 @@ def _same_protein(proteins: LabelledProteins, held_out: NDArray[np.bool_]) -> ND
 
 def training_set(
     proteins: LabelledProteins, held_out_ids: Collection[str], protocol: Literal["A", "B"]
-) -> NDArray[np.bool_]:
+) -> Mask:
     """Choose the proteins that may train while others are held out.
 
     Parameters
@@ -76,7 +76,7 @@ def training_set(
 
     Returns
     -------
-    NDArray[np.bool_]
+    Mask
         (N,) true where a protein may train.
 
     Raises

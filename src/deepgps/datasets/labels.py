@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles, Floats, Ints, Mask, Strings
 from deepgps.errors import InputError
 from deepgps.localization import (
     HPA_TO_LOCALIZATIONS,
@@ -57,21 +57,21 @@ class LabelledProteins:
         (N,) tables that hold the sequence, ``+``-joined: ``opencell``, ``swissprot``, ``hpa``.
     """
 
-    ids: NDArray[np.str_]
+    ids: Strings
     sequences: tuple[str, ...]
     slugs: tuple[str, ...]
-    labels: NDArray[np.float32]
-    mask: NDArray[np.bool_]
-    view_labels: NDArray[np.float32]
-    view_mask: NDArray[np.bool_]
-    weight: NDArray[np.float32]
-    cluster: NDArray[np.int64]
-    source: NDArray[np.str_]
+    labels: Floats
+    mask: Mask
+    view_labels: Floats
+    view_mask: Mask
+    weight: Floats
+    cluster: Ints
+    source: Strings
 
     def __len__(self) -> int:
         return len(self.sequences)
 
-    def subset(self, keep: NDArray[np.bool_]) -> "LabelledProteins":
+    def subset(self, keep: Mask) -> "LabelledProteins":
         """Keep the rows where ``keep`` (N,) is true."""
         sequences = tuple(sequence for sequence, kept in zip(self.sequences, keep, strict=True) if kept)
         arrays = {
@@ -220,15 +220,13 @@ _VIEWS: tuple[Callable[[_Annotation], bool], ...] = (
 )
 
 
-def _stacked(
-    groups: list[list[_Annotation]], classes: ClassSet
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _stacked(groups: list[list[_Annotation]], classes: ClassSet) -> tuple[Floats, Mask]:
     """Labels and mask, (N, K) each, of N groups of annotations."""
     labels, mask = zip(*(_labels_of(group, classes) for group in groups), strict=True)
     return np.stack(labels).astype(np.float32), np.stack(mask)
 
 
-def _labels_of(group: list[_Annotation], classes: ClassSet) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _labels_of(group: list[_Annotation], classes: ClassSet) -> tuple[Doubles, Mask]:
     """Weighted share of yes (K,), and whether anyone can tell (K,)."""
     yes, known = np.zeros(len(classes.slugs)), np.zeros(len(classes.slugs))
     for annotation in group:

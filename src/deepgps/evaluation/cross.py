@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from deepgps.arrays import Doubles, Floats, Ints, Mask
 from deepgps.errors import InputError
 from deepgps.evaluation.images.measuring import Artist, nuclear_mask
 from deepgps.evaluation.loading import DataFiles, load_subjects
-from deepgps.evaluation.subjects import MANY, Rows, Subjects
+from deepgps.evaluation.subjects import MANY, Subjects
 from deepgps.files.atomic import replacing
-from deepgps.images.likeness import Floats, Masks, Values, intranuclear, pearson
+from deepgps.images.likeness import intranuclear, pearson
 from deepgps.prediction.predictor import Predictor
 from deepgps.results.images import FAINT, GROUND, INK, MARGIN, draw_scale_bar, write_text
 
@@ -51,21 +52,21 @@ class CrossAssay:
     row_classes: tuple[str, ...]
     column_names: tuple[str, ...]
     column_classes: tuple[str, ...]
-    row_owner: Rows
-    column_owner: Rows
+    row_owner: Ints
+    column_owner: Ints
     nuclei: Floats
     real: Floats
-    masks: Masks
+    masks: Mask
     images: Floats
     pixel_size_um: float
 
-    def fractions(self) -> Values:
+    def fractions(self) -> Doubles:
         """Intranuclear fraction of each drawn image, (n, m)."""
         return np.stack(
             [intranuclear(column, self.masks) for column in np.moveaxis(self.images, 1, 0)], axis=1
         )
 
-    def likeness(self) -> Values:
+    def likeness(self) -> Doubles:
         """Pearson r of each drawn image with the real one of its row, (n, m)."""
         return np.stack([pearson(self.real, column) for column in np.moveaxis(self.images, 1, 0)], axis=1)
 
@@ -149,7 +150,7 @@ def cross_assay(
     )
 
 
-def choose(subjects: Subjects, nuclei: int, sequences: int, seed: int) -> tuple[Rows, Rows]:
+def choose(subjects: Subjects, nuclei: int, sequences: int, seed: int) -> tuple[Ints, Ints]:
     """Choose proteins (m,), classes in turn, and a crop (n,) of each of the first n of them.
 
     Raises

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles
 from deepgps.bundle import NEIGHBOURS_FILE, Metric
 from deepgps.evaluation import labels as measures
 from deepgps.evaluation.labels import LabelReport, report_on
@@ -38,7 +38,7 @@ class Labels:
 
     report: LabelReport | None
     new: LabelReport | None
-    nearest: NDArray[np.float64]
+    nearest: Doubles
     notes: tuple[str, ...]
 
     @property
@@ -123,7 +123,7 @@ _UNKNOWABLE = (
 )
 
 
-def knowledge_notes(nearest: NDArray[np.float64]) -> tuple[str, ...]:
+def knowledge_notes(nearest: Doubles) -> tuple[str, ...]:
     """Say how many proteins the model had known, (P,) similarities to the nearest of its index."""
     if np.isnan(nearest).all():
         return (_UNKNOWABLE,)

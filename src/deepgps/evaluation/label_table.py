@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles, Mask
 from deepgps.errors import InputError
 
 _PREFIX = "p_"
@@ -37,8 +37,8 @@ class LabelledPredictions:
 
     classes: tuple[str, ...]
     proteins: tuple[str, ...]
-    probabilities: NDArray[np.float64]
-    targets: NDArray[np.bool_]
+    probabilities: Doubles
+    targets: Mask
     clusters: tuple[str, ...] | None
 
     @property
@@ -115,7 +115,7 @@ def _read(path: Path) -> pl.DataFrame:
         raise InputError(f"Table '{path}' cannot be read ({error}); give CSV or Parquet.") from None
 
 
-def _probabilities(table: pl.DataFrame, columns: list[str], path: Path) -> NDArray[np.float64]:
+def _probabilities(table: pl.DataFrame, columns: list[str], path: Path) -> Doubles:
     numbers = table.select(pl.col(columns).cast(pl.Float64, strict=False).fill_null(np.nan)).to_numpy()
     for row, column in np.argwhere(np.isnan(numbers))[:1]:
         raise InputError(
@@ -125,9 +125,7 @@ def _probabilities(table: pl.DataFrame, columns: list[str], path: Path) -> NDArr
     return np.asarray(numbers, np.float64)
 
 
-def _targets(
-    true: list[str], ids: tuple[str, ...], classes: tuple[str, ...], path: Path
-) -> NDArray[np.bool_]:
+def _targets(true: list[str], ids: tuple[str, ...], classes: tuple[str, ...], path: Path) -> Mask:
     targets = np.zeros((len(true), len(classes)), np.bool_)
     number = {slug: place for place, slug in enumerate(classes)}
     for row, (text, protein) in enumerate(zip(true, ids, strict=True)):

@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles, Ints, Strings
 from deepgps.evaluation.measures.calibration import Reliability
 from deepgps.evaluation.measures.figures import calibration, confusion, figures, resampled_figures
 from deepgps.evaluation.measures.ranking import Curve, curves
 from deepgps.evaluation.measures.resampling import interval
 from deepgps.evaluation.measures.rows import LabelGatherer, LabelRows
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +75,8 @@ class LabelReport:
     metrics: Mapping[str, Metric]
     baselines: Mapping[str, Mapping[str, Metric]]
     curves: Mapping[str, Curve]
-    confusion_by_protein: NDArray[np.int64]
-    confusion_by_crop: NDArray[np.int64] | None
+    confusion_by_protein: Ints
+    confusion_by_crop: Ints | None
     reliability: Reliability
 
 
@@ -87,7 +86,7 @@ def label_report(
     classes: Sequence[str],
     *,
     multi_label: bool,
-    proteins: Sequence[str] | NDArray[np.str_],
+    proteins: Sequence[str] | Strings,
     clusters: Sequence[object] | NDArray[np.generic] | None = None,
     thresholds: Sequence[float] | None = None,
     seed: int = 0,
@@ -175,7 +174,7 @@ def class_prior(rows: LabelRows) -> LabelRows:
 BASELINES = {"majority class": majority_class, "class prior": class_prior}
 
 
-def _constant(rows: LabelRows, chances: Floats) -> LabelRows:
+def _constant(rows: LabelRows, chances: Doubles) -> LabelRows:
     return replace(rows, probabilities=np.tile(chances, (len(rows.count), 1)), decided=None)
 
 

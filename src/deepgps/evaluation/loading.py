@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from deepgps.arrays import Ints, Strings
 from deepgps.datasets.crops.reading import CropStore, open_crops
 from deepgps.datasets.crops.shown import PROTEINS, read_shown
 from deepgps.datasets.splits.files import read_split
@@ -16,7 +16,6 @@ from deepgps.evaluation.subjects import (
     MANY,
     LeftOut,
     ProteinCheck,
-    Rows,
     Subjects,
     check_all,
     checked_proteins,
@@ -183,7 +182,7 @@ def _without_protein(chosen: pl.DataFrame, known: set[str]) -> list[LeftOut]:
     ]
 
 
-def _shown(rows: pl.DataFrame, check: ProteinCheck) -> tuple[pl.DataFrame, NDArray[np.str_], list[LeftOut]]:
+def _shown(rows: pl.DataFrame, check: ProteinCheck) -> tuple[pl.DataFrame, Strings, list[LeftOut]]:
     """Classes that crops show, where they are the model's; and what is left out for they are not."""
     names, reasons = {}, {}
     for (places,) in rows.select("localizations").unique().iter_rows():
@@ -199,7 +198,7 @@ def _shown(rows: pl.DataFrame, check: ProteinCheck) -> tuple[pl.DataFrame, NDArr
     return kept, np.array([names[places] for places in kept["localizations"]], np.str_), left_out
 
 
-def _codes(units: pl.Series) -> Rows:
+def _codes(units: pl.Series) -> Ints:
     return np.unique(units.to_numpy().astype(str), return_inverse=True)[1].astype(np.int64)
 
 

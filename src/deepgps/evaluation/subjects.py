@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from deepgps.arrays import Ints, Strings
 from deepgps.bundle import BundleMetadata
 from deepgps.datasets.crops.reading import CropStore
 from deepgps.errors import InputError
@@ -18,7 +18,6 @@ from deepgps.prediction.predictor import Predictor
 from deepgps.proteins.check import check_sequence, clean_sequence
 from deepgps.proteins.protein import Protein, Rejection
 
-Rows = NDArray[np.int64]
 MANY = "|"
 """Between the names of several classes of one image."""
 
@@ -82,17 +81,17 @@ class Subjects:
 
     subjects: tuple[Subject, ...]
     store: CropStore | None
-    rows: Rows
-    owner: Rows
-    groups: Rows
-    shown: NDArray[np.str_]
-    training: Rows
-    training_shown: NDArray[np.str_]
+    rows: Ints
+    owner: Ints
+    groups: Ints
+    shown: Strings
+    training: Ints
+    training_shown: Strings
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
 
     @cached_property
-    def crops_of(self) -> NDArray[np.int64]:
+    def crops_of(self) -> Ints:
         """(P,) how many crops each protein has."""
         return np.bincount(self.owner, minlength=len(self.subjects))
 

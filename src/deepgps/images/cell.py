@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from deepgps.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +24,7 @@ class Cell:
     """
 
     name: str
-    nucleus: NDArray[np.float32]
+    nucleus: Floats
     pixel_size_um: float
     source: str
     warnings: tuple[str, ...] = ()

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepgps.images.segment import Labels
+from deepgps.arrays import Floats, LabelImage
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,13 +29,13 @@ class Crop:
     row: int
     col: int
     label: int
-    pixels: NDArray[np.float32]
+    pixels: Floats
     complete: bool
     whole_nucleus: bool
 
 
 def nucleus_crops(
-    pixels: NDArray[np.float32], labels: Labels, size_px: int = 208, *, padded: bool = False
+    pixels: Floats, labels: LabelImage, size_px: int = 208, *, padded: bool = False
 ) -> list[Crop]:
     """Cut one crop around the centroid of each nucleus, in the order of the labels.
 
@@ -60,7 +59,7 @@ def nucleus_crops(
     return [crop for crop in crops if crop is not None]
 
 
-def cut(pixels: NDArray[np.float32], row: int, col: int, size_px: int) -> NDArray[np.float32]:
+def cut(pixels: Floats, row: int, col: int, size_px: int) -> Floats:
     """Cut the square with `row`, `col` at ``[size_px // 2, size_px // 2]``.
 
     What lies outside the field is filled with its background (see `background`).
@@ -87,18 +86,18 @@ def cut(pixels: NDArray[np.float32], row: int, col: int, size_px: int) -> NDArra
     return square
 
 
-def background(pixels: NDArray[np.float32]) -> float:
+def background(pixels: Floats) -> float:
     """Tell the grey of empty space: the median of the darkest tenth of a field's pixels."""
     return float(np.percentile(pixels, 5))
 
 
-def _centre(labels: Labels, label: int, box: tuple[slice, slice]) -> tuple[int, int]:
+def _centre(labels: LabelImage, label: int, box: tuple[slice, slice]) -> tuple[int, int]:
     row, col = (round(at.mean()) for at in np.nonzero(labels[box] == label))
     return box[0].start + row, box[1].start + col
 
 
 def _crop(
-    pixels: NDArray[np.float32],
+    pixels: Floats,
     label: int,
     box: tuple[slice, slice],
     centre: tuple[int, int],

@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from deepgps.arrays import Doubles, Floats, Mask
 from deepgps.images.defaults import PIXEL_SIZE_UM
 from deepgps.images.normalise import percentile_normalise
 
 SIZE_PX = 208
 _MARGIN_PX = 48
 _CANVAS_PX = SIZE_PX + 2 * _MARGIN_PX
-
-Pixels = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ SCENES: Mapping[str, Scene] = {
 """The scene of each default nucleus."""
 
 
-def draw(scene: Scene) -> Pixels:
+def draw(scene: Scene) -> Floats:
     """Draw a scene.
 
     Returns
@@ -94,7 +92,7 @@ def write_default_nuclei(folder: Path) -> list[Path]:
     return files
 
 
-def _masks(scene: Scene, rng: np.random.Generator) -> list[NDArray[np.bool_]]:
+def _masks(scene: Scene, rng: np.random.Generator) -> list[Mask]:
     """Outline the central nucleus, then neighbours wherever chance finds room."""
     centre = np.array([_CANVAS_PX / 2, _CANVAS_PX / 2])
     masks = [_outline(centre, scene.axes_um, scene.dent, scene.bend, rng)]
@@ -113,22 +111,22 @@ def _masks(scene: Scene, rng: np.random.Generator) -> list[NDArray[np.bool_]]:
     return masks
 
 
-def _distance_from(masks: list[NDArray[np.bool_]]) -> NDArray[np.float64]:
+def _distance_from(masks: list[Mask]) -> Doubles:
     return np.asarray(ndimage.distance_transform_edt(~np.any(masks, axis=0)) * PIXEL_SIZE_UM)
 
 
-def _seen(mask: NDArray[np.bool_]) -> bool:
+def _seen(mask: Mask) -> bool:
     inner = mask[_MARGIN_PX:-_MARGIN_PX, _MARGIN_PX:-_MARGIN_PX]
     return bool(inner.sum() > 0.1 * mask.sum())
 
 
 def _outline(
-    centre: NDArray[np.float64],
+    centre: Doubles,
     axes_um: tuple[float, float],
     dent: float,
     bend: float,
     rng: np.random.Generator,
-) -> NDArray[np.bool_]:
+) -> Mask:
     """Fill an ellipse whose radius is bent by a few low harmonics and, perhaps, one dent."""
     rows, cols = np.indices((_CANVAS_PX, _CANVAS_PX)) - centre[:, None, None]
     angle = np.arctan2(rows, cols) - rng.uniform(0, np.pi)
@@ -142,7 +140,7 @@ def _outline(
     return np.asarray(np.hypot(rows, cols) < radius, bool)
 
 
-def _nucleus(mask: NDArray[np.bool_], contrast: float, rng: np.random.Generator) -> Pixels:
+def _nucleus(mask: Mask, contrast: float, rng: np.random.Generator) -> Floats:
     """Stain one nucleus: 0 outside, about 0.5 inside."""
     depth = ndimage.distance_transform_edt(mask) * PIXEL_SIZE_UM
     stain = 0.36 * np.exp(contrast * _chromatin(rng))
@@ -156,21 +154,21 @@ def _nucleus(mask: NDArray[np.bool_], contrast: float, rng: np.random.Generator)
     return np.asarray(stain * mask, np.float32)
 
 
-def _chromatin(rng: np.random.Generator) -> Pixels:
+def _chromatin(rng: np.random.Generator) -> Floats:
     """Mix noise of three scales with a network, the ridges where a smooth noise changes sign; mean 0."""
     coarse, middle, fine = (_noise(scale, rng) for scale in (1.4, 0.6, 0.3))
     network = 0.8 - np.abs(_noise(0.75, rng))
     return np.asarray(0.15 * coarse + 0.2 * middle + 0.2 * fine + 0.4 * network, np.float32)
 
 
-def _noise(scale_um: float, rng: np.random.Generator) -> Pixels:
+def _noise(scale_um: float, rng: np.random.Generator) -> Floats:
     white = rng.standard_normal((_CANVAS_PX, _CANVAS_PX)).astype(np.float32)
     smooth = ndimage.gaussian_filter(white, scale_um / PIXEL_SIZE_UM, mode="wrap")
     return np.asarray(smooth / smooth.std(), np.float32)
 
 
 def _spots(
-    room: NDArray[np.bool_], count: int, radii_um: tuple[float, float], rng: np.random.Generator
+    room: Mask, count: int, radii_um: tuple[float, float], rng: np.random.Generator
 ) -> list[tuple[int, int, float]]:
     """Choose places inside `room`: row and column in pixels, radius in micrometres."""
     rows, cols = np.nonzero(room)
@@ -178,7 +176,7 @@ def _spots(
     return [(int(rows[i]), int(cols[i]), float(rng.uniform(*radii_um))) for i in chosen]
 
 
-def _distance(row: int, col: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _distance(row: int, col: int, rng: np.random.Generator) -> Doubles:
     """Tell every pixel's distance from a place in micrometres, squeezed and made ragged by chance."""
     rows, cols = np.indices((_CANVAS_PX, _CANVAS_PX)) - np.array([row, col])[:, None, None]
     turn, squeeze = rng.uniform(0, np.pi), rng.uniform(1.0, 1.5)
@@ -188,7 +186,7 @@ def _distance(row: int, col: int, rng: np.random.Generator) -> NDArray[np.float6
     return np.asarray(np.hypot(along * squeeze, across) * ragged * PIXEL_SIZE_UM)
 
 
-def _through_microscope(stain: Pixels, nuclei: NDArray[np.bool_], rng: np.random.Generator) -> Pixels:
+def _through_microscope(stain: Floats, nuclei: Mask, rng: np.random.Generator) -> Floats:
     haze = ndimage.gaussian_filter(stain, 3.0 / PIXEL_SIZE_UM)
     specks = np.clip(_noise(0.35, rng) - 2.2, 0, None) * np.clip(_noise(4.0, rng), 0, None) * ~nuclei
     light = ndimage.gaussian_filter(stain, 0.22 / PIXEL_SIZE_UM) + 0.05 * haze + 0.06 * specks + 0.015

@@ -4,18 +4,19 @@ from pathlib import Path
 
 import numpy as np
 
+from deepgps.arrays import LabelImage
 from deepgps.errors import InputError
 from deepgps.files.atomic import replacing
 from deepgps.images.normalise import percentile_normalise
 from deepgps.images.read import Field
 from deepgps.images.resample import resample
-from deepgps.images.segment import Labels, Segmenter
+from deepgps.images.segment import Segmenter
 
 SUFFIX = "_labels.tif"
 """What follows the image's name without its ending."""
 
 
-def read_labels(path: Path) -> Labels:
+def read_labels(path: Path) -> LabelImage:
     """Read a label image and number its nuclei 1 … n.
 
     Raises
@@ -41,7 +42,7 @@ def read_labels(path: Path) -> Labels:
     return (dense.reshape(found.shape) + (0 if numbers[:1] == 0 else 1)).astype(np.int32)
 
 
-def write_labels(path: Path, labels: Labels) -> None:
+def write_labels(path: Path, labels: LabelImage) -> None:
     """Write labels (H, W) as a zlib-compressed TIFF, whole or not at all; uint16, or int32 if it must be."""
     import tifffile
 
@@ -50,7 +51,7 @@ def write_labels(path: Path, labels: Labels) -> None:
         tifffile.imwrite(draft, labels.astype(np.uint16 if small else np.int32), compression="zlib")
 
 
-def segment_field(field: Field, segmenter: Segmenter, working_um: float) -> Labels:
+def segment_field(field: Field, segmenter: Segmenter, working_um: float) -> LabelImage:
     """Find the nuclei of a field at one pixel size, and give their labels at its own, (H, W).
 
     Parameters
@@ -67,7 +68,7 @@ def segment_field(field: Field, segmenter: Segmenter, working_um: float) -> Labe
     return labels_like(segmenter(shown, working_um), field.pixels.shape)
 
 
-def labels_like(labels: Labels, shape: tuple[int, ...]) -> Labels:
+def labels_like(labels: LabelImage, shape: tuple[int, ...]) -> LabelImage:
     """Resample labels (H, W) to another shape; each pixel takes the label nearest to it."""
     places = [
         ((np.arange(new) + 0.5) * old / new).astype(np.intp)

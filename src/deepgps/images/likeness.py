@@ -5,25 +5,22 @@ of an image, such as a correlation with a constant one, is NaN there.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-Floats = NDArray[np.float32]
-Masks = NDArray[np.bool_]
-Values = NDArray[np.float64]
+from deepgps.arrays import Doubles, Floats, Mask
 
 SSIM_WINDOW = 7
 """Edge of the square window of `ssim` in pixels."""
 
 
-def psnr(real: Floats, drawn: Floats) -> Values:
+def psnr(real: Floats, drawn: Floats) -> Doubles:
     """Peak signal-to-noise ratio in dB of each image (N,), data range 1; infinite where they are equal."""
     error = ((real.astype(np.float64) - drawn) ** 2).mean((1, 2))
     with np.errstate(divide="ignore"):
         return np.asarray(-10 * np.log10(error))
 
 
-def ssim(real: Floats, drawn: Floats) -> Values:
+def ssim(real: Floats, drawn: Floats) -> Doubles:
     """Structural similarity of each image (N,): data range 1, 7 x 7 windows of even weight that fit inside.
 
     Wang et al. 2004, with K1 = 0.01, K2 = 0.03 and sample covariances, as scikit-image computes it.
@@ -45,14 +42,14 @@ def ssim(real: Floats, drawn: Floats) -> Values:
     return np.asarray(likeness.mean((1, 2)))
 
 
-def _window_means(images: Values) -> Values:
+def _window_means(images: Doubles) -> Doubles:
     """Means of all windows that lie inside the image."""
     edge = SSIM_WINDOW // 2
     means = ndimage.uniform_filter(images, (0, SSIM_WINDOW, SSIM_WINDOW))
     return np.asarray(means[:, edge:-edge, edge:-edge])
 
 
-def pearson(real: Floats, drawn: Floats) -> Values:
+def pearson(real: Floats, drawn: Floats) -> Doubles:
     """Pearson correlation over the pixels of each image (N,); NaN where either is constant."""
     a = real.reshape(len(real), -1).astype(np.float64)
     b = drawn.reshape(len(drawn), -1).astype(np.float64)
@@ -64,7 +61,7 @@ def pearson(real: Floats, drawn: Floats) -> Values:
         return np.asarray(np.where(spread, (a * b).sum(1) / norms, np.nan))
 
 
-def intranuclear(images: Floats, masks: Masks) -> Values:
+def intranuclear(images: Floats, masks: Mask) -> Doubles:
     """Share of each image's intensity inside the nuclei (N,); NaN for a black one, or without a nucleus."""
     inside = (images * masks).sum((1, 2), dtype=np.float64)
     total = images.sum((1, 2), dtype=np.float64)

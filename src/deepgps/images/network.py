@@ -10,12 +10,12 @@ from importlib import resources
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from deepgps.arrays import Floats, LabelImage
 from deepgps.images.resample import resample
-from deepgps.images.segment import Labels, without_small
+from deepgps.images.segment import without_small
 from deepgps.runtime import Graph, open_graph
 
 PIXEL_SIZE_UM = 0.5
@@ -54,7 +54,7 @@ class NetworkWatershed:
     min_area_um2: float = 42.6
     threads: int = 1
 
-    def __call__(self, pixels: NDArray[np.float32], pixel_size_um: float) -> Labels:
+    def __call__(self, pixels: Floats, pixel_size_um: float) -> LabelImage:
         """Label the nuclei of a field, as `Segmenter` asks."""
         probability, depth = self.maps(pixels, pixel_size_um)
         depth = ndimage.gaussian_filter(depth, self.depth_smoothing_um / pixel_size_um)
@@ -64,7 +64,7 @@ class NetworkWatershed:
         labels = watershed(-depth, seeds, mask=mask)  # type: ignore[no-untyped-call]
         return without_small(np.asarray(labels, np.int32), self.min_area_um2 / pixel_size_um**2)
 
-    def maps(self, pixels: NDArray[np.float32], pixel_size_um: float) -> NDArray[np.float32]:
+    def maps(self, pixels: Floats, pixel_size_um: float) -> Floats:
         """Draw both maps of a field (H, W) in [0, 1]: (2, H, W) in [0, 1]."""
         seen = resample(pixels, pixel_size_um, PIXEL_SIZE_UM)
         height, width = seen.shape

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from deepgps.arrays import Floats
+
 LOW, HIGH = 3.0, 99.8
 """The percentiles that become 0 and 1, as in CSBDeep and the paper."""
 
@@ -14,7 +16,7 @@ def percentile_normalise(
     *,
     clip: bool = True,
     eps: float = 1e-20,
-) -> NDArray[np.float32]:
+) -> Floats:
     """Map two percentiles of a whole field onto 0 and 1.
 
     Equal to ``csbdeep.utils.normalize(x, pmin, pmax, clip=...)``, which the paper uses:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Floats
 from deepgps.errors import InputError
 from deepgps.images.cell import Cell
 from deepgps.images.defaults import default_nuclei, default_nucleus
@@ -93,7 +93,7 @@ def image_stem(path: str | PathLike[str]) -> str:
     return re.sub(r"(\.ome)?\.(tiff?|btf|tf2|tf8|png|jpe?g)(\.gz)?$", "", name, flags=re.IGNORECASE) or name
 
 
-def _prepared(field: Field, um: float) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+def _prepared(field: Field, um: float) -> tuple[Floats, tuple[str, ...]]:
     name = Path(field.source).name
     notes: tuple[str, ...] = ()
     if field.pixel_size_um is None:
@@ -111,8 +111,8 @@ def _prepared(field: Field, um: float) -> tuple[NDArray[np.float32], tuple[str, 
 
 
 def _central_crop(
-    pixels: NDArray[np.float32], um: float, crop_px: int, segmenter: "Segmenter | None", path: Path
-) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    pixels: Floats, um: float, crop_px: int, segmenter: "Segmenter | None", path: Path
+) -> tuple[Floats, tuple[str, ...]]:
     from deepgps.images.crop import cut, nucleus_crops
     from deepgps.images.segment import OtsuWatershed
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deepgps.arrays import Floats
 from deepgps.errors import InputError
 from deepgps.images.channel import check_channel, colour_channel, guess_channel
 from deepgps.images.decode import Decoded, decode
@@ -30,7 +31,7 @@ class Field:
         What the user should know about how it was read.
     """
 
-    pixels: NDArray[np.float32]
+    pixels: Floats
     pixel_size_um: float | None
     source: str
     warnings: tuple[str, ...] = ()
@@ -95,7 +96,7 @@ def _choose(decoded: Decoded, channel: int | None, name: str) -> tuple[int, tupl
     return index, (note,)
 
 
-def _checked(pixels: NDArray[np.generic], path: Path) -> NDArray[np.float32]:
+def _checked(pixels: NDArray[np.generic], path: Path) -> Floats:
     height, width = pixels.shape
     if min(height, width) < MIN_EDGE_PX:
         raise InputError(

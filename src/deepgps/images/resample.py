@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Floats
 from deepgps.errors import InputError
 from deepgps.images.limits import MAX_PIXELS
 
@@ -12,7 +12,7 @@ SAME_SIZE = 0.01
 """Pixel sizes closer than this share are taken as equal: over a 208-px crop the difference is two pixels."""
 
 
-def resample(pixels: NDArray[np.float32], from_um: float, to_um: float) -> NDArray[np.float32]:
+def resample(pixels: Floats, from_um: float, to_um: float) -> Floats:
     """Resample an image to another pixel size, linearly, blurred first where it shrinks.
 
     Parameters

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.segmentation import expand_labels, watershed
 
-Labels = NDArray[np.int32]
-"""(H, W) int32: 0 is background, every nucleus has its own number, 1 … n without gaps."""
+from deepgps.arrays import Doubles, Floats, LabelImage, Mask
 
 _RING_UM = 1.5
 """Width of the ring around a nucleus to which it is compared, and how far an outline may move outwards."""
@@ -23,7 +21,7 @@ _RING_UM = 1.5
 class Segmenter(Protocol):
     """Anything that finds nuclei."""
 
-    def __call__(self, pixels: NDArray[np.float32], pixel_size_um: float) -> Labels:
+    def __call__(self, pixels: Floats, pixel_size_um: float) -> LabelImage:
         """Label the nuclei of a field.
 
         Parameters
@@ -93,7 +91,7 @@ class OtsuWatershed:
     min_own_contrast: float = 0.0
     min_area_um2: float = 42.6
 
-    def __call__(self, pixels: NDArray[np.float32], pixel_size_um: float) -> Labels:
+    def __call__(self, pixels: Floats, pixel_size_um: float) -> LabelImage:
         """Label the nuclei of a field, as `Segmenter` asks."""
         labels = self._parted(self._mask(pixels, pixel_size_um), pixel_size_um)
         labels = without_small(labels, self.min_area_um2 / pixel_size_um**2)
@@ -102,7 +100,7 @@ class OtsuWatershed:
             labels = _kept(labels, np.concatenate([[False], contrasts >= self.min_own_contrast]))
         return labels
 
-    def _mask(self, pixels: NDArray[np.float32], um: float) -> NDArray[np.bool_]:
+    def _mask(self, pixels: Floats, um: float) -> Mask:
         # Below half a pixel a blur does nothing and single-pixel noise would pass for nuclei.
         smooth = ndimage.gaussian_filter(pixels, max(self.smoothing_um / um, 0.5))
         if smooth.min() == smooth.max():
@@ -121,13 +119,13 @@ class OtsuWatershed:
         outlined = ndimage.gaussian_filter(mask.astype(np.float32), self.outline_um / um) > 0.5
         return np.asarray(ndimage.binary_fill_holes(outlined), bool)
 
-    def _outlined(self, mask: NDArray[np.bool_], smooth: NDArray[np.float32], um: float) -> NDArray[np.bool_]:
+    def _outlined(self, mask: Mask, smooth: Floats, um: float) -> Mask:
         nuclei = _mean_around(smooth, mask, self.outline_reach_um / um)
         ground = _mean_around(smooth, ~mask, self.outline_reach_um / um)
         near = ndimage.gaussian_filter(mask.astype(np.float32), _RING_UM / um) > 0.02
         return np.asarray(near & (smooth > ground + self.outline_share * (nuclei - ground)), bool)
 
-    def _parted(self, mask: NDArray[np.bool_], um: float) -> Labels:
+    def _parted(self, mask: Mask, um: float) -> LabelImage:
         depth = ndimage.distance_transform_edt(mask)
         depth = ndimage.gaussian_filter(depth.astype(np.float32), self.distance_smoothing_um / um)
         peaks = mask & (depth == ndimage.maximum_filter(depth, _edge(self.seed_distance_um, um)))
@@ -156,14 +154,14 @@ def _edge(length_um: float, um: float) -> int:
     return max(int(length_um / um) | 1, 3)
 
 
-def _mean_around(pixels: NDArray[np.float32], where: NDArray[np.bool_], sigma: float) -> NDArray[np.float32]:
+def _mean_around(pixels: Floats, where: Mask, sigma: float) -> Floats:
     """Mean of the pixels of a mask around each pixel, weighted by a Gaussian."""
     weight = where.astype(np.float32)
     total = ndimage.gaussian_filter(weight * pixels, sigma)
     return np.asarray(total / np.maximum(ndimage.gaussian_filter(weight, sigma), 1e-3), np.float32)
 
 
-def _own_contrasts(labels: Labels, pixels: NDArray[np.float32], ring: float) -> NDArray[np.float64]:
+def _own_contrasts(labels: LabelImage, pixels: Floats, ring: float) -> Doubles:
     """How much brighter each nucleus is than the ring around it, over its brightness; 1 without a ring."""
     numbers = np.arange(1, labels.max() + 1)
     rings = np.where(labels == 0, expand_labels(labels, ring), 0)  # type: ignore[no-untyped-call]
@@ -173,11 +171,11 @@ def _own_contrasts(labels: Labels, pixels: NDArray[np.float32], ring: float) -> 
     return np.asarray(1 - sums / np.maximum(sizes, 1) / np.maximum(own, 1e-6), np.float64)
 
 
-def without_small(labels: Labels, min_pixels: float) -> Labels:
+def without_small(labels: LabelImage, min_pixels: float) -> LabelImage:
     """Drop the labels of fewer pixels and number the rest 1 … n, in their order."""
     return _kept(labels, np.bincount(labels.ravel()) >= min_pixels)
 
 
-def _kept(labels: Labels, keep: NDArray[np.bool_]) -> Labels:
+def _kept(labels: LabelImage, keep: Mask) -> LabelImage:
     keep[0] = False
     return (np.cumsum(keep) * keep).astype(np.int32)[labels]

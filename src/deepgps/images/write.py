@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepgps import __version__
+from deepgps.arrays import Bytes, Floats
 
 FULL_SCALE = 65_535
 """The uint16 value that stands for 1.0 in what `ome_tiff` makes."""
@@ -19,7 +19,7 @@ FULL_SCALE = 65_535
 _DEPTH, _RGB, _UP, _LEVEL = 8, 2, 2, 1
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
+def png(pixels: Bytes) -> bytes:
     """Encode an image (H, W, 3), red, green and blue, as a PNG.
 
     Each row is stored as its difference from the one above. Libraries try five such filters on every row,
@@ -41,7 +41,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def ome_tiff(channels: Mapping[str, NDArray[np.float32]], pixel_size_um: float) -> bytes:
+def ome_tiff(channels: Mapping[str, Floats], pixel_size_um: float) -> bytes:
     """Encode images of one field as a zlib-compressed OME-TIFF; equal images give equal bytes.
 
     Parameters

@@ -12,17 +12,16 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import EsmConfig, EsmModel
 from transformers.utils import logging
 
+from deepgps.arrays import Floats, Ints, Mask
 from deepgps.errors import InputError
 from deepgps.models.esm2_layers import quickened
-from deepgps.proteins.embedding.encoder import Precision, Vectors
+from deepgps.proteins.embedding.encoder import Precision
 from deepgps.proteins.embedding.tokens import PADDING, SPECIAL, VOCABULARY
 
 HUB = "facebook"
@@ -63,12 +62,12 @@ class Esm2:
     max_length: int
     network: "TokenVectors"
 
-    def __call__(self, tokens: NDArray[np.int64], mask: NDArray[np.bool_]) -> Vectors:
+    def __call__(self, tokens: Ints, mask: Mask) -> Floats:
         """Encode tokens (B, L), real where the mask (B, L) is true: (B, L, E) float32."""
         device = next(self.network.parameters()).device
         with torch.inference_mode():
             vectors = self.network(torch.from_numpy(tokens).to(device), torch.from_numpy(mask).to(device))
-        encoded: Vectors = vectors.float().cpu().numpy()
+        encoded: Floats = vectors.float().cpu().numpy()
         return encoded
 
 

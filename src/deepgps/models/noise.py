@@ -2,9 +2,10 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor, nn
+
+from deepgps.arrays import Doubles, Floats
 
 SIZES = (1, 2, 4, 8, 16, 32)
 """Sizes of grain in pixels."""
@@ -16,8 +17,6 @@ OUTLINE_PX = 28
 """How coarse the noise is that outlines of cells are made by."""
 _SEED, _NETWORK_PX, _THIN_PX, _FILAMENT_PX = 3, 2.5, 0.8, 1.1
 _FILAMENTS, _STEPS, _STREAM_PX, _ASTRAY, _BETWEEN = 150, 90, 45.0, 0.3, 0.05
-
-Tile = NDArray[np.float64]
 
 
 class Noise(nn.Module):
@@ -45,7 +44,7 @@ class Noise(nn.Module):
         return self.tiles[:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)
 
 
-def _tiles(rng: np.random.Generator) -> NDArray[np.float32]:
+def _tiles(rng: np.random.Generator) -> Floats:
     """Make all tiles, (`TEXTURES` + 1, `TILE`, `TILE`)."""
     grains = [_grain(rng, 0.4 * size) for size in SIZES]
     network = _normal(_blurred(-np.abs(_grain(rng, _NETWORK_PX)), _THIN_PX))
@@ -56,26 +55,26 @@ def _tiles(rng: np.random.Generator) -> NDArray[np.float32]:
     return np.stack([(each - each.mean()) / each.std() for each in tiles]).astype(np.float32)
 
 
-def _grain(rng: np.random.Generator, sigma: float) -> Tile:
+def _grain(rng: np.random.Generator, sigma: float) -> Doubles:
     """Noise of one size: what a blur of ``sigma`` pixels leaves and one of twice as many takes away."""
     white = rng.standard_normal((TILE, TILE))
     return _blurred(white, sigma) - _blurred(white, 2 * sigma)
 
 
-def _blurred(tile: Tile, sigma: float) -> Tile:
+def _blurred(tile: Doubles, sigma: float) -> Doubles:
     """Convolve with a Gaussian, around the edges."""
     frequencies = np.fft.fftfreq(TILE)
     square = frequencies[:, None] ** 2 + frequencies[None, : TILE // 2 + 1] ** 2
     return np.fft.irfft2(np.fft.rfft2(tile) * np.exp(-2 * (np.pi * sigma) ** 2 * square), (TILE, TILE))
 
 
-def _normal(tile: Tile) -> Tile:
+def _normal(tile: Doubles) -> Doubles:
     """Keep the order of the values, and make their distribution normal."""
     ranks = tile.ravel().argsort().argsort()
     return np.asarray(ndtri((ranks + 0.5) / tile.size)).reshape(tile.shape)
 
 
-def _curves(rng: np.random.Generator) -> Tile:
+def _curves(rng: np.random.Generator) -> Doubles:
     """Count the curves through each pixel: neighbours run about the same way, as in a stream."""
     heights = _blurred(rng.standard_normal((TILE, TILE)), _STREAM_PX)
     # Along the contours of a landscape, so that they gather nowhere.

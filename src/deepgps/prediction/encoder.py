@@ -9,9 +9,10 @@ from typing import Self
 
 import numpy as np
 
+from deepgps.arrays import Floats
 from deepgps.bundle import Bundle, ClassSetSpec
 from deepgps.errors import InputError
-from deepgps.prediction.encoder_inputs import Floats, Inputs
+from deepgps.prediction.encoder_inputs import Inputs
 from deepgps.prediction.prediction import Encoding
 from deepgps.prediction.sequence_inputs import sequence_reader
 from deepgps.prediction.structure_inputs import open_structures

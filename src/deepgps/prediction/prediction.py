@@ -4,15 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Floats, Mask
 from deepgps.bundle.metadata import BundleMetadata
 from deepgps.images.cell import Cell
 from deepgps.proteins.neighbours import Neighbour
 from deepgps.proteins.protein import Protein
-
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 UNCLEAR = "unclear"
 """What stands in place of a class where none is probable enough to be named."""

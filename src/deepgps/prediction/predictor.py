@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 
+from deepgps.arrays import Floats, Mask
 from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, open_model, with_class_set
 from deepgps.errors import InputError
 from deepgps.images.cell import Cell
@@ -18,8 +19,6 @@ from deepgps.images.resample import SAME_SIZE
 from deepgps.prediction.encoder import Encoder
 from deepgps.prediction.prediction import (
     Encoding,
-    Floats,
-    Mask,
     Prediction,
     class_probabilities,
     intranuclear_fraction,

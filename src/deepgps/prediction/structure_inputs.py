@@ -3,9 +3,9 @@
 from functools import lru_cache
 from pathlib import Path
 
+from deepgps.arrays import Floats
 from deepgps.bundle import BundleMetadata
 from deepgps.errors import InputError
-from deepgps.prediction.encoder_inputs import Floats
 from deepgps.proteins.protein import Protein
 from deepgps.proteins.structure_file import read_structure
 from deepgps.proteins.structures import sample_points, structure_finder

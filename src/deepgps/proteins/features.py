@@ -9,8 +9,8 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Floats, Ints, Mask
 from deepgps.proteins.motifs import MOTIFS, SCALES, count_motifs
 
 FEATURES_NAME = "segments-1"
@@ -27,11 +27,8 @@ _LAGS = (1, 2, 3, 4, 5, 7, 10, 15)
 _WINDOWS = (7, 15, 25)
 _PLACES = ("all", "n10", "n25", "n50", "n100", "c10", "c25", "c50", "c100", "s1", "s2", "s3", "s4", "s5")
 
-Vector = NDArray[np.float32]
-Codes = NDArray[np.int64]
 
-
-def _code_table() -> NDArray[np.int64]:
+def _code_table() -> Ints:
     table = np.full(256, UNKNOWN, np.int64)
     for letter in "".join((RESIDUES, *_READ_AS)):
         code = RESIDUES.index(_READ_AS.get(letter, letter))
@@ -39,7 +36,7 @@ def _code_table() -> NDArray[np.int64]:
     return table
 
 
-def _group_table(groups: tuple[str, ...]) -> NDArray[np.int64]:
+def _group_table(groups: tuple[str, ...]) -> Ints:
     table = np.full(UNKNOWN + 1, -1, np.int64)
     for number, members in enumerate(groups):
         table[[RESIDUES.index(residue) for residue in members]] = number
@@ -51,7 +48,7 @@ _GROUP_7, _GROUP_4 = _group_table(GROUPS_7), _group_table(GROUPS_4)
 _SCALE_TABLE = np.array([[*values, 0.0] for values in SCALES.values()], np.float32)
 
 
-def residue_codes(sequence: str) -> Codes:
+def residue_codes(sequence: str) -> Ints:
     """Turn residues into numbers.
 
     Parameters
@@ -67,12 +64,12 @@ def residue_codes(sequence: str) -> Codes:
     return _CODE[np.frombuffer(sequence.encode("latin-1", "replace"), np.uint8)]
 
 
-def _share(counts: NDArray[np.int64]) -> Vector:
+def _share(counts: Ints) -> Floats:
     """Square roots of shares: a k-mer seen once must not drown in the noise of the common ones."""
     return np.sqrt(counts / max(1, int(counts.sum()))).astype(np.float32)
 
 
-def _kmer_shares(groups: Codes, size: int, k: int, step: int = 1) -> Vector:
+def _kmer_shares(groups: Ints, size: int, k: int, step: int = 1) -> Floats:
     """Shares of the k-mers of ``size`` groups whose residues lie ``step`` apart; gaps (-1) are left out."""
     n = len(groups) - (k - 1) * step
     if n <= 0:
@@ -83,11 +80,11 @@ def _kmer_shares(groups: Codes, size: int, k: int, step: int = 1) -> Vector:
     return _share(np.bincount(np.asarray(index)[known], minlength=size**k))
 
 
-def _length(codes: Codes, _: str) -> Vector:
+def _length(codes: Ints, _: str) -> Floats:
     return np.array([np.log10(len(codes) + 1), min(len(codes), 2000) / 1000], np.float32)
 
 
-def _composition(codes: Codes, _: str) -> Vector:
+def _composition(codes: Ints, _: str) -> Floats:
     total = len(codes)
     cuts = np.linspace(0, total, 6).astype(int)
     places = [
@@ -97,11 +94,11 @@ def _composition(codes: Codes, _: str) -> Vector:
     ]
     places += [slice(a, b) for a, b in pairwise(cuts)]
     counts = np.stack([np.bincount(codes[place], minlength=21)[:20] for place in places])
-    shares: Vector = (counts / np.maximum(1, counts.sum(1, keepdims=True))).astype(np.float32).ravel()
+    shares: Floats = (counts / np.maximum(1, counts.sum(1, keepdims=True))).astype(np.float32).ravel()
     return shares
 
 
-def _termini(codes: Codes, _: str) -> Vector:
+def _termini(codes: Ints, _: str) -> Floats:
     first = np.zeros((_N_POSITIONS, len(GROUPS_7)), np.float32)
     last = np.zeros((_C_POSITIONS, 21), np.float32)
     head = _GROUP_7[codes[1 : _N_POSITIONS + 1]]
@@ -111,7 +108,7 @@ def _termini(codes: Codes, _: str) -> Vector:
     return np.concatenate([first.ravel(), last[:, :20].ravel()])
 
 
-def _kmers(codes: Codes, _: str) -> Vector:
+def _kmers(codes: Ints, _: str) -> Floats:
     residues = np.where(codes == UNKNOWN, -1, codes)
     seven, four = _GROUP_7[codes], _GROUP_4[codes]
     pairs = [_kmer_shares(seven, 7, 2, gap) for gap in _GAPS]
@@ -120,15 +117,15 @@ def _kmers(codes: Codes, _: str) -> Vector:
     )
 
 
-def _window_means(values: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+def _window_means(values: Floats, width: int) -> Floats:
     """Means of every window of ``width`` along the last axis; one window where it is shorter."""
     width = max(1, min(width, values.shape[-1]))
     sums = np.cumsum(np.pad(values, [(0, 0)] * (values.ndim - 1) + [(1, 0)]), axis=-1, dtype=np.float64)
-    means: NDArray[np.float32] = ((sums[..., width:] - sums[..., :-width]) / width).astype(np.float32)
+    means: Floats = ((sums[..., width:] - sums[..., :-width]) / width).astype(np.float32)
     return means
 
 
-def _physics(codes: Codes, _: str) -> Vector:
+def _physics(codes: Ints, _: str) -> Floats:
     values = _SCALE_TABLE[:, codes]
     columns = [values.mean(1), values.std(1)]
     for width in _WINDOWS:
@@ -140,11 +137,11 @@ def _physics(codes: Codes, _: str) -> Vector:
     return np.stack(columns, axis=1).ravel().astype(np.float32)
 
 
-def _moment(hydropathy: NDArray[np.float32], degrees: float) -> NDArray[np.float32]:
+def _moment(hydropathy: Floats, degrees: float) -> Floats:
     """Hydrophobic moments of 18-residue windows at a turn of ``degrees`` per residue (Eisenberg 1982)."""
     angle = np.deg2rad(degrees) * np.arange(len(hydropathy))
     waves = np.stack([hydropathy * np.cos(angle), hydropathy * np.sin(angle)]).astype(np.float32)
-    moments: NDArray[np.float32] = np.hypot(*_window_means(waves, 18))
+    moments: Floats = np.hypot(*_window_means(waves, 18))
     return moments
 
 
@@ -164,11 +161,11 @@ _STRETCHES = (
 )
 
 
-def _blocks_of(mask: NDArray[np.bool_]) -> int:
+def _blocks_of(mask: Mask) -> int:
     return int(np.count_nonzero(np.diff(mask.astype(np.int8), prepend=0) == 1))
 
 
-def _entropies(codes: Codes) -> list[float]:
+def _entropies(codes: Ints) -> list[float]:
     """Entropy (nats) of the whole protein, and the lowest and mean of its blocks of 25."""
     blocks = [codes[i : i + 25] for i in range(0, max(1, len(codes) - 12), 25)]
     rows = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
@@ -179,7 +176,7 @@ def _entropies(codes: Codes) -> list[float]:
     return [float(-(whole * np.log(whole + 1e-9)).sum()), float(local.min()), float(local.mean())]
 
 
-def _stretches(codes: Codes, _: str) -> Vector:
+def _stretches(codes: Ints, _: str) -> Floats:
     hydropathy, charge, disorder = _SCALE_TABLE[[0, 1, 2]][:, codes]
     helix = _window_means(hydropathy, 19)
     membrane = helix > 0.72  # 1.6 on Kyte and Doolittle's scale, standardised
@@ -205,7 +202,7 @@ def _stretches(codes: Codes, _: str) -> Vector:
     return np.array(values, np.float32)
 
 
-def _runs(codes: Codes, _: str) -> Vector:
+def _runs(codes: Ints, _: str) -> Floats:
     """Longest run of each residue, as log(1 + n)."""
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     lengths = np.diff(starts, append=len(codes))
@@ -214,7 +211,7 @@ def _runs(codes: Codes, _: str) -> Vector:
     return np.log1p(longest[:20]).astype(np.float32)
 
 
-def _motifs(_: Codes, sequence: str) -> Vector:
+def _motifs(_: Ints, sequence: str) -> Floats:
     return count_motifs(sequence)
 
 
@@ -239,7 +236,7 @@ def _terminus_names() -> tuple[str, ...]:
     return (*first, *last)
 
 
-_BLOCKS: tuple[tuple[Callable[[Codes, str], Vector], Callable[[], tuple[str, ...]]], ...] = (
+_BLOCKS: tuple[tuple[Callable[[Ints, str], Floats], Callable[[], tuple[str, ...]]], ...] = (
     (_length, lambda: ("log_length", "length")),
     (_composition, lambda: tuple(f"{place}_{residue}" for place in _PLACES for residue in RESIDUES)),
     (_termini, _terminus_names),
@@ -257,7 +254,7 @@ def feature_names() -> tuple[str, ...]:
     return tuple(name for _, names in _BLOCKS for name in names())
 
 
-def sequence_features(sequence: str) -> Vector:
+def sequence_features(sequence: str) -> Floats:
     """Describe a sequence by its features.
 
     Parameters

@@ -7,6 +7,7 @@ evolution exchanges easily. Diverged relatives share more of them than of unbrok
 import numpy as np
 from numpy.typing import NDArray
 
+from deepgps.arrays import Bytes, Mask
 from deepgps.proteins.features import RESIDUES, UNKNOWN, residue_codes
 
 K = 5
@@ -15,8 +16,6 @@ SEED = (0, 1, 2, 4, 5, 7)
 """Places of a spaced word; the residues between may be any."""
 _SPAN = SEED[-1] + 1
 _VOCABULARY = len(GROUPS_13) ** len(SEED)
-
-Codes = NDArray[np.uint8]
 
 
 def kmers(sequence: str) -> NDArray[np.uint32]:
@@ -41,7 +40,7 @@ def kmers(sequence: str) -> NDArray[np.uint32]:
     return np.unique(np.asarray(numbers)[known]).astype(np.uint32)
 
 
-def _group_table() -> NDArray[np.uint8]:
+def _group_table() -> Bytes:
     table = np.zeros(256, np.uint8)
     for number, members in enumerate(GROUPS_13):
         table[[RESIDUES.index(residue) for residue in members]] = number
@@ -51,7 +50,7 @@ def _group_table() -> NDArray[np.uint8]:
 _GROUP = _group_table()
 
 
-def _spaced_words(codes: Codes) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+def _spaced_words(codes: Bytes) -> tuple[NDArray[np.int32], Mask]:
     """Spaced word at every place of residue codes (L,), and whether all its residues are known."""
     n = max(0, len(codes) - _SPAN + 1)
     groups, unknown = _GROUP[codes], codes >= UNKNOWN
@@ -71,7 +70,7 @@ def spaced_kmers(sequence: str) -> NDArray[np.int32]:
 
 
 def inverted(
-    residues: Codes, lengths: NDArray[np.integer]
+    residues: Bytes, lengths: NDArray[np.integer]
 ) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Find which proteins hold each spaced word.
 
@@ -104,7 +103,7 @@ def inverted(
     return _counted(first)[starts], rows[first].astype(np.uint16 if len(lengths) <= 2**16 else np.uint32)
 
 
-def _counted(flags: NDArray[np.bool_]) -> NDArray[np.integer]:
+def _counted(flags: Mask) -> NDArray[np.integer]:
     """Count the flags before each place, and behind the last: (L + 1,)."""
     size = np.int32 if len(flags) < 2**31 else np.int64
     counts: NDArray[np.integer] = np.zeros(len(flags) + 1, size)

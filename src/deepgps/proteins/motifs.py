@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
+
+from deepgps.arrays import Floats
 
 # Patterns of ELM and the sorting literature; look-ahead lets occurrences overlap.
 MOTIFS: Mapping[str, str] = {
@@ -95,7 +96,7 @@ SCALES: Mapping[str, tuple[float, ...]] = {
 """Scale name to 20 values in that order: mean 0 and deviation 1, but charge in elementary charges."""
 
 
-def count_motifs(sequence: str) -> NDArray[np.float32]:
+def count_motifs(sequence: str) -> Floats:
     """Count the sorting motifs of a sequence.
 
     Parameters
@@ -105,7 +106,7 @@ def count_motifs(sequence: str) -> NDArray[np.float32]:
 
     Returns
     -------
-    NDArray[np.float32]
+    Floats
         (M,) log(1 + occurrences), in the order of `MOTIFS`.
     """
     return np.log1p([sum(1 for _ in pattern.finditer(sequence)) for pattern in _PATTERNS]).astype(np.float32)

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deepgps.arrays import Bytes, Doubles, Floats, Indices, Mask, Strings
 from deepgps.errors import BundleError
 from deepgps.proteins.features import UNKNOWN, residue_codes
-from deepgps.proteins.kmers import Codes, inverted, spaced_kmers
+from deepgps.proteins.kmers import inverted, spaced_kmers
 
 TOP = 6
 """How many neighbours are shown."""
@@ -25,8 +26,6 @@ VOTERS = 20
 """How many neighbours vote."""
 FORMAT = 2
 _UNSEEN = 255  # a label nobody knows, among labels stored as percent
-
-Similarities = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +67,14 @@ class NeighbourIndex:
         (N,) length of each protein's weighted word vector.
     """
 
-    accessions: NDArray[np.str_]
+    accessions: Strings
     slugs: tuple[str, ...]
-    labels: NDArray[np.uint8]
-    residues: Codes
+    labels: Bytes
+    residues: Bytes
     lengths: NDArray[np.uint32]
     starts: NDArray[np.integer]
     postings: NDArray[np.integer]
-    norms: NDArray[np.float32]
+    norms: Floats
 
     @classmethod
     def build(
@@ -83,7 +82,7 @@ class NeighbourIndex:
         accessions: Sequence[str],
         sequences: Sequence[str],
         labels: NDArray[np.floating],
-        mask: NDArray[np.bool_],
+        mask: Mask,
         slugs: Sequence[str],
     ) -> "NeighbourIndex":
         """Index annotated proteins.
@@ -177,7 +176,7 @@ class NeighbourIndex:
         """Length V of the votes: 2 K + 1."""
         return 2 * len(self.slugs) + 1
 
-    def similarities(self, sequence: str) -> Similarities:
+    def similarities(self, sequence: str) -> Floats:
         """Compare a sequence with every protein of the index: (N,) float32 in [0, 1]."""
         wanted = spaced_kmers(sequence)
         counts = self.starts[wanted + 1] - self.starts[wanted]
@@ -189,10 +188,10 @@ class NeighbourIndex:
         dots = np.bincount(
             self.postings[offsets], np.repeat(weights**2, counts), minlength=len(self.accessions)
         )
-        similar: Similarities = (dots / np.maximum(1e-9, norm * self.norms)).astype(np.float32)
+        similar: Floats = (dots / np.maximum(1e-9, norm * self.norms)).astype(np.float32)
         return np.minimum(similar, np.float32(1))
 
-    def ranked(self, similarities: Similarities, top: int = TOP) -> NDArray[np.intp]:
+    def ranked(self, similarities: Floats, top: int = TOP) -> Indices:
         """Rows of the ``top`` most similar proteins, best first; ties in table order, none at 0."""
         top = min(top, len(similarities))
         if not top:
@@ -218,20 +217,20 @@ class NeighbourIndex:
         """
         return self.nearest(self.similarities(sequence), top)
 
-    def nearest(self, similarities: Similarities, top: int = TOP) -> list[Neighbour]:
+    def nearest(self, similarities: Floats, top: int = TOP) -> list[Neighbour]:
         """Name the annotated proteins of the highest similarities (N,), the best first."""
         return [self._neighbour(row, float(similarities[row])) for row in self.ranked(similarities, top)]
 
-    def votes(self, sequence: str) -> NDArray[np.float32]:
+    def votes(self, sequence: str) -> Floats:
         """Let the nearest proteins vote: (V,) float32 in [0, 1], see `vote`."""
         return self.vote(self.similarities(sequence))
 
-    def vote(self, similarities: Similarities) -> NDArray[np.float32]:
+    def vote(self, similarities: Floats) -> Floats:
         """Turn similarities into votes.
 
         Returns
         -------
-        NDArray[np.float32]
+        Floats
             (V,) in [0, 1]: per class the similarity-weighted share of the top `VOTERS` that have it, then per
             class the similarity of the nearest that has it, and last the similarity of the nearest of all.
         """
@@ -257,5 +256,5 @@ def unlike_warnings(evidence: Sequence[Neighbour], bound: float) -> tuple[str, .
     return (f"is unlike every annotated protein (similarity {nearest:.3f}): judged by its composition alone",)
 
 
-def _idf(counts: NDArray[np.integer], proteins: int) -> NDArray[np.float64]:
+def _idf(counts: NDArray[np.integer], proteins: int) -> Doubles:
     return np.log1p(proteins / counts)

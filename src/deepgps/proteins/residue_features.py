@@ -4,8 +4,8 @@ For models that read a sequence residue by residue and have no language model.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Floats
 from deepgps.proteins.features import RESIDUES, UNKNOWN, residue_codes
 from deepgps.proteins.motifs import SCALES
 
@@ -17,7 +17,7 @@ _IDENTITY = np.eye(UNKNOWN + 1, len(RESIDUES), dtype=np.float32)
 _SCALE_TABLE = np.array([[*values, 0.0] for values in SCALES.values()], np.float32)
 
 
-def residue_features(sequence: str) -> NDArray[np.float32]:
+def residue_features(sequence: str) -> Floats:
     """Describe each residue of a sequence.
 
     Parameters
@@ -36,7 +36,7 @@ def residue_features(sequence: str) -> NDArray[np.float32]:
     return np.concatenate([_IDENTITY[codes], *(mean.T for mean in means)], axis=1)
 
 
-def _running_mean(values: NDArray[np.float32], window: int) -> NDArray[np.float32]:
+def _running_mean(values: Floats, window: int) -> Floats:
     """Means (S, L) of values (S, L) over windows centred on each residue and cut off at the ends."""
     length, half = values.shape[1], window // 2
     sums = np.concatenate([np.zeros((len(values), 1)), values.cumsum(1, dtype=np.float64)], axis=1)

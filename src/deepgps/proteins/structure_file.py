@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Floats
 from deepgps.errors import InputError, MissingExtraError
 
 ELEMENTS = ("C", "N", "O")
@@ -41,7 +41,7 @@ class PointCloud:
         Sentences on what was left out.
     """
 
-    points: NDArray[np.float32]
+    points: Floats
     notes: tuple[str, ...] = ()
 
 
@@ -176,7 +176,7 @@ def _residue_size(kept: Any, residues: int, name: str) -> float:
     return size
 
 
-def _points(atoms: Any) -> NDArray[np.float32]:
+def _points(atoms: Any) -> Floats:
     xyz = atoms.coord.astype(np.float64)
     one_hot = atoms.element[:, None] == np.array(ELEMENTS)
     return np.hstack([xyz - xyz.mean(0), one_hot]).astype(np.float32)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Floats
 from deepgps.errors import InputError
 from deepgps.proteins.structure_file import PointCloud, read_structure
 
@@ -19,7 +19,7 @@ _NAME = re.compile(
 )
 
 
-def sample_points(points: NDArray[np.float32], count: int, seed: int = 0) -> NDArray[np.float32]:
+def sample_points(points: Floats, count: int, seed: int = 0) -> Floats:
     """Take a fixed number of points.
 
     Parameters
@@ -47,7 +47,7 @@ def sample_points(points: NDArray[np.float32], count: int, seed: int = 0) -> NDA
     generator = np.random.default_rng(seed)
     once = generator.permutation(len(points))[:count]
     again = generator.integers(len(points), size=count - len(once))
-    taken: NDArray[np.float32] = points[generator.permutation(np.concatenate([once, again]))]
+    taken: Floats = points[generator.permutation(np.concatenate([once, again]))]
     return taken
 
 

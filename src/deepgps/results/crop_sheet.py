@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from deepgps.arrays import Floats
 from deepgps.results.images import FAINT, GROUND, INK, MARGIN, draw_scale_bar, overlay, write_text
 
 COLUMNS = 4
@@ -14,9 +14,7 @@ GAP = 2
 CAPTION = 50
 
 
-def crop_sheet(
-    crops: NDArray[np.float32], captions: Sequence[tuple[str, str, str]], pixel_size_um: float
-) -> Image.Image:
+def crop_sheet(crops: Floats, captions: Sequence[tuple[str, str, str]], pixel_size_um: float) -> Image.Image:
     """Draw crops side by side, each as nucleus, protein and overlay; intensities as they are, unstretched.
 
     Parameters
@@ -46,7 +44,7 @@ def crop_sheet(
     return sheet
 
 
-def _panels(pair: NDArray[np.float32]) -> list[Image.Image]:
+def _panels(pair: Floats) -> list[Image.Image]:
     grey = [Image.fromarray((pixels * 255).astype(np.uint8)).convert("RGB") for pixels in pair]
     panels = [*grey, Image.fromarray(overlay(pair[0], pair[1]))]
     return [panel.resize((EDGE, EDGE), Image.Resampling.BICUBIC) for panel in panels]

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from deepgps.arrays import Bytes, Floats
 from deepgps.images.cell import Cell
 from deepgps.images.write import ome_tiff, png
 from deepgps.prediction.prediction import named_line
@@ -30,8 +30,6 @@ FAINT = (170, 170, 170)
 GROUND = (16, 16, 18)
 _BARS_UM = (50.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.5)
 
-Floats = NDArray[np.float32]
-
 
 def stretched(pixels: Floats) -> Floats:
     """Stretch an image for display, so that its 99.9th percentile is white and black stays black.
@@ -49,7 +47,7 @@ def stretched(pixels: Floats) -> Floats:
     return np.asarray(np.clip(pixels / max(top, 1e-6), 0, 1), np.float32)
 
 
-def overlay(nucleus: Floats, protein: Floats) -> NDArray[np.uint8]:
+def overlay(nucleus: Floats, protein: Floats) -> Bytes:
     """Lay a protein image (yellow) over a nucleus image (blue).
 
     Parameters

@@ -6,14 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Bytes, Floats
 from deepgps.images.cell import Cell
 from deepgps.prediction.predictor import Prediction, Predictor
 from deepgps.proteins.protein import Protein
 from deepgps.results.table import ImageFormat, Record, record_of
 
-Content = tuple[bytes, bytes] | NDArray[np.uint8]
+Content = tuple[bytes, bytes] | Bytes
 
 FULL_SCALE = 255
 """The uint8 value that stands for 1.0 in images of a Zarr store."""
@@ -62,7 +62,7 @@ def rows(
     return _with_files(predictions)
 
 
-def as_bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+def as_bytes(pixels: Floats) -> Bytes:
     """Turn pixels in [0, 1] into uint8, in which `FULL_SCALE` stands for 1."""
     return np.asarray(np.rint(np.clip(pixels, 0, 1) * FULL_SCALE), np.uint8)
 

@@ -4,9 +4,9 @@ import time
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, select, update
 
+from deepgps.arrays import Floats
 from deepgps.bundle import CropSpec
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.images.cell import Cell
@@ -26,7 +26,6 @@ from opengps.submissions.store import Kept, image_key, read_array, write_array
 from opengps.submissions.tables import ImagePair, Submission
 from opengps.turns import load_model
 
-Floats = NDArray[np.float32]
 _DIGITS = 4
 
 

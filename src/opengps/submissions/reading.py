@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import deepgps
+from deepgps.arrays import Bytes
 from deepgps.datasets.crops.field_crops import FieldCrops, Method, Task, crop_one
 from deepgps.datasets.crops.field_images import FieldImages, read_images
 from deepgps.datasets.crops.fields import FieldRow
@@ -54,7 +54,7 @@ class Read:
 
     image_pair: ImagePair
     images: FieldImages
-    crops: NDArray[np.uint8]
+    crops: Bytes
 
 
 def read_image(fields: ImageFields, nucleus: Upload, protein: Upload | None, settings: Settings) -> Read:

@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import delete, func, select, update
 
+from deepgps.arrays import Bytes
 from opengps.database import Sessions
 from opengps.problems import refused
 from opengps.settings import Settings
@@ -45,14 +45,14 @@ def image_key(image_pair: ImagePair, kept: Kept) -> str:
     return f"{submission_key(image_pair.submission_id)}/{image_pair.sha256}{kept}"
 
 
-def write_array(settings: Settings, image_pair: ImagePair, kept: Kept, array: NDArray[np.uint8]) -> None:
+def write_array(settings: Settings, image_pair: ImagePair, kept: Kept, array: Bytes) -> None:
     """Write an array of an image."""
     content = io.BytesIO()
     np.save(content, array)
     shelf_of(settings).write(image_key(image_pair, kept), content.getvalue())
 
 
-def read_array(settings: Settings, image_pair: ImagePair, kept: Kept) -> NDArray[np.uint8]:
+def read_array(settings: Settings, image_pair: ImagePair, kept: Kept) -> Bytes:
     """Read an array of an image.
 
     Raises
@@ -61,7 +61,7 @@ def read_array(settings: Settings, image_pair: ImagePair, kept: Kept) -> NDArray
         If it was deleted.
     """
     content = shelf_of(settings).read(image_key(image_pair, kept))
-    array: NDArray[np.uint8] = np.load(io.BytesIO(content))
+    array: Bytes = np.load(io.BytesIO(content))
     return array
 
 

@@ -4,17 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Bytes, Floats, LabelImage
 from deepgps.datasets.crops.settings import EMPTY_CROP_MEAN, PrepareSettings
 from deepgps.errors import InputError
 from deepgps.images.crop import Crop, cut, nucleus_crops
 from deepgps.images.label_image import labels_like
 from deepgps.images.normalise import percentile_normalise
 from deepgps.images.resample import resample
-from deepgps.images.segment import Labels, Segmenter
-
-Floats = NDArray[np.float32]
+from deepgps.images.segment import Segmenter
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +33,7 @@ class ReadyField:
 
     nucleus: Floats
     proteins: tuple[Floats, ...]
-    labels: Labels
+    labels: LabelImage
     margin: int = 0
 
 
@@ -57,7 +55,7 @@ class Pair:
         Area of the nucleus in such pixels.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Bytes
     cell: int
     protein: int
     row: int
@@ -70,7 +68,7 @@ def ready_field(
     proteins: Sequence[Floats],
     pixel_size_um: float,
     settings: PrepareSettings,
-    segmenter: Segmenter | Labels,
+    segmenter: Segmenter | LabelImage,
 ) -> ReadyField:
     """Resample, normalise and widen a field, and find its nuclei.
 
@@ -126,7 +124,7 @@ def cut_field(field: ReadyField, settings: PrepareSettings) -> Iterator[Pair]:
             yield Pair(pixels, number, which, *place, int(areas[crop.label]))
 
 
-def _labels_like(labels: Labels, nucleus: Floats, shown: Floats, margin: int) -> Labels:
+def _labels_like(labels: LabelImage, nucleus: Floats, shown: Floats, margin: int) -> LabelImage:
     """Bring labels of a nucleus image to the shape in which it is shown, less the margin.
 
     With a margin, nuclei at the border are left out: they would meet their mirror image.
@@ -140,7 +138,7 @@ def _labels_like(labels: Labels, nucleus: Floats, shown: Floats, margin: int) ->
     return labels_like(labels, tuple(n - 2 * margin for n in shown.shape))
 
 
-def _without_small(labels: Labels, min_px: float) -> Labels:
+def _without_small(labels: LabelImage, min_px: float) -> LabelImage:
     """Drop small nuclei and number the others without gaps."""
     numbers, dense = np.unique(labels, return_inverse=True)
     keep = np.bincount(dense.ravel()) >= min_px

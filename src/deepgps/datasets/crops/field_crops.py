@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Bytes, LabelImage
 from deepgps.datasets.crops.cut import Pair, ReadyField, cut_field, ready_field
 from deepgps.datasets.crops.field_images import FieldImages, read_images
 from deepgps.datasets.crops.fields import FieldRow
@@ -16,7 +16,7 @@ from deepgps.datasets.crops.settings import EMPTY_CONTRAST, PrepareSettings
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.images.label_image import SUFFIX, read_labels
 from deepgps.images.nuclei import image_stem
-from deepgps.images.segment import Labels, Segmenter
+from deepgps.images.segment import Segmenter
 from deepgps.images.segmenters import segmenter
 
 
@@ -69,7 +69,7 @@ class FieldCrops:
     """What became of a field: crops (n, 2, S, S) uint8 and their rows, or the reason why there are none."""
 
     field: str
-    crops: NDArray[np.uint8]
+    crops: Bytes
     rows: list[dict[str, Any]]
     problem: str | None = None
 
@@ -110,7 +110,7 @@ def _crops(task: Task, row: FieldRow) -> tuple[list[Pair], list[dict[str, Any]]]
 
 
 def _ready(task: Task, row: FieldRow, images: FieldImages) -> ReadyField:
-    nuclei: Labels | Segmenter
+    nuclei: LabelImage | Segmenter
     if task.method.labels is not None:
         nuclei = read_labels(_label_image(task.method.labels, row))
     else:

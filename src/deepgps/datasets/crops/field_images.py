@@ -4,16 +4,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
+from deepgps.arrays import Floats
 from deepgps.datasets.crops.fields import FieldRow
 from deepgps.errors import InputError
 from deepgps.images.channel import check_channel, dominant_colour, nucleus_likeness
 from deepgps.images.decode import Decoded, decode
 from deepgps.images.read import Field, field_of
-
-Floats = NDArray[np.float32]
 
 SWAPPED = 0.5
 """By how much more nucleus-like the protein image must be for the channels to be taken as swapped."""

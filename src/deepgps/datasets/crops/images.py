@@ -10,16 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from deepgps.arrays import Floats
 from deepgps.errors import InputError
 from deepgps.images.normalise import percentile_normalise
 from deepgps.images.segment import OtsuWatershed
 from deepgps.localization import HPA_TO_LOCALIZATIONS, major_localizations
-
-Floats = NDArray[np.float32]
 
 U2OS_CELL_UM = 0.2
 HPA_FIELD_UM = 0.08

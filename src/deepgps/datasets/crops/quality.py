@@ -3,12 +3,10 @@
 from typing import TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from deepgps.arrays import Floats
 from deepgps.datasets.crops.cut import ReadyField
-
-Floats = NDArray[np.float32]
 
 _DETAIL_UM = 0.5
 _FAR_FROM_NUCLEUS_UM = 1.5

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from deepgps.arrays import Bytes, Floats, Ints
 from deepgps.datasets.crops.writing import CROPS, INDEX, MANIFEST, StoreDraft
 from deepgps.errors import InputError
 
@@ -33,21 +34,21 @@ class CropStore:
         ``accession``, ``cell_line``, ``split``.
     """
 
-    crops: NDArray[np.uint8]
+    crops: Bytes
     index: pl.DataFrame
 
-    def rows(self, **equal: str) -> NDArray[np.int64]:
+    def rows(self, **equal: str) -> Ints:
         """Row numbers where every named column has the given value."""
         matches = pl.all_horizontal(pl.col(name) == value for name, value in equal.items())
         return self.index.select(pl.arg_where(matches)).to_series().to_numpy().astype(np.int64)
 
-    def images(self, rows: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
+    def images(self, rows: Sequence[int] | NDArray[np.integer]) -> Floats:
         """Read the crops of some rows: (n, 2, S, S) float32 in [0, 1], nucleus and protein."""
         return np.asarray(self.crops[np.asarray(rows, np.int64)] / np.float32(255), np.float32)
 
 
 def write_crops(
-    folder: Path, crops: Iterable[NDArray[np.uint8]], rows: Iterable[dict[str, Any]], manifest: dict[str, Any]
+    folder: Path, crops: Iterable[Bytes], rows: Iterable[dict[str, Any]], manifest: dict[str, Any]
 ) -> None:
     """Write a crop store of pairs (2, S, S) and, when these have come to an end, their rows.
 
@@ -81,7 +82,7 @@ def open_crops(folder: Path) -> CropStore:
     return CropStore(crops, index)
 
 
-def sample(store: CropStore, count: int, seed: int) -> NDArray[np.int64]:
+def sample(store: CropStore, count: int, seed: int) -> Ints:
     """Draw rows by chance, fields in turn, so that a field of many nuclei does not take all the room.
 
     Returns

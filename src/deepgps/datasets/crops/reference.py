@@ -5,10 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 import deepgps
+from deepgps.arrays import Bytes
 from deepgps.datasets.crops.cut import cut_field, ready_field
 from deepgps.datasets.crops.images import HELD_OUT_FRACTION, ImageField, reference_fields
 from deepgps.datasets.crops.reading import write_crops
@@ -30,7 +28,7 @@ def prepare_images(images: Path, folder: Path, *, size_px: int, pixel_size_um: f
     """
     rows: list[dict[str, Any]] = []
 
-    def pairs() -> Iterator[NDArray[np.uint8]]:
+    def pairs() -> Iterator[Bytes]:
         for image in reference_fields(images):
             for pair, row in crop_field(image, size_px, pixel_size_um):
                 rows.append(row)
@@ -50,7 +48,7 @@ def _with_splits(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def crop_field(
     image: ImageField, size_px: int, pixel_size_um: float
-) -> Iterator[tuple[NDArray[np.uint8], dict[str, Any]]]:
+) -> Iterator[tuple[Bytes, dict[str, Any]]]:
     """Cut one field: a pair (2, S, S) uint8 for each nucleus and protein image, with its row."""
     settings = PrepareSettings(
         size_px=size_px,

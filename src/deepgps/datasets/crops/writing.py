@@ -17,8 +17,8 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
+from deepgps.arrays import Bytes
 from deepgps.errors import InputError
 from deepgps.files.appending import AppendFile, offset_after, record_ends
 from deepgps.files.atomic import HIDDEN, hidden, replacing
@@ -26,8 +26,6 @@ from deepgps.files.lock import lock
 
 CROPS, INDEX, MANIFEST = "crops.npy", "index.parquet", "manifest.json"
 _ROWS, _JOURNAL, _BEGUN = f"{HIDDEN}rows.jsonl", f"{HIDDEN}fields.jsonl", f"{HIDDEN}begun.json"
-
-Crops = NDArray[np.uint8]
 
 
 class StoreDraft:
@@ -116,14 +114,14 @@ class StoreDraft:
             while lines.tell() < end:
                 yield json.loads(lines.readline())
 
-    def add(self, crops: Crops, rows: list[dict[str, Any]], record: dict[str, Any]) -> None:
+    def add(self, crops: Bytes, rows: list[dict[str, Any]], record: dict[str, Any]) -> None:
         """Append the crops of one field (n, 2, S, S) and their rows; its record, last, makes them count."""
         self.add_crops(crops)
         self.add_rows(rows)
         self._journal.append(_line({**record, "crops": len(crops)}))
         self.done += 1
 
-    def add_crops(self, crops: Crops) -> None:
+    def add_crops(self, crops: Bytes) -> None:
         """Append crops (n, 2, S, S) without their rows."""
         if not len(crops):
             return

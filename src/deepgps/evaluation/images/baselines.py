@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from deepgps.images.likeness import Floats, Masks
+from deepgps.arrays import Doubles, Floats, Mask, Strings
 
 CONSTANT, CLASS_MEAN, MASK, COPY = "constant mean", "class mean", "nuclear mask", "copied nucleus"
 OWN_MEAN, OWN_MASK = "own mean", "own nuclear mask"
@@ -35,7 +34,7 @@ class TrainingLevels:
         return self.by_class.get(name, self.overall)
 
 
-def training_levels(batches: Iterable[tuple[Floats, Masks, NDArray[np.str_]]]) -> TrainingLevels:
+def training_levels(batches: Iterable[tuple[Floats, Mask, Strings]]) -> TrainingLevels:
     """Measure the levels that the baselines draw with.
 
     Parameters
@@ -43,7 +42,7 @@ def training_levels(batches: Iterable[tuple[Floats, Masks, NDArray[np.str_]]]) -
     batches
         Training images (n, H, W), their masks, and the class of each.
     """
-    sums: dict[str, NDArray[np.float64]] = {}
+    sums: dict[str, Doubles] = {}
     for real, masks, classes in batches:
         for image, mask, name in zip(real, masks, classes, strict=True):
             inside = float(image[mask].sum(dtype=np.float64))
@@ -54,12 +53,12 @@ def training_levels(batches: Iterable[tuple[Floats, Masks, NDArray[np.str_]]]) -
     return TrainingLevels(_levels(everything), {name: _levels(row) for name, row in sums.items()})
 
 
-def _levels(sums: NDArray[np.float64]) -> Levels:
+def _levels(sums: Doubles) -> Levels:
     return Levels(*(float(value / max(count, 1)) for value, count in zip(sums[::2], sums[1::2], strict=True)))
 
 
 def baselines(
-    real: Floats, nuclei: Floats, masks: Masks, classes: NDArray[np.str_], training: TrainingLevels
+    real: Floats, nuclei: Floats, masks: Mask, classes: Strings, training: TrainingLevels
 ) -> dict[str, Floats]:
     """Draw the trivial baselines.
 
@@ -96,6 +95,6 @@ def _column(values: object) -> Floats:
     return np.asarray(values, np.float32)[:, None, None]
 
 
-def _masked_mean(images: Floats, masks: Masks) -> Floats:
+def _masked_mean(images: Floats, masks: Mask) -> Floats:
     counts = np.maximum(masks.sum((1, 2)), 1)
     return np.asarray((images * masks).sum((1, 2)) / counts, np.float32)

@@ -8,14 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles, Mask, Strings
 from deepgps.bundle import Metric
 from deepgps.evaluation.images.baselines import BASELINES
-from deepgps.evaluation.images.intervals import (
-    Codes,
-    balanced_interval,
-    correlation_interval,
-    mean_interval,
-)
+from deepgps.evaluation.images.intervals import balanced_interval, correlation_interval, mean_interval
 from deepgps.evaluation.images.measuring import (
     DRAWN,
     READ_KINDS,
@@ -28,7 +24,6 @@ from deepgps.evaluation.images.measuring import (
 from deepgps.evaluation.images.reader import ImageReader, Moments, frechet_distance
 from deepgps.evaluation.images.structure import BANDS, PROFILE, fine_detail
 from deepgps.evaluation.subjects import Subjects
-from deepgps.images.likeness import Values
 
 SHOWN_KINDS = (DRAWN, WRONG_PROTEIN, WRONG_CLASS, *BASELINES)
 MEANS = ("psnr", "ssim", "pearson")
@@ -105,7 +100,7 @@ def image_figures(measured: Measured, subjects: Subjects, trained: Trained, *, s
     return ImageFigures(kinds, effects, by_class)
 
 
-def _likeness(measured: Measured, kind: str, groups: Codes, seed: int) -> Figures:
+def _likeness(measured: Measured, kind: str, groups: NDArray[np.integer], seed: int) -> Figures:
     real, drawn = (measured.measure(each, "intranuclear") for each in (REAL, kind))
     figures = {name: mean_interval(measured.measure(kind, name), groups, seed=seed) for name in MEANS}
     figures["intranuclear_r"] = correlation_interval(real, drawn, groups, seed=seed)
@@ -113,7 +108,7 @@ def _likeness(measured: Measured, kind: str, groups: Codes, seed: int) -> Figure
     return figures
 
 
-def _structure(measured: Measured, kind: str, groups: Codes, seed: int) -> Figures:
+def _structure(measured: Measured, kind: str, groups: NDArray[np.integer], seed: int) -> Figures:
     if kind == REAL:
         return {}
     profile, detail = _chunked(measured, kind)
@@ -123,7 +118,7 @@ def _structure(measured: Measured, kind: str, groups: Codes, seed: int) -> Figur
     }
 
 
-def _chunked(measured: Measured, kind: str) -> tuple[Values, Values]:
+def _chunked(measured: Measured, kind: str) -> tuple[Doubles, Doubles]:
     """Error of the profile, and log2 of the share of fine detail over that of the real image, (N,) each."""
     errors, details = [], []
     for start in range(0, len(measured.records), _CHUNK):
@@ -139,8 +134,8 @@ def _chunked(measured: Measured, kind: str) -> tuple[Values, Values]:
 
 
 def hits(
-    measured: Measured, kind: str, reader: ImageReader, shown: NDArray[np.str_], *, by_place: bool = False
-) -> Values:
+    measured: Measured, kind: str, reader: ImageReader, shown: Strings, *, by_place: bool = False
+) -> Doubles:
     """1 where the class read is the one shown, else 0; NaN where the reader does not know that class."""
     truth = reader.numbers(shown)
     missing = np.isnan(measured.measure(kind, "psnr"))
@@ -174,11 +169,11 @@ def _distances(measured: Measured, trained: Trained) -> dict[str, float]:
 
 
 def _of_class(
-    measured: Measured, subjects: Subjects, reader: ImageReader | None, chosen: NDArray[np.bool_], seed: int
+    measured: Measured, subjects: Subjects, reader: ImageReader | None, chosen: Mask, seed: int
 ) -> Figures:
     groups = subjects.groups[chosen]
 
-    def over(values: Values) -> Metric:
+    def over(values: Doubles) -> Metric:
         return mean_interval(values[chosen], groups, seed=seed)
 
     right, wrong = (measured.measure(kind, "pearson") for kind in (DRAWN, WRONG_CLASS))

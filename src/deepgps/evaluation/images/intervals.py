@@ -9,24 +9,23 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles
 from deepgps.bundle import Metric
-from deepgps.images.likeness import Values
 
 ROUNDS = 1000
 
-Codes = NDArray[np.integer]
-Statistic = Callable[[Values], Values]
+Statistic = Callable[[Doubles], Doubles]
 """From sums (…, J) to the figure (…)."""
 
 
-def sums_by_group(columns: Values, groups: Codes) -> Values:
+def sums_by_group(columns: Doubles, groups: NDArray[np.integer]) -> Doubles:
     """Sum columns (N, J) by group (N,): (G, J). Rows with a NaN are left out."""
     kept = ~np.isnan(columns).any(1)
     count = int(groups.max(initial=-1)) + 1
     return np.stack([np.bincount(groups[kept], column, count) for column in columns[kept].T], axis=1)
 
 
-def interval(sums: Values, statistic: Statistic, n: int, *, seed: int = 0, rounds: int = ROUNDS) -> Metric:
+def interval(sums: Doubles, statistic: Statistic, n: int, *, seed: int = 0, rounds: int = ROUNDS) -> Metric:
     """A figure with its interval.
 
     Parameters
@@ -62,14 +61,14 @@ def interval(sums: Values, statistic: Statistic, n: int, *, seed: int = 0, round
     return Metric(value=value, low=float(low), high=float(high), n=n)
 
 
-def mean_interval(values: Values, groups: Codes, *, seed: int = 0) -> Metric:
+def mean_interval(values: Doubles, groups: NDArray[np.integer], *, seed: int = 0) -> Metric:
     """Mean of values (N,) with its interval over groups (N,); NaN and infinite values are left out."""
     values = np.where(np.isfinite(values), values, np.nan)
     sums = sums_by_group(np.stack([values, np.ones_like(values)], axis=1), groups)
     return interval(sums, lambda s: s[..., 0] / s[..., 1], int(np.isfinite(values).sum()), seed=seed)
 
 
-def correlation_interval(a: Values, b: Values, groups: Codes, *, seed: int = 0) -> Metric:
+def correlation_interval(a: Doubles, b: Doubles, groups: NDArray[np.integer], *, seed: int = 0) -> Metric:
     """Pearson correlation of two columns (N,), with its interval over groups (N,)."""
     known = np.isfinite(a) & np.isfinite(b)
     kept = int(known.sum())
@@ -81,13 +80,15 @@ def correlation_interval(a: Values, b: Values, groups: Codes, *, seed: int = 0) 
     return interval(sums, _correlation, kept, seed=seed)
 
 
-def _correlation(sums: Values) -> Values:
+def _correlation(sums: Doubles) -> Doubles:
     n, a, b, aa, bb, ab = np.moveaxis(sums, -1, 0)
     spread = (aa - a * a / n) * (bb - b * b / n)
     return np.asarray(np.where(spread > 1e-12 * n * n, (ab - a * b / n) / np.sqrt(np.abs(spread)), np.nan))
 
 
-def balanced_interval(hits: Values, classes: Codes, groups: Codes, *, seed: int = 0) -> Metric:
+def balanced_interval(
+    hits: Doubles, classes: NDArray[np.integer], groups: NDArray[np.integer], *, seed: int = 0
+) -> Metric:
     """Mean over classes of the share of hits (N,), with its interval over groups (N,).
 
     Parameters
@@ -109,6 +110,6 @@ def balanced_interval(hits: Values, classes: Codes, groups: Codes, *, seed: int 
     return interval(sums_by_group(columns, groups), _balanced, int(counted.sum()), seed=seed)
 
 
-def _balanced(sums: Values) -> Values:
+def _balanced(sums: Doubles) -> Doubles:
     right, seen = np.split(sums, 2, axis=-1)
     return np.asarray(np.nanmean(np.where(seen > 0, right / seen, np.nan), axis=-1))

@@ -6,8 +6,8 @@ of an image, such as a correlation with a constant one, is NaN there and left ou
 
 import numpy as np
 
+from deepgps.arrays import Doubles, Floats, Mask
 from deepgps.errors import InputError
-from deepgps.images.likeness import Floats, Masks, Values
 
 
 def check_images(images: Floats, name: str) -> None:
@@ -37,7 +37,7 @@ def check_images(images: Floats, name: str) -> None:
         )
 
 
-def right_side(fractions: Values, nuclear: Masks, cytoplasmic: Masks) -> tuple[float, float]:
+def right_side(fractions: Doubles, nuclear: Mask, cytoplasmic: Mask) -> tuple[float, float]:
     """Share of images whose intranuclear fraction lies on the right side of the middle of the two means.
 
     Parameters

@@ -10,16 +10,16 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles, Floats, Indices, Ints, Mask
 from deepgps.evaluation.images.baselines import BASELINES, COPY, MASK, TrainingLevels, baselines
 from deepgps.evaluation.images.likeness import check_images
 from deepgps.evaluation.images.reader import UNREAD, ImageReader
 from deepgps.evaluation.images.structure import FEATURES, Surroundings, structure_features
-from deepgps.evaluation.subjects import MANY, Rows, Subjects
+from deepgps.evaluation.subjects import MANY, Subjects
 from deepgps.files.appending import AppendFile
 from deepgps.images.cell import Cell
-from deepgps.images.likeness import Floats, Masks, Values, intranuclear, pearson, psnr, ssim
+from deepgps.images.likeness import intranuclear, pearson, psnr, ssim
 from deepgps.images.segment import OtsuWatershed
 from deepgps.prediction.predictor import Predictor
 
@@ -53,22 +53,22 @@ class Measured:
         (N, `RECORD`) float32, memory-mapped.
     """
 
-    records: NDArray[np.float32]
+    records: Floats
 
-    def measure(self, kind: str, name: str) -> Values:
+    def measure(self, kind: str, name: str) -> Doubles:
         """One of `MEASURES` of all crops, (N,)."""
         return self._column(KINDS.index(kind) * len(MEASURES) + MEASURES.index(name))
 
-    def read(self, kind: str, *, by_place: bool = False) -> NDArray[np.intp]:
+    def read(self, kind: str, *, by_place: bool = False) -> Indices:
         """Class numbers (N,) that a reader read; `UNREAD` where there is none."""
         return self._column(_READ_AT + READ_KINDS.index(kind) * _WIDTH + by_place).astype(np.intp)
 
-    def features(self, kind: str, rows: slice = slice(None)) -> Values:
+    def features(self, kind: str, rows: slice = slice(None)) -> Doubles:
         """Features (n, F) of some crops; NaN where undefined."""
         start = _READ_AT + READ_KINDS.index(kind) * _WIDTH + _READINGS
         return np.asarray(self.records[rows, start : start + FEATURES], np.float64)
 
-    def _column(self, number: int) -> Values:
+    def _column(self, number: int) -> Doubles:
         return np.asarray(self.records[:, number], np.float64)
 
 
@@ -79,7 +79,7 @@ def open_measured(path: Path) -> Measured:
     return Measured(np.memmap(path, np.float32, "r").reshape(-1, RECORD))
 
 
-def cells(subjects: Subjects, rows: Rows, pixel_size_um: float) -> tuple[Floats, Surroundings]:
+def cells(subjects: Subjects, rows: Ints, pixel_size_um: float) -> tuple[Floats, Surroundings]:
     """Real images (n, H, W) of some rows of the store, and where their pixels lie."""
     assert subjects.store is not None
     pairs = subjects.store.images(rows)
@@ -87,12 +87,12 @@ def cells(subjects: Subjects, rows: Rows, pixel_size_um: float) -> tuple[Floats,
     return pairs[:, 1], Surroundings.of(pairs[:, 0], masks, pixel_size_um)
 
 
-def nuclear_mask(nucleus: Floats, pixel_size_um: float) -> Masks:
+def nuclear_mask(nucleus: Floats, pixel_size_um: float) -> Mask:
     """Where the nuclei are (H, W), as `Predictor` finds them for its read-out."""
     return OtsuWatershed()(nucleus, pixel_size_um) > 0
 
 
-def other_proteins(subjects: Subjects, seed: int) -> dict[str, Rows]:
+def other_proteins(subjects: Subjects, seed: int) -> dict[str, Ints]:
     """Choose a wrong protein for each crop: (N,) numbers; `NOBODY` where there is none to choose from.
 
     Drawn by chance from the proteins evaluated on: one that shares no class, and another one of exactly the
@@ -115,7 +115,7 @@ def other_proteins(subjects: Subjects, seed: int) -> dict[str, Rows]:
     }
 
 
-def _any_of(pool: NDArray[np.intp], rng: np.random.Generator) -> int:
+def _any_of(pool: Indices, rng: np.random.Generator) -> int:
     return int(rng.choice(pool)) if len(pool) else NOBODY
 
 
@@ -136,7 +136,7 @@ class Artist:
         # A latent may be large; those of a batch's neighbours are what is asked for again.
         self._latent = lru_cache(1024)(lambda number: predictor.encode([proteins[number]])[0].latent)
 
-    def draw(self, nuclei: Floats, numbers: Rows) -> Floats:
+    def draw(self, nuclei: Floats, numbers: Ints) -> Floats:
         """Draw proteins (n,) into nuclei (n, H, W), pair by pair; NaN for `NOBODY`."""
         drawn = np.full(nuclei.shape, np.nan, np.float32)
         wanted = np.flatnonzero(numbers != NOBODY)
@@ -149,7 +149,7 @@ class Artist:
 
 def measure_batch(
     images: Mapping[str, Floats], real: Floats, around: Surroundings, readers: Readers
-) -> NDArray[np.float32]:
+) -> Floats:
     """Measure n crops: (n, `RECORD`).
 
     Parameters
@@ -161,7 +161,7 @@ def measure_batch(
     readers
         The classifiers of images.
     """
-    columns: list[Values] = []
+    columns: list[Doubles] = []
     for kind in KINDS:
         drawn = real if kind == REAL else images[kind]
         columns += [psnr(real, drawn), ssim(real, drawn), pearson(real, drawn)]
@@ -171,7 +171,7 @@ def measure_batch(
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _read(images: Floats, around: Surroundings, readers: Readers) -> list[Values]:
+def _read(images: Floats, around: Surroundings, readers: Readers) -> list[Doubles]:
     missing = np.isnan(images[:, 0, 0])
     features = structure_features(np.nan_to_num(images), around)
     features[missing] = np.nan
@@ -187,7 +187,7 @@ class Trained:
 
     levels: TrainingLevels
     readers: Readers
-    features: Values
+    features: Doubles
 
 
 def measure_crops(

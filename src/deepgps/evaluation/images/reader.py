@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles, Indices, Strings
 from deepgps.errors import InputError
 from deepgps.evaluation.images.structure import FEATURES, filled
-from deepgps.images.likeness import Values
 
 MIN_IMAGES = 20
 """Training images that a class needs, to be read."""
@@ -38,26 +37,26 @@ class ImageReader:
     classes: tuple[str, ...]
     counts: tuple[int, ...]
     columns: int
-    _mean: Values
-    _spread: Values
+    _mean: Doubles
+    _spread: Doubles
     _machine: Any
 
-    def standardised(self, features: Values) -> Values:
+    def standardised(self, features: Doubles) -> Doubles:
         """Its features (N, `columns`) in units of their spread over training images, cut at 5 of them."""
         own = filled(features)[:, : self.columns]
         return np.clip((own - self._mean) / self._spread, -_SPREAD, _SPREAD)
 
-    def read(self, features: Values) -> NDArray[np.intp]:
+    def read(self, features: Doubles) -> Indices:
         """Class numbers (N,) read from features (N, F)."""
         return np.asarray(self._machine.predict(self.standardised(features)), np.intp)
 
-    def numbers(self, names: NDArray[np.str_]) -> NDArray[np.intp]:
+    def numbers(self, names: Strings) -> Indices:
         """Numbers (N,) of class names; `UNREAD` for those that it does not know."""
         known = {name: number for number, name in enumerate(self.classes)}
         return np.array([known.get(str(name), UNREAD) for name in names], np.intp)
 
 
-def fit_reader(features: Values, names: NDArray[np.str_], columns: int = FEATURES) -> ImageReader:
+def fit_reader(features: Doubles, names: Strings, columns: int = FEATURES) -> ImageReader:
     """Train on real training images.
 
     Parameters
@@ -101,27 +100,27 @@ class Moments:
     """Mean and covariance of vectors that come in batches."""
 
     count: int
-    total: Values
-    products: Values
+    total: Doubles
+    products: Doubles
 
     @classmethod
     def empty(cls, dimension: int) -> "Moments":
         """Moments of nothing."""
         return cls(0, np.zeros(dimension), np.zeros((dimension, dimension)))
 
-    def add(self, vectors: Values) -> None:
+    def add(self, vectors: Doubles) -> None:
         """Take in a batch (n, F)."""
         self.count += len(vectors)
         self.total += vectors.sum(0)
         self.products += vectors.T @ vectors
 
     @property
-    def mean(self) -> Values:
+    def mean(self) -> Doubles:
         """(F,)."""
         return self.total / max(self.count, 1)
 
     @property
-    def covariance(self) -> Values:
+    def covariance(self) -> Doubles:
         """(F, F), of a sample."""
         return (self.products - self.count * np.outer(self.mean, self.mean)) / max(self.count - 1, 1)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from deepgps.images.likeness import Floats, Masks, Values, pearson
+from deepgps.arrays import Doubles, Floats, Indices, Mask
+from deepgps.images.likeness import pearson
 
 PROFILE_EDGES_UM = np.arange(-6.0, 18.1, 1.5)
 """Edges of the zones of the profile: distance from the outline of the nearest nucleus, negative inside."""
@@ -25,8 +25,6 @@ _WINDOWS = (3, 7, 15)
 _PERCENTILES = (5, 25, 50, 75, 95, 99)
 FEATURES = PROFILE + BANDS + 12 + 4 + len(_PERCENTILES) + 3
 """Length F of `structure_features`."""
-
-Zones = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,13 +44,13 @@ class Surroundings:
     """
 
     nuclei: Floats
-    masks: Masks
-    zones: Zones
-    groups: Zones
+    masks: Mask
+    zones: Indices
+    groups: Indices
     pixel_size_um: float
 
     @classmethod
-    def of(cls, nuclei: Floats, masks: Masks, pixel_size_um: float) -> "Surroundings":
+    def of(cls, nuclei: Floats, masks: Mask, pixel_size_um: float) -> "Surroundings":
         """Measure the distance of each pixel (N, H, W) from the outline of the nearest nucleus."""
         distances = np.stack([_signed_distance(mask) for mask in masks]) * pixel_size_um
         zones = np.digitize(np.maximum(distances, PROFILE_EDGES_UM[0]), PROFILE_EDGES_UM) - 1
@@ -61,7 +59,7 @@ class Surroundings:
         return cls(nuclei, masks, np.minimum(zones, PROFILE), groups, pixel_size_um)
 
 
-def _signed_distance(mask: Masks) -> Values:
+def _signed_distance(mask: Mask) -> Doubles:
     """Distance in pixels from the outline (H, W), negative inside; infinite without an outline."""
     if mask.all() or not mask.any():
         return np.where(mask, -np.inf, np.inf)
@@ -69,7 +67,7 @@ def _signed_distance(mask: Masks) -> Values:
     return np.asarray(np.where(mask, 0.5 - inside, outside - 0.5), np.float64)
 
 
-def profiles(images: Floats, around: Surroundings) -> Values:
+def profiles(images: Floats, around: Surroundings) -> Doubles:
     """Mean intensity by distance from the nucleus over the image's mean: (N, `PROFILE`).
 
     NaN where no pixel is at that distance, and for a black image.
@@ -79,7 +77,7 @@ def profiles(images: Floats, around: Surroundings) -> Values:
         return np.asarray(means / np.where(_means(images) > 0, _means(images), np.nan)[:, None])
 
 
-def spectra(images: Floats, pixel_size_um: float) -> Values:
+def spectra(images: Floats, pixel_size_um: float) -> Doubles:
     """Share of each image's variance by size of structure: (N, `BANDS`), largest first.
 
     The mean power of a ring of frequencies times its number of frequencies, over that of all rings, under a
@@ -95,7 +93,7 @@ def spectra(images: Floats, pixel_size_um: float) -> Values:
     return np.asarray(bands / total[:, None])
 
 
-def _rings(height: int, width: int, um: float) -> tuple[Zones, Values, Values]:
+def _rings(height: int, width: int, um: float) -> tuple[Indices, Doubles, Doubles]:
     """Band of each frequency of a real FFT, how often it counts, and the window."""
     radius = np.hypot(np.fft.fftfreq(height, um)[:, None], np.fft.rfftfreq(width, um))
     ring = np.digitize(radius, SPECTRUM_EDGES) - 1
@@ -107,12 +105,12 @@ def _rings(height: int, width: int, um: float) -> tuple[Zones, Values, Values]:
     return ring, weight, np.outer(np.hanning(height), np.hanning(width))
 
 
-def fine_detail(spectrum: Values) -> Values:
+def fine_detail(spectrum: Doubles) -> Doubles:
     """Share of the variance in structures below `FINE_UM`, (N,), of spectra (N, `BANDS`)."""
     return np.asarray(spectrum[:, np.sqrt(SPECTRUM_EDGES[:-1] * SPECTRUM_EDGES[1:]) > 1 / FINE_UM].sum(1))
 
 
-def structure_features(images: Floats, around: Surroundings) -> Values:
+def structure_features(images: Floats, around: Surroundings) -> Doubles:
     """Describe images (N, H, W) by numbers (N, F) that a classifier of localizations reads.
 
     The profile around the nucleus, the log10 of the spectrum, granularity at three scales in four zones and
@@ -133,7 +131,7 @@ def structure_features(images: Floats, around: Surroundings) -> Values:
     return np.concatenate(rest, axis=1)
 
 
-def filled(features: Values) -> Values:
+def filled(features: Doubles) -> Doubles:
     """Give features (N, F) that are undefined the value of a flat image."""
     flat = np.zeros(FEATURES)
     flat[:PROFILE], flat[PROFILE : PROFILE + BANDS] = 1, -8
@@ -146,12 +144,12 @@ def _details(images: Floats) -> list[Floats]:
     return [fine - coarse for fine, coarse in pairwise(blurred)]
 
 
-def _granularity(details: list[Floats], around: Surroundings) -> Values:
+def _granularity(details: list[Floats], around: Surroundings) -> Doubles:
     energies = [_zone_means(detail * detail, around.groups, 4) for detail in details]
     return np.sqrt(np.nan_to_num(np.concatenate(energies, axis=1)))
 
 
-def _skewness(details: list[Floats], around: Surroundings) -> Values:
+def _skewness(details: list[Floats], around: Surroundings) -> Doubles:
     """Whether there are bright spots (above 0) or dark holes, inside nuclei and outside, at two scales."""
     columns, sides = [], (~around.masks).astype(np.intp)
     for detail in details[1:]:
@@ -161,18 +159,18 @@ def _skewness(details: list[Floats], around: Surroundings) -> Values:
     return np.clip(np.concatenate(columns, axis=1), -20, 20)
 
 
-def _nucleus_likeness(images: Floats, around: Surroundings) -> Values:
+def _nucleus_likeness(images: Floats, around: Surroundings) -> Doubles:
     inside = around.masks
     parts = [np.where(inside, each, _masked_mean(each, inside)) for each in (images, around.nuclei)]
     columns = [pearson(images, around.nuclei), pearson(*(part.astype(np.float32) for part in parts))]
     return np.nan_to_num(np.stack(columns, axis=1))
 
 
-def _masked_mean(images: Floats, masks: Masks) -> Values:
+def _masked_mean(images: Floats, masks: Mask) -> Doubles:
     return np.asarray((images * masks).sum((1, 2)) / np.maximum(masks.sum((1, 2)), 1))[:, None, None]
 
 
-def _zone_means(values: Floats, zones: Zones, count: int) -> Values:
+def _zone_means(values: Floats, zones: Indices, count: int) -> Doubles:
     """Mean of the pixels of each zone: (N, count); NaN where there are none."""
     rows = (np.arange(len(values))[:, None, None] * count + zones).ravel()
     sums = np.bincount(rows, values.ravel(), len(values) * count)
@@ -180,9 +178,9 @@ def _zone_means(values: Floats, zones: Zones, count: int) -> Values:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).reshape(len(values), count)
 
 
-def _means(images: Floats) -> Values:
+def _means(images: Floats) -> Doubles:
     return np.asarray(images.mean((1, 2), dtype=np.float64))
 
 
-def _flat(images: Floats) -> Values:
+def _flat(images: Floats) -> Doubles:
     return np.asarray(images - _means(images)[:, None, None], np.float64)

@@ -3,15 +3,14 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles, Floats, Ints, Mask, Strings
 from deepgps.errors import InputError
 from deepgps.evaluation.images.baselines import training_levels
 from deepgps.evaluation.images.measuring import BATCH, Readers, Trained, cells
 from deepgps.evaluation.images.reader import fit_reader
 from deepgps.evaluation.images.structure import PROFILE, structure_features
-from deepgps.evaluation.subjects import Rows, Subjects
-from deepgps.images.likeness import Floats, Masks, Values
+from deepgps.evaluation.subjects import Subjects
 
 MOST = 4000
 """Training crops that are learned from, drawn by chance where there are more."""
@@ -40,9 +39,9 @@ def learn(
             "images are made from such crops."
         )
     rows, shown = training_sample(subjects, seed)
-    features: list[Values] = []
+    features: list[Doubles] = []
 
-    def batches() -> Iterator[tuple[Floats, Masks, NDArray[np.str_]]]:
+    def batches() -> Iterator[tuple[Floats, Mask, Strings]]:
         for start in range(0, len(rows), BATCH):
             real, around = cells(subjects, rows[start : start + BATCH], pixel_size_um)
             features.append(structure_features(real, around))
@@ -54,14 +53,14 @@ def learn(
     return Trained(levels, readers, np.concatenate(features)), note
 
 
-def training_sample(subjects: Subjects, seed: int) -> tuple[Rows, NDArray[np.str_]]:
+def training_sample(subjects: Subjects, seed: int) -> tuple[Ints, Strings]:
     """At most `MOST` training rows and what they show, drawn by chance, in the order of the store."""
     chosen = np.random.default_rng(seed).permutation(len(subjects.training))[:MOST]
     chosen.sort()
     return subjects.training[chosen], subjects.training_shown[chosen]
 
 
-def _readers(features: Values, shown: NDArray[np.str_]) -> tuple[Readers, str]:
+def _readers(features: Doubles, shown: Strings) -> tuple[Readers, str]:
     try:
         return (fit_reader(features, shown), fit_reader(features, shown, PROFILE)), ""
     except InputError as error:

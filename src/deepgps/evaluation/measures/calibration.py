@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from deepgps.arrays import Doubles, Ints
 
 BINS = 15
 """Equal-width bins of [0, 1]."""
@@ -27,21 +27,21 @@ class Reliability:
         Expected calibration error: mean distance of the two, weighted by count.
     """
 
-    edges: Floats
-    count: Floats
-    probability: Floats
-    frequency: Floats
+    edges: Doubles
+    count: Doubles
+    probability: Doubles
+    frequency: Doubles
     ece: float
 
 
-def bin_of(probabilities: NDArray[np.floating], bins: int = BINS) -> NDArray[np.int64]:
+def bin_of(probabilities: NDArray[np.floating], bins: int = BINS) -> Ints:
     """Number of the bin of each probability, in the shape given."""
     # Times bins, rounded where a product misses an edge by its last digit (0.6 * 15 is one such).
     return np.asarray(np.minimum(np.floor(np.round(probabilities * bins, 9)), bins - 1), np.int64)
 
 
 def reliability(
-    probabilities: NDArray[np.floating], outcomes: NDArray[np.generic], count: Floats | None = None
+    probabilities: NDArray[np.floating], outcomes: NDArray[np.generic], count: Doubles | None = None
 ) -> Reliability:
     """Hold probabilities against what came true.
 
@@ -53,7 +53,7 @@ def reliability(
         (N,) how often each stands for; 1 if None.
     """
     chances, truth = np.asarray(probabilities, np.float64), np.asarray(outcomes, np.float64)
-    weight: Floats = np.ones(len(chances)) if count is None else count
+    weight: Doubles = np.ones(len(chances)) if count is None else count
     place = bin_of(chances)
     total, chance, true = (
         np.bincount(place, each, minlength=BINS).astype(np.float64)

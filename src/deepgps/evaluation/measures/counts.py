@@ -8,29 +8,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from deepgps.arrays import Doubles
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counts:
     """One class against the rest, for each of K classes: (R, K) each."""
 
-    tp: Floats
-    fp: Floats
-    fn: Floats
-    tn: Floats
+    tp: Doubles
+    fp: Doubles
+    fn: Doubles
+    tn: Doubles
 
     @classmethod
-    def of(cls, confusion: Floats) -> "Counts":
+    def of(cls, confusion: Doubles) -> "Counts":
         """From confusion matrices (R, K, K), rows true, columns named."""
         tp = np.diagonal(confusion, axis1=1, axis2=2)
         fn, fp = confusion.sum(2) - tp, confusion.sum(1) - tp
         return cls(tp, fp, fn, confusion.sum((1, 2))[:, None] - tp - fp - fn)
 
     @property
-    def support(self) -> Floats:
+    def support(self) -> Doubles:
         """(R, K) how many have the class."""
         return self.tp + self.fn
 
@@ -39,7 +38,7 @@ class Counts:
         return Counts(*(each.sum(1, keepdims=True) for each in (self.tp, self.fp, self.fn, self.tn)))
 
 
-def by_class(counts: Counts) -> dict[str, Floats]:
+def by_class(counts: Counts) -> dict[str, Doubles]:
     """Figures of each class against the rest, (R, K) each.
 
     A class that some have and that is never named has precision 0; one that is neither had nor named has
@@ -59,7 +58,7 @@ def by_class(counts: Counts) -> dict[str, Floats]:
     }
 
 
-def averages(counts: Counts, each: dict[str, Floats]) -> dict[str, Floats]:
+def averages(counts: Counts, each: dict[str, Doubles]) -> dict[str, Doubles]:
     """Means over classes, plain (macro) and by how many proteins have each (weighted), (R,) each."""
     found = {}
     for name in ("sensitivity", "specificity", "precision", "f1"):
@@ -70,7 +69,7 @@ def averages(counts: Counts, each: dict[str, Floats]) -> dict[str, Floats]:
     return found
 
 
-def one_class(confusion: Floats) -> dict[str, Floats]:
+def one_class(confusion: Doubles) -> dict[str, Doubles]:
     """Figures of a model that names one class, from confusion matrices (R, K, K); (R,) each."""
     counts = Counts.of(confusion)
     each = by_class(counts)
@@ -83,7 +82,7 @@ def one_class(confusion: Floats) -> dict[str, Floats]:
     }
 
 
-def several_classes(counts: Counts) -> dict[str, Floats]:
+def several_classes(counts: Counts) -> dict[str, Doubles]:
     """Figures of a model that may name several classes; (R,) each."""
     each, pooled = by_class(counts), by_class(counts.pooled())
     return {
@@ -94,25 +93,25 @@ def several_classes(counts: Counts) -> dict[str, Floats]:
     }
 
 
-def named_by_class(each: dict[str, Floats], classes: Sequence[str]) -> Iterator[tuple[str, Floats]]:
+def named_by_class(each: dict[str, Doubles], classes: Sequence[str]) -> Iterator[tuple[str, Doubles]]:
     """Spread figures (R, K) over names such as ``f1/er``, (R,) each."""
     for name, values in each.items():
         for number, slug in enumerate(classes):
             yield f"{name}/{slug}", values[:, number]
 
 
-def ratio(part: Floats, whole: Floats) -> Floats:
+def ratio(part: Doubles, whole: Doubles) -> Doubles:
     """Part over whole; NaN where the whole is nothing."""
     return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0))
 
 
-def mean(values: Floats) -> Floats:
+def mean(values: Doubles) -> Doubles:
     """Mean over classes (R,) of values (R, K), the undefined left out."""
     known = ~np.isnan(values)
     return ratio(np.where(known, values, 0).sum(1), known.sum(1).astype(np.float64))
 
 
-def _matthews(confusion: Floats) -> Floats:
+def _matthews(confusion: Doubles) -> Doubles:
     """Matthews' correlation for K classes (Gorodkin's R_K); 0 where one side is constant."""
     total, right = confusion.sum((1, 2)), np.trace(confusion, axis1=1, axis2=2)
     true, named = confusion.sum(2), confusion.sum(1)

@@ -1,12 +1,12 @@
 """Every figure of labelled probabilities at once, as they are or on resamples."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from deepgps.arrays import Doubles, Ints, Mask
 from deepgps.evaluation.measures import counts as counting
 from deepgps.evaluation.measures.calibration import BINS, Reliability, bin_of, reliability
-from deepgps.evaluation.measures.counts import Counts, Floats
+from deepgps.evaluation.measures.counts import Counts
 from deepgps.evaluation.measures.ranking import ranked
 from deepgps.evaluation.measures.resampling import resampled
 from deepgps.evaluation.measures.rows import LabelRows
@@ -18,17 +18,17 @@ def figures(rows: LabelRows) -> dict[str, float]:
     return {name: float(values[0]) for name, values in measured.items()}
 
 
-def resampled_figures(rows: LabelRows, seed: int) -> dict[str, Floats]:
+def resampled_figures(rows: LabelRows, seed: int) -> dict[str, Doubles]:
     """Measure on resamples of the groups; the same seed draws the same ones."""
     return resampled(lambda weights: _measure(rows, weights, exact=False), rows.groups, seed=seed)
 
 
-def confusion(rows: LabelRows) -> NDArray[np.int64]:
+def confusion(rows: LabelRows) -> Ints:
     """Count which classes were named for which.
 
     Returns
     -------
-    NDArray[np.int64]
+    Ints
         (K, K), rows true, columns named; for a multi-label model (K, 2, 2), a class each, rows absent and
         present, columns not named and named.
     """
@@ -49,7 +49,7 @@ def calibration(rows: LabelRows) -> Reliability:
     return reliability(*_believed(rows))
 
 
-def _measure(rows: LabelRows, weights: Floats, *, exact: bool) -> dict[str, Floats]:
+def _measure(rows: LabelRows, weights: Doubles, *, exact: bool) -> dict[str, Doubles]:
     if rows.multi_label:
         counts = _counts(rows, weights)
         exactly = (rows.named == rows.targets).all(1)
@@ -73,13 +73,13 @@ BINARY = ("sensitivity", "specificity", "precision", "f1", "auroc", "auprc")
 """Figures that a model of two classes has under their bare names too, of its first class."""
 
 
-def _confusions(rows: LabelRows, weights: Floats) -> Floats:
+def _confusions(rows: LabelRows, weights: Doubles) -> Doubles:
     classes = len(rows.classes)
     code = rows.targets.argmax(1) * classes + rows.named.argmax(1)
     return _summed(rows, code, rows.count, classes**2, weights).reshape(-1, classes, classes)
 
 
-def _counts(rows: LabelRows, weights: Floats) -> Counts:
+def _counts(rows: LabelRows, weights: Doubles) -> Counts:
     true, named = rows.targets, rows.named
     kinds = (true & named, ~true & named, true & ~named, ~true & ~named)
     classes = np.tile(np.arange(len(rows.classes)), len(rows.count))
@@ -92,7 +92,7 @@ def _counts(rows: LabelRows, weights: Floats) -> Counts:
     return Counts(*sums)
 
 
-def _believed(rows: LabelRows) -> tuple[Floats, NDArray[np.bool_], Floats]:
+def _believed(rows: LabelRows) -> tuple[Doubles, Mask, Doubles]:
     """Probabilities, whether each came true, and how often it counts: (M,) each."""
     if rows.multi_label:
         count = np.repeat(rows.count, len(rows.classes))
@@ -101,7 +101,7 @@ def _believed(rows: LabelRows) -> tuple[Floats, NDArray[np.bool_], Floats]:
     return rows.probabilities.max(1), rows.targets[np.arange(len(named)), named], rows.count
 
 
-def _ece(rows: LabelRows, weights: Floats) -> Floats:
+def _ece(rows: LabelRows, weights: Doubles) -> Doubles:
     chance, came_true, count = _believed(rows)
     group = np.repeat(rows.group, len(chance) // len(rows.group))
     gaps, total = (
@@ -111,14 +111,14 @@ def _ece(rows: LabelRows, weights: Floats) -> Floats:
     return counting.ratio(np.abs(gaps).sum(0), total.sum(0))
 
 
-def _mean(rows: LabelRows, weights: Floats, values: Floats | NDArray[np.bool_]) -> Floats:
+def _mean(rows: LabelRows, weights: Doubles, values: Doubles | Mask) -> Doubles:
     sums = [
         np.bincount(rows.group, each, minlength=rows.groups) for each in (rows.count * values, rows.count)
     ]
     return counting.ratio(*(weights @ each for each in sums))
 
 
-def _summed(rows: LabelRows, code: NDArray[np.int64], values: Floats, codes: int, weights: Floats) -> Floats:
+def _summed(rows: LabelRows, code: Ints, values: Doubles, codes: int, weights: Doubles) -> Doubles:
     """Weighted sums of values by code, (R, codes)."""
     by_code = csr_array((values, (code, rows.group)), shape=(codes, rows.groups))
     return np.ascontiguousarray((by_code @ weights.T).T)

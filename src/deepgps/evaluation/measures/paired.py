@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
+from deepgps.arrays import Doubles
 from deepgps.errors import InputError
 from deepgps.evaluation.measures.figures import figures, resampled_figures
 from deepgps.evaluation.measures.resampling import interval
-from deepgps.evaluation.measures.rows import Floats, LabelRows
+from deepgps.evaluation.measures.rows import LabelRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def mcnemar(first: LabelRows, second: LabelRows) -> McNemar:
     return McNemar(*only, float(binomtest(only[0], sum(only)).pvalue) if sum(only) else 1.0)
 
 
-def _difference(value: float, spread: Floats, rows: LabelRows) -> Difference:
+def _difference(value: float, spread: Doubles, rows: LabelRows) -> Difference:
     known = spread[~np.isnan(spread)]
     if rows.groups == 1 or not len(known):
         return Difference(value, np.nan, np.nan, np.nan)

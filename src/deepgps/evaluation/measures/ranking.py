@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from deepgps.arrays import Doubles, Ints, Mask
 from deepgps.evaluation.measures.counts import mean, ratio
 from deepgps.evaluation.measures.rows import LabelRows
-
-Floats = NDArray[np.float64]
 
 _STEPS = 4096
 
@@ -26,13 +24,13 @@ class Curve:
         From recall 1 to recall 0.
     """
 
-    false_positive_rate: Floats
-    true_positive_rate: Floats
-    recall: Floats
-    precision: Floats
+    false_positive_rate: Doubles
+    true_positive_rate: Doubles
+    recall: Doubles
+    precision: Doubles
 
 
-def areas(positive: Floats, negative: Floats) -> tuple[Floats, Floats]:
+def areas(positive: Doubles, negative: Doubles) -> tuple[Doubles, Doubles]:
     """Areas under both curves.
 
     Parameters
@@ -53,7 +51,7 @@ def areas(positive: Floats, negative: Floats) -> tuple[Floats, Floats]:
     return ratio(ordered, positives * negatives), ratio(steps, positives)
 
 
-def ranked(rows: LabelRows, weights: Floats, *, exact: bool) -> dict[str, Floats]:
+def ranked(rows: LabelRows, weights: Doubles, *, exact: bool) -> dict[str, Doubles]:
     """Measure the order of probabilities, on each resample.
 
     Parameters
@@ -75,7 +73,7 @@ def ranked(rows: LabelRows, weights: Floats, *, exact: bool) -> dict[str, Floats
         _of(rows.probabilities[:, k], rows.targets[:, k], rows.group, rows.count, weights, exact)
         for k in range(len(rows.classes))
     ]
-    figures: dict[str, Floats] = {}
+    figures: dict[str, Doubles] = {}
     for name, values in zip(("auroc", "auprc"), zip(*found, strict=True), strict=True):
         figures[f"{name}_macro"] = mean(np.stack(values, axis=1))
         figures |= {f"{name}/{slug}": each for slug, each in zip(rows.classes, values, strict=True)}
@@ -94,13 +92,13 @@ def ranked(rows: LabelRows, weights: Floats, *, exact: bool) -> dict[str, Floats
 
 
 def _of(
-    scores: Floats,
-    truth: NDArray[np.bool_],
-    group: NDArray[np.int64],
-    count: Floats,
-    weights: Floats,
+    scores: Doubles,
+    truth: Mask,
+    group: Ints,
+    count: Doubles,
+    weights: Doubles,
     exact: bool,
-) -> tuple[Floats, Floats]:
+) -> tuple[Doubles, Doubles]:
     distinct, step = np.unique(-scores, return_inverse=True)
     steps = len(distinct)
     if not exact and steps > _STEPS:

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from deepgps.arrays import Doubles
 
 ROUNDS = 1000
 """Resamples behind every interval."""
@@ -13,12 +12,12 @@ ROUNDS = 1000
 _BLOCK = 4_000_000
 
 
-def draws(groups: int, *, rounds: int = ROUNDS, seed: int = 0) -> Iterator[Floats]:
+def draws(groups: int, *, rounds: int = ROUNDS, seed: int = 0) -> Iterator[Doubles]:
     """Draw groups with replacement, as many as there are, again and again.
 
     Yields
     ------
-    NDArray[np.float64]
+    Doubles
         (R, groups) how often each was drawn; the R of all blocks add up to ``rounds``.
     """
     rng = np.random.default_rng(seed)
@@ -30,8 +29,8 @@ def draws(groups: int, *, rounds: int = ROUNDS, seed: int = 0) -> Iterator[Float
 
 
 def resampled(
-    measure: Callable[[Floats], Mapping[str, Floats]], groups: int, *, rounds: int = ROUNDS, seed: int = 0
-) -> dict[str, Floats]:
+    measure: Callable[[Doubles], Mapping[str, Doubles]], groups: int, *, rounds: int = ROUNDS, seed: int = 0
+) -> dict[str, Doubles]:
     """Measure on each resample.
 
     Parameters
@@ -52,7 +51,7 @@ def resampled(
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def interval(values: Floats) -> tuple[float, float]:
+def interval(values: Doubles) -> tuple[float, float]:
     """95 % interval of a figure over resamples, those left out in which it is undefined (NaN)."""
     known = values[~np.isnan(values)]
     if not len(known):

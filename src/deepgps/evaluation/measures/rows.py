@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles, Ints, Mask, Strings
 from deepgps.errors import InputError
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,13 +38,13 @@ class LabelRows:
 
     classes: tuple[str, ...]
     multi_label: bool
-    thresholds: Floats
+    thresholds: Doubles
     ids: tuple[str, ...]
-    probabilities: Floats
-    targets: NDArray[np.bool_]
-    count: Floats
-    group: NDArray[np.int64]
-    decided: NDArray[np.bool_] | None = None
+    probabilities: Doubles
+    targets: Mask
+    count: Doubles
+    group: Ints
+    decided: Mask | None = None
 
     @property
     def groups(self) -> int:
@@ -58,7 +57,7 @@ class LabelRows:
         return int(self.count.sum())
 
     @property
-    def named(self) -> NDArray[np.bool_]:
+    def named(self) -> Mask:
         """(N, K) the classes named; of equally likely ones the first."""
         if self.decided is not None:
             return self.decided
@@ -71,7 +70,7 @@ class LabelRows:
 class _Protein:
     """What is known of one protein: its classes, its cluster, how often which probabilities were given."""
 
-    targets: NDArray[np.bool_]
+    targets: Mask
     cluster: str
     seen: dict[bytes, int] = field(default_factory=dict)
 
@@ -104,7 +103,7 @@ class LabelGatherer:
         self,
         probabilities: NDArray[np.floating],
         targets: NDArray[np.generic],
-        proteins: Sequence[str] | NDArray[np.str_],
+        proteins: Sequence[str] | Strings,
         clusters: Sequence[object] | NDArray[np.generic] | None = None,
     ) -> None:
         """Take a chunk of crops, or of proteins.
@@ -165,7 +164,7 @@ class LabelGatherer:
             ]
         )
 
-    def _rows(self, rows: list[tuple[str, Floats, int]]) -> LabelRows:
+    def _rows(self, rows: list[tuple[str, Doubles, int]]) -> LabelRows:
         if not rows:
             raise InputError("There is no labelled protein to measure on; give a table with at least one.")
         number = {
@@ -184,7 +183,7 @@ class LabelGatherer:
             np.array([number[protein.cluster] for protein in of], np.int64),
         )
 
-    def _check_shapes(self, chances: Floats, truth: Floats, names: list[str], groups: list[str]) -> None:
+    def _check_shapes(self, chances: Doubles, truth: Doubles, names: list[str], groups: list[str]) -> None:
         wanted = (len(names), len(self._classes))
         shapes = [chances.shape, truth.shape, (len(groups), len(self._thresholds))]
         if any(shape != wanted for shape in shapes):
@@ -195,14 +194,14 @@ class LabelGatherer:
             )
 
 
-def _mean(seen: dict[bytes, int]) -> Floats:
+def _mean(seen: dict[bytes, int]) -> Doubles:
     rows = np.array([np.frombuffer(key) for key in seen])
     # Divided last, so that equal rows have exactly their own value as their mean.
     return np.asarray(np.average(rows, axis=0, weights=list(seen.values())) if len(rows) > 1 else rows[0])
 
 
 def _check_values(
-    chances: Floats, truth: Floats, names: list[str], classes: tuple[str, ...], *, multi_label: bool
+    chances: Doubles, truth: Doubles, names: list[str], classes: tuple[str, ...], *, multi_label: bool
 ) -> None:
     # Negated, so that NaN is caught too.
     for row, column in np.argwhere(~((chances >= 0) & (chances <= 1)))[:1]:

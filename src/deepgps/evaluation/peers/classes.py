@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Mask
 from deepgps.errors import InputError
 from deepgps.localization import CLASS_SETS, LOCALIZATIONS
 
@@ -95,7 +95,7 @@ def is_place(name: str) -> bool:
     return plain(name) in PLACES
 
 
-def onto(peer_classes: Sequence[str], classes: Sequence[str]) -> NDArray[np.bool_]:
+def onto(peer_classes: Sequence[str], classes: Sequence[str]) -> Mask:
     """Map a tool's classes onto ours.
 
     Parameters
@@ -107,7 +107,7 @@ def onto(peer_classes: Sequence[str], classes: Sequence[str]) -> NDArray[np.bool
 
     Returns
     -------
-    NDArray[np.bool_]
+    Mask
         (P, K) whether a tool's class counts for one of ours; each for at most one. For ``cytoplasmic`` and
         ``nucleoplasm`` alone, every class but the nuclear ones counts for ``cytoplasmic``, as in the paper.
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles, Mask
 from deepgps.errors import InputError
 from deepgps.evaluation.label_table import LabelledPredictions
 from deepgps.evaluation.labels import BASELINES, Metric, measured
@@ -118,9 +118,7 @@ def peer_rows(peer: PeerPredictions, ours: LabelRows) -> LabelRows:
     return replace(ours, probabilities=chances, decided=named)
 
 
-def _chances(
-    peer: PeerPredictions, order: Sequence[int], members: NDArray[np.bool_], named: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def _chances(peer: PeerPredictions, order: Sequence[int], members: Mask, named: Mask) -> Doubles:
     if peer.probabilities is None:
         return named.astype(np.float64)
     given = peer.probabilities[order]
@@ -130,7 +128,7 @@ def _chances(
     return np.stack([(given * column).max(1) for column in members.T], axis=1)
 
 
-def _subset(rows: LabelRows, kept: NDArray[np.bool_]) -> LabelRows:
+def _subset(rows: LabelRows, kept: Mask) -> LabelRows:
     _, group = np.unique(rows.group[kept], return_inverse=True)
     ids = tuple(each for each, stays in zip(rows.ids, kept, strict=True) if stays)
     return replace(

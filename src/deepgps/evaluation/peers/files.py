@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles, Mask
 from deepgps.errors import InputError
 from deepgps.evaluation.peers.classes import is_place, plain
 from deepgps.proteins.text import text_lines
@@ -39,8 +39,8 @@ class PeerPredictions:
     tool: str
     proteins: tuple[str, ...]
     classes: tuple[str, ...]
-    probabilities: NDArray[np.float64] | None
-    named: NDArray[np.bool_]
+    probabilities: Doubles | None
+    named: Mask
 
 
 def read_peer(path: Path) -> PeerPredictions:
@@ -186,7 +186,7 @@ def _only_named(tool: str, proteins: tuple[str, ...], words: list[list[str]], pa
     return PeerPredictions(tool, tuple(said), classes, None, named.reshape(len(said), len(classes)))
 
 
-def _or_best(said: NDArray[np.bool_], chances: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _or_best(said: Mask, chances: Doubles) -> Mask:
     """What a tool names, and its likeliest class where it names none."""
     best = chances.argmax(1)[:, None] == np.arange(chances.shape[1])
     return np.where(said.any(1, keepdims=True), said, best)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
+
+from deepgps.arrays import Doubles, Ints
 
 
 def counts_behind(published: Mapping[str, str], positives: int, negatives: int) -> list[tuple[int, int]]:
@@ -31,9 +32,7 @@ def counts_behind(published: Mapping[str, str], positives: int, negatives: int) 
     return [(int(a), int(b)) for a, b in zip(tp[found], tn[found], strict=True)]
 
 
-def figures_of(
-    tp: NDArray[np.int64], tn: NDArray[np.int64], positives: int, negatives: int
-) -> dict[str, NDArray[np.float64]]:
+def figures_of(tp: Ints, tn: Ints, positives: int, negatives: int) -> dict[str, Doubles]:
     """Figures of confusion matrices of two classes, by the names of a published table."""
     wrong = positives - tp + negatives - tn
     return {

@@ -5,9 +5,9 @@ import io
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from deepgps.arrays import Doubles, Floats, Ints
 from deepgps.evaluation.images.measuring import (
     DRAWN,
     NOBODY,
@@ -17,8 +17,7 @@ from deepgps.evaluation.images.measuring import (
     other_proteins,
 )
 from deepgps.evaluation.report.tables import text
-from deepgps.evaluation.subjects import Rows, Subjects
-from deepgps.images.likeness import Floats
+from deepgps.evaluation.subjects import Subjects
 
 EACH, RANDOM = 4, 12
 _QUALITY = 88
@@ -31,7 +30,7 @@ figcaption{font-size:.8rem;color:var(--faint)}
 """
 
 
-def choose(likeness: NDArray[np.float64], seed: int) -> dict[str, Rows]:
+def choose(likeness: Doubles, seed: int) -> dict[str, Ints]:
     """Choose cells by the Pearson r (N,) of the drawn image: best, median, worst, and by chance."""
     known = np.flatnonzero(np.isfinite(likeness))
     order = known[np.argsort(-likeness[known], kind="stable")]
@@ -60,9 +59,7 @@ def gallery_section(subjects: Subjects, measured: Measured, artist: Artist, seed
     return "".join(parts)
 
 
-def _shower(
-    subjects: Subjects, artist: Artist, likeness: NDArray[np.float64], wrong: Rows
-) -> Callable[[int], str]:
+def _shower(subjects: Subjects, artist: Artist, likeness: Doubles, wrong: Ints) -> Callable[[int], str]:
     assert subjects.store is not None
     store = subjects.store
 

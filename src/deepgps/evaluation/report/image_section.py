@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from deepgps.arrays import Doubles
 from deepgps.bundle import Metric
 from deepgps.evaluation.images.figures import EFFECTS, SHOWN_KINDS, ImageFigures
 from deepgps.evaluation.images.measuring import (
@@ -18,7 +19,6 @@ from deepgps.evaluation.images.structure import BANDS, FEATURES, PROFILE, PROFIL
 from deepgps.evaluation.report.plots import lines, round_axis, scatter, unit_axis, whiskers
 from deepgps.evaluation.report.tables import cell, figures_table, text
 from deepgps.evaluation.subjects import MANY, Subjects
-from deepgps.images.likeness import Values
 
 LIKENESS = {
     "psnr": ("PSNR (dB)", 2),
@@ -145,7 +145,7 @@ def _plots(measured: Measured, subjects: Subjects, seed: int) -> str:
     )
 
 
-def _mean_curves(measured: Measured) -> tuple[Mapping[str, Values], Mapping[str, Values]]:
+def _mean_curves(measured: Measured) -> tuple[Mapping[str, Doubles], Mapping[str, Doubles]]:
     """Mean profile and mean log spectrum of the kinds worth a line."""
     profile, spectrum = {}, {}
     for kind in (REAL, DRAWN, WRONG_CLASS, "nuclear mask"):
@@ -159,7 +159,7 @@ def _mean_curves(measured: Measured) -> tuple[Mapping[str, Values], Mapping[str,
     return profile, spectrum
 
 
-def _fractions(measured: Measured, subjects: Subjects, seed: int) -> dict[str, tuple[Values, Values]]:
+def _fractions(measured: Measured, subjects: Subjects, seed: int) -> dict[str, tuple[Doubles, Doubles]]:
     real, drawn = (measured.measure(kind, "intranuclear") for kind in (REAL, DRAWN))
     chosen = np.random.default_rng(seed).permutation(len(real))[:_POINTS]
     names = subjects.shown[chosen]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles
 from deepgps.bundle import Metric
 
 WIDTH, HEIGHT = 360, 270
@@ -30,8 +31,6 @@ svg.plot .whisker{stroke-width:1.5}
 border-radius:.1rem}
 """
 
-Values = NDArray[np.floating]
-
 
 @dataclass(frozen=True, slots=True)
 class Axis:
@@ -42,7 +41,7 @@ class Axis:
     high: float
     ticks: Sequence[float]
 
-    def place(self, values: Values, start: float, end: float) -> NDArray[np.float64]:
+    def place(self, values: NDArray[np.floating], start: float, end: float) -> Doubles:
         """Places on the page, between ``start`` and ``end``."""
         share = (np.clip(values, self.low, self.high) - self.low) / max(self.high - self.low, 1e-9)
         return np.asarray(start + share * (end - start), np.float64)
@@ -56,7 +55,7 @@ def unit_axis(label: str) -> Axis:
     return Axis(label, 0, 1, UNIT_TICKS)
 
 
-def round_axis(label: str, values: Values, *, include: float | None = None) -> Axis:
+def round_axis(label: str, values: NDArray[np.floating], *, include: float | None = None) -> Axis:
     """An axis around the finite values, marked at round numbers."""
     finite = np.asarray(values, np.float64).ravel()
     finite = np.append(finite[np.isfinite(finite)], [] if include is None else [include])
@@ -70,7 +69,7 @@ def round_axis(label: str, values: Values, *, include: float | None = None) -> A
 
 
 def lines(
-    series: Mapping[str, tuple[Values, Values]],
+    series: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]],
     x: Axis,
     y: Axis,
     *,
@@ -87,7 +86,13 @@ def lines(
     return _svg(x, y, "".join(drawn)) + legend(list(series))
 
 
-def scatter(groups: Mapping[str, tuple[Values, Values]], x: Axis, y: Axis, *, diagonal: bool = False) -> str:
+def scatter(
+    groups: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]],
+    x: Axis,
+    y: Axis,
+    *,
+    diagonal: bool = False,
+) -> str:
     """Draw points, a colour a group, with a legend."""
     drawn = [_guide(x, y, diagonal=diagonal, guide_x=None)]
     for number, (across, up) in enumerate(groups.values()):
@@ -127,7 +132,9 @@ def whiskers(rows: Mapping[str, Metric], label: str, *, include: float | None = 
     return "".join(parts)
 
 
-def matrix(counts: NDArray[np.integer] | Values, rows: Sequence[str], columns: Sequence[str]) -> str:
+def matrix(
+    counts: NDArray[np.integer] | NDArray[np.floating], rows: Sequence[str], columns: Sequence[str]
+) -> str:
     """Set a matrix as a table, shaded by its share of the row."""
     head = "".join(f"<th>{_text(name)}</th>" for name in columns)
     body = []
@@ -161,7 +168,7 @@ def _colour(number: int) -> str:
     return f"var(--c{number % COLOURS})"
 
 
-def _points(x: Axis, y: Axis, across: Values, up: Values) -> str:
+def _points(x: Axis, y: Axis, across: NDArray[np.floating], up: NDArray[np.floating]) -> str:
     xs = x.place(across, _LEFT, WIDTH - _RIGHT)
     ys = y.place(up, HEIGHT - _BOTTOM, _TOP)
     return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(xs, ys, strict=True))

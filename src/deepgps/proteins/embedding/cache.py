@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from deepgps.arrays import Floats
 from deepgps.files.cached import cache_folder
-from deepgps.proteins.embedding.encoder import Identity, Level, Vectors
+from deepgps.proteins.embedding.encoder import Identity, Level
 
 # How windows are laid and averaged is part of a vector too; another rule, another number.
 _RULE = "1"
@@ -35,7 +36,7 @@ class EmbeddingCache:
         self.folder = (folder or cache_folder()) / "embeddings"
         self._swept = False
 
-    def get(self, encoder: Identity, level: Level, sequence: str) -> Vectors | None:
+    def get(self, encoder: Identity, level: Level, sequence: str) -> Floats | None:
         """Vectors of a sequence, (E,) or (L, E) float32; None if they are not there.
 
         The mean of residues that are there is not computed by an encoder again.
@@ -47,7 +48,7 @@ class EmbeddingCache:
             return None if whole is None else whole.mean(axis=0, dtype=np.float64).astype(np.float32)
         return vectors
 
-    def put(self, encoder: Identity, level: Level, sequence: str, vectors: Vectors) -> None:
+    def put(self, encoder: Identity, level: Level, sequence: str, vectors: Floats) -> None:
         """Keep the vectors of a sequence.
 
         Raises
@@ -91,7 +92,7 @@ def _sweep(folder: Path) -> None:
                 draft.unlink()
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> Vectors | None:
+def _read(path: Path, shape: tuple[int, ...]) -> Floats | None:
     try:
         vectors = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):

@@ -3,16 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from deepgps.arrays import Floats, Ints, Mask
 
 Level = Literal["protein", "residue"]
 """One vector a protein, the mean over its residues, or one a residue."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """What to compute in; ``auto`` is bfloat16 where the machine has units for it, else float32."""
-
-Vectors = NDArray[np.float32]
 
 
 class Identity(Protocol):
@@ -42,7 +39,7 @@ class Identity(Protocol):
 class ResidueEncoder(Identity, Protocol):
     """A network that gives each token of a protein a vector."""
 
-    def __call__(self, tokens: NDArray[np.int64], mask: NDArray[np.bool_]) -> Vectors:
+    def __call__(self, tokens: Ints, mask: Mask) -> Floats:
         """Encode tokens (B, L), real where the mask (B, L) is true: (B, L, E), special tokens included."""
 
 

@@ -7,13 +7,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from platformdirs import user_data_dir
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from deepgps.arrays import Floats, Ints, Mask
 from deepgps.errors import InputError
-from deepgps.proteins.embedding.encoder import Vectors
 from deepgps.runtime import Graph, open_graph
 
 GRAPH = "encoder.onnx"
@@ -61,9 +59,9 @@ class PreparedEncoder:
     opened: Callable[[], Graph]
     precision: str = "float32"
 
-    def __call__(self, tokens: NDArray[np.int64], mask: NDArray[np.bool_]) -> Vectors:
+    def __call__(self, tokens: Ints, mask: Mask) -> Floats:
         """Encode tokens (B, L), real where the mask (B, L) is true: (B, L, E) float32."""
-        vectors: Vectors = self.opened().run(["vectors"], {"tokens": tokens, "mask": mask})[0]
+        vectors: Floats = self.opened().run(["vectors"], {"tokens": tokens, "mask": mask})[0]
         return vectors
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+
+from deepgps.arrays import Ints, Mask
 
 START, PADDING, END, UNKNOWN = 0, 1, 2, 3
 SPECIAL = 2
@@ -14,7 +15,7 @@ VOCABULARY = 33
 _LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO"
 
 
-def _table() -> NDArray[np.int64]:
+def _table() -> Ints:
     table = np.full(256, UNKNOWN, np.int64)
     table[[ord(letter) for letter in _LETTERS]] = np.arange(4, 4 + len(_LETTERS))
     return table
@@ -23,7 +24,7 @@ def _table() -> NDArray[np.int64]:
 _TOKEN = _table()
 
 
-def tokenize(sequences: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def tokenize(sequences: Sequence[str]) -> tuple[Ints, Mask]:
     """Turn sequences into one padded array.
 
     Parameters

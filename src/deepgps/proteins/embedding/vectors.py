@@ -5,10 +5,11 @@ from functools import partial
 
 import numpy as np
 
+from deepgps.arrays import Floats
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.proteins.embedding.batches import batches, groups
 from deepgps.proteins.embedding.cache import EmbeddingCache
-from deepgps.proteins.embedding.encoder import Identity, Level, ResidueEncoder, Vectors
+from deepgps.proteins.embedding.encoder import Identity, Level, ResidueEncoder
 from deepgps.proteins.embedding.tokens import tokenize
 from deepgps.proteins.windows import window_starts
 
@@ -16,7 +17,7 @@ TOKEN_BUDGET = 4096
 """Tokens in a batch where nobody says otherwise."""
 
 Group = Sequence[str]
-Encoded = list[Vectors]
+Encoded = list[Floats]
 
 
 def embed(
@@ -27,7 +28,7 @@ def embed(
     cache: EmbeddingCache | None = None,
     token_budget: int = TOKEN_BUDGET,
     on_done: Callable[[int], None] | None = None,
-) -> list[Vectors]:
+) -> list[Floats]:
     """Embed sequences; what is in the cache, or given twice, is not computed again.
 
     Parameters
@@ -57,7 +58,7 @@ def embed(
     InputError
         If a sequence is empty or the token budget is not positive.
     """
-    found: dict[int, Vectors] = {}
+    found: dict[int, Floats] = {}
 
     def encode(groups: Iterable[Group]) -> Iterator[Encoded]:
         return map(partial(encode_group, encoder, level=level, token_budget=token_budget), groups)
@@ -76,7 +77,7 @@ def each_embedded(
     level: Level,
     cache: EmbeddingCache | None,
     token_budget: int,
-) -> Iterator[tuple[int, Vectors]]:
+) -> Iterator[tuple[int, Floats]]:
     """Embed sequences one by one, in the order in which they are there: cached ones first, then the longest.
 
     Parameters
@@ -130,7 +131,7 @@ def _computed(
     identity: Identity,
     encode: Callable[[Iterable[Group]], Iterable[Encoded | DeepGPSError]],
     token_budget: int,
-) -> Iterator[tuple[str, Vectors]]:
+) -> Iterator[tuple[str, Floats]]:
     lengths = [len(sequence) for sequence in sequences]
     planned = [
         [sequences[place] for place in group] for group in groups(lengths, identity.max_length, token_budget)
@@ -168,7 +169,7 @@ def encode_group(
     return residues_of if level == "residue" else [pooled(vectors) for vectors in residues_of]
 
 
-def pooled(vectors: Vectors) -> Vectors:
+def pooled(vectors: Floats) -> Floats:
     """Mean over the residues: (L, E) to (E,)."""
-    mean: Vectors = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    mean: Floats = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     return mean

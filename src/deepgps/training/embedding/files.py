@@ -12,16 +12,17 @@ import numpy as np
 import polars as pl
 
 import deepgps
+from deepgps.arrays import Floats
 from deepgps.files.atomic import replacing
-from deepgps.proteins.embedding.encoder import EncoderSpec, Level, Vectors
+from deepgps.proteins.embedding.encoder import EncoderSpec, Level
 from deepgps.proteins.protein import Protein
 from deepgps.proteins.windows import window_count
 
-Keep = Callable[[Protein, Vectors], None]
+Keep = Callable[[Protein, Floats], None]
 
 
 def write_table(
-    out: Path, proteins: Sequence[Protein], vectors: Vectors | None, identity: EncoderSpec, level: Level
+    out: Path, proteins: Sequence[Protein], vectors: Floats | None, identity: EncoderSpec, level: Level
 ) -> int:
     """Write a row for each protein; its metadata (key ``deepgps``) say which encoder the vectors are of.
 
@@ -63,7 +64,7 @@ def residue_file(path: Path) -> Iterator[Keep]:
     """Write vectors of residues as they come: an ``.npz`` with an array (L, E) a protein, by its id."""
     with replacing(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
 
-        def keep(protein: Protein, vectors: Vectors) -> None:
+        def keep(protein: Protein, vectors: Floats) -> None:
             with archive.open(f"{protein.id}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(vectors), allow_pickle=False)
 

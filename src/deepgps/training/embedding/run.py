@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from deepgps.arrays import Floats
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.proteins.embedding.cache import EmbeddingCache
-from deepgps.proteins.embedding.encoder import EncoderSpec, Vectors
+from deepgps.proteins.embedding.encoder import EncoderSpec
 from deepgps.proteins.embedding.vectors import Encoded, Group, each_embedded
 from deepgps.proteins.protein import Protein
 from deepgps.training.embedding.files import residue_file, write_table
@@ -99,12 +100,12 @@ def embed_proteins(
 
 def _written(
     proteins: Sequence[Protein],
-    each: Iterable[tuple[int, Vectors]],
+    each: Iterable[tuple[int, Floats]],
     identity: EncoderSpec,
     job: Job,
     out: Path,
     on_done: Callable[[Protein], None] | None,
-) -> tuple[Vectors | None, tuple[Path, ...]]:
+) -> tuple[Floats | None, tuple[Path, ...]]:
     """Take the vectors as they come: those of residues to their file, those of proteins into one array."""
     whole = np.empty((len(proteins), identity.dimension), np.float32) if job.level == "protein" else None
     beside = out.with_suffix(".npz")

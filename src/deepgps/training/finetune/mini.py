@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
 import deepgps
+from deepgps.arrays import Floats, Ints
 from deepgps.datasets.crops.reading import MANIFEST, CropStore, open_crops
 from deepgps.datasets.crops.shown import read_shown
 from deepgps.errors import InputError
@@ -34,8 +34,6 @@ from deepgps.training.mini.images import build_generator, fit_images
 from deepgps.training.mini.run import GENERATOR
 from deepgps.training.mini.settings import MiniRecipe
 from deepgps.training.origin import write_origin
-
-Floats = NDArray[np.float32]
 
 AFTER, ERROR = "validation.json", "validation_mse"
 JUDGED = 512
@@ -153,7 +151,7 @@ def _begun(base: Base, recipe: MiniRecipe, crops: CropStore, tokens: TableTokens
 
 
 def _drawn(
-    generator: MiniGenerator, crops: CropStore, tokens: TableTokens, rows: NDArray[np.int64]
+    generator: MiniGenerator, crops: CropStore, tokens: TableTokens, rows: Ints
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Draw crops some at a time, smoothly: drawn and real, (B, 1, S, S) each."""
     places = crops.index["localizations"].to_list()

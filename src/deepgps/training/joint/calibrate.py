@@ -8,10 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deepgps.arrays import Doubles
 from deepgps.training.joint.learning.losses import label_loss
 from deepgps.training.mini.label_quality import best_thresholds
-
-Floats = NDArray[np.float64]
 
 PRIOR = 5.0
 """Proteins' worth of belief in the logits as they are: few proteins change little."""
@@ -39,14 +38,14 @@ class Calibration:
     bias: tuple[float, ...]
     thresholds: tuple[float, ...]
 
-    def probabilities(self, logits: Floats, *, multi_label: bool) -> Floats:
+    def probabilities(self, logits: Doubles, *, multi_label: bool) -> Doubles:
         """Calibrated probabilities (N, K) of logits (N, K)."""
         values = torch.from_numpy(np.asarray(self.scale) * logits + np.asarray(self.bias))
         return np.asarray(torch.sigmoid(values) if multi_label else torch.softmax(values, 1))
 
 
 def calibrate(
-    logits: Floats, targets: NDArray[np.floating], classes: Sequence[str], *, multi_label: bool
+    logits: Doubles, targets: NDArray[np.floating], classes: Sequence[str], *, multi_label: bool
 ) -> Calibration:
     """Fit a calibration to proteins that the model did not learn from.
 

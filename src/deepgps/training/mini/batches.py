@@ -5,11 +5,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from deepgps.arrays import Doubles, Floats, Ints
 from deepgps.datasets.crops.reading import CropStore
 from deepgps.datasets.crops.settings import Source
 from deepgps.localization import ClassSet
@@ -23,7 +23,7 @@ class Draws(Protocol):
 
     @property
     def classes(self) -> ClassSet: ...  # noqa: D102
-    def draw(self, localizations: str, accession: str, rng: np.random.Generator) -> NDArray[np.float32]: ...  # noqa: D102
+    def draw(self, localizations: str, accession: str, rng: np.random.Generator) -> Floats: ...  # noqa: D102
 
 
 MIXED_SHARE = 0.15
@@ -68,7 +68,7 @@ class ImageBatches(IterableDataset[Batch]):
             pairs = torch.from_numpy(np.stack([pair for pair, _ in samples]))
             yield pairs[:, :1], pairs[:, 1:], torch.from_numpy(np.stack([p for _, p in samples]))
 
-    def _sample(self, row: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _sample(self, row: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
         pair = self.store.crops[row].astype(np.float32) / 255
         if self.settings.sure and rng.random() < self.settings.sure:
             probabilities = sure(self.pairing.classes, self.localizations[row])
@@ -86,21 +86,19 @@ class ImageBatches(IterableDataset[Batch]):
             pair = crowd([pair, *self.store.crops[more].astype(np.float32) / 255], rng)
         return augment(pair, rng), probabilities
 
-    def _mixed(self, pair: NDArray[np.float32], other: int) -> NDArray[np.float32]:
+    def _mixed(self, pair: Floats, other: int) -> Floats:
         """Draw a dual-localized protein: the sum, dimmed, of two protein images of the same cell."""
         second = self.store.crops[other, 1].astype(np.float32) / 255
         return np.stack([pair[0], np.clip(0.6 * (pair[1] + second), 0, 1)])
 
 
-def sure(classes: ClassSet, localizations: str) -> NDArray[np.float32]:
+def sure(classes: ClassSet, localizations: str) -> Floats:
     """Probabilities (K,) that are sure of localizations joined by ``|``."""
     named = classes.of(localizations.split("|"))
     return np.array([YES if slug in named else NO for slug in classes.slugs], np.float32)
 
 
-def sampling_weights(
-    store: CropStore, rows: NDArray[np.int64], shares: Mapping[Source, float]
-) -> NDArray[np.float64]:
+def sampling_weights(store: CropStore, rows: Ints, shares: Mapping[Source, float]) -> Doubles:
     """Probability of each row: sources by their shares, within them rare localizations more often."""
     table = store.index[rows.tolist()]
     counts = table.group_by("source", "localizations").len()
@@ -115,7 +113,7 @@ def sampling_weights(
     return np.asarray(weights / weights.sum())
 
 
-def augment(pair: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def augment(pair: Floats, rng: np.random.Generator) -> Floats:
     """Turn and flip both images; vary the nucleus's brightness, background and noise as microscopes do.
 
     Parameters
@@ -135,7 +133,7 @@ def augment(pair: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.f
     return np.stack([np.clip(nucleus, 0, 1), pair[1]]).astype(np.float32)
 
 
-def crowd(pairs: Sequence[NDArray[np.float32]], rng: np.random.Generator) -> NDArray[np.float32]:
+def crowd(pairs: Sequence[Floats], rng: np.random.Generator) -> Floats:
     """Put masked cells (2, S, S) side by side into one crop (2, S, S), smaller, for such are crowded fields.
 
     All are of one size; the first lies near the middle, and where cells overlap the brighter one is seen.

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from deepgps.arrays import Doubles, Floats, Ints, Mask
 from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import ClassSet
@@ -29,8 +29,6 @@ OPENCELL = 6
 """What a protein of OpenCell counts beside another one in the multi-label set, whose words are OpenCell's."""
 READ_OUT = ("single-2", "single-4", "all")
 """The class sets of the paper, which are read off the model's own."""
-
-Floats = NDArray[np.float32]
 
 
 def fit_class_sets(
@@ -72,7 +70,7 @@ def fit_class_sets(
     draft.replace(folder / FILE)
 
 
-def only_in(proteins: LabelledProteins, slugs: Sequence[str]) -> NDArray[np.int64]:
+def only_in(proteins: LabelledProteins, slugs: Sequence[str]) -> Ints:
     """Which of ``slugs`` a human protein is in and nowhere else, (N,); -1 for all others."""
     columns = [proteins.slugs.index(slug) for slug in slugs]
     yes = proteins.labels > 0.5
@@ -80,9 +78,7 @@ def only_in(proteins: LabelledProteins, slugs: Sequence[str]) -> NDArray[np.int6
     return np.where(single, np.argmax(yes[:, columns], axis=1), -1)
 
 
-def seen_alone(
-    sequences: Sequence[str], places: Mapping[str, frozenset[str]], slugs: Sequence[str]
-) -> NDArray[np.int64]:
+def seen_alone(sequences: Sequence[str], places: Mapping[str, frozenset[str]], slugs: Sequence[str]) -> Ints:
     """Which of ``slugs`` OpenCell sees a protein in and nowhere else, (N,); -1 for all others."""
     alone = {frozenset((slug,)): number for number, slug in enumerate(slugs)}
     return np.array([alone.get(places.get(text, frozenset()), -1) for text in sequences], np.int64)
@@ -90,7 +86,7 @@ def seen_alone(
 
 def taught(
     proteins: LabelledProteins, places: Mapping[str, frozenset[str]], slugs: Sequence[str]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+) -> tuple[Ints, Doubles]:
     """What teaches a single-label set, and how much.
 
     Returns
@@ -112,7 +108,7 @@ def taught(
     return np.maximum(own, others), weights
 
 
-def _known_to(places: Mapping[str, frozenset[str]], proteins: LabelledProteins) -> NDArray[np.bool_]:
+def _known_to(places: Mapping[str, frozenset[str]], proteins: LabelledProteins) -> Mask:
     """Which proteins (N,) OpenCell sees."""
     return np.array([text in places for text in proteins.sequences], np.bool_)
 
@@ -120,8 +116,8 @@ def _known_to(places: Mapping[str, frozenset[str]], proteins: LabelledProteins) 
 def _one(
     classes: ClassSet,
     columns: Sequence[int],
-    labels: NDArray[np.int64],
-    weights: NDArray[np.float64],
+    labels: Ints,
+    weights: Doubles,
     said: Sequence[HeldOutAnswers],
 ) -> ClassSetSpec:
     """A multinomial logistic layer over the logits of the set's own classes and the votes for them."""
@@ -174,9 +170,7 @@ def _of(said: HeldOutAnswers, columns: Sequence[int]) -> Floats:
     return np.concatenate([said.logits[:, columns], said.votes[:, columns]], axis=1)
 
 
-def _logistic(
-    seen: Floats, truth: NDArray[np.bool_], counts: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
+def _logistic(seen: Floats, truth: Mask, counts: Doubles) -> tuple[Doubles, float]:
     """Weights (2 K,) and bias; of a class that nobody is in, or everybody, a bias alone."""
     if truth.all() or not truth.any():
         return np.zeros(seen.shape[1]), 10.0 if len(truth) and truth.all() else -10.0
@@ -186,8 +180,8 @@ def _logistic(
 
 def _spec(
     classes: ClassSet,
-    weighed: NDArray[np.float64],
-    bias: NDArray[np.float64],
+    weighed: Doubles,
+    bias: Doubles,
     thresholds: Sequence[float],
     unclear: float,
 ) -> ClassSetSpec:

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from deepgps.arrays import Floats
 from deepgps.errors import InputError
 
 REGIMES = ("without homologs", "without the same protein")
@@ -29,8 +28,8 @@ class HeldOutAnswers(NamedTuple):
         (N, V) votes of their neighbours, as `deepgps.proteins.neighbours.NeighbourIndex.vote` gives them.
     """
 
-    logits: NDArray[np.float32]
-    votes: NDArray[np.float32]
+    logits: Floats
+    votes: Floats
 
 
 def write_held_out(folder: Path, logits: Sequence[Tensor], votes: Sequence[Tensor]) -> None:

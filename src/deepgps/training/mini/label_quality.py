@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles, Floats, Mask
 from deepgps.proteins.neighbours import NeighbourIndex
 
 SHARE_OF_ERRORS = 0.75
@@ -39,7 +40,7 @@ def best_thresholds(chances: torch.Tensor, labels: torch.Tensor, weight: torch.T
 
 def first_named(
     chances: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64]]:
+) -> tuple[Floats, Mask, Doubles]:
     """Highest probability (n,) of each protein of known place, whether that is right, and what it weighs.
 
     Parameters
@@ -56,9 +57,7 @@ def first_named(
     return highest[known].numpy(), right[known].numpy(), counts[known].numpy()
 
 
-def unclear_below(
-    highest: NDArray[np.floating], right: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
-) -> float:
+def unclear_below(highest: NDArray[np.floating], right: Mask, weights: Doubles | None = None) -> float:
     """Find the lowest probability from which what is named is wrong clearly less often than all would be.
 
     Parameters

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import load_file, save_file
 
+from deepgps.arrays import Ints, Mask
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.errors import InputError
 from deepgps.evaluation.measures.calibration import reliability
@@ -145,7 +145,7 @@ def _training_votes(
     return [torch.from_numpy(each) for each in votes]
 
 
-def _cluster_folds(cluster: NDArray[np.int64], settings: LabelSettings) -> NDArray[np.int64]:
+def _cluster_folds(cluster: Ints, settings: LabelSettings) -> Ints:
     """Deal whole clusters into folds: (N,) fold of each protein."""
     distinct, inverse = np.unique(cluster, return_inverse=True)
     dealt = np.random.default_rng(settings.seed).permutation(len(distinct)) % settings.folds
@@ -153,7 +153,7 @@ def _cluster_folds(cluster: NDArray[np.int64], settings: LabelSettings) -> NDArr
 
 
 def _out_of_fold(
-    examples: Examples, folds: NDArray[np.int64], settings: LabelSettings, parts: Path, progress: Progress
+    examples: Examples, folds: Ints, settings: LabelSettings, parts: Path, progress: Progress
 ) -> torch.Tensor:
     """Logits (N, `VIEWS`, K) of the features alone, each by members that saw no protein of its cluster."""
     features, classes = examples.features.shape[1], examples.labels.shape[1] // VIEWS
@@ -170,7 +170,7 @@ def _out_of_fold(
 def _fill_members(
     model: SequenceEncoder,
     examples: Examples,
-    rows: NDArray[np.bool_],
+    rows: Mask,
     settings: LabelSettings,
     parts: Path,
     name: str,
@@ -193,7 +193,7 @@ def _fit_top(
     own: torch.Tensor,
     votes: list[torch.Tensor],
     targets: tuple[torch.Tensor, torch.Tensor],
-    folds: NDArray[np.int64],
+    folds: Ints,
     settings: LabelSettings,
 ) -> list[torch.Tensor]:
     """Fit head and calibration in place; return the held-out calibrated logits (N, K) of each regime."""

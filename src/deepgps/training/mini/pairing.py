@@ -6,13 +6,11 @@ The image is then true to the localization, not to the one protein; the model ca
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Floats
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import ClassSet
 from deepgps.training.mini.batches import sure
-
-Floats = NDArray[np.float32]
 
 # Secreted proteins have no image of their own: a cell shows them on their way, in the ER.
 EXTRACELLULAR_SHARE_OF_ER = 0.15

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 import deepgps
+from deepgps.arrays import Floats
 from deepgps.datasets.crops.reading import MANIFEST, open_crops
 from deepgps.datasets.crops.reference import prepare_images
 from deepgps.datasets.labels import load_labelled_proteins, opencell_places
@@ -86,9 +86,7 @@ def _fingerprints(data: Path) -> dict[str, str]:
     }
 
 
-def training_probabilities(
-    labels: Path, sequences: tuple[str, ...]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def training_probabilities(labels: Path, sequences: tuple[str, ...]) -> tuple[Floats, Floats]:
     """What the encoder says of its own training proteins, (N, K) each: with and without having seen them."""
     from deepgps.proteins.features import sequence_features
     from deepgps.proteins.neighbours import NeighbourIndex

@@ -1,13 +1,14 @@
 """Flips and quarter turns: the eight ways to lay a square."""
 
 import numpy as np
-from numpy.typing import NDArray
+
+from deepgps.arrays import Bytes
 
 WAYS = 8
 """Four quarter turns, each as it is and mirrored."""
 
 
-def laid(pair: NDArray[np.uint8], way: int) -> NDArray[np.uint8]:
+def laid(pair: Bytes, way: int) -> Bytes:
     """Lay a pair one of eight ways, nucleus and protein alike.
 
     Parameters

@@ -10,14 +10,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from deepgps.arrays import Floats, Ints
 from deepgps.datasets.crops.reading import CropStore
 from deepgps.training.joint.inputs.augment import WAYS, laid
-
-Ints = NDArray[np.int64]
 
 
 class Inputs(Protocol):
@@ -32,7 +30,7 @@ class Trained(Protocol):
     @property
     def store(self) -> CropStore: ...  # noqa: D102
     @property
-    def targets(self) -> NDArray[np.float32]: ...  # noqa: D102
+    def targets(self) -> Floats: ...  # noqa: D102
     @property
     def protein_of_row(self) -> Ints: ...  # noqa: D102
 
@@ -77,9 +75,7 @@ def cycled(items: Ints, count: int, rng: np.random.Generator) -> Ints:
     return np.asarray(rng.permuted(np.tile(items, (rounds, 1)), axis=1).ravel()[:count])
 
 
-def balanced_rows(
-    rows: Ints, proteins: Ints, targets: NDArray[np.float32], count: int, seed: list[int]
-) -> Ints:
+def balanced_rows(rows: Ints, proteins: Ints, targets: Floats, count: int, seed: list[int]) -> Ints:
     """Draw rows: the classes equally often, within a class its proteins, within a protein its crops.
 
     Parameters

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from deepgps.arrays import Floats, Ints
 from deepgps.bundle import CropSpec
 from deepgps.datasets.annotation.proteins import cell_line_key
 from deepgps.datasets.crops.reading import MANIFEST, CropStore, open_crops
@@ -26,8 +26,6 @@ from deepgps.training.joint.settings import JointRecipe, SplitSettings
 SPLIT = "split.csv"
 # Pixel sizes that differ by less are the same, written with fewer digits.
 SAME_SCALE = 1e-3
-
-Points = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,13 +60,13 @@ class TrainingData:
     protein_ids: tuple[str, ...]
     sequences: tuple[str | None, ...]
     accessions: tuple[str | None, ...]
-    targets: NDArray[np.float32]
+    targets: Floats
     classes: tuple[str, ...]
-    rows: Mapping[str, NDArray[np.int64]]
-    protein_of_row: NDArray[np.int64]
+    rows: Mapping[str, Ints]
+    protein_of_row: Ints
     left_out: tuple[tuple[str, str], ...]
     split: Mapping[str, str]
-    points: Points | None = None
+    points: Floats | None = None
 
 
 def load_training_data(
@@ -101,7 +99,7 @@ def load_training_data(
     parts, lines = read_parts(recipe.split, store, split), _cell_lines(opened.index)
     judged = [(row, judge(row, recipe, lines[row["protein_id"]], parts)) for row in proteins]
     reasons = {row["protein_id"]: verdict.reason for row, verdict in judged if verdict.reason}
-    points: dict[str, Points] = {}
+    points: dict[str, Floats] = {}
     if structures is not None:
         points, missing = _points([row for row, verdict in judged if not verdict.reason], recipe, structures)
         reasons |= missing
@@ -188,7 +186,7 @@ def _cell_lines(index: pl.DataFrame) -> Mapping[str, set[str]]:
 
 def _points(
     proteins: Sequence[Row], recipe: JointRecipe, folder: Path
-) -> tuple[dict[str, Points], dict[str, str]]:
+) -> tuple[dict[str, Floats], dict[str, str]]:
     """Sample the structures of proteins; those that cannot be had, each with the reason."""
     accessions = {row["protein_id"]: row.get("accession") for row in proteins}
     found, missing = read_structures(folder, dict.fromkeys(filter(None, accessions.values())))
@@ -210,7 +208,7 @@ def _gathered(
     kept: Sequence[tuple[Row, frozenset[str]]],
     parts: Mapping[str, str],
     left_out: tuple[tuple[str, str], ...],
-    points: Mapping[str, Points],
+    points: Mapping[str, Floats],
 ) -> TrainingData:
     ids = tuple(row["protein_id"] for row, _ in kept)
     slugs = class_set(recipe.class_set).slugs

@@ -14,14 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from deepgps.arrays import Floats
 from deepgps.errors import InputError
 from deepgps.proteins.embedding import EmbeddingCache, embed
 from deepgps.proteins.features import FEATURES_NAME, sequence_features
 from deepgps.proteins.residue_features import RESIDUE_FEATURES_NAME, residue_features
 from deepgps.training.joint.inputs.data import TrainingData
 from deepgps.training.joint.settings import JointRecipe
-
-Floats = NDArray[np.float32]
 
 HAND_MADE_MAX_LENGTH = 5000
 """Residues that hand-made features take at once when a bundle predicts; training takes any number."""

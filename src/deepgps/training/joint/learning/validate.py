@@ -5,17 +5,15 @@ from dataclasses import dataclass
 import lightning as L  # noqa: N812
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from deepgps.arrays import Doubles, Ints
 from deepgps.localization import class_set
 from deepgps.models.deepgps import Drawn
-from deepgps.training.joint.inputs.batches import Batch, Inputs, Ints, Trained, read_batch
+from deepgps.training.joint.inputs.batches import Batch, Inputs, Trained, read_batch
 from deepgps.training.joint.learning.losses import crop_losses, structural_similarity, weighted
 from deepgps.training.joint.settings import JointRecipe
-
-Figures = NDArray[np.float64]
 
 IMAGE_LOSS = "loss_image"
 """What of the loss the images make, weighted as in training."""
@@ -38,10 +36,10 @@ class Evaluation:
     """
 
     proteins: Ints
-    figures: dict[str, Figures]
-    logits: Figures
+    figures: dict[str, Doubles]
+    logits: Doubles
 
-    def by_protein(self, values: Figures) -> Figures:
+    def by_protein(self, values: Doubles) -> Doubles:
         """Means over the crops of each protein, of values (N, …), the proteins ascending."""
         _, codes, counts = np.unique(self.proteins, return_inverse=True, return_counts=True)
         sums = np.zeros((len(counts), *values.shape[1:]))

@@ -5,19 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deepgps.arrays import Doubles, Ints
 from deepgps.bundle import Metric
 from deepgps.evaluation.labels import LabelReport, label_report
 from deepgps.evaluation.measures.resampling import interval, resampled
 from deepgps.localization import class_set
 from deepgps.training.joint.calibrate import Calibration, calibrate
-from deepgps.training.joint.inputs.batches import Ints
 from deepgps.training.joint.inputs.data import TrainingData
 from deepgps.training.joint.learning.loop import Fit
 from deepgps.training.joint.learning.validate import IMAGE_FIGURES, Evaluation, evaluate
-
-Floats = NDArray[np.float64]
 
 LABEL_FIGURES = {
     False: ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro", "ece"),
@@ -112,7 +109,7 @@ def exchanged(data: TrainingData, proteins: Ints) -> Ints:
     return np.array([other[number] for number in proteins], np.int64)
 
 
-def image_figures(of: Evaluation, figures: Mapping[str, Floats]) -> dict[str, Metric]:
+def image_figures(of: Evaluation, figures: Mapping[str, Doubles]) -> dict[str, Metric]:
     """Means over proteins with their 95 % intervals, drawn over proteins."""
     found = {}
     for name in (name for name in IMAGE_FIGURES if name in figures):
@@ -123,7 +120,7 @@ def image_figures(of: Evaluation, figures: Mapping[str, Floats]) -> dict[str, Me
     return found
 
 
-def trivial(data: TrainingData, rows: Ints) -> dict[str, dict[str, Floats]]:
+def trivial(data: TrainingData, rows: Ints) -> dict[str, dict[str, Doubles]]:
     """Measure images that anybody can draw: one grey for all, and one grey for each class.
 
     The greys are means over training crops; a grey has no correlation.
@@ -145,7 +142,7 @@ def trivial(data: TrainingData, rows: Ints) -> dict[str, dict[str, Floats]]:
     }
 
 
-def levels(data: TrainingData, rows: Ints) -> tuple[Floats, Floats]:
+def levels(data: TrainingData, rows: Ints) -> tuple[Doubles, Doubles]:
     """Mean and variance (N,) of the protein images of some rows."""
     means, variances = np.empty(len(rows)), np.empty(len(rows))
     for start in range(0, len(rows), _CHUNK):
@@ -155,7 +152,7 @@ def levels(data: TrainingData, rows: Ints) -> tuple[Floats, Floats]:
     return means, variances
 
 
-def _classes(data: TrainingData) -> NDArray[np.int64]:
+def _classes(data: TrainingData) -> Ints:
     """Number the sets of classes that proteins have, (P,)."""
     return np.unique(data.targets, axis=0, return_inverse=True)[1].reshape(-1)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 from PIL import Image
 
+from deepgps.arrays import Ints
 from deepgps.bundle import Metric
 from deepgps.datasets.splits.split import PARTS
 from deepgps.evaluation.labels import LabelReport
@@ -138,7 +138,7 @@ def _confusions(report: LabelReport) -> str:
     return f'<div class="columns">\n{"".join(tables)}</div>\n'
 
 
-def _confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
+def _confusion(counts: Ints, classes: Sequence[str]) -> str:
     head = "".join(f'<th class="n">{escape(slug)}</th>' for slug in classes)
     body = "".join(
         f"<tr><th>{escape(slug)}</th>"
@@ -222,7 +222,7 @@ def _data(data: TrainingData) -> str:
     return said + _table(["", *PARTS], rows) + left_out
 
 
-def _counted(numbers: NDArray[np.int64], crops: Mapping[int, int]) -> str:
+def _counted(numbers: Ints, crops: Mapping[int, int]) -> str:
     return f"{len(numbers):,} ({sum(crops.get(int(number), 0) for number in numbers):,})"
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
+from deepgps.arrays import Floats, Ints
 from deepgps.files.atomic import replacing
 from deepgps.results.images import write_text
-from deepgps.training.joint.inputs.batches import Ints, Trained, read_batch
+from deepgps.training.joint.inputs.batches import Trained, read_batch
 from deepgps.training.joint.learning.loop import Fit
 from deepgps.training.joint.learning.validate import images
 
@@ -33,7 +33,7 @@ def sample_rows(data: Trained, rows: Ints, count: int = MOST) -> Ints:
 
 
 @torch.no_grad()
-def draw_samples(task: Fit, rows: Ints) -> NDArray[np.float32]:
+def draw_samples(task: Fit, rows: Ints) -> Floats:
     """Draw some rows: (n, 3, S, S) in [0, 1], nucleus, real and drawn protein image."""
     task.model.eval()
     batch = task.fabric.to_device(read_batch(task.data, task.inputs, rows))
@@ -52,7 +52,7 @@ def sample_names(task: Fit, rows: Ints) -> list[str]:
     return [f"{data.protein_ids[n]}: {place}" for n, place in zip(numbers, places, strict=True)]
 
 
-def sheet(drawn: NDArray[np.float32], names: list[str]) -> Image.Image:
+def sheet(drawn: Floats, names: list[str]) -> Image.Image:
     """Set samples (n, 3, S, S) side by side, two a row, on the same scale: nothing is stretched."""
     size = max(drawn.shape[-1], 96)
     block = (3 * size + 4 * _GAP, size + _GAP + _NAME)
