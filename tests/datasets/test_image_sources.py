@@ -126,7 +126,7 @@ def test_the_scale_bar_is_removed_and_nothing_else(bar, blur):
 
 
 @pytest.mark.parametrize(
-    "image",
+    "field_image",
     [
         discs(200, [(180, 100), (60, 60)], 15, 255),
         np.zeros((50, 60), np.float32),
