@@ -204,7 +204,7 @@ def _finite(losses: list[float], progress: Progress, task: Fit) -> list[float]:
 def _close_epoch(task: Fit, progress: Progress, found: Evaluation) -> None:
     """Note the epoch's figures, keep the weights if they are the best yet, and be ready for the next."""
     progress.history.append(_row(task, progress, found))
-    # A label learned by heart is sure of what it gets wrong long before the images are good (decision 14).
+    # A label learned by heart is sure of what it gets wrong long before the images are good.
     _, loss = _finite([found.mean("loss"), found.mean(IMAGE_LOSS)], progress, task)
     better = loss < progress.best
     progress.best, progress.stale = (loss, 0) if better else (progress.best, progress.stale + 1)
