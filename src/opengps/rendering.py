@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.templating import Jinja2Templates
 
 from deepgps import __version__
+from deepgps.reporting.charts import bar
 from opengps.catalogue import hindrance, predicts, spoken
 from opengps.problems import RefusedError
 
@@ -52,6 +53,7 @@ def nucleus_image(name: str, model: str) -> str:
 
 templates.env.filters |= {"spoken": spoken, "day": day, "bytes": size}
 templates.env.globals |= {"software": __version__, "api": API, "hindrance": hindrance, "predicts": predicts}
+templates.env.globals["bar"] = bar
 templates.env.globals |= {"nucleus_image": nucleus_image, "mark": _mark()}
 
 

@@ -205,7 +205,7 @@ def test_a_model_that_only_draws_takes_part(compare, tiny_bundle, joint_export, 
         assert (row["Agree"], row["Localizations/toy"]) == ("", "")
         assert 0 < float(row["Intranuclear_Fraction/toy"]) < 1
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "nothing: it draws only" in page
+    assert "images only, no labels" in page
     assert "not comparable" in page
 
 

@@ -19,7 +19,7 @@ from deepgps.evaluation.images.measuring import (
 )
 from deepgps.evaluation.label_figures import knowledge_notes
 from deepgps.evaluation.loading import DataFiles, load_subjects
-from deepgps.evaluation.report.gallery import choose
+from deepgps.evaluation.report import choose_cells
 from deepgps.prediction.predictor import Predictor
 from evaluated_store import write_store
 
@@ -75,7 +75,7 @@ def test_figures_stand_beside_what_costs_nothing(done):
 
 def test_the_report_holds_all_of_it_and_loads_nothing(done):
     page = (done[1] / "report.html").read_text()
-    for title in ("Before you believe", "At a glance", "Labels", "Images", "Cells to look at", "Left out"):
+    for title in ("Read this first", "At a glance", "Labels", "Images", "Example cells", "Left out"):
         assert title in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     assert page.count("<svg") == page.count("</svg>") >= 7
@@ -179,12 +179,12 @@ def test_labels_of_known_proteins_are_no_test():
 
 def test_galleries_are_by_rank_and_by_chance():
     likeness = np.append(np.linspace(0, 1, 40), np.nan)
-    chosen = choose(likeness, 3)
+    chosen = choose_cells(likeness, 3)
     assert chosen["Best by Pearson r"].tolist() == [39, 38, 37, 36]
     assert chosen["Worst"].tolist() == [0, 1, 2, 3]
     assert set(chosen["Median"].tolist()) == {18, 19, 20, 21}
     assert 40 not in np.concatenate(list(chosen.values()))
     assert (
-        choose(likeness, 3)["Drawn by chance (seed 3)"].tolist()
-        == chosen["Drawn by chance (seed 3)"].tolist()
+        choose_cells(likeness, 3)["Chosen at random (seed 3)"].tolist()
+        == chosen["Chosen at random (seed 3)"].tolist()
     )

@@ -40,7 +40,7 @@ def test_a_model_that_names_one_class_has_a_confusion_of_two(tiny_bundle, store,
     assert done.labels.report.confusion_by_protein.sum() == 4
     assert done.labels.report.confusion_by_crop.sum() == 6
     assert "labels/protein/mcc" in done.metrics()
-    assert "true \\ named" in (tmp_path / "out" / "report.html").read_text()
+    assert "true \\ predicted" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_protein_of_two_classes_is_left_out_where_one_is_named(tiny_bundle, tmp_path):

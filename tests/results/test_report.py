@@ -40,7 +40,7 @@ def test_it_shows_labels_bars_evidence_and_warnings(page):
     text = page(record(warnings=["5,000 residues were read in 3 windows"]))
     for said in ("P0", "er, golgi", "1,234 residues", "0.25", "Q9", "0.42", "5,000 residues were read"):
         assert said in text
-    assert re.findall(r'class="bar( named)?"><span>(\w+)', text) == [
+    assert re.findall(r'class="share( named)?"><span>(\w+)', text) == [
         *((" named", "er"), (" named", "golgi"), ("", "vesicles"))
     ]
 
@@ -80,7 +80,7 @@ def test_an_image_that_is_gone_or_elsewhere_is_said_to_be_missing(page, tmp_path
 def test_only_the_first_rows_are_shown_in_full_and_the_page_says_so(page):
     text = page(*(record(n) for n in range(MAX_CARDS + 5)))
     assert text.count("<article") == MAX_CARDS
-    assert f"Of {MAX_CARDS + 5} rows all are listed" in text
+    assert f"All of {MAX_CARDS + 5} rows are listed" in text
     assert f"the first {MAX_CARDS} are shown in full" in text
     assert 'href="results.jsonl"' in text
     assert 'href="images/"' not in text
@@ -95,7 +95,7 @@ def test_where_there_are_images_the_page_says_where_the_others_are(page, tmp_pat
 def test_the_list_ends_too(page, monkeypatch):
     monkeypatch.setattr(report, "MAX_ROWS", 120)
     text = page(*(record(n) for n in range(130)))
-    assert "the first 120 are listed" in text
+    assert "120 of 130 rows are listed" in text
     assert "P119<" in text
     assert "P120<" not in text
 

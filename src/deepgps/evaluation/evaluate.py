@@ -25,7 +25,7 @@ from deepgps.evaluation.images.measuring import (
 from deepgps.evaluation.images.training import MOST, learn
 from deepgps.evaluation.label_figures import label_figures
 from deepgps.evaluation.loading import DataFiles, load_subjects
-from deepgps.evaluation.report.page import write_page
+from deepgps.evaluation.report import write_report
 from deepgps.evaluation.subjects import LeftOut, Subjects
 from deepgps.files.atomic import HIDDEN, replacing
 from deepgps.files.lock import lock
@@ -86,7 +86,7 @@ def evaluate(
         every_note = (*notes, *subjects.notes)
         done = Evaluation(predictor, subjects, labels, images, measured, trained, every_note, about)
         write_tables(done, out)
-        write_page(done, out / REPORT)
+        write_report(done, out / REPORT)
         for name in (_RECORDS, _BEGUN):
             (out / name).unlink(missing_ok=True)
         return done

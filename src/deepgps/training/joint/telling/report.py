@@ -1,242 +1,143 @@
-"""``report.html`` of a run: what was learned, from what, and how good it is, on one page."""
+"""``report.html`` of a run: what was learned, from what data, and how good it is, on one page."""
 
-import base64
-import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
+from markupsafe import Markup
 
-from deepgps.arrays import Ints
-from deepgps.bundle import Metric
 from deepgps.datasets.splits.split import PARTS
 from deepgps.evaluation.labels import LabelReport
-from deepgps.files.atomic import replacing
-from deepgps.results.style import STYLE
+from deepgps.reporting.charts import epoch_axis, line_chart, round_axis
+from deepgps.reporting.images import image_uri
+from deepgps.reporting.pages import write_page
 from deepgps.training.joint.inputs.data import TrainingData
 from deepgps.training.joint.learning.checkpoint import Progress
 from deepgps.training.joint.learning.loop import Fit
 from deepgps.training.joint.learning.validate import IMAGE_LOSS
-from deepgps.training.joint.telling.charts import CHART_STYLE, line_chart
 from deepgps.training.joint.telling.figures import LABEL_FIGURES, Measured
 from deepgps.training.joint.telling.samples import draw_samples, sample_names, sample_rows, sheet
 
 REPORT = "report.html"
 MAX_LEFT_OUT = 500
 
-_STYLE = """
-main h3{margin:1.2rem 0 .3rem}
-th{overflow-wrap:normal}
-td:first-child{overflow-wrap:normal}
-td.n,th.n{text-align:right}
-td.right{background:color-mix(in srgb,var(--bar) 45%,transparent)}
-.sheet{max-width:100%;height:auto;border-radius:.4rem}
-pre{background:var(--panel);border:1px solid var(--line);border-radius:.6rem;padding:1rem;overflow-x:auto}
-"""
+_CLASS_METRICS = ("sensitivity", "specificity", "precision", "f1", "auroc")
+_IMAGE_COLUMNS = (("psnr", "PSNR (dB)", 2), ("ssim", "SSIM", 2), ("pearson", "Pearson r", 2))
+_CHART_TITLES = {"loss": "Loss", "psnr": "PSNR (dB)", "ssim": "SSIM", "pearson": "Pearson r"}
 
 
 def write_report(task: Fit, progress: Progress, measured: Measured, manifest: Mapping[str, Any]) -> Path:
     """Write the report of a finished run into its folder."""
-    recipe = task.recipe
-    title = f"{recipe.name} {recipe.version}: training"
-    kept = kept_epoch(progress, recipe.training.keep)
-    sections = [
-        f'<h1>{escape(title)}</h1>\n<p class="facts">{escape(_facts(task, progress, kept, manifest))}</p>\n',
-        _note(progress, recipe.training.max_epochs, recipe.training.patience),
-        _labels(measured.labels) if measured.labels else "",
-        _images(measured.images),
-        _samples(task),
-        _charts(progress, kept),
-        _data(task.data),
-        f"<h2>Settings</h2>\n<details>\n<summary>The recipe</summary>\n<pre>"
-        f"{escape(yaml.safe_dump(recipe.model_dump(mode='json'), sort_keys=False))}</pre>\n</details>\n",
-    ]
-    page = (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}{CHART_STYLE}{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"{''.join(sections)}</main>\n</body>\n</html>\n"
+    settings, data = task.recipe.training, task.data
+    stopped_early = settings.patience is not None and progress.epoch < settings.max_epochs
+    kept = kept_epoch(progress, settings.keep)
+    rows = sample_rows(data, data.rows["validation"])
+    return write_page(
+        task.run / REPORT,
+        "training.html",
+        title=f"{task.recipe.name} {task.recipe.version}: training",
+        facts=_facts(task, progress, kept, manifest),
+        early_stop={
+            "epochs": progress.epoch,
+            "max_epochs": settings.max_epochs,
+            "patience": settings.patience,
+        }
+        if stopped_early
+        else None,
+        **label_context(measured.labels),
+        image_columns=_IMAGE_COLUMNS,
+        image_rows=measured.images.items(),
+        samples=image_uri(sheet(draw_samples(task, rows), sample_names(task, rows)), "PNG"),
+        charts=_charts(progress, kept),
+        splits=list(PARTS),
+        data_rows=_data_rows(data),
+        left_out=data.left_out,
+        max_left_out=MAX_LEFT_OUT,
+        recipe=yaml.safe_dump(task.recipe.model_dump(mode="json"), sort_keys=False),
     )
-    target = task.run / REPORT
-    with replacing(target) as draft:
-        draft.write_text(page, encoding="utf-8")
-    return target
 
 
 def kept_epoch(progress: Progress, keep: str) -> int:
-    """Find the epoch, from 1, whose weights the run ends with."""
+    """Return the epoch, counted from 1, whose weights the run ends with."""
     losses = [row[f"validation_{IMAGE_LOSS}"] for row in progress.history]
     return int(np.argmin(losses)) + 1 if keep == "best" else len(losses)
 
 
-def _facts(task: Fit, progress: Progress, kept: int, manifest: Mapping[str, Any]) -> str:
+def label_context(report: LabelReport | None) -> dict[str, Any]:
+    """Return what the template shows of labels: metrics beside the baselines, and class by class."""
+    if report is None:
+        return {"labels": None}
+    models = {"model": report.metrics, **report.baselines}
+    levels = [level for level in ("protein", "crop") if f"{level}/ece" in report.metrics]
+    context = {
+        "labels": report,
+        "label_columns": [(name, name, 3) for name in models],
+        "label_rows": [
+            (
+                f"{metric.replace('_', ' ')}, by {level}",
+                {name: metrics[f"{level}/{metric}"] for name, metrics in models.items()},
+            )
+            for metric in LABEL_FIGURES[report.multi_label]
+            for level in levels
+        ],
+    }
+    if report.multi_label:
+        counts = report.confusion_by_protein[:, 1].sum(1)
+        context["class_metrics"] = list(_CLASS_METRICS)
+        context["class_rows"] = [
+            (slug, int(count), [report.metrics[f"protein/{name}/{slug}"] for name in _CLASS_METRICS])
+            for slug, count in zip(report.classes, counts, strict=True)
+        ]
+    return context
+
+
+def _facts(task: Fit, progress: Progress, kept: int, manifest: Mapping[str, Any]) -> list[str]:
     settings = task.recipe.training
     chosen = "best validation images" if settings.keep == "best" else "the last"
     processes = f"{manifest['processes']} processes on " if manifest["processes"] > 1 else ""
-    return " · ".join(
-        [
-            f"class set {task.recipe.class_set}",
-            f"{progress.epoch} epochs of {task.steps} batches of {settings.batch_size} crops",
-            f"weights of epoch {kept} ({chosen})",
-            f"{processes}{manifest['device']}, {manifest['precision']}",
-            f"deepGPS {manifest['deepgps']}",
-        ]
-    )
-
-
-def _note(progress: Progress, epochs: int, patience: int | None) -> str:
-    if progress.epoch == epochs or patience is None:
-        return ""
-    return (
-        f'<p class="note">Stopped after {progress.epoch} of {epochs} epochs: the loss of the '
-        f"validation images had not fallen for {patience}.</p>\n"
-    )
-
-
-def _labels(report: LabelReport) -> str:
-    """Figures of labels beside the baselines, and who was taken for whom."""
-    levels = [level for level in ("protein", "crop") if f"{level}/ece" in report.metrics]
-    of = {"model": report.metrics, **report.baselines}
-    rows = [
-        [
-            f"{figure.replace('_', ' ')}, by {level}",
-            *(_cell(metrics[f"{level}/{figure}"]) for metrics in of.values()),
-        ]
-        for figure in LABEL_FIGURES[report.multi_label]
-        for level in levels
+    return [
+        f"class set {task.recipe.class_set}",
+        f"{progress.epoch} epochs of {task.steps} batches of {settings.batch_size} crops",
+        f"weights of epoch {kept} ({chosen})",
+        f"{processes}{manifest['device']}, {manifest['precision']}",
+        f"deepGPS {manifest['deepgps']}",
     ]
-    crops = f" and {report.crops:,} crops" if report.crops else ""
-    return (
-        f"<h2>Labels</h2>\n<p>On {report.proteins:,} proteins{crops} of the validation part, which also "
-        "chose the epoch and the calibration: the test part will be harsher. In brackets 95 % intervals over "
-        "proteins.</p>\n"
-        f"{_table(['', *of], rows)}{_confusions(report)}"
-    )
 
 
-def _confusions(report: LabelReport) -> str:
-    if report.multi_label:
-        names = ("sensitivity", "specificity", "precision", "f1", "auroc")
-        support = report.confusion_by_protein[:, 1].sum(1)
-        rows = [
-            [slug, f"{n:,}", *(_cell(report.metrics[f"protein/{name}/{slug}"], 2) for name in names)]
-            for slug, n in zip(report.classes, support, strict=True)
-        ]
-        return f"<h3>Class by class, by protein</h3>\n{_table(['', 'proteins', *names], rows)}"
-    levels = {"protein": report.confusion_by_protein, "crop": report.confusion_by_crop}
-    tables = (
-        f"<div><h3>Confusion by {level}</h3>\n{_confusion(counts, report.classes)}</div>\n"
-        for level, counts in levels.items()
-        if counts is not None
-    )
-    return f'<div class="columns">\n{"".join(tables)}</div>\n'
-
-
-def _confusion(counts: Ints, classes: Sequence[str]) -> str:
-    head = "".join(f'<th class="n">{escape(slug)}</th>' for slug in classes)
-    body = "".join(
-        f"<tr><th>{escape(slug)}</th>"
-        + "".join(f'<td class="n{" right" if i == j else ""}">{n:,}</td>' for j, n in enumerate(row))
-        + "</tr>\n"
-        for i, (slug, row) in enumerate(zip(classes, counts, strict=True))
-    )
-    return (
-        f'<div class="wide"><table>\n<thead><tr><th>real \\ named</th>{head}</tr></thead>\n<tbody>\n{body}'
-        "</tbody>\n</table></div>\n"
-    )
-
-
-def _images(images: Mapping[str, Mapping[str, Metric]]) -> str:
-    """Figures of images beside what anybody can draw."""
-    names = {"psnr": "PSNR (dB)", "ssim": "SSIM", "pearson": "Pearson r"}
-    rows = [
-        [drawn, *(_cell(figures[name], 2) if name in figures else "–" for name in names)]
-        for drawn, figures in images.items()
-    ]
-    return (
-        "<h2>Images</h2>\n<p>Validation crops, every protein counted once. A model that draws no better "
-        "than one grey has learned nothing of the image; one that draws no better with its own protein "
-        f"than with another has learned nothing of the protein.</p>\n{_table(['', *names.values()], rows)}"
-    )
-
-
-def _samples(task: Fit) -> str:
-    rows = sample_rows(task.data, task.data.rows["validation"])
-    image = sheet(draw_samples(task, rows), sample_names(task, rows))
-    return (
-        "<h2>Samples</h2>\n<p>Validation crops, drawn with the weights that were kept; grey is intensity, "
-        f"nothing is stretched. <code>samples/</code> has them after every epoch.</p>\n{_embedded(image)}"
-    )
-
-
-def _embedded(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img class="sheet" alt="Nucleus, real and drawn protein" src="data:image/png;base64,{data}">\n'
-
-
-def _charts(progress: Progress, kept: int) -> str:
-    names = [
-        name.removeprefix("validation_") for name in progress.history[0] if name.startswith("validation_")
-    ]
-    titles = {"loss": "Loss", "psnr": "PSNR (dB)", "ssim": "SSIM", "pearson": "Pearson r"}
-    drawn = []
-    for name in names:
-        series = {
-            kind: [row[f"{prefix}_{name}"] for row in progress.history]
-            for kind, prefix in (("validation", "validation"), ("training", "train"))
-            if f"{prefix}_{name}" in progress.history[0]
+def _charts(progress: Progress, kept: int) -> Iterator[Markup]:
+    history = progress.history
+    epochs = np.arange(1, len(history) + 1)
+    for column in (name for name in history[0] if name.startswith("validation_")):
+        name = column.removeprefix("validation_")
+        curves = {
+            split: (epochs, [row[f"{prefix}_{name}"] for row in history])
+            for split, prefix in (("validation", "validation"), ("training", "train"))
+            if f"{prefix}_{name}" in history[0]
         }
-        title = titles.get(name, f"Loss: {name.removeprefix('loss_')}")
-        drawn.append(line_chart(title, series, kept))
-    return f'<h2>Epoch by epoch</h2>\n<div class="charts">\n{"".join(drawn)}</div>\n'
+        title = _CHART_TITLES.get(name, f"Loss: {name.removeprefix('loss_')}")
+        values = [value for _, curve in curves.values() for value in curve]
+        yield line_chart(title, curves, epoch_axis(len(history)), round_axis("", values), mark_x=kept)
 
 
-def _data(data: TrainingData) -> str:
-    """Count proteins and crops by part and class, and list who was left out."""
-    parts = np.array([data.split[id] for id in data.protein_ids])
-    crops = {part: Counter(data.protein_of_row[rows].tolist()) for part, rows in data.rows.items()}
+def _data_rows(data: TrainingData) -> list[list[str]]:
+    """Count proteins, and crops in brackets, by class and split."""
+    splits = np.array([data.split[id] for id in data.protein_ids])
+    crops = {split: Counter(data.protein_of_row[rows].tolist()) for split, rows in data.rows.items()}
+    members = {slug: data.targets[:, k] > 0 for k, slug in enumerate(data.classes)}
+    members["all"] = np.ones(len(splits), bool)
     rows = []
-    for k, slug in enumerate(data.classes):
-        has = data.targets[:, k] > 0
-        rows.append([slug, *(_counted(np.flatnonzero(has & (parts == part)), crops[part]) for part in PARTS)])
-    rows.append(["all", *(_counted(np.flatnonzero(parts == part), crops[part]) for part in PARTS)])
-    reasons = [[id, reason] for id, reason in data.left_out[:MAX_LEFT_OUT]]
-    more = (
-        f" (the first {MAX_LEFT_OUT} here, all in left_out.csv)" if len(data.left_out) > MAX_LEFT_OUT else ""
-    )
-    left_out = (
-        f"<details>\n<summary>{len(data.left_out):,} proteins of the store were left out{more}</summary>\n"
-        f"{_table(['Protein', 'Reason'], reasons)}</details>\n"
-        if reasons
-        else "<p>No protein of the store was left out.</p>\n"
-    )
-    said = "<h2>Data</h2>\n<p>Proteins, and their crops in brackets.</p>\n"
-    return said + _table(["", *PARTS], rows) + left_out
-
-
-def _counted(numbers: Ints, crops: Mapping[int, int]) -> str:
-    return f"{len(numbers):,} ({sum(crops.get(int(number), 0) for number in numbers):,})"
-
-
-def _cell(metric: Any, digits: int = 3) -> str:
-    low, high = metric.low, metric.high
-    if not np.isfinite(metric.value):
-        return "–"
-    known = low is not None and np.isfinite(low)
-    return f"{metric.value:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if known else "")
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
-    return (
-        f'<div class="wide"><table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n'
-    )
+    for name, member in members.items():
+        numbers = {split: np.flatnonzero(member & (splits == split)) for split in PARTS}
+        rows.append(
+            [
+                name,
+                *(
+                    f"{len(each):,} ({sum(crops[split][int(number)] for number in each):,})"
+                    for split, each in numbers.items()
+                ),
+            ]
+        )
+    return rows
