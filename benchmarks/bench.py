@@ -26,7 +26,7 @@ from operator import truediv
 from pathlib import Path
 
 from deepgps.bundle import DEFAULT_MODEL
-from deepgps.images.defaults import default_nucleus
+from deepgps.images.cell import Cell
 from deepgps.results.save import save
 from deepgps.runtime import available
 from generators import measure_generators
@@ -125,7 +125,7 @@ def shares(these: Sequence[Finished], those: Sequence[Finished]) -> list[float]:
 
 def measure_speed(figures: Figures, model: str, folder: Path, sizes: Sizes) -> None:
     """Labels and images in one process, with and without writing them."""
-    predictor, nuclei, count = loaded(model, "cpu"), [default_nucleus()], sizes.images
+    predictor, cells, count = loaded(model, "cpu"), [Cell.load("hek-1")], sizes.images
 
     def labels() -> None:
         for _ in predictor.predict(random_proteins(sizes.labels), images=False):
@@ -133,7 +133,7 @@ def measure_speed(figures: Figures, model: str, folder: Path, sizes: Sizes) -> N
 
     def saved(images: str) -> None:
         proteins, out = random_proteins(count), folder / "saved"
-        save(predictor, proteins, out, nuclei=nuclei, image_format=images, overwrite=True)  # type: ignore[arg-type]
+        save(predictor, proteins, out, cells=cells, image_format=images, overwrite=True)  # type: ignore[arg-type]
 
     works = {"yardstick": yardstick, "labels": labels, "drawn": lambda: drawn(predictor, count)}
     works |= {"files": lambda: saved("files")}

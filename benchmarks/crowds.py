@@ -21,9 +21,8 @@ from scipy import ndimage
 from deepgps.bundle import Metric
 from deepgps.errors import DeepGPSError
 from deepgps.images.cell import Cell
-from deepgps.images.nuclei import load_nucleus
 from deepgps.images.segment import OtsuWatershed
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.fasta import fasta_records
 
 FIELD_UM = 0.2063
@@ -40,9 +39,9 @@ def crowded(predictor: Predictor, data: Path) -> Iterator[tuple[Cell, np.ndarray
     crop = predictor.bundle.metadata.crop
     for path in sorted((data / "images" / "opencell_hoechst").glob("*.tif")):
         try:
-            nucleus = load_nucleus(
+            nucleus = Cell.load(
                 path,
-                crop_px=crop.size_px,
+                size_px=crop.size_px,
                 pixel_size_um=crop.pixel_size_um,
                 image_pixel_size_um=FIELD_UM,
             )

@@ -29,7 +29,7 @@ from deepgps.images.cell import Cell
 from deepgps.images.likeness import pearson, psnr
 from deepgps.images.segment import OtsuWatershed
 from deepgps.localization import class_set
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.training.export import export
 from deepgps.training.joint.run import train
 from deepgps.training.joint.settings import JointRecipe

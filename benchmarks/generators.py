@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from costs import Layer, layers
-from deepgps.images.defaults import default_nucleus
-from deepgps.prediction.predictor import Predictor
+from deepgps.images.cell import Cell
+from deepgps.prediction import Predictor
 from deepgps.runtime import available, open_graph
 from timing import SEED, TOGETHER, Figures, drawn, in_turns, loaded, random_proteins, runtime
 
@@ -74,7 +74,7 @@ def paper_network(widths: tuple[int, ...]) -> tuple[Callable[[], object], bytes]
 
 
 def one_image() -> dict[str, np.ndarray]:
-    nucleus = default_nucleus().nucleus.astype(np.float32)[None, None, :SIZE, :SIZE]
+    nucleus = Cell.load("hek-1").nucleus.astype(np.float32)[None, None, :SIZE, :SIZE]
     return {"nucleus": nucleus, "latent": np.ones((1, 1, LATENT), np.float32)}
 
 
@@ -114,8 +114,8 @@ def gains(figures: Figures, took: Seconds) -> None:
 def quality(figures: Figures, exact: Predictor, rough: Predictor) -> None:
     """Tell what bfloat16 changes in images of proteins drawn by chance."""
     latents = [each.latent for each in exact.encode(list(random_proteins(TOGETHER)))]
-    nuclei = [default_nucleus()] * TOGETHER
-    one, other = exact.draw(nuclei, latents), rough.draw(nuclei, latents)
+    cells = [Cell.load("hek-1")] * TOGETHER
+    one, other = exact.draw(cells, latents), rough.draw(cells, latents)
     psnr = -10 * np.log10(np.mean((one - other) ** 2) + 1e-20)
     figures.rate("images in bfloat16 against float32: PSNR", f"{psnr:.1f} dB")
     figures.rate("the same: largest difference of a pixel", f"{np.abs(one - other).max():.4f}")

@@ -12,7 +12,7 @@ from deepgps.bundle import Metric
 from deepgps.evaluation.evaluate import evaluate
 from deepgps.evaluation.evaluation import Evaluation
 from deepgps.evaluation.loading import DataFiles
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 
 
 def arguments(about: str, *, model: bool = True) -> argparse.Namespace:

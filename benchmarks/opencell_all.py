@@ -19,7 +19,7 @@ from deepgps.arrays import Mask
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, read_table
 from deepgps.evaluation.labels import label_report
 from deepgps.localization import CLASS_SETS, major_localizations
-from deepgps.prediction.encoder import read_out
+from deepgps.prediction.encoder import class_set_logits
 from hou_test import tested_proteins
 from label_protocols import (
     about,
@@ -69,7 +69,7 @@ def main() -> None:
         trained = set(train.sequences)
         seen = fine.subset(np.array([each in trained for each in fine.sequences]))
         spec = class_sets(train, options.data, folder, ["all"], seen)["all"]
-        chances = expit(read_out(spec, held.logits, held.votes).astype(np.float64))
+        chances = expit(class_set_logits(spec, held.logits, held.votes).astype(np.float64))
         report = label_report(
             chances,
             truth,

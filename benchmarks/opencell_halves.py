@@ -22,7 +22,7 @@ from deepgps.evaluation.images.intervals import correlation_interval, mean_inter
 from deepgps.evaluation.images.measuring import DRAWN, REAL, WRONG_CLASS
 from deepgps.evaluation.loading import DataFiles
 from deepgps.localization import class_set
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.training.mini.export import export
 from deepgps.training.mini.run import train
 from deepgps.training.mini.settings import MiniRecipe

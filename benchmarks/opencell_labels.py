@@ -29,7 +29,7 @@ from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, op
 from deepgps.evaluation.labels import LabelReport, Metric, label_report
 from deepgps.evaluation.measures.calibration import ece_by_chance, reliability
 from deepgps.localization import CLASS_SETS
-from deepgps.prediction.encoder import read_out
+from deepgps.prediction.encoder import class_set_logits
 from deepgps.training.mini.class_sets import FILE, fit_class_sets, only_in, seen_alone
 from label_protocols import (
     HeldOut,
@@ -127,9 +127,9 @@ def said_of(held: HeldOut, tested: LabelledProteins, specs: Specs, folder: Path)
         "length": (-lengths - length_at) / 1000,
         "shuffled": shuffled_logits,
         "nearest of shuffled": nearest,
-        **{name: read_out(spec, held.logits, held.votes) for name, spec in specs.items()},
+        **{name: class_set_logits(spec, held.logits, held.votes) for name, spec in specs.items()},
         **{
-            f"shuffled in {name}": read_out(spec, shuffled_logits, shuffled_votes)
+            f"shuffled in {name}": class_set_logits(spec, shuffled_logits, shuffled_votes)
             for name, spec in specs.items()
         },
         **{name: np.full(len(tested), bound) for name, bound in bounds.items()},
@@ -245,7 +245,7 @@ def of_independent(proteins: LabelledProteins, folder: Path, specs: Specs) -> Do
     row_of = {accession: row for row, accession in enumerate(proteins.ids.tolist())}
     sequences = [proteins.sequences[row_of[accession]] for accession, _ in INDEPENDENT.values()]
     logits, votes, _ = predict(folder, sequences)
-    chances = probabilities(read_out(specs["single-2"], logits, votes))
+    chances = probabilities(class_set_logits(specs["single-2"], logits, votes))
     return np.array([row[place] for row, (_, place) in zip(chances, INDEPENDENT.values(), strict=True)])
 
 

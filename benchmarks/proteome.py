@@ -238,7 +238,7 @@ def measure_growth(folder: Path, sizes: Sizes) -> None:
 
 def measure_lengths(sizes: Sizes) -> None:
     """Labels of ever longer proteins, one thread: time of a residue."""
-    from deepgps.prediction.predictor import Predictor
+    from deepgps.prediction import Predictor
     from deepgps.proteins.protein import Protein
 
     head("residues", "CPU ms each", "µs a residue")

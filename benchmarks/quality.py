@@ -17,7 +17,7 @@ import numpy as np
 
 from deepgps.bundle import DEFAULT_MODEL, Metric
 from deepgps.bundle.metrics_table import shown, text_lines
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.features import RESIDUES
 
 FILES = ("opencell_labels", "hou_test", "images", "opencell_tiles", "opencell_halves", "crowds")

@@ -16,7 +16,7 @@ from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.evaluation.evaluate import REPORT, evaluate
 from deepgps.evaluation.loading import DataFiles
 from deepgps.localization import class_set
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from image_figures import progress
 from images import SOURCE
 from stand_ins import paired_store

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from deepgps.images.defaults import default_nucleus
-from deepgps.prediction.predictor import Predictor
+from deepgps.images.cell import Cell
+from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
 from moved import ratio
 
@@ -92,7 +92,7 @@ def yardstick() -> int:
 def drawn(predictor: Predictor, count: int) -> None:
     """Draw so many images, as `Predictor` does it, without writing them."""
     latents = [each.latent for each in predictor.encode(list(random_proteins(TOGETHER)))]
-    nuclei = [default_nucleus()] * TOGETHER
+    cells = [Cell.load("hek-1")] * TOGETHER
     for start in range(0, count, TOGETHER):
         some = slice(0, min(TOGETHER, count - start))
-        predictor.draw(nuclei[some], latents[some])
+        predictor.draw(cells[some], latents[some])

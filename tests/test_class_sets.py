@@ -10,7 +10,7 @@ import pytest
 from deepgps.bundle import Bundle, open_model, with_class_set, write_bundle
 from deepgps.cli.app import run
 from deepgps.errors import BundleError
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.proteins.protein import Protein
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import deepgps.examples
+from deepgps.prediction import Predictor
 from deepgps.prediction.prediction import UNCLEAR
-from deepgps.prediction.predictor import Predictor
 
 SETS = ("deepgps-mini", "deepgps-mini:single-2", "deepgps-mini:single-4", "deepgps-mini:all")
 
@@ -27,7 +27,7 @@ def examples() -> list[str]:
 @pytest.mark.parametrize("model", SETS)
 def test_most_shuffled_proteins_are_noted_or_unclear(model, shuffled):
     predictor = Predictor.load(model, threads=1)
-    answers = [predictor.predict_one(text, image=False) for text in shuffled]
+    answers = [predictor.predict_one(text, images=False) for text in shuffled]
     noted = [any(note.startswith("is unlike") for note in each.warnings) for each in answers]
     doubted = [note or each.localizations == (UNCLEAR,) for note, each in zip(noted, answers, strict=True)]
     assert np.mean(doubted) > 0.8
@@ -36,7 +36,7 @@ def test_most_shuffled_proteins_are_noted_or_unclear(model, shuffled):
 def test_known_proteins_are_not_unlike_everything():
     predictor = Predictor.load(threads=1)
     for text in examples():
-        notes = predictor.predict_one(text, image=False).warnings
+        notes = predictor.predict_one(text, images=False).warnings
         assert not any(note.startswith("is unlike") for note in notes)
 
 
@@ -48,5 +48,5 @@ def test_known_proteins_are_not_unlike_everything():
     ],
 )
 def test_short_and_simple_sequences_are_noted(sequence, says):
-    notes = Predictor.load(threads=1).predict_one(sequence, image=False).warnings
+    notes = Predictor.load(threads=1).predict_one(sequence, images=False).warnings
     assert any(says in note for note in notes)

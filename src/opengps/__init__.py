@@ -1,4 +1,4 @@
-"""openGPS, the website: Predict, Submit and their REST API over `deepgps.prediction.predictor` and `deepgps.results`.
+"""openGPS, the website: Predict, Submit and their REST API over `deepgps.prediction` and `deepgps.results`.
 
 A visitor's request becomes a *job*: proteins, nuclei and a model, kept in the database under an id that
 cannot be guessed. A worker takes a *turn* of whichever job has waited longest: it predicts a few proteins

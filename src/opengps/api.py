@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, Response
 
 from deepgps import __version__
 from deepgps.bundle import CropSpec
-from deepgps.images.defaults import DEFAULT_NAMES
+from deepgps.images.cell import DEFAULT_CELLS
 from opengps.catalogue import crop_of, find_model, models, nucleus_for, nucleus_png
 from opengps.downloads import MISSING, RowNumber
 from opengps.problems import Problems, not_found, refused
@@ -74,7 +74,7 @@ SeenBy = Annotated[
 def list_nuclei(model: SeenBy = "") -> list[DefaultNucleus]:
     """List the default nuclei, as a model sees them."""
     crop = crop_of(model)
-    return [_nucleus(name, model, crop) for name in DEFAULT_NAMES]
+    return [_nucleus(name, model, crop) for name in DEFAULT_CELLS]
 
 
 @router.get("/nuclei/{name}", tags=["site"], responses=MISSING)
@@ -96,17 +96,17 @@ def show_nucleus_png(name: str, model: SeenBy = "") -> Response:
 
 
 def _known(name: str) -> str:
-    if name not in DEFAULT_NAMES:
-        raise not_found(f"Nucleus '{name[:80]}' is unknown; there is: {', '.join(DEFAULT_NAMES)}.", "name")
+    if name not in DEFAULT_CELLS:
+        raise not_found(f"Nucleus '{name[:80]}' is unknown; there is: {', '.join(DEFAULT_CELLS)}.", "name")
     return name
 
 
 def _nucleus(name: str, model: str, crop: CropSpec | None) -> DefaultNucleus:
-    nucleus = nucleus_for(name, crop)
+    cell = nucleus_for(name, crop)
     return DefaultNucleus(
         name=name,
-        size_px=nucleus.nucleus.shape[0],
-        pixel_size_um=nucleus.pixel_size_um,
+        size_px=cell.nucleus.shape[0],
+        pixel_size_um=cell.pixel_size_um,
         image=nucleus_image(name, model),
     )
 

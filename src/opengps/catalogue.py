@@ -20,8 +20,6 @@ from deepgps.bundle import (
 )
 from deepgps.errors import BundleError
 from deepgps.images.cell import Cell
-from deepgps.images.defaults import default_nucleus
-from deepgps.images.nuclei import fit_nucleus
 from deepgps.proteins.embedding.prepared import encoders_folder
 from deepgps.results.images import stretched
 from opengps.problems import Problem, not_found
@@ -111,10 +109,10 @@ def _choices(name: str, path: Path, changed: int) -> Mapping[str, Bundle]:
 @lru_cache(maxsize=256)
 def nucleus_for(name: str, crop: CropSpec | None) -> Cell:
     """Read a default nucleus at the size and scale of a model's crops; as it ships where that is None."""
-    nucleus = default_nucleus(name)
+    cell = Cell.load(name)
     if crop is None:
-        return nucleus
-    return fit_nucleus(nucleus, crop_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
+        return cell
+    return cell.resampled(size_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
 
 
 @lru_cache(maxsize=256)

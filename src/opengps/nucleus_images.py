@@ -9,7 +9,7 @@ from pathlib import Path
 from deepgps.bundle import CropSpec
 from deepgps.errors import InputError
 from deepgps.images.cell import Cell
-from deepgps.images.nuclei import image_stem, load_nucleus
+from deepgps.images.read import image_stem
 from deepgps.results.names import safe_stem
 from opengps.schemas import PredictionRequest
 from opengps.settings import Settings
@@ -29,7 +29,7 @@ _REMEDIES: Mapping[str, str] = {
 def read_nucleus(
     name: str, content: bytes, request: PredictionRequest, crop: CropSpec, settings: Settings
 ) -> Cell:
-    """Take one nucleus out of an uploaded image, as `load_nucleus` does.
+    """Take one nucleus out of an uploaded image, as `Cell.load` does.
 
     Parameters
     ----------
@@ -53,17 +53,17 @@ def read_nucleus(
         try:
             check_claims(path, content, settings)
             path.write_bytes(content)
-            nucleus = load_nucleus(
+            cell = Cell.load(
                 path,
-                crop_px=crop.size_px,
+                size_px=crop.size_px,
                 pixel_size_um=crop.pixel_size_um,
                 channel=request.channel,
                 image_pixel_size_um=request.pixel_size_um,
             )
         except InputError as error:
             raise InputError(for_a_form(str(error).replace(str(path), name))) from None
-    notes = tuple(for_a_form(note.replace(str(path), name)) for note in nucleus.warnings)
-    return replace(nucleus, name=stem, source="uploaded", warnings=notes)
+    notes = tuple(for_a_form(note.replace(str(path), name)) for note in cell.warnings)
+    return replace(cell, name=stem, source="uploaded", warnings=notes)
 
 
 def check_claims(path: Path, content: bytes, settings: Settings) -> None:

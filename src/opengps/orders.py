@@ -5,15 +5,14 @@ import re
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
 from deepgps.bundle import Bundle
 from deepgps.errors import InputError
-from deepgps.images.cell import Cell
-from deepgps.images.defaults import DEFAULT_NAMES
+from deepgps.images.cell import DEFAULT_CELLS, Cell, with_unique_name
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.proteins.read import Seen, accept, read_proteins
 from deepgps.proteins.record import Record
@@ -77,17 +76,17 @@ def read_order(
     findings = _Findings()
     bundle = _model(request, findings)
     entries = _entries(request.proteins, file, settings, findings)
-    nuclei = _nuclei(request, uploads, bundle, settings, findings)
-    if len(nuclei) * len(entries) > settings.max_rows:
+    cells = _cells(request, uploads, bundle, settings, findings)
+    if len(cells) * len(entries) > settings.max_rows:
         findings.add(
             "too_many_images",
-            f"{len(entries):,} proteins in {len(nuclei)} nuclei are {len(nuclei) * len(entries):,} images; "
+            f"{len(entries):,} proteins in {len(cells)} nuclei are {len(cells) * len(entries):,} images; "
             f"{settings.max_rows:,} are drawn in one job. Send fewer of either.",
             "nuclei",
         )
     if findings.problems or bundle is None:
         raise RefusedError(findings.status, findings.problems)
-    return Order(request.model, bundle, entries, nuclei, request.mean)
+    return Order(request.model, bundle, entries, cells, request.mean)
 
 
 def _model(request: PredictionRequest, findings: _Findings) -> Bundle | None:
@@ -216,7 +215,7 @@ def _bare(text: str, settings: Settings) -> Iterator[Protein | Rejection | str]:
             yield Rejection(shown, PASTED, said)
 
 
-def _nuclei(
+def _cells(
     request: PredictionRequest,
     uploads: Sequence[Upload],
     bundle: Bundle | None,
@@ -234,9 +233,9 @@ def _nuclei(
     if not uploads and (request.pixel_size_um is not None or request.channel is not None):
         said = "A pixel size or channel says nothing without a nucleus image; upload one, or leave it out."
         findings.add("no_image", said, "nucleus_images")
-    names = request.nuclei or ([] if uploads else [DEFAULT_NAMES[0]])
-    for name in (name for name in names if name not in DEFAULT_NAMES):
-        said = f"Nucleus '{name[:80]}' is unknown; there is: {', '.join(DEFAULT_NAMES)}."
+    names = request.nuclei or ([] if uploads else [DEFAULT_CELLS[0]])
+    for name in (name for name in names if name not in DEFAULT_CELLS):
+        said = f"Nucleus '{name[:80]}' is unknown; there is: {', '.join(DEFAULT_CELLS)}."
         findings.add("unknown_nucleus", said, "nuclei")
     if len(names) + len(uploads) > settings.max_nuclei:
         count = len(names) + len(uploads)
@@ -244,10 +243,10 @@ def _nuclei(
         findings.add("too_many_nuclei", said, "nuclei")
     if findings.problems or bundle is None:
         return []
-    nuclei = {name: nucleus_for(name, bundle.metadata.crop) for name in names}
+    cells = [nucleus_for(name, bundle.metadata.crop) for name in dict.fromkeys(names)]
     for upload in uploads:
-        _add_image(upload, request, bundle, settings, nuclei, findings)
-    return list(nuclei.values())
+        _add_image(upload, request, bundle, settings, cells, findings)
+    return cells
 
 
 def _add_image(
@@ -255,7 +254,7 @@ def _add_image(
     request: PredictionRequest,
     bundle: Bundle,
     settings: Settings,
-    nuclei: dict[str, Cell],
+    cells: list[Cell],
     findings: _Findings,
 ) -> None:
     if len(upload.content) > settings.max_image_bytes:
@@ -264,10 +263,8 @@ def _add_image(
         findings.add("too_large", said, "nucleus_images", 413)
         return
     try:
-        nucleus = read_nucleus(upload.name, upload.content, request, bundle.metadata.crop, settings)
+        cell = read_nucleus(upload.name, upload.content, request, bundle.metadata.crop, settings)
     except InputError as error:
         findings.add("unusable_image", str(error), "nucleus_images")
         return
-    names = (nucleus.name, *(f"{nucleus.name}-{number}" for number in range(2, len(nuclei) + 3)))
-    name = next(name for name in names if name not in nuclei)
-    nuclei[name] = replace(nucleus, name=name)
+    cells.append(with_unique_name(cell, cells))

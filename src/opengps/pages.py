@@ -11,7 +11,7 @@ from starlette.datastructures import FormData
 
 from deepgps.bundle import Bundle
 from deepgps.bundle.metrics_table import HEADINGS, arranged, shown
-from deepgps.images.defaults import DEFAULT_NAMES
+from deepgps.images.cell import DEFAULT_CELLS
 from deepgps.results.table import table_line
 from opengps.api import SeenBy, cancel_prediction
 from opengps.catalogue import find_model, models, nucleus_for, preferred
@@ -50,7 +50,7 @@ def home(request: Request) -> Response:
 def predict_form(request: Request, example: bool = False, model: str = "") -> Response:
     """The form."""
     values = {"proteins": example_fasta() if example else "", "model": model}
-    return _form(request, values, DEFAULT_NAMES[:1], [])
+    return _form(request, values, DEFAULT_CELLS[:1], [])
 
 
 @router.get("/predictions")
@@ -101,7 +101,7 @@ def _form(
         beside_fields=any(beside),
         models=models(),
         wanted=preferred(values.get("model") or ""),
-        nuclei=DEFAULT_NAMES,
+        nuclei=DEFAULT_CELLS,
         base=str(request.base_url).rstrip("/"),
     )
 
@@ -192,7 +192,7 @@ def show_result(request: Request, site: SiteHere, job: JobHere, number: RowNumbe
         siblings=siblings,
         entry=entry,
         again=_as_table(entry) if entry else "",
-        others=[name for name in DEFAULT_NAMES if name not in job.nuclei],
+        others=[name for name in DEFAULT_CELLS if name not in job.nuclei],
         before=number - 1 if number else None,
         after=number + 1 if find_row(site.sessions, job.id, number + 1) else None,
         base=str(request.base_url).rstrip("/"),
@@ -262,11 +262,11 @@ def list_nuclei(request: Request, model: SeenBy = "") -> Response:
     # One model of each size and scale.
     crops = {bundle.metadata.crop: name for name, bundle in reversed(models().items())}
     crop = find_model(chosen, "model").metadata.crop if chosen else None
-    shown = nucleus_for(DEFAULT_NAMES[0], crop)
+    shown = nucleus_for(DEFAULT_CELLS[0], crop)
     return page(
         request,
         "nuclei.html",
-        nuclei=DEFAULT_NAMES,
+        nuclei=DEFAULT_CELLS,
         model=chosen,
         others=sorted(set(crops.values()) - {crops.get(crop, "")}) if crop else [],
         edge_px=shown.nucleus.shape[0],

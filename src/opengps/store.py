@@ -41,7 +41,7 @@ class Order:
         The model: the name it is installed under, and itself.
     entries
         Proteins, rejected records, and names to look up, in input order.
-    nuclei
+    cells
         What to draw into; empty without images.
     mean
         Whether to draw mean images.
@@ -50,7 +50,7 @@ class Order:
     model: str
     bundle: Bundle
     entries: Sequence[Protein | Rejection | str]
-    nuclei: Sequence[Cell] = field(default=())
+    cells: Sequence[Cell] = field(default=())
     mean: bool = False
 
 
@@ -73,9 +73,9 @@ def create_job(sessions: Sessions, order: Order, settings: Settings, address: st
         version=metadata.version,
         sha256=order.bundle.sha256,
         classes=list(metadata.classes),
-        images=bool(order.nuclei),
+        images=bool(order.cells),
         mean=order.mean,
-        nuclei=[nucleus.name for nucleus in order.nuclei],
+        nuclei=[cell.name for cell in order.cells],
         total=len(order.entries),
         rejected=sum(isinstance(each, Rejection) for each in order.entries),
     )
@@ -83,7 +83,7 @@ def create_job(sessions: Sessions, order: Order, settings: Settings, address: st
         session.add(job)
         session.flush()
         session.add_all(_entry(job.id, number, each) for number, each in enumerate(order.entries))
-        session.add_all(_own(job.id, each) for each in order.nuclei if each.source != "drawn")
+        session.add_all(_own(job.id, each) for each in order.cells if each.source != "drawn")
         session.add(Visit(address=address, at=now, proteins=job.total))
     return job.id
 
@@ -100,14 +100,14 @@ def _entry(job_id: str, number: int, given: Protein | Rejection | str) -> Entry:
     return entry
 
 
-def _own(job_id: str, nucleus: Cell) -> OwnNucleus:
+def _own(job_id: str, cell: Cell) -> OwnNucleus:
     return OwnNucleus(
         job_id=job_id,
-        name=nucleus.name,
-        pixels=np.ascontiguousarray(nucleus.nucleus, np.float32).tobytes(),
-        edge_px=nucleus.nucleus.shape[0],
-        pixel_size_um=nucleus.pixel_size_um,
-        warnings=list(nucleus.warnings),
+        name=cell.name,
+        pixels=np.ascontiguousarray(cell.nucleus, np.float32).tobytes(),
+        edge_px=cell.nucleus.shape[0],
+        pixel_size_um=cell.pixel_size_um,
+        warnings=list(cell.warnings),
     )
 
 

@@ -14,7 +14,7 @@ from deepgps.errors import DeepGPSError, InputError
 from deepgps.files.appending import offset_after, record_ends
 from deepgps.files.lock import lock
 from deepgps.images.cell import Cell
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.folder import RECORDS_FILE
 from deepgps.results.save import save
@@ -69,7 +69,7 @@ def take_turn(sessions: Sessions, settings: Settings) -> bool:
 def _work(sessions: Sessions, settings: Settings, job: Job) -> bool:
     """Predict a few proteins of a job; return whether all are done."""
     predictor = _predictor(job)
-    nuclei = _nuclei(sessions, job, predictor) if job.images else None
+    cells = _cells(sessions, job, predictor) if job.images else None
     rows = len(job.nuclei) if job.images else 1
     look_up(sessions, settings, job.id, lambda: keep_on(sessions, settings, job))
     entries = _entries(sessions, job)
@@ -84,7 +84,7 @@ def _work(sessions: Sessions, settings: Settings, job: Job) -> bool:
             predictor,
             _proteins(entries),
             place.folder,
-            nuclei=nuclei,
+            cells=cells,
             images=job.images,
             table="json",
             inputs=(("openGPS", None),),
@@ -110,7 +110,7 @@ def _predictor(job: Job) -> Predictor:
         predictor = load_model(job.model)
     if predictor.bundle.sha256 != job.sha256:
         raise InputError(f"Model '{job.model}' was replaced after this job was sent; send it again.")
-    return predictor.drawing(mean=True) if job.mean else predictor
+    return predictor.with_mean_images() if job.mean else predictor
 
 
 def load_model(name: str) -> Predictor:
@@ -118,7 +118,7 @@ def load_model(name: str) -> Predictor:
     own, colon, class_set = name.rpartition(":")
     if not colon or name in installed_bundles():
         return _loaded(name)
-    return _loaded(own).in_class_set(class_set)
+    return _loaded(own).with_class_set(class_set)
 
 
 @lru_cache(maxsize=2)
@@ -132,7 +132,7 @@ def warm_up(name: str) -> None:
     load_model(name)
 
 
-def _nuclei(sessions: Sessions, job: Job, predictor: Predictor) -> list[Cell]:
+def _cells(sessions: Sessions, job: Job, predictor: Predictor) -> list[Cell]:
     with sessions() as session:
         own = {each.name: each for each in session.scalars(select(OwnNucleus).filter_by(job_id=job.id))}
     crop = predictor.bundle.metadata.crop

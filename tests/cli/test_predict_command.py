@@ -169,7 +169,7 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(predict, proteins_file, tmp_
     ("stop", "ends_with"), [(KeyboardInterrupt, 130), (OSError(28, "No space left on device"), 1)]
 )
 def test_a_run_that_stops_says_how_to_go_on(predict, tmp_path, monkeypatch, stop, ends_with):
-    from deepgps.prediction.predictor import Predictor
+    from deepgps.prediction import Predictor
 
     encode, calls = Predictor.encode, []
 

@@ -66,13 +66,13 @@ def test_other_structures_are_another_input(command, structures, tmp_path, capsy
 
 def test_a_model_says_whether_it_needs_structures(command, structures, proteins, tmp_path, capsys):
     assert run(command) == 2
-    assert "Model 'toy' looks at structures; give their folder with --structures." in capsys.readouterr().err
+    assert "Model 'toy' uses structures; give their folder with --structures." in capsys.readouterr().err
     assert run([*command, "--structures", str(tmp_path / "nowhere")]) == 2
     assert "nowhere' is no folder of structures; check its name." in capsys.readouterr().err
     out = tmp_path / "out"
     blind = ["predict", str(proteins), "--out", str(out), "--structures", str(structures)]
     assert run(blind) == 2
-    said = "Model 'deepgps-mini' looks at no structures; leave --structures out."
+    said = "Model 'deepgps-mini' uses no structures; leave --structures out."
     assert said in capsys.readouterr().err
     assert not out.exists()
 

@@ -1,7 +1,7 @@
 from PIL import Image
 
 from deepgps.cli.app import run
-from deepgps.images.defaults import DEFAULT_NAMES
+from deepgps.images.cell import DEFAULT_CELLS
 
 
 def test_models_are_listed_with_version_and_place(tiny_bundle, monkeypatch, capsys):
@@ -41,6 +41,6 @@ def test_nuclei_are_listed_and_drawn(tmp_path, capsys):
     sheet = tmp_path / "nuclei.png"
     assert run(["nuclei", "list", "--out", str(sheet)]) == 0
     names = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
-    assert names == [*DEFAULT_NAMES, str(sheet)]
+    assert names == [*DEFAULT_CELLS, str(sheet)]
     with Image.open(sheet) as image:
         assert image.width > 800

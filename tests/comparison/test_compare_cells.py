@@ -19,7 +19,7 @@ from deepgps.bundle import write_bundle
 from deepgps.cli.app import run
 from deepgps.comparison.compare import CONTROLS, compare_cells
 from deepgps.errors import InputError
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
 from structure_files import fold, pdb
 
@@ -107,7 +107,7 @@ def test_the_table_says_what_the_predictor_says(compared, tiny_bundle, negated):
     fractions = []
     for bundle in (tiny_bundle, negated):
         predictor = Predictor(bundle, threads=1)
-        nuclei = [predictor.default_nucleus(name) for name in CONTROLS]
+        nuclei = [predictor.load_cell(name) for name in CONTROLS]
         name = bundle.metadata.name
         answers = list(predictor.predict(proteins, nuclei))
         fractions.append(
@@ -414,7 +414,7 @@ def test_a_protein_that_one_model_cannot_take_is_rejected_for_all(
     assert [row["Protein_ID"] for row in rows(tmp_path / "out" / "rejected.csv")] == ["P1", "P3"]
     code, _, err = compare(*models, out=tmp_path / "none")
     assert code == 2
-    assert "Model 'toy' looks at structures" in err
+    assert "Model 'toy' uses structures" in err
 
 
 def test_structures_that_no_model_looks_at_are_refused(compare, tiny_bundle, negated, tmp_path):

@@ -12,7 +12,7 @@ from documents import ROOT, blocks, document, first_names, rows, section
 from conftest import round_nucleus
 from deepgps.bundle import BundleMetadata
 from deepgps.cli.app import app
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.records import read_records
 from deepgps.results.run import read_run
@@ -97,7 +97,7 @@ def results(tiny_bundle, tmp_path_factory):
     """A real folder of results, with a rejected record and all."""
     folder = tmp_path_factory.mktemp("results")
     proteins = [Protein("a", "MKVLAAGIVGLCAKWDEYHR"), Rejection("b", "x.fasta", "It is no good.")]
-    save(Predictor(tiny_bundle, threads=1), proteins, folder, nuclei=[round_nucleus("round")])
+    save(Predictor(tiny_bundle, threads=1), proteins, folder, cells=[round_nucleus("round")])
     return folder
 
 

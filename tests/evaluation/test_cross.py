@@ -7,7 +7,7 @@ from PIL import Image
 from deepgps.errors import InputError
 from deepgps.evaluation.cross import cross_assay, variance_shares, write_cross
 from deepgps.evaluation.loading import DataFiles
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from evaluated_store import proteins_table, write_store
 
 RNG = np.random.default_rng(0)

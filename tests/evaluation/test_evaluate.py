@@ -20,7 +20,7 @@ from deepgps.evaluation.images.measuring import (
 from deepgps.evaluation.label_figures import knowledge_notes
 from deepgps.evaluation.loading import DataFiles, load_subjects
 from deepgps.evaluation.report import choose_cells
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from evaluated_store import write_store
 
 

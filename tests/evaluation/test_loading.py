@@ -4,7 +4,7 @@ import pytest
 from deepgps.datasets.crops.reading import INDEX
 from deepgps.errors import InputError
 from deepgps.evaluation.loading import DataFiles, load_subjects
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from evaluated_store import proteins_table, sequence, write_store
 
 

@@ -8,7 +8,7 @@ from deepgps.errors import InputError
 from deepgps.evaluation.evaluate import evaluate
 from deepgps.evaluation.loading import DataFiles, load_subjects
 from deepgps.evaluation.subjects import model_classes
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from evaluated_store import write_store
 
 

@@ -3,23 +3,23 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from deepgps.images.defaults import DEFAULT_NAMES, PIXEL_SIZE_UM, default_nucleus
+from deepgps.images.cell import DEFAULT_CELLS, PIXEL_SIZE_UM, Cell
 from deepgps.images.drawn import SCENES, draw
 from deepgps.images.segment import OtsuWatershed
 
 
 def central(name: str) -> tuple[np.ndarray, np.ndarray]:
-    labels = OtsuWatershed()(default_nucleus(name).nucleus, PIXEL_SIZE_UM)
+    labels = OtsuWatershed()(Cell.load(name).nucleus, PIXEL_SIZE_UM)
     return labels, labels == labels[104, 104]
 
 
 @pytest.mark.parametrize("name", SCENES)
 def test_what_ships_is_what_is_drawn(name: str) -> None:
-    assert np.abs(draw(SCENES[name]) - default_nucleus(name).nucleus).max() < 2 / 255
+    assert np.abs(draw(SCENES[name]) - Cell.load(name).nucleus).max() < 2 / 255
 
 
 def test_every_scene_ships() -> None:
-    assert tuple(SCENES) == DEFAULT_NAMES
+    assert tuple(SCENES) == DEFAULT_CELLS
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -51,7 +51,7 @@ def solidity(mask: np.ndarray) -> float:
 
 def test_the_hek_nuclei_are_textured_more_than_the_u2os() -> None:
     def roughness(name: str) -> float:
-        pixels, (_, mask) = default_nucleus(name).nucleus, central(name)
+        pixels, (_, mask) = Cell.load(name).nucleus, central(name)
         inner = ndimage.gaussian_filter(pixels, 1)[ndimage.binary_erosion(mask, iterations=8)]
         return float(inner.std() / inner.mean())
 

@@ -8,8 +8,8 @@ import tifffile
 from PIL import Image
 
 from deepgps.errors import InputError
-from deepgps.images.cell import Cell
-from deepgps.images.nuclei import default_nuclei, default_nucleus, fit_nucleus, image_stem, load_nucleus
+from deepgps.images.cell import DEFAULT_CELLS, Cell
+from deepgps.images.read import image_stem
 
 UM = 0.206349
 
@@ -24,53 +24,53 @@ def field(*places: tuple[int, int], shape: tuple[int, int] = (400, 500), radius:
 def load(path: Path, pixels: np.ndarray, um: float | None = UM, **options: float) -> Cell:
     metadata = {"axes": "YX"} | ({"PhysicalSizeX": um, "PhysicalSizeY": um} if um else {})
     tifffile.imwrite(path, pixels, ome=True, metadata=metadata)
-    return load_nucleus(path, crop_px=208, pixel_size_um=UM, **options)
+    return Cell.load(path, size_px=208, pixel_size_um=UM, **options)
 
 
-def centre_level(nucleus: Cell) -> float:
-    return float(nucleus.nucleus[94:114, 94:114].mean())
+def centre_level(cell: Cell) -> float:
+    return float(cell.nucleus[94:114, 94:114].mean())
 
 
 def test_the_nucleus_nearest_to_the_centre(tmp_path: Path) -> None:
     pixels = field((150, 150), (190, 270), (280, 380))
     pixels[190:200, 270:280] += 500  # marks the middle one
-    nucleus = load(tmp_path / "my.field.ome.tif", pixels)
-    assert nucleus.name == "my.field"
-    assert nucleus.nucleus.shape == (208, 208)
-    assert nucleus.nucleus.dtype == np.float32
-    assert (nucleus.nucleus.min(), nucleus.nucleus.max()) == (0, 1)
-    assert nucleus.nucleus[108, 108] == 1
-    assert nucleus.pixel_size_um == UM
-    assert nucleus.source == str(tmp_path / "my.field.ome.tif")
-    assert nucleus.warnings == ()
+    cell = load(tmp_path / "my.field.ome.tif", pixels)
+    assert cell.name == "my.field"
+    assert cell.nucleus.shape == (208, 208)
+    assert cell.nucleus.dtype == np.float32
+    assert (cell.nucleus.min(), cell.nucleus.max()) == (0, 1)
+    assert cell.nucleus[108, 108] == 1
+    assert cell.pixel_size_um == UM
+    assert cell.source == str(tmp_path / "my.field.ome.tif")
+    assert cell.warnings == ()
 
 
 def test_a_complete_crop_wins_over_a_nearer_nucleus(tmp_path: Path) -> None:
-    nucleus = load(tmp_path / "a.tif", field((60, 200), (140, 140), shape=(260, 400)))
-    assert nucleus.warnings == ()
-    assert centre_level(nucleus) > 0.8
-    assert nucleus.nucleus[24, 164] > 0.8  # the other, 80 px up and 60 to the right
+    cell = load(tmp_path / "a.tif", field((60, 200), (140, 140), shape=(260, 400)))
+    assert cell.warnings == ()
+    assert centre_level(cell) > 0.8
+    assert cell.nucleus[24, 164] > 0.8  # the other, 80 px up and 60 to the right
 
 
 def test_a_nucleus_at_the_border_is_padded_with_a_warning(tmp_path: Path) -> None:
-    nucleus = load(tmp_path / "a.tif", field((50, 250)))
-    assert "border" in nucleus.warnings[0]
-    assert centre_level(nucleus) > 0.8
-    assert nucleus.nucleus[:50].max() < 0.2
+    cell = load(tmp_path / "a.tif", field((50, 250)))
+    assert "border" in cell.warnings[0]
+    assert centre_level(cell) > 0.8
+    assert cell.nucleus[:50].max() < 0.2
 
 
 def test_other_pixel_sizes_are_resampled(tmp_path: Path) -> None:
-    nucleus = load(tmp_path / "a.tif", field((500, 500), shape=(1000, 1000), radius=90), um=0.08)
-    width_um = (nucleus.nucleus[104] > 0.5).sum() * UM
+    cell = load(tmp_path / "a.tif", field((500, 500), shape=(1000, 1000), radius=90), um=0.08)
+    width_um = (cell.nucleus[104] > 0.5).sum() * UM
     assert width_um == pytest.approx(180 * 0.08, rel=0.03)
 
 
 def test_a_missing_pixel_size_is_taken_as_the_models(tmp_path: Path) -> None:
-    nucleus = load(tmp_path / "a.tif", field((200, 250)), um=None)
-    assert "0.206349 µm per pixel was assumed" in nucleus.warnings[0]
+    cell = load(tmp_path / "a.tif", field((200, 250)), um=None)
+    assert "0.206349 µm per pixel was assumed" in cell.warnings[0]
     given = load(tmp_path / "a.tif", field((200, 250)), um=None, image_pixel_size_um=UM)
     assert given.warnings == ()
-    np.testing.assert_array_equal(given.nucleus, nucleus.nucleus)
+    np.testing.assert_array_equal(given.nucleus, cell.nucleus)
 
 
 def test_no_nucleus(tmp_path: Path) -> None:
@@ -82,16 +82,16 @@ def test_no_nucleus(tmp_path: Path) -> None:
 @pytest.mark.parametrize("edge", [208, 120])
 def test_an_image_no_larger_than_a_crop_is_a_crop(tmp_path: Path, edge: int) -> None:
     pixels = field((edge // 2 + 9, edge // 2), shape=(edge, edge))
-    nucleus = load(tmp_path / "a.tif", pixels)
+    cell = load(tmp_path / "a.tif", pixels)
     off = (208 - edge) // 2
-    inner = nucleus.nucleus[off : off + edge, off : off + edge]
+    inner = cell.nucleus[off : off + edge, off : off + edge]
     assert np.corrcoef(inner.ravel(), pixels.ravel())[0, 1] > 0.99
-    assert ["smaller" in warning for warning in nucleus.warnings] == ([] if edge == 208 else [True])
+    assert ["smaller" in warning for warning in cell.warnings] == ([] if edge == 208 else [True])
 
 
 def test_a_small_image_without_nucleus_is_used_as_it_is(tmp_path: Path) -> None:
-    nucleus = load(tmp_path / "a.tif", field((60, 60), shape=(120, 120), radius=4))
-    assert "No nucleus was found" in nucleus.warnings[0]
+    cell = load(tmp_path / "a.tif", field((60, 60), shape=(120, 120), radius=4))
+    assert "No nucleus was found" in cell.warnings[0]
 
 
 def test_an_image_far_too_small_at_its_pixel_size(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_a_segmenter_of_ones_own(tmp_path: Path) -> None:
     tifffile.imwrite(
         tmp_path / "a.tif", pixels := field((200, 250)), resolution=(1e4 / UM,) * 2, resolutionunit=3
     )
-    nucleus = load_nucleus(tmp_path / "a.tif", crop_px=64, pixel_size_um=UM, segmenter=corner)
-    assert np.corrcoef(nucleus.nucleus.ravel(), pixels[118:182, 318:382].ravel())[0, 1] > 0.99
+    cell = Cell.load(tmp_path / "a.tif", size_px=64, pixel_size_um=UM, segmenter=corner)
+    assert np.corrcoef(cell.nucleus.ravel(), pixels[118:182, 318:382].ravel())[0, 1] > 0.99
 
 
 @pytest.mark.parametrize(
@@ -129,30 +129,30 @@ def test_image_stem(name: str, stem: str) -> None:
 
 
 def test_default_nuclei_are_ready_to_draw_into() -> None:
-    nuclei = default_nuclei()
-    assert len({nucleus.name for nucleus in nuclei}) == len(nuclei) == 6
-    for nucleus in nuclei:
-        assert nucleus.nucleus.shape == (208, 208)
-        assert nucleus.nucleus.dtype == np.float32
-        assert (nucleus.nucleus.min(), nucleus.nucleus.max()) == (0, 1)
-        assert (nucleus.source, nucleus.warnings) == ("drawn", ())
+    cells = [Cell.load(name) for name in DEFAULT_CELLS]
+    assert len(cells) == 6
+    for cell in cells:
+        assert cell.nucleus.shape == (208, 208)
+        assert cell.nucleus.dtype == np.float32
+        assert (cell.nucleus.min(), cell.nucleus.max()) == (0, 1)
+        assert (cell.source, cell.warnings) == ("drawn", ())
 
 
 def test_a_default_nucleus_survives_a_round_trip_through_a_file(tmp_path: Path) -> None:
-    nucleus = default_nucleus("hek-2")
-    Image.fromarray(np.rint(nucleus.nucleus * 255).astype(np.uint8)).save(tmp_path / "a.png")
-    again = load_nucleus(tmp_path / "a.png", crop_px=208, pixel_size_um=UM, image_pixel_size_um=UM)
-    assert np.abs(again.nucleus - nucleus.nucleus).max() < 0.05
+    cell = Cell.load("hek-2")
+    Image.fromarray(np.rint(cell.nucleus * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    again = Cell.load(tmp_path / "a.png", size_px=208, pixel_size_um=UM, image_pixel_size_um=UM)
+    assert np.abs(again.nucleus - cell.nucleus).max() < 0.05
 
 
 def test_an_unknown_default_nucleus() -> None:
-    with pytest.raises(InputError, match="'hela' is unknown; use one of hek-1"):
-        default_nucleus("hela")
+    with pytest.raises(InputError, match="Nucleus 'hela' is neither a file nor one of hek-1"):
+        Cell.load("hela")
 
 
 def test_a_default_nucleus_needs_neither_scipy_nor_skimage() -> None:
     code = (
-        "import sys; from deepgps.images.nuclei import default_nucleus; default_nucleus(); "
+        "import sys; from deepgps.images.cell import Cell; Cell.load('hek-1'); "
         "print([m for m in ('scipy', 'skimage', 'tifffile', 'torch') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -161,26 +161,26 @@ def test_a_default_nucleus_needs_neither_scipy_nor_skimage() -> None:
 
 def test_a_real_field(shared_data: Path) -> None:
     path = shared_data / "images" / "opencell_hoechst" / "good-1.tif"
-    nucleus = load_nucleus(path, crop_px=208, pixel_size_um=UM, image_pixel_size_um=UM)
-    assert nucleus.warnings == ()
-    assert centre_level(nucleus) > 2 * np.median(nucleus.nucleus)
+    cell = Cell.load(path, size_px=208, pixel_size_um=UM, image_pixel_size_um=UM)
+    assert cell.warnings == ()
+    assert centre_level(cell) > 2 * np.median(cell.nucleus)
 
 
 def test_a_shipped_nucleus_is_itself_where_it_fits():
-    nucleus = default_nucleus()
-    assert fit_nucleus(nucleus, crop_px=208, pixel_size_um=0.2064) is nucleus
+    cell = Cell.load("hek-1")
+    assert cell.resampled(size_px=208, pixel_size_um=0.2064) is cell
 
 
 @pytest.mark.parametrize(("size", "um"), [(104, 0.412698), (64, 0.8), (300, 0.1), (208, 0.325)])
 def test_a_shipped_nucleus_is_brought_to_another_size_and_scale(size, um):
-    nucleus = default_nucleus()
-    fitted = fit_nucleus(nucleus, crop_px=size, pixel_size_um=um)
-    assert (fitted.nucleus.shape, fitted.pixel_size_um, fitted.name) == ((size, size), um, nucleus.name)
+    cell = Cell.load("hek-1")
+    fitted = cell.resampled(size_px=size, pixel_size_um=um)
+    assert (fitted.nucleus.shape, fitted.pixel_size_um, fitted.name) == ((size, size), um, cell.name)
     assert 0 <= fitted.nucleus.min() <= fitted.nucleus.max() <= 1
     # The nucleus in the middle stays in the middle, as large in micrometres as it was.
     reach_um = 4.0
     middles = []
-    for each in (nucleus, fitted):
+    for each in (cell, fitted):
         half, reach = len(each.nucleus) // 2, round(reach_um / each.pixel_size_um)
         middles.append(each.nucleus[half - reach : half + reach, half - reach : half + reach].mean())
     assert middles[1] == pytest.approx(middles[0], rel=0.1)

@@ -10,8 +10,7 @@ from PIL import Image
 
 from deepgps.errors import InputError
 from deepgps.images import decode
-from deepgps.images.nuclei import image_stem
-from deepgps.images.read import read_field
+from deepgps.images.read import image_stem, read_field
 
 PIXELS = np.arange(300 * 280, dtype=np.uint16).reshape(300, 280)
 

@@ -126,7 +126,7 @@ def test_a_recipe_can_train_on_an_export(visitor, tmp_path):
 @pytest.mark.slow
 def test_a_model_goes_on_from_what_was_submitted(visitor, tmp_path, capsys):
     from deepgps.bundle import open_bundle
-    from deepgps.prediction.predictor import Predictor
+    from deepgps.prediction import Predictor
 
     assert submit_files(visitor, ("lab.zip", packed(batch(8)))).status_code == 201
     data, store, tuned = visitor.site.settings.data, tmp_path / "store", tmp_path / "run"

@@ -10,7 +10,7 @@ from PIL import Image
 from visitor import ADDRESS, API, SEQUENCE, error_of, fasta, visit
 
 from deepgps.bundle import DEFAULT_MODEL
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from opengps.downloads import harmless
 from opengps.tables import Visit
 
@@ -50,7 +50,7 @@ def test_ids_cannot_be_guessed_and_repeat_never(visitor):
 
 
 def test_rows_are_those_of_the_command_line(visitor, tiny_bundle, tmp_path):
-    from deepgps.prediction.predictor import Predictor
+    from deepgps.prediction import Predictor
     from deepgps.proteins.protein import Protein
     from deepgps.results.records import read_records
     from deepgps.results.save import save

@@ -114,11 +114,11 @@ def test_what_contradicts_itself_is_refused():
     assert refusal(SEQUENCE, images=False, nuclei=["hek-1"]) == [("nothing_to_draw", "nuclei")]
     assert refusal(SEQUENCE, images=False, mean=True) == [("nothing_to_draw", "mean")]
     assert refusal(SEQUENCE, pixel_size_um=0.2) == [("no_image", "nucleus_images")]
-    assert order(SEQUENCE, images=False).nuclei == []
+    assert order(SEQUENCE, images=False).cells == []
 
 
 def test_the_first_default_nucleus_is_taken_where_none_is_named():
-    assert [nucleus.name for nucleus in order(SEQUENCE).nuclei] == ["hek-1"]
+    assert [cell.name for cell in order(SEQUENCE).cells] == ["hek-1"]
 
 
 def test_two_images_of_one_name_are_told_apart(visitor):

@@ -240,7 +240,7 @@ def test_the_limits_are_printed_on_the_form(visitor):
 
 
 def test_the_gallery_shows_what_the_model_says():
-    from deepgps.prediction.predictor import Predictor
+    from deepgps.prediction import Predictor
     from deepgps.proteins.read import read_proteins
     from opengps.catalogue import spoken
     from opengps.examples import GALLERY, example_path

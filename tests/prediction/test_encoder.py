@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,8 +10,8 @@ import torch
 from conftest import round_nucleus
 from deepgps.errors import InputError
 from deepgps.models.esm2 import load_esm2
-from deepgps.prediction.predictor import Predictor
-from deepgps.prediction.sequence_inputs import sequence_reader
+from deepgps.prediction import Predictor
+from deepgps.prediction.encoder import sequence_reader
 from deepgps.proteins.embedding import embed
 from deepgps.proteins.features import sequence_features
 from deepgps.proteins.protein import Protein, Rejection
@@ -120,7 +121,7 @@ def test_a_protein_without_a_structure_is_rejected_with_the_reason_and_the_other
     predictor = Predictor(joint_export("structure")[1], threads=1, structures=structures)
     reason = f"No structure of 'two' lies in '{structures}'; fetch it with deepgps data fetch structures."
     other = Rejection("x", "y", "z")
-    assert list(predictor.admit([*PROTEINS, other])) == [
+    assert list(predictor.reject_unusable([*PROTEINS, other])) == [
         PROTEINS[0],
         Rejection("two", str(structures), reason),
         PROTEINS[2],
@@ -131,13 +132,13 @@ def test_a_protein_without_a_structure_is_rejected_with_the_reason_and_the_other
 
 
 def test_a_model_that_looks_at_no_structure_lets_every_protein_through(joint_export):
-    assert list(Predictor(joint_export("sequence")[1], threads=1).admit(PROTEINS)) == PROTEINS
+    assert list(Predictor(joint_export("sequence")[1], threads=1).reject_unusable(PROTEINS)) == PROTEINS
 
 
 def test_structures_must_be_given_where_they_are_looked_at_and_only_there(joint_export, structures):
-    with pytest.raises(InputError, match="'toy' looks at structures; give their folder with --structures"):
+    with pytest.raises(InputError, match="'toy' uses structures; give their folder with --structures"):
         Predictor(joint_export("both")[1])
-    with pytest.raises(InputError, match="'toy' looks at no structures; leave --structures out"):
+    with pytest.raises(InputError, match="'toy' uses no structures; leave --structures out"):
         Predictor(joint_export("sequence")[1], structures=structures)
     with pytest.raises(InputError, match="nowhere' is no folder of structures"):
         Predictor(joint_export("structure")[1], structures=structures / "nowhere")
@@ -183,7 +184,7 @@ def test_predicting_keeps_torch_out_whatever_is_looked_at(joint_export, esm2_bun
     code = f"""
 import sys
 from pathlib import Path
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
 for path in {paths!r}:
     assert Predictor.load(path, threads=1).predict_one("MKVLAAGIVGLCAKWDEYHR").image is not None
@@ -195,7 +196,12 @@ print(sorted({{"torch", "transformers", "lightning", "polars", "sklearn"}} & set
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        env={"DEEPGPS_ENCODERS": str(prepared), "PATH": "", "HOME": "/nonexistent"},
+        env={
+            "DEEPGPS_ENCODERS": str(prepared),
+            "PATH": "",
+            "HOME": "/nonexistent",
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        },
     )
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 

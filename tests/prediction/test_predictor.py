@@ -10,7 +10,8 @@ import pytest
 from conftest import round_nucleus, tiny_generator
 from deepgps.bundle import Bundle, write_bundle
 from deepgps.errors import BundleError, InputError
-from deepgps.prediction.predictor import PROTEINS_AT_ONCE, Predictor, intranuclear_fraction
+from deepgps.prediction import Predictor
+from deepgps.prediction.prediction import PROTEIN_BATCH, intranuclear_fraction
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.proteins.protein import Protein
 from deepgps.proteins.windows import windows
@@ -51,7 +52,7 @@ def probabilities(predictions) -> np.ndarray:
 
 
 def test_predictions_come_in_input_order_whatever_their_length(predictor):
-    many = [replace(PROTEINS[i % 3], id=str(i)) for i in range(PROTEINS_AT_ONCE + 3)]
+    many = [replace(PROTEINS[i % 3], id=str(i)) for i in range(PROTEIN_BATCH + 3)]
     assert [each.protein for each in predictor.predict(many, images=False)] == many
 
 
@@ -87,7 +88,7 @@ def test_a_mean_image_is_asked_for_and_the_answer_says_so(predictor):
     nuclei = [round_nucleus("small", 20)]
     for one, other in zip(
         predictor.predict(PROTEINS, nuclei),
-        predictor.drawing(mean=True).predict(PROTEINS, nuclei),
+        predictor.with_mean_images().predict(PROTEINS, nuclei),
         strict=True,
     ):
         np.testing.assert_allclose(other.image, one.image / 2, atol=1e-6)
@@ -99,13 +100,13 @@ def test_a_mean_image_is_asked_for_and_the_answer_says_so(predictor):
 def test_a_model_with_one_kind_of_image_draws_it_as_its_mean(variant):
     older = variant({"generator.onnx": tiny_generator(pair_by_pair=True)})
     nuclei = [round_nucleus("small", 20)]
-    means = older.drawing(mean=True).predict(PROTEINS, nuclei)
+    means = older.with_mean_images().predict(PROTEINS, nuclei)
     for one, other in zip(older.predict(PROTEINS, nuclei), means, strict=True):
         np.testing.assert_array_equal(other.image, one.image)
 
 
 def test_in_very_many_nuclei_predictions_still_come_by_protein(predictor, monkeypatch):
-    monkeypatch.setattr("deepgps.prediction.predictor.IMAGES_HELD", 2)
+    monkeypatch.setattr("deepgps.prediction.predictor.MAX_BUFFERED_IMAGES", 2)
     nuclei = [round_nucleus(f"n{radius}", radius) for radius in (20, 30, 40)]
     found = [(each.protein.id, each.cell.name) for each in predictor.predict(PROTEINS, nuclei)]
     assert found == [(protein.id, nucleus.name) for protein in PROTEINS for nucleus in nuclei]
@@ -160,11 +161,11 @@ def test_proteins_are_read_no_further_ahead_than_needed(predictor):
 
     stream = predictor.predict(endless(), images=False)
     assert not read
-    for _ in range(PROTEINS_AT_ONCE):
+    for _ in range(PROTEIN_BATCH):
         next(stream)
-    assert len(read) == PROTEINS_AT_ONCE
+    assert len(read) == PROTEIN_BATCH
     next(stream)
-    assert len(read) == 2 * PROTEINS_AT_ONCE
+    assert len(read) == 2 * PROTEIN_BATCH
 
 
 def test_no_proteins_give_no_predictions(predictor):
@@ -257,7 +258,7 @@ def test_a_nucleus_of_another_size_or_scale_is_refused_before_a_protein_is_read(
         (small, "Nucleus 'small' is 100 x 208 px of 0.206 µm"),
         (coarse, "Nucleus 'coarse' is 208 x 208 px of 0.325 µm"),
     ):
-        remedy = r"; this model draws 208 x 208 px of 0.206 µm: read it with load_nucleus\(\)\."
+        remedy = r"; this model draws 208 x 208 px of 0.206 µm: load it with Predictor.load_cell\(\)\."
         with pytest.raises(InputError, match=said + remedy):
             next(predictor.predict(unread(), [drawn_nucleus, nucleus]))
 
@@ -296,7 +297,7 @@ def test_predict_one_takes_a_sequence_as_people_write_it(predictor, drawn_nucleu
     answer = predictor.predict_one(" mkvlaagivg lcakwdeyhr*\n", drawn_nucleus)
     assert answer.protein.sequence == "MKVLAAGIVGLCAKWDEYHR"
     assert answer.cell is drawn_nucleus
-    assert predictor.predict_one("MKVLAAGIVGLCAKWDEYHR", image=False).image is None
+    assert predictor.predict_one("MKVLAAGIVGLCAKWDEYHR", images=False).image is None
 
 
 @pytest.mark.parametrize(
@@ -319,7 +320,7 @@ def test_predicting_imports_nothing_of_the_training_world(tiny_bundle: Bundle):
     code = f"""
 import sys
 from pathlib import Path
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 answer = Predictor.load(Path({str(tiny_bundle.path)!r}), threads=1).predict_one("MKVLAAGIVGLCAKWDEYHR")
 assert answer.image is not None
 print(sorted({{"torch", "lightning", "polars", "sklearn", "transformers"}} & set(sys.modules)))

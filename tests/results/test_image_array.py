@@ -7,14 +7,14 @@ import pytest
 
 from conftest import round_nucleus
 from deepgps.errors import InputError, MissingExtraError
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
 from deepgps.results.records import read_records
 from deepgps.results.save import save
 
 zarr = pytest.importorskip("zarr")
 
-NUCLEI = (round_nucleus("one"), round_nucleus("two", 30))
+CELLS = (round_nucleus("one"), round_nucleus("two", 30))
 PROTEINS = [Protein(f"P{n}", "M" + "ACDEFGHIKLNPQRSTVWY"[n % 19] * 30) for n in range(21)]
 
 
@@ -28,26 +28,26 @@ def stored(folder):
 
 
 def test_image_i_is_that_of_row_i(predictor, tmp_path):
-    summary = save(predictor, PROTEINS, tmp_path, nuclei=NUCLEI, image_format="zarr")
+    summary = save(predictor, PROTEINS, tmp_path, cells=CELLS, image_format="zarr")
     assert tmp_path / "images.zarr" in summary.files
     assert not (tmp_path / "images").exists()
     store = zarr.open_group(tmp_path / "images.zarr", mode="r")
     attributes = {"nuclei": ["one", "two"], "pixel_size_um": 0.206, "full_scale": 255, "mean": False}
     assert dict(store.attrs) == attributes
     records = list(read_records(tmp_path / "results.jsonl"))
-    expected = list(predictor.predict(PROTEINS, NUCLEI))
+    expected = list(predictor.predict(PROTEINS, CELLS))
     assert store["protein"].shape == (42, 208, 208)
     for number, (record, prediction) in enumerate(zip(records, expected, strict=True)):
         assert (record["protein_id"], record["nucleus"]) == (prediction.protein.id, prediction.cell.name)
         assert record["images"] == str(number)
         pixels = store["protein"][number] / store.attrs["full_scale"]
         assert np.abs(pixels - prediction.image).max() <= 0.501 / 255
-    for pixels, nucleus in zip(store["nucleus"][:], NUCLEI, strict=True):
+    for pixels, nucleus in zip(store["nucleus"][:], CELLS, strict=True):
         assert np.abs(pixels / 255 - nucleus.nucleus).max() <= 0.501 / 255
 
 
 def test_chunks_are_a_few_images_and_no_files_are_left_over(predictor, tmp_path):
-    save(predictor, PROTEINS, tmp_path, nuclei=NUCLEI, image_format="zarr")
+    save(predictor, PROTEINS, tmp_path, cells=CELLS, image_format="zarr")
     found = {path for path in stored(tmp_path / "images.zarr") if path.startswith("protein/c/")}
     assert found == {f"protein/c/{number}/0/0" for number in range(3)}
 
@@ -55,15 +55,13 @@ def test_chunks_are_a_few_images_and_no_files_are_left_over(predictor, tmp_path)
 @pytest.mark.parametrize("done", [1, 8, 13])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_it_goes_on_where_it_was_stopped(predictor, tmp_path, done, workers):
-    save(predictor, PROTEINS, tmp_path / "whole", nuclei=NUCLEI, image_format="zarr")
-    save(predictor, PROTEINS, tmp_path / "part", nuclei=NUCLEI, image_format="zarr", limit=done)
+    save(predictor, PROTEINS, tmp_path / "whole", cells=CELLS, image_format="zarr")
+    save(predictor, PROTEINS, tmp_path / "part", cells=CELLS, image_format="zarr", limit=done)
     # As a kill leaves it: a chunk half-written, images whose rows were not.
     with (tmp_path / "part" / "results.csv").open("rb+") as table:
         table.truncate((tmp_path / "part" / "results.csv").stat().st_size - 5)
     (tmp_path / "part/images.zarr/protein/c/0/0/0.ab.partial").write_bytes(b"half")
-    summary = save(
-        predictor, PROTEINS, tmp_path / "part", nuclei=NUCLEI, image_format="zarr", workers=workers
-    )
+    summary = save(predictor, PROTEINS, tmp_path / "part", cells=CELLS, image_format="zarr", workers=workers)
     assert summary.resumed == done - 1
     assert stored(tmp_path / "part/images.zarr") == stored(tmp_path / "whole/images.zarr")
     for name in ("results.csv", "results.jsonl"):
@@ -71,21 +69,21 @@ def test_it_goes_on_where_it_was_stopped(predictor, tmp_path, done, workers):
 
 
 def test_a_store_that_lost_its_images_is_refused(predictor, tmp_path):
-    save(predictor, PROTEINS, tmp_path, nuclei=NUCLEI[:1], image_format="zarr")
+    save(predictor, PROTEINS, tmp_path, cells=CELLS[:1], image_format="zarr")
     shutil.rmtree(tmp_path / "images.zarr")
     with pytest.raises(InputError, match="has 0 images for 21 rows"):
-        save(predictor, PROTEINS, tmp_path, nuclei=NUCLEI[:1], image_format="zarr")
-    save(predictor, PROTEINS, tmp_path, nuclei=NUCLEI[:1], image_format="zarr", overwrite=True)
+        save(predictor, PROTEINS, tmp_path, cells=CELLS[:1], image_format="zarr")
+    save(predictor, PROTEINS, tmp_path, cells=CELLS[:1], image_format="zarr", overwrite=True)
     assert zarr.open_group(tmp_path / "images.zarr", mode="r")["protein"].shape[0] == 21
 
 
 def test_files_and_store_are_not_mixed(predictor, tmp_path):
-    save(predictor, PROTEINS[:2], tmp_path, nuclei=NUCLEI[:1])
+    save(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1])
     with pytest.raises(InputError, match="another choice of options"):
-        save(predictor, PROTEINS[:2], tmp_path, nuclei=NUCLEI[:1], image_format="zarr")
-    save(predictor, PROTEINS[:2], tmp_path, nuclei=NUCLEI[:1], image_format="zarr", overwrite=True)
+        save(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1], image_format="zarr")
+    save(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1], image_format="zarr", overwrite=True)
     assert not (tmp_path / "images").exists()
-    save(predictor, PROTEINS[:2], tmp_path, nuclei=NUCLEI[:1], overwrite=True)
+    save(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1], overwrite=True)
     assert not (tmp_path / "images.zarr").exists()
 
 
@@ -106,14 +104,14 @@ def test_a_full_disk_says_so_and_the_run_goes_on(predictor, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(LocalStore, "set", full)
         with pytest.raises(OSError, match="No space"):
-            save(predictor, PROTEINS, tmp_path / "a", nuclei=NUCLEI, image_format="zarr")
-    save(predictor, PROTEINS, tmp_path / "whole", nuclei=NUCLEI, image_format="zarr")
-    assert save(predictor, PROTEINS, tmp_path / "a", nuclei=NUCLEI, image_format="zarr").predicted == 21
+            save(predictor, PROTEINS, tmp_path / "a", cells=CELLS, image_format="zarr")
+    save(predictor, PROTEINS, tmp_path / "whole", cells=CELLS, image_format="zarr")
+    assert save(predictor, PROTEINS, tmp_path / "a", cells=CELLS, image_format="zarr").predicted == 21
     assert stored(tmp_path / "a/images.zarr") == stored(tmp_path / "whole/images.zarr")
 
 
 def test_the_report_says_where_the_images_are(predictor, tmp_path):
-    save(predictor, PROTEINS[:2], tmp_path, nuclei=NUCLEI[:1], image_format="zarr")
+    save(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1], image_format="zarr")
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "images.zarr" in report
     assert "is not there" not in report
@@ -130,5 +128,5 @@ def test_without_zarr_it_is_refused_before_anything_is_made(predictor, tmp_path,
 def test_somebody_elses_store_is_left_alone(predictor, tmp_path):
     zarr.open_group(tmp_path / "images.zarr", mode="w").attrs["mine"] = True
     with pytest.raises(InputError, match=r"holds an images\.zarr but no run\.json"):
-        save(predictor, PROTEINS[:1], tmp_path, nuclei=NUCLEI[:1], image_format="zarr")
+        save(predictor, PROTEINS[:1], tmp_path, cells=CELLS[:1], image_format="zarr")
     assert dict(zarr.open_group(tmp_path / "images.zarr", mode="r").attrs) == {"mine": True}

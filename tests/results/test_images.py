@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from deepgps.prediction.predictor import Prediction
+from deepgps.prediction import Prediction
 from deepgps.proteins.protein import Protein
 from deepgps.results.images import (
     bar_length_um,

@@ -7,7 +7,7 @@ import pytest
 
 from deepgps.cli.app import run
 from deepgps.errors import InputError
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 
 FASTA = ">P1\nMKVLAAGIVGLCAKWDEYHR\n>P2\nMRRKRSPEEDDLKKAAQWYF\n"
 
@@ -73,7 +73,7 @@ def test_without_images_nothing_is_left_and_no_folder_is_made(model, proteins, t
     assert said in capsys.readouterr().err
     assert not out.exists()
     with pytest.raises(InputError, match="predicts no label"):
-        Predictor.load(model, threads=1).predict_one("MKVLAAGIVGLCAKWDEYHR", image=False)
+        Predictor.load(model, threads=1).predict_one("MKVLAAGIVGLCAKWDEYHR", images=False)
 
 
 def test_models_info_says_that_it_only_draws(model, capsys):

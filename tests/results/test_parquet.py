@@ -5,7 +5,7 @@ import pytest
 
 from conftest import round_nucleus
 from deepgps.errors import MissingExtraError
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
 from deepgps.results.parquet import write_parquet
 from deepgps.results.records import read_records

@@ -14,13 +14,13 @@ from conftest import round_nucleus
 from deepgps.bundle import BundleError
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.parallel import WorkerDiedError
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results import parts as module
 from deepgps.results.parts import Job, _predicted, parts
 from deepgps.results.save import save
 
-NUCLEI = (round_nucleus("one"), round_nucleus("two", 30))
+CELLS = (round_nucleus("one"), round_nucleus("two", 30))
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 
 
@@ -51,13 +51,13 @@ def small_parts(monkeypatch):
 
 
 def test_workers_draw_mean_images_where_the_model_does(predictor, tmp_path):
-    means = predictor.drawing(mean=True)
-    save(means, proteins(2), tmp_path / "here", nuclei=NUCLEI)
-    save(means, proteins(2), tmp_path / "there", nuclei=NUCLEI, workers=2)
+    means = predictor.with_mean_images()
+    save(means, proteins(2), tmp_path / "here", cells=CELLS)
+    save(means, proteins(2), tmp_path / "there", cells=CELLS, workers=2)
     assert files(tmp_path / "here") == files(tmp_path / "there")
     assert json.loads((tmp_path / "here/run.json").read_text())["options"]["mean"] is True
     with pytest.raises(InputError, match="another choice of options"):
-        save(predictor, proteins(2), tmp_path / "here", nuclei=NUCLEI)
+        save(predictor, proteins(2), tmp_path / "here", cells=CELLS)
 
 
 def test_parts_are_full_by_residues_or_by_images(monkeypatch):
@@ -79,7 +79,7 @@ def test_parts_are_read_as_they_are_taken(monkeypatch):
     assert len(read) == 4
 
 
-@pytest.mark.parametrize("options", [{"images": False}, {"nuclei": NUCLEI}])
+@pytest.mark.parametrize("options", [{"images": False}, {"nuclei": CELLS}])
 def test_workers_write_what_one_process_writes(predictor, tmp_path, monkeypatch, options):
     small_parts(monkeypatch)
     given = [*proteins(12), Rejection("X", "f", "It is no good."), protein(50, 700)]
@@ -92,9 +92,9 @@ def test_workers_write_what_one_process_writes(predictor, tmp_path, monkeypatch,
 
 def test_what_one_process_began_workers_go_on_with(predictor, tmp_path, monkeypatch):
     small_parts(monkeypatch)
-    save(predictor, proteins(9), tmp_path / "whole", nuclei=NUCLEI)
-    assert not save(predictor, proteins(9), tmp_path / "a", nuclei=NUCLEI, limit=4).finished
-    summary = save(predictor, proteins(9), tmp_path / "a", nuclei=NUCLEI, workers=2)
+    save(predictor, proteins(9), tmp_path / "whole", cells=CELLS)
+    assert not save(predictor, proteins(9), tmp_path / "a", cells=CELLS, limit=4).finished
+    summary = save(predictor, proteins(9), tmp_path / "a", cells=CELLS, workers=2)
     assert (summary.predicted, summary.resumed) == (9, 4)
     assert files(tmp_path / "a") == files(tmp_path / "whole")
 
@@ -229,6 +229,6 @@ def test_a_killed_worker_and_a_killed_run_lose_nothing(tiny_bundle, tmp_path):
     assert ended.returncode == 0
     assert "120 predicted (" in said
     whole = Predictor(tiny_bundle, threads=1)
-    nuclei = [whole.default_nucleus("hek-1")]
-    save(whole, proteins(120), tmp_path / "whole", nuclei=nuclei)
+    cells = [whole.load_cell("hek-1")]
+    save(whole, proteins(120), tmp_path / "whole", cells=cells)
     assert files(tmp_path / "out") == files(tmp_path / "whole")

@@ -4,14 +4,14 @@ import pytest
 
 from conftest import round_nucleus
 from deepgps.errors import DeepGPSError
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
 from deepgps.results import parts as module
 from deepgps.results.save import save
 
 distributed = pytest.importorskip("distributed")
 
-NUCLEI = (round_nucleus("one"), round_nucleus("two", 30))
+CELLS = (round_nucleus("one"), round_nucleus("two", 30))
 PROTEINS = [Protein(f"P{n}", "M" + "ACDEFGHIKLNPQRSTVWY"[n % 19] * (20 + n)) for n in range(12)]
 
 
@@ -39,8 +39,8 @@ def files(folder):
 
 
 def test_a_cluster_writes_what_one_process_writes(predictor, tmp_path, cluster):
-    save(predictor, PROTEINS, tmp_path / "one", nuclei=NUCLEI)
-    save(predictor, PROTEINS, tmp_path / "dask", nuclei=NUCLEI, scheduler=cluster.scheduler_address)
+    save(predictor, PROTEINS, tmp_path / "one", cells=CELLS)
+    save(predictor, PROTEINS, tmp_path / "dask", cells=CELLS, scheduler=cluster.scheduler_address)
     assert files(tmp_path / "dask") == files(tmp_path / "one")
 
 

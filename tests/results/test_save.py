@@ -10,11 +10,11 @@ import pytest
 from conftest import round_nucleus
 from deepgps.errors import InputError
 from deepgps.files.appending import AppendFile
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.save import save
 
-NUCLEI = (round_nucleus("one"), round_nucleus("two", 30))
+CELLS = (round_nucleus("one"), round_nucleus("two", 30))
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def test_the_table_has_the_promised_columns_and_the_input_order(predictor, tmp_p
 
 def test_a_row_holds_what_was_predicted(predictor, tmp_path):
     (protein,) = proteins(1)
-    (expected,) = predictor.predict([protein], NUCLEI[:1])
-    save(predictor, [protein], tmp_path, nuclei=NUCLEI[:1])
+    (expected,) = predictor.predict([protein], CELLS[:1])
+    save(predictor, [protein], tmp_path, cells=CELLS[:1])
     (row,) = rows_of(tmp_path / "results.csv")
     assert row["Localizations"].split("|") == list(expected.localizations)
     assert {slug: float(row[slug]) for slug in predictor.classes} == pytest.approx(
@@ -94,11 +94,11 @@ def test_ids_come_back_unchanged_from_a_table(predictor, tmp_path):
 
 
 def test_images_are_named_after_the_protein_and_where_several_the_nucleus(predictor, tmp_path):
-    save(predictor, proteins(2), tmp_path / "a", nuclei=NUCLEI[:1])
+    save(predictor, proteins(2), tmp_path / "a", cells=CELLS[:1])
     assert {path.name for path in (tmp_path / "a/images").iterdir()} == {
         *("P0.png", "P0.ome.tif", "P1.png", "P1.ome.tif")
     }
-    save(predictor, proteins(1), tmp_path / "b", nuclei=NUCLEI)
+    save(predictor, proteins(1), tmp_path / "b", cells=CELLS)
     assert {path.name for path in (tmp_path / "b/images").iterdir()} == {
         *("P0__one.png", "P0__one.ome.tif", "P0__two.png", "P0__two.ome.tif")
     }
@@ -125,11 +125,11 @@ def test_without_rejected_records_there_is_no_list_of_them(predictor, tmp_path):
 
 @pytest.mark.parametrize("done", [0, 1, 5, 9])
 def test_an_interrupted_run_resumes_to_the_same_files(predictor, tmp_path, done, monkeypatch):
-    monkeypatch.setattr("deepgps.prediction.predictor.PROTEINS_AT_ONCE", 2)
-    monkeypatch.setattr("deepgps.prediction.predictor.IMAGES_AT_ONCE", 3)
+    monkeypatch.setattr("deepgps.prediction.predictor.PROTEIN_BATCH", 2)
+    monkeypatch.setattr("deepgps.prediction.predictor.IMAGE_BATCH", 3)
     monkeypatch.setattr("deepgps.results.rows.WAITING", 2)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    options = {"nuclei": NUCLEI}
+    options = {"nuclei": CELLS}
     given = [*proteins(2), Rejection("X", "f", "r"), *proteins(7, "Q")]
     save(predictor, given, whole, **options)
     with pytest.raises(KeyboardInterrupt):
@@ -150,19 +150,19 @@ def test_what_is_done_is_not_computed_again(predictor, tmp_path, monkeypatch):
 @pytest.mark.parametrize("file", ["results.csv", "results.jsonl"])
 @pytest.mark.parametrize("cut", [1, 30, 400])
 def test_a_torn_file_is_cut_back_to_its_last_whole_protein(predictor, tmp_path, file, cut):
-    save(predictor, proteins(6), tmp_path, nuclei=NUCLEI)
+    save(predictor, proteins(6), tmp_path, cells=CELLS)
     before = results(tmp_path)
     path = tmp_path / file
     path.write_bytes(path.read_bytes()[:-cut])
-    save(predictor, proteins(6), tmp_path, nuclei=NUCLEI)
+    save(predictor, proteins(6), tmp_path, cells=CELLS)
     assert results(tmp_path) == before
 
 
 def test_what_a_kill_left_half_written_is_swept_up(predictor, tmp_path):
-    save(predictor, proteins(1), tmp_path, nuclei=NUCLEI[:1])
+    save(predictor, proteins(1), tmp_path, cells=CELLS[:1])
     (tmp_path / "images/.deepgps-P0.png").write_bytes(b"half")
     (tmp_path / "images/..deepgps-P0.ome.tif.123.tmp").write_bytes(b"half")
-    save(predictor, proteins(1), tmp_path, nuclei=NUCLEI[:1])
+    save(predictor, proteins(1), tmp_path, cells=CELLS[:1])
     assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["P0.ome.tif", "P0.png"]
 
 
@@ -170,7 +170,7 @@ def test_what_a_kill_left_half_written_is_swept_up(predictor, tmp_path):
     ("changed", "said"),
     [
         ({"table": "tsv"}, "choice of options"),
-        ({"images": True, "nuclei": NUCLEI[:1]}, "choice of options and nuclei"),
+        ({"images": True, "nuclei": CELLS[:1]}, "choice of options and nuclei"),
         ({"inputs": [("a.fasta", "2" * 64)]}, "input"),
     ],
 )
@@ -198,7 +198,7 @@ def test_another_stream_of_proteins_is_noticed(predictor, tmp_path, other):
 
 
 def test_overwrite_removes_our_files_and_no_others(predictor, tmp_path):
-    save(predictor, proteins(3), tmp_path, nuclei=NUCLEI[:1])
+    save(predictor, proteins(3), tmp_path, cells=CELLS[:1])
     (tmp_path / "images/mine.png").write_bytes(b"mine")
     (tmp_path / "notes.txt").write_text("mine")
     save(predictor, proteins(1, "Q"), tmp_path, images=False, table="tsv", overwrite=True)
@@ -211,12 +211,12 @@ def test_overwrite_removes_our_files_and_no_others(predictor, tmp_path):
 
 def test_overwrite_never_follows_a_name_out_of_the_folder(predictor, tmp_path):
     out = tmp_path / "out"
-    save(predictor, proteins(1), out, nuclei=NUCLEI[:1])
+    save(predictor, proteins(1), out, cells=CELLS[:1])
     victim = tmp_path / "victim.png"
     victim.write_bytes(b"precious")
     records = out / "results.jsonl"
     records.write_text(records.read_text().replace('"images": "P0"', '"images": "../../victim"'))
-    save(predictor, proteins(1), out, nuclei=NUCLEI[:1], overwrite=True)
+    save(predictor, proteins(1), out, cells=CELLS[:1], overwrite=True)
     assert victim.exists()
 
 
@@ -276,7 +276,7 @@ def test_an_image_that_cannot_be_written_stops_the_run_before_its_row(predictor,
 
     monkeypatch.setattr("pathlib.Path.write_bytes", fail)
     with pytest.raises(OSError, match="No space"):
-        save(predictor, proteins(3), tmp_path, nuclei=NUCLEI[:1])
+        save(predictor, proteins(3), tmp_path, cells=CELLS[:1])
     assert ids(tmp_path) == []
 
 
@@ -300,9 +300,7 @@ def test_proteins_are_read_only_a_little_ahead_of_what_is_written(predictor, tmp
 
 
 def test_the_run_record_says_what_was_done_with_what(predictor, tmp_path):
-    save(
-        predictor, [Rejection("X", "f", "r"), *proteins(2)], tmp_path, nuclei=NUCLEI, inputs=[("f", "0" * 64)]
-    )
+    save(predictor, [Rejection("X", "f", "r"), *proteins(2)], tmp_path, cells=CELLS, inputs=[("f", "0" * 64)])
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["model"] == {"name": "tiny", "version": "0.0.1", "sha256": predictor.bundle.sha256}
     assert run["inputs"] == [{"source": "f", "sha256": "0" * 64}]
@@ -313,7 +311,7 @@ def test_the_run_record_says_what_was_done_with_what(predictor, tmp_path):
 
 def test_two_nuclei_of_one_name_are_refused(predictor, tmp_path):
     with pytest.raises(InputError, match="Two nuclei are called 'one'"):
-        save(predictor, proteins(1), tmp_path, nuclei=[NUCLEI[0], NUCLEI[0]])
+        save(predictor, proteins(1), tmp_path, nuclei=[CELLS[0], CELLS[0]])
 
 
 def test_a_run_killed_before_its_first_row_can_be_resumed(predictor, tmp_path, monkeypatch):
@@ -353,10 +351,10 @@ def test_folder_is_unlocked_after_a_refusal(predictor, tmp_path):
 
 def test_turns_make_the_same_files_as_one_call(predictor, tmp_path):
     things = [*proteins(3), Rejection("bad", "x.fasta", "It is no good."), *proteins(2, "Q")]
-    save(predictor, things, tmp_path / "whole", nuclei=NUCLEI)
+    save(predictor, things, tmp_path / "whole", cells=CELLS)
     turns = []
     while not (turns and turns[-1].finished):
-        turns.append(save(predictor, things, tmp_path / "turns", nuclei=NUCLEI, limit=2))
+        turns.append(save(predictor, things, tmp_path / "turns", cells=CELLS, limit=2))
     assert [turn.predicted for turn in turns] == [2, 4, 5]
     assert results(tmp_path / "turns") == results(tmp_path / "whole")
     assert (tmp_path / "turns" / "report.html").exists()

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from deepgps.cli.predict import Drawing, given_inputs, load_chosen
+from deepgps.cli.predict import given_inputs
 
 if TYPE_CHECKING:
     from deepgps.comparison.compare import Comparison
     from deepgps.images.cell import Cell
-    from deepgps.prediction.predictor import Predictor
+    from deepgps.prediction import Predictor
 
 SHOWN = 12
 
@@ -83,13 +83,13 @@ def compare_cells(
     given = given_inputs(inputs, "compare-cells")
     proteins = proteins_from(given, sequence=sequence, offline=offline)
     predictors = _load(model, threads, structures)
-    nuclei = _nuclei(predictors, into)
+    cells = _cells(predictors, into)
     with Console(None, doing="comparing", unit="steps") as console:
         comparison = compare(
             predictors,
             proteins,
             out,
-            nuclei=nuclei,
+            cells=cells,
             table=format,
             inputs=fingerprints(given, sequence, structures),
             overwrite=overwrite,
@@ -105,7 +105,7 @@ def compare_cells(
 def _load(models: Sequence[str], threads: int | None, structures: Path | None) -> "list[Predictor]":
     """Load models, with structures for those that look at them; if none does, the first refuses them."""
     from deepgps.bundle import open_model
-    from deepgps.prediction.predictor import Predictor
+    from deepgps.prediction import Predictor
 
     bundles = [open_model(each) for each in models]
     looking = [bundle for bundle in bundles if bundle.metadata.encoder.structure_points] or bundles
@@ -115,12 +115,14 @@ def _load(models: Sequence[str], threads: int | None, structures: Path | None) -
     ]
 
 
-def _nuclei(predictors: "Sequence[Predictor]", into: Into) -> "list[Cell] | None":
+def _cells(predictors: "Sequence[Predictor]", into: Into) -> "list[Cell] | None":
     """Read one nucleus at the scale of each model."""
     if into.nucleus is None:
         return None
-    drawing = Drawing(pixel_size_um=into.pixel_size_um, channel=into.channel)
-    return [load_chosen(predictor, into.nucleus, drawing) for predictor in predictors]
+    return [
+        predictor.load_cell(into.nucleus, channel=into.channel, image_pixel_size_um=into.pixel_size_um)
+        for predictor in predictors
+    ]
 
 
 def _summarise(comparison: "Comparison") -> None:

@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 
 if TYPE_CHECKING:
     from deepgps.evaluation.loading import DataFiles
-    from deepgps.prediction.predictor import Predictor
+    from deepgps.prediction import Predictor
 
 _Some = Annotated[int, Parameter(validator=Number(gte=2, lte=50))]
 
@@ -55,7 +55,7 @@ class Given:
 
     def predictor(self, bundle: str) -> "Predictor":
         """The model."""
-        from deepgps.prediction.predictor import Predictor
+        from deepgps.prediction import Predictor
 
         return Predictor.load(bundle, threads=self.threads, structures=self.structures, mean=self.mean)
 

@@ -11,16 +11,16 @@ def list_nuclei(*, out: Path | None = None) -> None:
     out
         Also draw them all onto this PNG.
     """
-    from deepgps.images.nuclei import default_nuclei
+    from deepgps.images.cell import DEFAULT_CELLS, Cell
 
-    nuclei = default_nuclei()
-    for nucleus in nuclei:
-        height, width = nucleus.nucleus.shape
-        print(f"{nucleus.name}\t{height} x {width} px\t{nucleus.pixel_size_um:g} µm per pixel")
+    cells = [Cell.load(name) for name in DEFAULT_CELLS]
+    for cell in cells:
+        height, width = cell.nucleus.shape
+        print(f"{cell.name}\t{height} x {width} px\t{cell.pixel_size_um:g} µm per pixel")
     if out is not None:
         from deepgps.files.atomic import replacing
         from deepgps.results.images import contact_sheet
 
         with replacing(out) as draft:
-            contact_sheet(nuclei).save(draft, format="PNG")
+            contact_sheet(cells).save(draft, format="PNG")
         print(out)

@@ -11,7 +11,7 @@ from deepgps.errors import InputError
 
 if TYPE_CHECKING:
     from deepgps.images.cell import Cell
-    from deepgps.prediction.predictor import Predictor
+    from deepgps.prediction import Predictor
 
 # The word for the proteins that come with deepGPS.
 EXAMPLE = "example"
@@ -89,7 +89,7 @@ def predict(
         Address of a Dask scheduler, whose workers do it instead (extra ``scale``).
     """
     from deepgps.cli.progress import Console, record_count
-    from deepgps.prediction.predictor import Predictor
+    from deepgps.prediction import Predictor
     from deepgps.proteins.inputs import proteins_from
     from deepgps.results.inputs import fingerprints
     from deepgps.results.save import save
@@ -97,13 +97,13 @@ def predict(
     given = given_inputs(inputs, "predict")
     proteins = proteins_from(given, sequence=sequence, offline=offline)
     predictor = Predictor.load(model, threads=threads, structures=structures, mean=drawing.mean)
-    nuclei = _nuclei(predictor, drawing)
+    cells = _cells(predictor, drawing)
     with Console(record_count(given, sequence)) as console:
         summary = save(
             predictor,
             proteins,
             out,
-            nuclei=nuclei,
+            cells=cells,
             images=drawing.images,
             image_format=drawing.image_format,
             table=format,
@@ -132,9 +132,9 @@ def _example() -> Path:
     return Path(deepgps.examples.__path__[0]) / "proteins.fasta"
 
 
-def _nuclei(predictor: "Predictor", drawing: Drawing) -> "list[Cell] | None":
+def _cells(predictor: "Predictor", drawing: Drawing) -> "list[Cell] | None":
     """Load the nuclei by file or by name; two of the same name are told apart by a number."""
-    from dataclasses import replace
+    from deepgps.images.cell import with_unique_name
 
     for option, given in (
         ("--nucleus", drawing.nucleus),
@@ -145,29 +145,8 @@ def _nuclei(predictor: "Predictor", drawing: Drawing) -> "list[Cell] | None":
             raise InputError(f"--no-images draws nothing, so {option} says nothing; leave one of them out.")
     if drawing.nucleus is None:
         return None
-    loaded: dict[str, Cell] = {}
+    cells: list[Cell] = []
     for chosen in drawing.nucleus:
-        nucleus = load_chosen(predictor, chosen, drawing)
-        names = (nucleus.name, *(f"{nucleus.name}-{number}" for number in range(2, len(loaded) + 3)))
-        name = next(name for name in names if name not in loaded)
-        loaded[name] = replace(nucleus, name=name)
-    return list(loaded.values())
-
-
-def load_chosen(predictor: "Predictor", chosen: str, drawing: Drawing) -> "Cell":
-    """Load a nucleus, a file or one that ships, at the size and scale of the model's crops."""
-    from deepgps.images.defaults import DEFAULT_NAMES
-    from deepgps.images.nuclei import load_nucleus
-
-    crop = predictor.bundle.metadata.crop
-    if chosen in DEFAULT_NAMES and not Path(chosen).exists():
-        return predictor.default_nucleus(chosen)
-    if not Path(chosen).exists():
-        raise InputError(f"Nucleus '{chosen}' is neither a file nor one of {', '.join(DEFAULT_NAMES)}.")
-    return load_nucleus(
-        Path(chosen),
-        crop_px=crop.size_px,
-        pixel_size_um=crop.pixel_size_um,
-        channel=drawing.channel,
-        image_pixel_size_um=drawing.pixel_size_um,
-    )
+        cell = predictor.load_cell(chosen, channel=drawing.channel, image_pixel_size_um=drawing.pixel_size_um)
+        cells.append(with_unique_name(cell, cells))
+    return cells

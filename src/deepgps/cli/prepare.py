@@ -39,8 +39,7 @@ def segment(
     """
     from deepgps.errors import InputError
     from deepgps.images.label_image import SUFFIX, segment_field, write_labels
-    from deepgps.images.nuclei import image_stem
-    from deepgps.images.read import read_field
+    from deepgps.images.read import image_stem, read_field
     from deepgps.images.segmenters import segmenter as named
 
     finder, failed, written = named(segmenter), 0, dict[str, Path]()

@@ -14,7 +14,7 @@ from deepgps.comparison.table import table as table_of
 from deepgps.errors import InputError
 from deepgps.files.atomic import replacing
 from deepgps.images.cell import Cell
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.save import pixels_sha256, save
 from deepgps.results.table import DELIMITERS
@@ -56,7 +56,7 @@ def compare_cells(
     proteins: Iterable[Protein | Rejection],
     out: Path,
     *,
-    nuclei: Sequence[Cell] | None = None,
+    cells: Sequence[Cell] | None = None,
     table: Literal["csv", "tsv"] = "csv",
     inputs: Sequence[tuple[str, str | None]] = (),
     overwrite: bool = False,
@@ -74,7 +74,7 @@ def compare_cells(
         Two models or more; the others are held against the first.
     proteins, out
         Proteins and rejected records, and the folder.
-    nuclei
+    cells
         For each model, the nucleus to draw into: the same image, at the scale of its crops. The first default
         nucleus if None.
     table
@@ -102,15 +102,15 @@ def compare_cells(
     _check_models(sides)
     accepted, rejections = _read(predictors, proteins)
     on_read(len(accepted) * (len(sides) + 1) + len(rejections))
-    own: Sequence[Cell | None] = nuclei or [None] * len(predictors)
-    wanted = [_nuclei(*pair) for pair in zip(predictors, own, strict=True)]
-    fingerprints = [(nucleus.name, pixels_sha256(nucleus)) for nucleus in wanted[0]]
+    own: Sequence[Cell | None] = cells or [None] * len(predictors)
+    wanted = [_cells(*pair) for pair in zip(predictors, own, strict=True)]
+    fingerprints = [(cell.name, pixels_sha256(cell)) for cell in wanted[0]]
     with ComparisonFolder(out, sides, fingerprints, inputs, table=table, overwrite=overwrite) as folder:
         folder.reject(rejections)
         for rejection in rejections:
             on_rejection(rejection)
         done = [
-            save(predictor, accepted, folder.of(side), nuclei=into, inputs=inputs, on_protein=on_step)
+            save(predictor, accepted, folder.of(side), cells=into, inputs=inputs, on_protein=on_step)
             for predictor, side, into in zip(predictors, sides, wanted, strict=True)
         ]
         rows = list(bring_together(folder, sides, [len(into) for into in wanted], on_step))
@@ -139,15 +139,15 @@ def _read(
 ) -> tuple[list[Protein], list[Rejection]]:
     """Read all proteins, since several models look at them; what one model cannot take is a rejection."""
     for predictor in predictors:
-        proteins = predictor.admit(proteins)
+        proteins = predictor.reject_unusable(proteins)
     read = list(proteins)
     accepted = [each for each in read if isinstance(each, Protein)]
     return accepted, [each for each in read if isinstance(each, Rejection)]
 
 
-def _nuclei(predictor: Predictor, own: Cell | None) -> list[Cell]:
+def _cells(predictor: Predictor, own: Cell | None) -> list[Cell]:
     """Nucleus to compare in, then whichever of the controls it is not; the last two are the control."""
-    controls = [predictor.default_nucleus(name) for name in CONTROLS]
+    controls = [predictor.load_cell(name) for name in CONTROLS]
     if own is None:
         return controls
     others = [each for each in controls if pixels_sha256(each) != pixels_sha256(own)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deepgps.images.resample import SAME_SIZE
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.results.names import FileNames
 
 

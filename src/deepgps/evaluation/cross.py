@@ -20,7 +20,7 @@ from deepgps.evaluation.loading import DataFiles, load_subjects
 from deepgps.evaluation.subjects import MANY, Subjects
 from deepgps.files.atomic import replacing
 from deepgps.images.likeness import intranuclear, pearson
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.results.images import FAINT, GROUND, INK, MARGIN, draw_scale_bar, write_text
 
 EDGE, HEADER, SIDE = 120, 40, 2

@@ -29,7 +29,7 @@ from deepgps.evaluation.report import write_report
 from deepgps.evaluation.subjects import LeftOut, Subjects
 from deepgps.files.atomic import HIDDEN, replacing
 from deepgps.files.lock import lock
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 
 METRICS, TABLE, REPORT, LEFT_OUT = "metrics.json", "metrics.csv", "report.html", "left_out.csv"
 _RECORDS, _BEGUN = f"{HIDDEN}crops.f32", f"{HIDDEN}evaluation.json"

@@ -7,7 +7,7 @@ from deepgps.evaluation.images.figures import Figures, ImageFigures
 from deepgps.evaluation.images.measuring import Measured, Trained
 from deepgps.evaluation.label_figures import Labels
 from deepgps.evaluation.subjects import Subjects
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,7 @@ from deepgps.evaluation import labels as measures
 from deepgps.evaluation.labels import LabelReport, report_on
 from deepgps.evaluation.measures.rows import LabelGatherer
 from deepgps.evaluation.subjects import Subject, Subjects
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 
 KNOWN = 0.95
 """Similarity to a protein of the model's own index from which a protein counts as known to it."""

@@ -22,7 +22,7 @@ from deepgps.evaluation.subjects import (
     model_classes,
     read_proteins,
 )
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 
 SPLIT = "split.csv"
 _NO_ROWS = np.zeros(0, np.int64)

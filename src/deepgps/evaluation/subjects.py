@@ -14,7 +14,7 @@ from deepgps.bundle import BundleMetadata
 from deepgps.datasets.crops.reading import CropStore
 from deepgps.errors import InputError
 from deepgps.localization import CLASS_SETS, LOCALIZATIONS, ClassSet
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.check import check_sequence, clean_sequence
 from deepgps.proteins.protein import Protein, Rejection
 
@@ -173,7 +173,7 @@ class ProteinCheck:
         if isinstance(named, str):
             return f"Protein '{name}' {named}"
         protein = Protein(name, sequence, accession=row.get("accession") or None)
-        admitted = next(self.predictor.admit([protein]))
+        admitted = next(self.predictor.reject_unusable([protein]))
         if isinstance(admitted, Rejection):
             return admitted.reason
         return Subject(protein, named, row.get("cluster"))

@@ -1,13 +1,37 @@
-"""The cell that a protein image is drawn into."""
+"""The cell that a protein image is drawn into: from an image file, or one that ships with deepGPS."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
 
 from deepgps.arrays import Floats
+from deepgps.errors import InputError
+from deepgps.images.limits import MIN_EDGE_PX
+from deepgps.images.normalise import percentile_normalise
+from deepgps.images.read import Field, image_stem, read_field
+from deepgps.images.resample import resample
+
+if TYPE_CHECKING:
+    from deepgps.images.segment import Segmenter
+
+DEFAULT_CELLS = ("hek-1", "hek-2", "hek-3", "hek-crowded", "hek-kidney", "u2os-1")
+"""Names of the cells that ship with deepGPS; the first is used where a user chooses none."""
+
+SIZE_PX = 208
+"""Edge of the default cells' nucleus images, in pixels."""
+
+PIXEL_SIZE_UM = 0.206349
+"""Pixel size of the default cells in micrometres: that of the OpenCell fields."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cell:
-    """One cell: its nucleus image, normalised and ready to be drawn into.
+    """One cell to draw proteins into: its nucleus image, normalised and cropped.
 
     Attributes
     ----------
@@ -21,6 +45,13 @@ class Cell:
         Where the image comes from: a file, or ``drawn``.
     warnings
         What the user should know about how the image was read.
+
+    Examples
+    --------
+    >>> from deepgps import Cell
+    >>> cell = Cell.load("hek-1")
+    >>> cell.nucleus.shape, cell.pixel_size_um
+    ((208, 208), 0.206349)
     """
 
     name: str
@@ -28,3 +59,165 @@ class Cell:
     pixel_size_um: float
     source: str
     warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def load(
+        cls,
+        path_or_name: str | PathLike[str],
+        *,
+        size_px: int = SIZE_PX,
+        pixel_size_um: float = PIXEL_SIZE_UM,
+        channel: int | None = None,
+        image_pixel_size_um: float | None = None,
+        segmenter: "Segmenter | None" = None,
+    ) -> Self:
+        """Load one cell from an image of nuclei, or a default cell by its name.
+
+        An image file is read, resampled, normalised, segmented and cropped. The crop is centred on the
+        nucleus nearest to the centre of the field whose crop lies inside the field. If there is none, the
+        crop is padded with background, with a warning. An image no larger than a crop is taken for a crop,
+        and centred as it is. `Predictor.load_cell` does the same at the size and scale of a model.
+
+        Parameters
+        ----------
+        path_or_name
+            A TIFF, OME-TIFF, PNG or JPEG file, or one of `DEFAULT_CELLS`. A file of that name comes first.
+        size_px
+            Edge of the crop in pixels.
+        pixel_size_um
+            Pixel size of the crop in micrometres.
+        channel
+            Which channel of the file is the nucleus, from 0; guessed, with a warning, if None.
+        image_pixel_size_um
+            The file's pixel size in micrometres, if it does not state it or states it wrongly.
+        segmenter
+            Finds the nuclei; `OtsuWatershed` if None.
+
+        Returns
+        -------
+        Cell
+            Its nucleus image is (size_px, size_px) float32 in [0, 1].
+
+        Raises
+        ------
+        InputError
+            If there is neither a file nor a default cell of that name, the image cannot be used (see
+            `deepgps.images.read.read_field`), or no nucleus is found in it.
+
+        Examples
+        --------
+        >>> from deepgps import Cell
+        >>> Cell.load("u2os-1", size_px=128).nucleus.shape
+        (128, 128)
+        """
+        path, name = Path(path_or_name), fspath(path_or_name)
+        if name in DEFAULT_CELLS and not path.is_file():
+            return cls._default(name).resampled(size_px=size_px, pixel_size_um=pixel_size_um)
+        if not path.exists():
+            raise InputError(f"Nucleus '{name}' is neither a file nor one of {', '.join(DEFAULT_CELLS)}.")
+        field = read_field(path, channel=channel, pixel_size_um=image_pixel_size_um)
+        pixels, notes = _prepared(field, pixel_size_um)
+        crop, more = _central_crop(pixels, pixel_size_um, size_px, segmenter, path)
+        return cls(image_stem(path), crop, pixel_size_um, field.source, (*field.warnings, *notes, *more))
+
+    @classmethod
+    def _default(cls, name: str) -> Self:
+        """Read a default cell at the size and scale at which it ships."""
+        from PIL import Image
+
+        file = resources.files("deepgps.images") / "default_nuclei" / f"{name}.png"
+        with file.open("rb") as stream, Image.open(stream) as image:
+            pixels = np.asarray(image, np.float32) / np.float32(255)
+        return cls(name, pixels, PIXEL_SIZE_UM, "drawn")
+
+    def resampled(self, *, size_px: int, pixel_size_um: float) -> Self:
+        """Resample and crop the cell around its centre.
+
+        Parameters
+        ----------
+        size_px
+            Edge of the result in pixels.
+        pixel_size_um
+            Its pixel size in micrometres.
+
+        Returns
+        -------
+        Cell
+            Its nucleus image is (size_px, size_px), padded with background where the cell is smaller; the
+            cell itself if it already fits.
+
+        Raises
+        ------
+        InputError
+            If the pixel size is not a positive number.
+
+        Examples
+        --------
+        >>> from deepgps import Cell
+        >>> Cell.load("hek-1").resampled(size_px=64, pixel_size_um=0.5).nucleus.shape
+        (64, 64)
+        """
+        pixels = resample(self.nucleus, self.pixel_size_um, pixel_size_um)
+        if pixels is self.nucleus and pixels.shape == (size_px, size_px):
+            return self
+        from deepgps.images.crop import cut
+
+        height, width = pixels.shape
+        nucleus = cut(pixels, height // 2, width // 2, size_px)
+        return replace(self, nucleus=nucleus, pixel_size_um=pixel_size_um)
+
+
+def with_unique_name(cell: Cell, others: Sequence[Cell]) -> Cell:
+    """Append a number, from 2, to the name of a cell if another has it already."""
+    taken = {other.name for other in others}
+    names = (cell.name, *(f"{cell.name}-{number}" for number in range(2, len(taken) + 2)))
+    return replace(cell, name=next(name for name in names if name not in taken))
+
+
+def _prepared(field: Field, um: float) -> tuple[Floats, tuple[str, ...]]:
+    name = Path(field.source).name
+    notes: tuple[str, ...] = ()
+    if field.pixel_size_um is None:
+        notes = (
+            f"Image '{name}' does not say its pixel size; {um:g} µm per pixel was assumed. "
+            "Give it with --pixel-size-um.",
+        )
+    pixels = resample(field.pixels, field.pixel_size_um or um, um)
+    if min(pixels.shape) < MIN_EDGE_PX:
+        raise InputError(
+            f"Image '{field.source}' is {min(pixels.shape) * um:.2g} µm wide at {field.pixel_size_um:g} µm "
+            "per pixel, too small for a nucleus; check its pixel size."
+        )
+    return percentile_normalise(pixels), notes
+
+
+def _central_crop(
+    pixels: Floats, um: float, size_px: int, segmenter: "Segmenter | None", path: Path
+) -> tuple[Floats, tuple[str, ...]]:
+    from deepgps.images.crop import cut, nucleus_crops
+    from deepgps.images.segment import OtsuWatershed
+
+    labels = (segmenter or OtsuWatershed())(pixels, um)
+    height, width = pixels.shape
+    if max(height, width) <= size_px:
+        notes = (
+            [] if labels.any() else [f"No nucleus was found in '{path.name}'; the image was used as it is."]
+        )
+        if min(height, width) < size_px:
+            notes.append(
+                f"Image '{path.name}' is smaller than a crop of {size_px} px; its border was padded."
+            )
+        return cut(pixels, height // 2, width // 2, size_px), tuple(notes)
+    crops = nucleus_crops(pixels, labels, size_px, padded=True)
+    if not crops:
+        raise InputError(
+            f"No nucleus was found in image '{path}'; give an image of a nuclear stain, "
+            "and check its channel (--channel) and pixel size (--pixel-size-um)."
+        )
+    best = min(
+        crops,
+        key=lambda c: (not c.complete, not c.whole_nucleus, np.hypot(c.row - height / 2, c.col - width / 2)),
+    )
+    if best.complete:
+        return best.pixels, ()
+    return best.pixels, (f"Every nucleus of '{path.name}' lies near its border; the crop was padded.",)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from deepgps.arrays import Doubles, Floats, Mask
-from deepgps.images.defaults import PIXEL_SIZE_UM
+from deepgps.images.cell import PIXEL_SIZE_UM
 from deepgps.images.normalise import percentile_normalise
 
 SIZE_PX = 208

@@ -1,6 +1,7 @@
 """A nucleus image from a file: one channel, raw intensities, and the pixel size if it is known."""
 
 import math
+import re
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -82,6 +83,12 @@ def field_of(
         source=str(path),
         warnings=(*decoded.warnings, *notes),
     )
+
+
+def image_stem(path: str | PathLike[str]) -> str:
+    """Return an image's name without folder and suffixes: ``a.b`` for ``a.b.ome.tif``."""
+    name = Path(path).name
+    return re.sub(r"(\.ome)?\.(tiff?|btf|tf2|tf8|png|jpe?g)(\.gz)?$", "", name, flags=re.IGNORECASE) or name
 
 
 def _choose(decoded: Decoded, channel: int | None, name: str) -> tuple[int, tuple[str, ...]]:

@@ -1,5 +1,6 @@
-"""Encoding: how proteins become what a bundle's encoder graph takes, and what it says of them.
+"""From proteins and cells to predictions: every command, page and worker uses `Predictor`."""
 
-`deepgps.prediction.encoder.Encoder` is the way in. `inputs` holds one protein on its way; `sequences` and
-`structures` make it, each of its own part of the protein.
-"""
+from deepgps.prediction.prediction import Encoding, Prediction
+from deepgps.prediction.predictor import Predictor
+
+__all__ = ["Encoding", "Prediction", "Predictor"]

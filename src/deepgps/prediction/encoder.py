@@ -1,8 +1,13 @@
-"""A bundle's encoder: proteins to latents and logits, however they are looked at."""
+"""A bundle's encoder: from proteins to latents and logits.
 
-from collections.abc import Sequence
+The inputs of the encoder graph depend on the bundle: features of the sequence and votes of the nearest
+annotated proteins, embeddings by a language model, or a point cloud of the structure.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Self
@@ -10,14 +15,48 @@ from typing import Self
 import numpy as np
 
 from deepgps.arrays import Floats
-from deepgps.bundle import Bundle, ClassSetSpec
-from deepgps.errors import InputError
-from deepgps.prediction.encoder_inputs import Inputs
+from deepgps.bundle import NEIGHBOURS_FILE, Bundle, BundleMetadata, ClassSetSpec
+from deepgps.errors import BundleError, InputError
 from deepgps.prediction.prediction import Encoding
-from deepgps.prediction.sequence_inputs import sequence_reader
-from deepgps.prediction.structure_inputs import open_structures
+from deepgps.proteins.features import FEATURES_NAME, sequence_features
+from deepgps.proteins.index_cache import cached_index
+from deepgps.proteins.neighbours import Neighbour, NeighbourIndex
 from deepgps.proteins.protein import Protein
+from deepgps.proteins.residue_features import RESIDUE_FEATURES_NAME, residue_features
+from deepgps.proteins.structure_file import read_structure
+from deepgps.proteins.structures import sample_points, structure_finder
+from deepgps.proteins.windows import windows
 from deepgps.runtime import open_graph
+
+# Enough that a structure that was checked is not read again when its protein is encoded.
+_CACHED_STRUCTURES = 128
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncoderInputs:
+    """Inputs of the encoder graph for one protein.
+
+    Attributes
+    ----------
+    weights
+        (W,) residues of each of its windows; most proteins have one window.
+    arrays
+        By input of the graph, (W, …): a row for each window.
+    evidence
+        The nearest annotated proteins, most similar first.
+    """
+
+    weights: Floats
+    arrays: Mapping[str, Floats]
+    evidence: tuple[Neighbour, ...] = ()
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of a window; proteins of the same shapes are encoded in one batch."""
+        return tuple(array.shape[1:] for array in self.arrays.values())
+
+
+ReadSequences = Callable[[Sequence[str]], list[EncoderInputs]]
 
 
 class Encoder:
@@ -30,31 +69,31 @@ class Encoder:
     threads
         Threads to compute with; all cores if None.
     structures
-        Folder of structures, for a model that looks at them.
+        Folder of structures, for a model that uses them.
 
     Raises
     ------
     BundleError
-        If the bundle takes features that this deepGPS does not have.
+        If the bundle needs features that this version of deepGPS does not have.
     InputError
-        If the language model that it takes was not prepared, or structures are missing or not asked for.
+        If the language model that it needs was not prepared, or `structures` is missing or not used.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None, structures: Path | None = None) -> None:
-        self._structures = open_structures(bundle.metadata, structures)
+        self._structures = _open_structures(bundle.metadata, structures)
         self._read = sequence_reader(bundle, threads)
         self._graph = open_graph(bundle.read("encoder.onnx"), threads)
-        self._labels = bool(bundle.metadata.classes)
+        self._has_classes = bool(bundle.metadata.classes)
         self._class_set = bundle.class_set
 
-    def reading(self, class_set: ClassSetSpec | None) -> Self:
-        """Share what is loaded with an encoder whose logits are those of another class set."""
+    def with_class_set(self, class_set: ClassSetSpec | None) -> Self:
+        """Return an encoder with the logits of another class set, which shares the loaded graph."""
         other = copy(self)
         other._class_set = class_set
         return other
 
-    def refusal(self, protein: Protein) -> str | None:
-        """Say why a protein cannot be encoded; None if it can.
+    def why_refused(self, protein: Protein) -> str | None:
+        """Return why a protein cannot be encoded, or None if it can.
 
         Only its structure can be the reason: sequences are checked when they are read.
         """
@@ -71,62 +110,163 @@ class Encoder:
         Raises
         ------
         InputError
-            If the structure of one is looked at and not there.
+            If a structure is needed and missing.
         """
         encodings: list[Encoding] = []
-        for _, alike in groupby(self._inputs(proteins), key=lambda each: each.shapes):
-            encodings += self._encoded(list(alike))
+        for _, same_shapes in groupby(self._inputs(proteins), key=lambda each: each.shapes):
+            encodings += self._encode_batch(list(same_shapes))
         return encodings
 
-    def _inputs(self, proteins: Sequence[Protein]) -> list[Inputs]:
+    def _inputs(self, proteins: Sequence[Protein]) -> list[EncoderInputs]:
         inputs = self._read([protein.sequence for protein in proteins])
         if self._structures is None:
             return inputs
         clouds = [self._structures.cloud(protein) for protein in proteins]
         return [_with_points(each, cloud) for each, cloud in zip(inputs, clouds, strict=True)]
 
-    def _encoded(self, inputs: Sequence[Inputs]) -> list[Encoding]:
-        """Encode proteins of the same shapes at once."""
+    def _encode_batch(self, inputs: Sequence[EncoderInputs]) -> list[Encoding]:
         names = inputs[0].arrays
-        given = {name: np.concatenate([each.arrays[name] for each in inputs]) for name in names}
-        latent, logits = self._run(given)
+        batch = {name: np.concatenate([each.arrays[name] for each in inputs]) for name in names}
+        latents, logits = self._run(batch)
         ends = np.cumsum([len(each.weights) for each in inputs])[:-1]
-        parts = zip(inputs, np.split(latent, ends), np.split(logits, ends), strict=True)
         return [
             Encoding(
-                self._read_out(_mean(labels, each.weights), each), _mean(tokens, each.weights), each.evidence
+                self._class_set_logits(_mean(own_logits, each.weights), each),
+                _mean(latent, each.weights),
+                each.evidence,
             )
-            for each, tokens, labels in parts
+            for each, latent, own_logits in zip(
+                inputs, np.split(latents, ends), np.split(logits, ends), strict=True
+            )
         ]
 
-    def _read_out(self, logits: Floats, inputs: Inputs) -> Floats:
-        """Turn the logits (K,) of the model's own classes into those of the class set that was chosen."""
-        chosen = self._class_set
-        if chosen is None:
+    def _class_set_logits(self, logits: Floats, inputs: EncoderInputs) -> Floats:
+        class_set = self._class_set
+        if class_set is None:
             return logits
-        votes = _mean(inputs.arrays["votes"], inputs.weights) if chosen.votes else np.zeros_like(logits)
-        return read_out(chosen, logits, votes[: len(logits)])
+        votes = _mean(inputs.arrays["votes"], inputs.weights) if class_set.votes else np.zeros_like(logits)
+        return class_set_logits(class_set, logits, votes[: len(logits)])
 
-    def _run(self, given: dict[str, Floats]) -> tuple[Floats, Floats]:
-        if self._labels:
-            latent, logits = self._graph.run(["latent", "logits"], given)
+    def _run(self, batch: dict[str, Floats]) -> tuple[Floats, Floats]:
+        if self._has_classes:
+            latent, logits = self._graph.run(["latent", "logits"], batch)
             return latent, logits
-        (latent,) = self._graph.run(["latent"], given)
+        (latent,) = self._graph.run(["latent"], batch)
         return latent, np.zeros((len(latent), 0), np.float32)
 
 
-def read_out(class_set: ClassSetSpec, logits: Floats, votes: Floats) -> Floats:
-    """Logits (…, C) of a class set from those of the model's own K classes and the votes for them, (…, K)."""
-    said = logits @ np.array(class_set.weights).T + np.array(class_set.bias)
+def class_set_logits(class_set: ClassSetSpec, logits: Floats, votes: Floats) -> Floats:
+    """Compute the logits (…, C) of a class set from the model's own logits and votes.
+
+    Parameters
+    ----------
+    class_set
+        The weights and bias of its C classes.
+    logits, votes
+        (…, K), for the model's own K classes.
+    """
+    result = logits @ np.array(class_set.weights).T + np.array(class_set.bias)
     if class_set.votes:
-        said += votes @ np.array(class_set.votes).T
-    return np.asarray(said, np.float32)
+        result += votes @ np.array(class_set.votes).T
+    return np.asarray(result, np.float32)
 
 
-def _with_points(inputs: Inputs, cloud: Floats) -> Inputs:
+def _with_points(inputs: EncoderInputs, cloud: Floats) -> EncoderInputs:
     points = np.repeat(cloud[None], len(inputs.weights), axis=0)
     return replace(inputs, arrays={**inputs.arrays, "points": points})
 
 
 def _mean(rows: Floats, weights: Floats) -> Floats:
     return np.asarray(np.average(rows, axis=0, weights=weights), np.float32)
+
+
+def sequence_reader(bundle: Bundle, threads: int | None) -> ReadSequences:
+    """Return the function that makes the graph's inputs from sequences."""
+    spec = bundle.metadata.encoder
+    if spec.kind == "structure":
+        return lambda sequences: [_one_window(len(sequence)) for sequence in sequences]
+    if spec.kind == "esm2":
+        return _embedding_reader(bundle, threads)
+    if (spec.level, spec.name) == ("residue", RESIDUE_FEATURES_NAME):
+        return lambda sequences: [
+            _one_window(len(each), residues=residue_features(each)) for each in sequences
+        ]
+    if (spec.level, spec.name) == ("protein", FEATURES_NAME):
+        index = _index(bundle)
+        one = partial(_features, max_length=spec.max_length, index=index)
+        return lambda sequences: [one(sequence) for sequence in sequences]
+    raise BundleError(
+        f"Bundle '{bundle.path}' needs the features '{spec.name}' of each {spec.level}; this deepGPS has "
+        f"'{FEATURES_NAME}' of a protein and '{RESIDUE_FEATURES_NAME}' of a residue. Use a bundle made with "
+        "one of them."
+    )
+
+
+def _one_window(length: int, **arrays: Floats) -> EncoderInputs:
+    """Make the inputs of a protein with one window from arrays without the axis of windows."""
+    return EncoderInputs(
+        np.array([length], np.float32), {name: array[None] for name, array in arrays.items()}
+    )
+
+
+def _index(bundle: Bundle) -> NeighbourIndex | None:
+    if not bundle.has(NEIGHBOURS_FILE):
+        return None
+    return cached_index(bundle.metadata.files[NEIGHBOURS_FILE], lambda: bundle.read(NEIGHBOURS_FILE))
+
+
+def _features(sequence: str, max_length: int | None, index: NeighbourIndex | None) -> EncoderInputs:
+    """Compute features and votes of each window of a sequence."""
+    parts = windows(sequence, max_length or len(sequence))
+    weights = np.array([len(part) for part in parts], np.float32)
+    arrays = {"features": np.stack([sequence_features(part) for part in parts])}
+    if index is None:
+        return EncoderInputs(weights, arrays)
+    similarities = [index.similarities(part) for part in parts]
+    arrays["votes"] = np.stack([index.vote(each) for each in similarities])
+    # The evidence is the proteins most similar to any window.
+    return EncoderInputs(weights, arrays, tuple(index.nearest(np.max(similarities, axis=0))))
+
+
+def _embedding_reader(bundle: Bundle, threads: int | None) -> ReadSequences:
+    from deepgps.proteins.embedding import embed, prepared_encoder
+
+    spec = bundle.metadata.encoder
+    encoder = prepared_encoder(spec.name, spec.fingerprint, threads=threads)
+    name = "residues" if spec.level == "residue" else "embedding"
+
+    def read(sequences: Sequence[str]) -> list[EncoderInputs]:
+        vectors = embed(sequences, encoder, level=spec.level)
+        return [
+            _one_window(len(sequence), **{name: each})
+            for sequence, each in zip(sequences, vectors, strict=True)
+        ]
+
+    return read
+
+
+class _Structures:
+    """The structures in a folder, each sampled to the same number of points."""
+
+    def __init__(self, folder: Path, points: int) -> None:
+        self._points = points
+        self._find = structure_finder(folder)
+        self._cached_cloud = lru_cache(_CACHED_STRUCTURES)(self._sampled)
+
+    def cloud(self, protein: Protein) -> Floats:
+        """Return the point cloud (n, 6) of a protein, found by its accession or else by its id."""
+        return self._cached_cloud(protein.accession or protein.id)
+
+    def _sampled(self, accession: str) -> Floats:
+        return sample_points(read_structure(self._find(accession)).points, self._points)
+
+
+def _open_structures(metadata: BundleMetadata, folder: Path | None) -> _Structures | None:
+    points = metadata.encoder.structure_points
+    if points is None and folder is not None:
+        raise InputError(f"Model '{metadata.name}' uses no structures; leave --structures out.")
+    if points is None:
+        return None
+    if folder is None:
+        raise InputError(f"Model '{metadata.name}' uses structures; give their folder with --structures.")
+    return _Structures(folder, points)

@@ -1,4 +1,4 @@
-"""What deepGPS says of a protein: a label with probabilities, and an image."""
+"""`Prediction`: the label, probabilities and image predicted for a protein."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,38 +12,44 @@ from deepgps.proteins.neighbours import Neighbour
 from deepgps.proteins.protein import Protein
 
 UNCLEAR = "unclear"
-"""What stands in place of a class where none is probable enough to be named."""
+"""Reported instead of a class if no class is probable enough."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What deepGPS says of one protein in one nucleus.
+    """The prediction for one protein in one cell.
 
     Attributes
     ----------
     protein
-        The protein asked about.
+        The protein.
     localizations
-        The classes named: every class at or above its threshold, most probable first; `UNCLEAR` alone where
-        none is probable enough; empty only where the model has no classes and draws only.
+        Every class at or above its threshold, most probable first; `UNCLEAR` alone if no class is probable
+        enough; empty if the model predicts images only.
     probabilities
-        Calibrated probability by class; they sum to 1 unless the model is multi-label.
+        Calibrated probability by class, in [0, 1]; they sum to 1 unless the model is multi-label.
     confidence
-        Probability of the first localization, or of the most probable class where it is unclear; None where
-        there is none.
+        Probability of the first localization, or of the most probable class if it is unclear; None for a
+        model without classes.
     evidence
-        The nearest annotated proteins, most similar first; empty where the model has no index.
+        The nearest annotated proteins, most similar first; empty if the model has no index.
     cell, image
-        The cell and the protein image drawn into it, (H, W) float32
-        in [0, 1]; None without images.
+        The cell and the protein image drawn into it, (H, W) float32 in [0, 1]; None without images.
     readouts
-        Numbers read off the image: ``intranuclear_fraction`` in [0, 1].
+        Numbers measured in the image: ``intranuclear_fraction`` in [0, 1].
     model, version
         The bundle's name and version.
     warnings
-        What the user should know before trusting this.
+        What the user should know before trusting the prediction.
     mean
-        Whether the image is the mean of all images that could be, and not one of them.
+        Whether the image is the mean of all possible images instead of one of them.
+
+    Examples
+    --------
+    >>> from deepgps import Predictor
+    >>> prediction = Predictor.load().predict_one("MKRPAATKKAGQAKKKKLDKNWLEDSGVEERKAYLEQ")
+    >>> 0 <= prediction.readouts["intranuclear_fraction"] <= 1
+    True
     """
 
     protein: Protein
@@ -62,12 +68,12 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoding:
-    """What the encoder says of one protein, before it is drawn anywhere.
+    """The encoder's output for one protein.
 
     Attributes
     ----------
     logits
-        (K,) calibrated logits; K is 0 for a model that only draws.
+        (K,) calibrated logits; K is 0 for a model that predicts images only.
     latent
         (T, D) latent tokens for the generator.
     evidence
@@ -80,7 +86,7 @@ class Encoding:
 
 
 def named_line(localizations: Sequence[str], probabilities: Mapping[str, float]) -> str:
-    """Join what is named, each class with its probability; `UNCLEAR` has none."""
+    """Join localizations with their probabilities, as in ``er 0.91, golgi 0.55``; `UNCLEAR` has none."""
     return ", ".join(
         f"{slug} {probabilities[slug]:.2f}" if slug in probabilities else slug for slug in localizations
     )
@@ -106,7 +112,7 @@ def intranuclear_fraction(image: Floats, mask: Mask) -> float:
 
 
 def class_probabilities(logits: Floats, *, multi_label: bool) -> Floats:
-    """Turn logits (K,) into probabilities (K,): each by itself where a protein may be in several classes."""
+    """Turn logits (K,) into probabilities (K,): by a sigmoid if multi-label, else by a softmax."""
     if multi_label or not len(logits):
         return np.asarray(np.exp(-np.logaddexp(0, -logits)), np.float32)
     powers = np.exp(logits - logits.max())
@@ -116,19 +122,19 @@ def class_probabilities(logits: Floats, *, multi_label: bool) -> Floats:
 def named_classes(
     probabilities: Floats, metadata: BundleMetadata
 ) -> tuple[tuple[str, ...], float | None, tuple[str, ...]]:
-    """Name classes, with the confidence in the first, and say so where none is believed or sure.
+    """Choose the classes to report, with the confidence in the first.
 
     Parameters
     ----------
     probabilities
-        (K,) calibrated, of the model's classes.
+        (K,) calibrated, in the order of the model's classes.
     metadata
-        What the bundle says of them.
+        The bundle's thresholds.
 
     Returns
     -------
     tuple
-        Localizations, confidence and warnings, as of `Prediction`.
+        Localizations, confidence and warnings, as in `Prediction`.
     """
     classes = metadata.classes
     if not classes:
@@ -141,6 +147,6 @@ def named_classes(
     if not metadata.multi_label:
         return (classes[order[0]],), highest, ()
     named = [k for k in order if probabilities[k] >= metadata.thresholds[k]]
-    doubt = () if named else ("no class reaches its threshold: the most probable one is given",)
+    warnings = () if named else ("no class reaches its threshold: the most probable one is given",)
     named = named or [order[0]]
-    return tuple(classes[k] for k in named), float(probabilities[named[0]]), doubt
+    return tuple(classes[k] for k in named), float(probabilities[named[0]]), warnings

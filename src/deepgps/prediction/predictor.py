@@ -1,20 +1,20 @@
-"""From proteins and nuclei to predictions: every command, page and worker goes through `Predictor`."""
+"""`Predictor`: a model bundle, loaded and ready to predict proteins in cells."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import groupby, islice
+from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from deepgps.arrays import Floats, Mask
 from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, open_model, with_class_set
 from deepgps.errors import InputError
-from deepgps.images.cell import Cell
-from deepgps.images.defaults import DEFAULT_NAMES
+from deepgps.images.cell import DEFAULT_CELLS, Cell
 from deepgps.images.resample import SAME_SIZE
 from deepgps.prediction.encoder import Encoder
 from deepgps.prediction.prediction import (
@@ -29,16 +29,17 @@ from deepgps.proteins.neighbours import unlike_warnings
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.runtime import Graph, open_graph
 
-__all__ = ["Encoding", "Prediction", "Predictor", "intranuclear_fraction"]
+if TYPE_CHECKING:
+    from deepgps.images.segment import Segmenter
 
-PROTEINS_AT_ONCE = 32
-IMAGES_AT_ONCE = 8
-IMAGES_HELD = 256
-"""Images that wait at most for those before them, where proteins are drawn nucleus by nucleus."""
+PROTEIN_BATCH = 32
+IMAGE_BATCH = 8
+MAX_BUFFERED_IMAGES = 256
+"""Images drawn cell by cell that may wait to be returned protein by protein."""
 
 
 class Predictor:
-    """A bundle, loaded and ready.
+    """A bundle, loaded and ready to predict.
 
     Parameters
     ----------
@@ -47,18 +48,26 @@ class Predictor:
     threads
         Threads for each graph; all cores if None.
     structures
-        Folder of predicted structures, for a model that looks at them.
+        Folder of predicted structures, for a model that uses them.
     mean
-        Whether to draw the mean of all images that could be, smooth and truer on average, in place of one
-        of them. A model whose images have no grain draws it anyway.
+        Whether to draw the mean of all possible images, which is smooth and closer to the real image on
+        average, instead of one of them. A model without image texture draws the mean in any case.
 
     Raises
     ------
     BundleError
-        If the bundle takes features that this deepGPS does not have.
+        If the bundle needs features that this version of deepGPS does not have.
     InputError
-        If the language model that it takes was not prepared (``deepgps encoders prepare``), or structures
-        are missing or not asked for.
+        If the language model that it needs was not prepared (``deepgps encoders prepare``), or `structures`
+        is missing or not used by the model.
+
+    Examples
+    --------
+    >>> from deepgps import Predictor
+    >>> predictor = Predictor.load("deepgps-mini")
+    >>> prediction = predictor.predict_one("MKRPAATKKAGQAKKKKLDKNWLEDSGVEERKAYLEQ")
+    >>> prediction.image.shape
+    (208, 208)
     """
 
     def __init__(
@@ -83,58 +92,145 @@ class Predictor:
         structures: Path | None = None,
         mean: bool = False,
     ) -> Self:
-        """Load a bundle by name or path, see `deepgps.bundle.open_model`."""
-        return cls(open_model(model), threads=threads, structures=structures, mean=mean)
+        """Load a bundle by its name or path.
 
-    def in_class_set(self, name: str) -> Self:
-        """Let the same model, loaded once, answer in another of its class sets.
+        Parameters
+        ----------
+        model
+            Name or path of a bundle, or ``NAME:SET`` for another of its class sets; see
+            `deepgps.bundle.open_model`.
+        threads, structures, mean
+            As in `Predictor`.
+
+        Returns
+        -------
+        Predictor
+            The loaded model.
 
         Raises
         ------
         BundleError
-            If it has no class set of that name.
+            If there is no such bundle, it is damaged, or it cannot be used by this version of deepGPS.
+        InputError
+            If `structures` or a language model is missing, as in `Predictor`.
+
+        Examples
+        --------
+        >>> from deepgps import Predictor
+        >>> len(Predictor.load("deepgps-mini:single-2").classes)
+        2
         """
-        other = self._sharing()
+        return cls(open_model(model), threads=threads, structures=structures, mean=mean)
+
+    def with_class_set(self, name: str) -> Self:
+        """Return a predictor for another class set of the bundle, which shares the loaded graphs.
+
+        Parameters
+        ----------
+        name
+            A key of the bundle's ``class_sets``.
+
+        Returns
+        -------
+        Predictor
+            It predicts the classes of that set.
+
+        Raises
+        ------
+        BundleError
+            If the bundle has no class set of that name.
+        """
+        other = self._copy()
         other.bundle = with_class_set(self.bundle, name)
-        other._encoder = self._encoder.reading(other.bundle.class_set)
+        other._encoder = self._encoder.with_class_set(other.bundle.class_set)
         return other
 
-    def drawing(self, *, mean: bool) -> Self:
-        """Let the same model, loaded once, draw the mean of all images that could be, or one of them."""
-        other = self._sharing()
-        other.mean = mean
+    def with_mean_images(self) -> Self:
+        """Return a predictor that draws mean images and shares the loaded graphs."""
+        other = self._copy()
+        other.mean = True
         return other
 
-    def _sharing(self) -> Self:
-        # Opened before it is copied, the generator is shared.
+    def _copy(self) -> Self:
+        # Opened before the copy, so that both share the generator.
         _ = self._generator
         return copy(self)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The model's class slugs; none if it only draws."""
+        """The model's class slugs; empty if it predicts images only."""
         return self.bundle.metadata.classes
 
-    def default_nucleus(self, name: str = DEFAULT_NAMES[0]) -> Cell:
-        """Take a nucleus that ships, at the size and scale of the model's crops."""
-        from deepgps.images.nuclei import default_nucleus, fit_nucleus
+    def load_cell(
+        self,
+        path_or_name: str | PathLike[str] = DEFAULT_CELLS[0],
+        *,
+        channel: int | None = None,
+        image_pixel_size_um: float | None = None,
+        segmenter: "Segmenter | None" = None,
+    ) -> Cell:
+        """Load a cell at the size and scale of the model's crops.
 
-        crop = self.bundle.metadata.crop
-        return fit_nucleus(default_nucleus(name), crop_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
+        Parameters
+        ----------
+        path_or_name, channel, image_pixel_size_um, segmenter
+            As in `Cell.load`.
 
-    def admit(self, records: Iterable[Protein | Rejection]) -> Iterator[Protein | Rejection]:
-        """Turn each protein that this model cannot take, for want of a structure, into a rejection."""
-        for each in records:
-            reason = self._encoder.refusal(each) if isinstance(each, Protein) else None
-            yield each if reason is None else Rejection(each.id, str(self.structures), reason)
-
-    def check_wanted(self, *, images: bool) -> None:
-        """Refuse to predict nothing: a model without classes, and no images.
+        Returns
+        -------
+        Cell
+            A cell to predict into.
 
         Raises
         ------
         InputError
-            If so.
+            If the image cannot be used; see `Cell.load`.
+
+        Examples
+        --------
+        >>> from deepgps import Predictor
+        >>> Predictor.load().load_cell("u2os-1").nucleus.shape
+        (208, 208)
+        """
+        crop = self.bundle.metadata.crop
+        return Cell.load(
+            path_or_name,
+            size_px=crop.size_px,
+            pixel_size_um=crop.pixel_size_um,
+            channel=channel,
+            image_pixel_size_um=image_pixel_size_um,
+            segmenter=segmenter,
+        )
+
+    def reject_unusable(self, records: Iterable[Protein | Rejection]) -> Iterator[Protein | Rejection]:
+        """Replace each protein that this model cannot use, because its structure is missing, by a rejection.
+
+        Parameters
+        ----------
+        records
+            Proteins and earlier rejections; read lazily.
+
+        Yields
+        ------
+        Protein or Rejection
+            In the order of `records`.
+        """
+        for record in records:
+            reason = self._encoder.why_refused(record) if isinstance(record, Protein) else None
+            yield record if reason is None else Rejection(record.id, str(self.structures), reason)
+
+    def check_output(self, *, images: bool) -> None:
+        """Raise an error if there is nothing to predict: a model without classes, and no images.
+
+        Parameters
+        ----------
+        images
+            Whether images are drawn.
+
+        Raises
+        ------
+        InputError
+            If there is nothing to predict.
         """
         if not (images or self.classes):
             name = self.bundle.metadata.name
@@ -143,122 +239,182 @@ class Predictor:
                 "leave it out."
             )
 
-    def predict_one(self, sequence: str, nucleus: Cell | None = None, *, image: bool = True) -> Prediction:
-        """Predict one bare sequence in one nucleus (the default one if None).
+    def predict_one(self, sequence: str, cell: Cell | None = None, *, images: bool = True) -> Prediction:
+        """Predict one sequence in one cell.
+
+        Parameters
+        ----------
+        sequence
+            Amino acids in one-letter code; blanks, line breaks and a final ``*`` are removed.
+        cell
+            The cell to draw into, of the model's crop size and pixel size; a default cell if None.
+        images
+            Whether to draw an image.
+
+        Returns
+        -------
+        Prediction
+            Its image is (H, W) float32 in [0, 1], or None without images.
 
         Raises
         ------
         InputError
-            If the sequence cannot be used.
+            If the sequence or the cell cannot be used.
+
+        Examples
+        --------
+        >>> from deepgps import Predictor
+        >>> prediction = Predictor.load().predict_one("MKRPAATKKAGQAKKKKLDKNWLEDSGVEERKAYLEQ", images=False)
+        >>> prediction.image is None
+        True
         """
         cleaned = clean_sequence(sequence)
-        if refusal := check_sequence("sequence", cleaned):
-            raise InputError(refusal)
-        nuclei = None if nucleus is None else [nucleus]
-        return next(self.predict([Protein("sequence", cleaned)], nuclei, images=image))
+        if problem := check_sequence("sequence", cleaned):
+            raise InputError(problem)
+        cells = None if cell is None else [cell]
+        return next(self.predict([Protein("sequence", cleaned)], cells, images=images))
 
     def predict(
         self,
         proteins: Iterable[Protein],
-        nuclei: Sequence[Cell] | None = None,
+        cells: Sequence[Cell] | None = None,
         *,
         images: bool = True,
     ) -> Iterator[Prediction]:
-        """Predict proteins as they come, each in every nucleus, in input order.
+        """Predict proteins, each in every cell, in input order.
 
         Parameters
         ----------
         proteins
-            Checked proteins, that `admit` lets through; read lazily, a few at a time.
-        nuclei
-            Nuclei of the bundle's crop size and pixel size; the first default nucleus if none is given.
+            Checked proteins, as `deepgps.read_proteins` yields them; read lazily, a few at a time.
+        cells
+            Cells of the model's crop size and pixel size; one default cell if None.
         images
-            Whether to draw; without images there is one prediction a protein.
+            Whether to draw images; without them there is one prediction per protein.
+
+        Yields
+        ------
+        Prediction
+            For each protein, one prediction per cell.
 
         Raises
         ------
         InputError
-            If a nucleus has another size or pixel size than the bundle's crops, the structure of a protein
-            is looked at and not there, or nothing is left to predict.
+            If a cell has another size or pixel size than the model's crops, the structure of a protein is
+            needed and missing, or there is nothing to predict.
+
+        Examples
+        --------
+        >>> from deepgps import Predictor, Protein
+        >>> predictor = Predictor.load()
+        >>> proteins = [Protein("a", "MKRPAATKKAGQAKKKKLDK"), Protein("b", "MLSLRQSIRFFKPATRTLCSSRYLL")]
+        >>> cells = [predictor.load_cell(name) for name in ("hek-1", "u2os-1")]
+        >>> [(each.protein.id, each.cell.name) for each in predictor.predict(proteins, cells)]
+        [('a', 'hek-1'), ('a', 'u2os-1'), ('b', 'hek-1'), ('b', 'u2os-1')]
         """
-        self.check_wanted(images=images)
-        drawables = self._drawables(nuclei) if images else []
+        self.check_output(images=images)
+        segmented = self._segmented(cells) if images else []
         stream = iter(proteins)
-        while batch := list(islice(stream, PROTEINS_AT_ONCE)):
+        while batch := list(islice(stream, PROTEIN_BATCH)):
             encodings = self.encode(batch)
-            answers = [self._answer(*pair) for pair in zip(batch, encodings, strict=True)]
+            predictions = [self._prediction(*pair) for pair in zip(batch, encodings, strict=True)]
             if images:
                 latents = [encoding.latent for encoding in encodings]
-                yield from self._drawn(list(zip(answers, latents, strict=True)), drawables)
+                yield from self._with_images(list(zip(predictions, latents, strict=True)), segmented)
             else:
-                yield from answers
+                yield from predictions
 
     def encode(self, proteins: Sequence[Protein | str]) -> list[Encoding]:
-        """Encode proteins or bare sequences; a long one may be the weighted mean of its windows."""
-        return self._encoder([each if isinstance(each, Protein) else Protein("", each) for each in proteins])
+        """Encode proteins or sequences; a sequence longer than the model's window is a mean of its windows.
 
-    def draw(self, nuclei: Sequence[Cell], latents: Sequence[Floats]) -> Floats:
-        """Draw proteins into nuclei, pair by pair; a nucleus that comes again is looked at once.
+        Parameters
+        ----------
+        proteins
+            Checked proteins, or sequences in upper case without blanks.
 
         Returns
         -------
-        (B, H, W) float32 in [0, 1]
+        list of Encoding
+            Logits, latent tokens and evidence of each.
+
+        Raises
+        ------
+        InputError
+            If a structure is needed and missing.
         """
-        distinct = {id(nucleus): nucleus for nucleus in nuclei}
-        places = {key: place for place, key in enumerate(distinct)}
-        which = np.array([places[id(nucleus)] for nucleus in nuclei], np.int64)
-        pixels = np.stack([nucleus.nucleus for nucleus in distinct.values()])[:, None].astype(np.float32)
-        inputs = {"nucleus": pixels, "latent": np.stack(latents), "which": which}
-        if "which" not in self._generator.inputs:  # as graphs were before 0.3 of deepgps-mini
-            inputs = {"nucleus": pixels[which], "latent": inputs["latent"]}
-        wanted = "mean" if self.mean and "mean" in self._generator.outputs else "image"
-        image: Floats = self._generator.run([wanted], inputs)[0]
-        return image[:, 0]
+        return self._encoder([each if isinstance(each, Protein) else Protein("", each) for each in proteins])
+
+    def draw(self, cells: Sequence[Cell], latents: Sequence[Floats]) -> Floats:
+        """Draw each protein into the cell at the same position.
+
+        Parameters
+        ----------
+        cells
+            B cells of the model's crop size; the generator looks at a repeated cell only once.
+        latents
+            B latents of the same shape (T, D), from `encode`.
+
+        Returns
+        -------
+        Floats
+            (B, H, W) float32 in [0, 1].
+        """
+        distinct = {id(cell): cell for cell in cells}
+        positions = {key: position for position, key in enumerate(distinct)}
+        which = np.array([positions[id(cell)] for cell in cells], np.int64)
+        nuclei = np.stack([cell.nucleus for cell in distinct.values()])[:, None].astype(np.float32)
+        inputs = {"nucleus": nuclei, "latent": np.stack(latents), "which": which}
+        if "which" not in self._generator.inputs:  # graphs from before deepgps-mini 0.3
+            inputs = {"nucleus": nuclei[which], "latent": inputs["latent"]}
+        output = "mean" if self.mean and "mean" in self._generator.outputs else "image"
+        images: Floats = self._generator.run([output], inputs)[0]
+        return images[:, 0]
 
     @cached_property
     def _generator(self) -> Graph:
         return open_graph(self.bundle.read("generator.onnx"), self.threads, reduced=True)
 
-    def _drawables(self, nuclei: Sequence[Cell] | None) -> list[tuple[Cell, Mask]]:
-        """Pair each nucleus with what is computed once for it: the mask of its nuclei."""
-        chosen = list(nuclei or [self.default_nucleus()])
-        for nucleus in chosen:
-            _check_scale(nucleus, self.bundle.metadata.crop)
-        return [(nucleus, _mask(nucleus)) for nucleus in chosen]
+    def _segmented(self, cells: Sequence[Cell] | None) -> list[tuple[Cell, Mask]]:
+        """Check the cells, and pair each with the mask of its nuclei."""
+        cells = list(cells or [self.load_cell()])
+        for cell in cells:
+            _check_scale(cell, self.bundle.metadata.crop)
+        return [(cell, _nucleus_mask(cell)) for cell in cells]
 
-    def _drawn(
-        self, answers: Sequence[tuple[Prediction, Floats]], drawables: Sequence[tuple[Cell, Mask]]
+    def _with_images(
+        self, predictions: Sequence[tuple[Prediction, Floats]], cells: Sequence[tuple[Cell, Mask]]
     ) -> Iterator[Prediction]:
-        """Draw each answer's latent into each nucleus, several proteins at a time."""
-        several = min(IMAGES_AT_ONCE, max(1, IMAGES_HELD // len(drawables)))
-        # Latents of residues are as long as their protein, and only those of one length fit together.
-        for _, alike in groupby(answers, key=lambda answer: answer[1].shape):
-            while some := list(islice(alike, several)):
-                # Nucleus by nucleus, as each is looked at once in a batch; told protein by protein.
-                drawn = self._images((*answer, *drawable) for drawable in drawables for answer in some)
-                yield from drawn if len(some) == 1 else _by_protein(list(drawn), len(some))
+        """Draw each prediction's latent into each cell, several proteins at a time."""
+        several = min(IMAGE_BATCH, max(1, MAX_BUFFERED_IMAGES // len(cells)))
+        # A latent per residue is as long as its protein, and a batch takes latents of one shape.
+        for _, same_shape in groupby(predictions, key=lambda pair: pair[1].shape):
+            while some := list(islice(same_shape, several)):
+                # Drawn cell by cell, since the generator looks at each cell once per batch.
+                by_cell = list(self._draw_batches((*pair, *cell) for cell in cells for pair in some))
+                for place in range(len(some)):
+                    yield from by_cell[place :: len(some)]
 
-    def _images(self, jobs: Iterator[tuple[Prediction, Floats, Cell, Mask]]) -> Iterator[Prediction]:
-        while batch := list(islice(jobs, IMAGES_AT_ONCE)):
-            _, latents, nuclei, _ = zip(*batch, strict=True)
-            for (answer, _, nucleus, mask), image in zip(batch, self.draw(nuclei, latents), strict=True):
+    def _draw_batches(self, pairs: Iterator[tuple[Prediction, Floats, Cell, Mask]]) -> Iterator[Prediction]:
+        while batch := list(islice(pairs, IMAGE_BATCH)):
+            _, latents, cells, _ = zip(*batch, strict=True)
+            for (prediction, _, cell, mask), image in zip(batch, self.draw(cells, latents), strict=True):
                 yield replace(
-                    answer,
-                    cell=nucleus,
+                    prediction,
+                    cell=cell,
                     image=image,
                     mean=self.mean,
                     readouts={"intranuclear_fraction": intranuclear_fraction(image, mask)},
-                    warnings=answer.warnings + nucleus.warnings,
+                    warnings=prediction.warnings + cell.warnings,
                 )
 
-    def _answer(self, protein: Protein, encoding: Encoding) -> Prediction:
-        """Answer without an image."""
+    def _prediction(self, protein: Protein, encoding: Encoding) -> Prediction:
+        """Make a prediction without an image."""
         metadata = self.bundle.metadata
         probabilities = class_probabilities(encoding.logits, multi_label=metadata.multi_label)
-        named, confidence, doubt = named_classes(probabilities, metadata)
+        localizations, confidence, class_warnings = named_classes(probabilities, metadata)
         return Prediction(
             protein=protein,
-            localizations=named,
+            localizations=localizations,
             probabilities=dict(zip(self.classes, probabilities.tolist(), strict=True)),
             confidence=confidence,
             evidence=encoding.evidence,
@@ -269,31 +425,23 @@ class Predictor:
             version=metadata.version,
             warnings=sequence_warnings(protein.sequence, metadata.encoder.max_length)
             + unlike_warnings(encoding.evidence, metadata.unlike_below)
-            + doubt,
+            + class_warnings,
         )
 
 
-def _by_protein(by_nucleus: Sequence[Prediction], proteins: int) -> Iterator[Prediction]:
-    """Order predictions by protein, and those of each by nucleus, that came the other way round."""
-    for place in range(proteins):
-        yield from by_nucleus[place::proteins]
-
-
 @lru_cache(maxsize=32)
-def _mask(nucleus: Cell) -> Mask:
-    """Segment a nucleus image, once for each object."""
+def _nucleus_mask(cell: Cell) -> Mask:
     from deepgps.images.segment import OtsuWatershed
 
-    return OtsuWatershed()(nucleus.nucleus, nucleus.pixel_size_um) > 0
+    return OtsuWatershed()(cell.nucleus, cell.pixel_size_um) > 0
 
 
-def _check_scale(nucleus: Cell, crop: CropSpec) -> None:
-    """Refuse a nucleus that is not a crop of the bundle's size and scale."""
-    shape, size = nucleus.nucleus.shape, crop.size_px
-    same_scale = abs(nucleus.pixel_size_um / crop.pixel_size_um - 1) <= SAME_SIZE
+def _check_scale(cell: Cell, crop: CropSpec) -> None:
+    shape, size = cell.nucleus.shape, crop.size_px
+    same_scale = abs(cell.pixel_size_um / crop.pixel_size_um - 1) <= SAME_SIZE
     if shape != (size, size) or not same_scale:
         edges = " x ".join(str(edge) for edge in shape)
         raise InputError(
-            f"Nucleus '{nucleus.name}' is {edges} px of {nucleus.pixel_size_um:g} µm; this model draws "
-            f"{size} x {size} px of {crop.pixel_size_um:g} µm: read it with load_nucleus()."
+            f"Nucleus '{cell.name}' is {edges} px of {cell.pixel_size_um:g} µm; this model draws "
+            f"{size} x {size} px of {crop.pixel_size_um:g} µm: load it with Predictor.load_cell()."
         )

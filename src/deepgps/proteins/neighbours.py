@@ -1,7 +1,7 @@
 """The nearest annotated proteins: an index of k-mers that votes on a localization and serves as evidence.
 
-A protein is the set of its spaced k-mers (`deepgps.proteins.kmers`). Two proteins are as similar as the cosine
-of those sets, each word weighted by its inverse document frequency: 1 for the same protein, 0 for no word in
+A protein is the set of its spaced k-mers (`deepgps.proteins.kmers`). Two proteins are as similar as the
+cosine of those sets, each k-mer weighted by its inverse document frequency: 1 for the same protein, 0 for none in
 common. It is a sketch of homology, not an alignment. At rest the index holds the residues; which protein has
 which word is found as it loads.
 """

@@ -54,16 +54,16 @@ class RunFolder:
         If another process writes to the folder, or it holds results of another run.
     """
 
-    def __init__(self, path: Path, run: Run, nuclei: Sequence[Cell] = (), *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, run: Run, cells: Sequence[Cell] = (), *, overwrite: bool = False) -> None:
         self.path, self.run = path, run
         self._lock = claim(path)
         try:
-            self._begin(nuclei, overwrite=overwrite)
+            self._begin(cells, overwrite=overwrite)
         except BaseException:
             os.close(self._lock)
             raise
 
-    def _begin(self, nuclei: Sequence[Cell], *, overwrite: bool) -> None:
+    def _begin(self, cells: Sequence[Cell], *, overwrite: bool) -> None:
         if overwrite:
             remove_results(self.path)
         earlier = read_run(self.path)
@@ -84,7 +84,7 @@ class RunFolder:
         self._open_tables()
         self.predicted = self.done
         self._rows = self.done * self.run.rows_per_protein
-        self._images = self._open_images(nuclei)
+        self._images = self._open_images(cells)
 
     def _open_tables(self) -> None:
         """Cut the files back to the last protein that is whole in all of them, and open them to append."""
@@ -104,12 +104,12 @@ class RunFolder:
             if not rows:
                 self._table.append(header)
 
-    def _open_images(self, nuclei: Sequence[Cell]) -> ImageFiles | ImageArray | None:
+    def _open_images(self, cells: Sequence[Cell]) -> ImageFiles | ImageArray | None:
         if not self.run.images:
             return None
         if self.run.image_format == "files":
-            return ImageFiles(self.path, len(nuclei))
-        return ImageArray(self.path, nuclei, self._rows, mean=self.run.mean)
+            return ImageFiles(self.path, len(cells))
+        return ImageArray(self.path, cells, self._rows, mean=self.run.mean)
 
     @property
     def _delimiter(self) -> str:

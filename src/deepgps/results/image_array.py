@@ -26,8 +26,8 @@ class ImageArray:
     ----------
     folder
         The run's folder.
-    nuclei
-        The nuclei that each protein is drawn into, in order.
+    cells
+        The cells that each protein is drawn into, in order.
     done
         Rows whose images an earlier call wrote; those behind are given up.
     mean
@@ -41,10 +41,10 @@ class ImageArray:
         If the store has not all of those.
     """
 
-    def __init__(self, folder: Path, nuclei: Sequence[Cell], done: int, *, mean: bool) -> None:
+    def __init__(self, folder: Path, cells: Sequence[Cell], done: int, *, mean: bool) -> None:
         path, self._rows = folder / STORE, done
         _sweep(path)
-        self._array = _opened(path, nuclei, mean=mean)
+        self._array = _opened(path, cells, mean=mean)
         found = self._array.shape[0]
         if found < done:
             raise InputError(
@@ -96,7 +96,7 @@ def remove_store(folder: Path) -> None:
         shutil.rmtree(folder / STORE)
 
 
-def _opened(path: Path, nuclei: Sequence[Cell], *, mean: bool) -> Any:
+def _opened(path: Path, cells: Sequence[Cell], *, mean: bool) -> Any:
     """Open the array of images, or make the store; the nuclei come first, and the array last."""
     import zarr
     from zarr.codecs import ZstdCodec
@@ -104,12 +104,12 @@ def _opened(path: Path, nuclei: Sequence[Cell], *, mean: bool) -> Any:
     group = zarr.open_group(path, mode="a", zarr_format=3)
     if "protein" in group:
         return group["protein"]
-    drawn = as_bytes(np.stack([nucleus.nucleus for nucleus in nuclei]))
+    drawn = as_bytes(np.stack([cell.nucleus for cell in cells]))
     group.create_array("nucleus", data=drawn, overwrite=True)
     group.attrs.update(
         {
-            "nuclei": [nucleus.name for nucleus in nuclei],
-            "pixel_size_um": nuclei[0].pixel_size_um,
+            "nuclei": [cell.name for cell in cells],
+            "pixel_size_um": cells[0].pixel_size_um,
             "full_scale": FULL_SCALE,
             "mean": mean,
         }

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from deepgps.arrays import Bytes, Floats
 from deepgps.images.cell import Cell
 from deepgps.images.write import ome_tiff, png
+from deepgps.prediction import Prediction
 from deepgps.prediction.prediction import named_line
-from deepgps.prediction.predictor import Prediction
 
 # The whole image is as wide as a page of text; larger ones take longer to write than to compute.
 PANEL = 260
@@ -69,8 +69,8 @@ def labelled_image(prediction: Prediction) -> Image.Image:
 
     Each panel is stretched for display; only the OME-TIFF holds intensities to measure.
     """
-    nucleus, image = _drawn(prediction)
-    shown = stretched(nucleus.nucleus), stretched(image)
+    cell, image = _drawn(prediction)
+    shown = stretched(cell.nucleus), stretched(image)
     kind = "mean image" if prediction.mean else "predicted"
     panels = {
         "nucleus": Image.fromarray((shown[0] * 255).astype(np.uint8)),
@@ -83,7 +83,7 @@ def labelled_image(prediction: Prediction) -> Image.Image:
     _write_header(draw, prediction, size[0] - 2 * MARGIN)
     for place, (label, panel) in enumerate(panels.items()):
         draw_panel(canvas, draw, panel, (MARGIN + place * (PANEL + MARGIN), HEADER), label)
-    um_per_pixel = nucleus.pixel_size_um * image.shape[1] / PANEL
+    um_per_pixel = cell.pixel_size_um * image.shape[1] / PANEL
     draw_scale_bar(draw, size[0] - MARGIN, HEADER + PANEL, um_per_pixel)
     return canvas
 
@@ -94,9 +94,9 @@ def image_files(prediction: Prediction) -> tuple[bytes, bytes]:
     The TIFF has the channels ``nucleus`` and `PREDICTED`, or `MEAN` of a mean image, unstretched, on the
     scale of `ome_tiff`, and the pixel size in micrometres.
     """
-    nucleus, image = _drawn(prediction)
-    channels = {"nucleus": nucleus.nucleus, MEAN if prediction.mean else PREDICTED: image}
-    return png(np.asarray(labelled_image(prediction))), ome_tiff(channels, nucleus.pixel_size_um)
+    cell, image = _drawn(prediction)
+    channels = {"nucleus": cell.nucleus, MEAN if prediction.mean else PREDICTED: image}
+    return png(np.asarray(labelled_image(prediction))), ome_tiff(channels, cell.pixel_size_um)
 
 
 def headline(prediction: Prediction) -> str:
@@ -169,19 +169,19 @@ def draw_scale_bar(
     draw.text(place, text, fill=INK, font=font, stroke_width=2, stroke_fill=GROUND)
 
 
-def contact_sheet(nuclei: Sequence[Cell]) -> Image.Image:
+def contact_sheet(cells: Sequence[Cell]) -> Image.Image:
     """Draw nuclei side by side, each with its name and a scale bar."""
-    columns = min(4, len(nuclei))
+    columns = min(4, len(cells))
     tile = PANEL + FOOTER
-    rows = -(-len(nuclei) // columns)
+    rows = -(-len(cells) // columns)
     size = (columns * (PANEL + MARGIN) + MARGIN, rows * (tile + MARGIN) + MARGIN)
     sheet = Image.new("RGB", size, GROUND)
     draw = ImageDraw.Draw(sheet)
-    for place, nucleus in enumerate(nuclei):
+    for place, cell in enumerate(cells):
         row, column = divmod(place, columns)
         left, top = MARGIN + column * (PANEL + MARGIN), MARGIN + row * (tile + MARGIN)
-        panel = Image.fromarray((stretched(nucleus.nucleus) * 255).astype(np.uint8))
-        draw_panel(sheet, draw, panel, (left, top), nucleus.name)
-        um_per_pixel = nucleus.pixel_size_um * nucleus.nucleus.shape[1] / PANEL
+        panel = Image.fromarray((stretched(cell.nucleus) * 255).astype(np.uint8))
+        draw_panel(sheet, draw, panel, (left, top), cell.name)
+        um_per_pixel = cell.pixel_size_um * cell.nucleus.shape[1] / PANEL
         draw_scale_bar(draw, left + PANEL, top + PANEL, um_per_pixel)
     return sheet

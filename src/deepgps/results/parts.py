@@ -13,7 +13,7 @@ from deepgps.bundle import Bundle, find_bundle
 from deepgps.errors import DeepGPSError
 from deepgps.images.cell import Cell
 from deepgps.parallel import WorkerDiedError, cores, mapped
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
 from deepgps.results.rows import Row, rows
 from deepgps.results.table import ImageFormat
@@ -39,7 +39,7 @@ class Job:
         Folder of structures, for a model that looks at them.
     mean
         Whether it draws mean images.
-    nuclei, images, images
+    cells, images, images
         As of `deepgps.results.rows.rows`.
     threads
         Threads of a worker.
@@ -50,7 +50,7 @@ class Job:
     bundle: Bundle
     structures: Path | None
     mean: bool
-    nuclei: tuple[Cell, ...]
+    cells: tuple[Cell, ...]
     images: bool
     image_format: ImageFormat
     threads: int | None = None
@@ -88,7 +88,7 @@ def predicted(
         If a worker has another version of deepGPS, or died each time that it tried a part.
     """
     if workers == 1 and scheduler is None:
-        return rows(predictor, proteins, job.nuclei, images=job.images, image_format=job.image_format)
+        return rows(predictor, proteins, job.cells, images=job.images, image_format=job.image_format)
     # A thread of Dask is a core; of this machine's, each process gets its share.
     threads = job.threads or (1 if scheduler else max(1, cores() // workers))
     there = replace(job, threads=threads)
@@ -101,7 +101,7 @@ def _gathered(
     begun: deque[str] = deque()
 
     def named() -> Iterator[list[Protein]]:
-        for part in parts(proteins, len(job.nuclei) if job.images else 0):
+        for part in parts(proteins, len(job.cells) if job.images else 0):
             begun.append(part[0].id)
             yield part
 
@@ -145,7 +145,7 @@ def _predicted(job: Job, part: list[Protein]) -> list[Row]:
         raise DeepGPSError(
             f"A worker has deepGPS {deepgps.__version__} and not {job.version}; install the same on all."
         )
-    return list(rows(_loaded(job), part, job.nuclei, images=job.images, image_format=job.image_format))
+    return list(rows(_loaded(job), part, job.cells, images=job.images, image_format=job.image_format))
 
 
 def _loaded(job: Job) -> Predictor:

@@ -9,7 +9,7 @@ import numpy as np
 
 from deepgps.arrays import Bytes, Floats
 from deepgps.images.cell import Cell
-from deepgps.prediction.predictor import Prediction, Predictor
+from deepgps.prediction import Prediction, Predictor
 from deepgps.proteins.protein import Protein
 from deepgps.results.table import ImageFormat, Record, record_of
 
@@ -40,7 +40,7 @@ class Row(NamedTuple):
 def rows(
     predictor: Predictor,
     proteins: Iterable[Protein],
-    nuclei: Sequence[Cell],
+    cells: Sequence[Cell],
     *,
     images: bool,
     image_format: ImageFormat,
@@ -49,12 +49,12 @@ def rows(
 
     Parameters
     ----------
-    predictor, proteins, nuclei, images
+    predictor, proteins, cells, images
         As of `Predictor.predict`.
     images
         What to encode them for.
     """
-    predictions = predictor.predict(proteins, nuclei, images=images)
+    predictions = predictor.predict(proteins, cells, images=images)
     if not images:
         return (Row(record_of(prediction)) for prediction in predictions)
     if image_format == "zarr":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deepgps.errors import InputError
 from deepgps.images.cell import Cell
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.folder import PARQUET_FILE, RECORDS_FILE, REJECTED_FILE, REPORT_FILE, RunFolder
 from deepgps.results.image_array import STORE, check_zarr
@@ -55,7 +55,7 @@ def save(
     proteins: Iterable[Protein | Rejection],
     out: Path,
     *,
-    nuclei: Sequence[Cell] | None = None,
+    cells: Sequence[Cell] | None = None,
     images: bool = True,
     image_format: ImageFormat = "files",
     table: TableFormat = "csv",
@@ -76,8 +76,8 @@ def save(
     ----------
     predictor, proteins, out
         The model, proteins and rejected records as they are read, and the folder; see `deepgps.results`.
-    nuclei
-        Nuclei to draw into, with distinct names; the first default nucleus if None.
+    cells
+        Cells to draw into, with distinct names; one default cell if None.
     images
         Whether to draw.
     images
@@ -107,11 +107,11 @@ def save(
         If the disk is full or not writable; what was written before stays valid.
     """
     # What cannot be done at all is refused before a folder is made.
-    predictor.check_wanted(images=images)
+    predictor.check_output(images=images)
     _check_libraries(image_format if images else "files", table)
-    rest = predictor.admit(proteins)
+    rest = predictor.reject_unusable(proteins)
     stream = chain(list(islice(rest, 1)), rest)
-    chosen = _nuclei(predictor, nuclei) if images else ()
+    chosen = _cells(predictor, cells) if images else ()
     run = _run(predictor, chosen, images=images, image_format=image_format, table=table, inputs=inputs)
     job = Job(
         predictor.bundle,
@@ -134,15 +134,15 @@ def save(
         return Summary(out, folder.predicted, folder.done, folder.rejected, _files(folder), finished)
 
 
-def pixels_sha256(nucleus: Cell) -> str:
+def pixels_sha256(cell: Cell) -> str:
     """Fingerprint a nucleus image: its pixels and their size."""
-    text = f"{nucleus.nucleus.shape} {nucleus.pixel_size_um} ".encode()
-    return hashlib.sha256(text + nucleus.nucleus.tobytes()).hexdigest()
+    text = f"{cell.nucleus.shape} {cell.pixel_size_um} ".encode()
+    return hashlib.sha256(text + cell.nucleus.tobytes()).hexdigest()
 
 
-def _nuclei(predictor: Predictor, nuclei: Sequence[Cell] | None) -> tuple[Cell, ...]:
-    chosen = tuple(nuclei or (predictor.default_nucleus(),))
-    names = [nucleus.name for nucleus in chosen]
+def _cells(predictor: Predictor, cells: Sequence[Cell] | None) -> tuple[Cell, ...]:
+    chosen = tuple(cells or (predictor.load_cell(),))
+    names = [cell.name for cell in chosen]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"Two nuclei are called '{twice}'; give each a name of its own.")
     return chosen
@@ -150,7 +150,7 @@ def _nuclei(predictor: Predictor, nuclei: Sequence[Cell] | None) -> tuple[Cell, 
 
 def _run(
     predictor: Predictor,
-    nuclei: Sequence[Cell],
+    cells: Sequence[Cell],
     *,
     images: bool,
     image_format: ImageFormat,
@@ -167,7 +167,7 @@ def _run(
         images=images,
         image_format=image_format,
         mean=predictor.mean,
-        nuclei=tuple((nucleus.name, pixels_sha256(nucleus)) for nucleus in nuclei),
+        nuclei=tuple((cell.name, pixels_sha256(cell)) for cell in cells),
         inputs=tuple(inputs),
     )
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
-from deepgps.prediction.predictor import Prediction
+from deepgps.prediction import Prediction
 
 TableFormat = Literal["csv", "tsv", "json", "parquet"]
 """What stands beside ``results.jsonl``: the same as text or Parquet, or nothing."""

@@ -11,9 +11,8 @@ from deepgps.bundle import CropSpec
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.images.cell import Cell
 from deepgps.images.likeness import intranuclear, pearson, psnr, ssim
-from deepgps.images.nuclei import fit_nucleus
 from deepgps.images.segment import OtsuWatershed
-from deepgps.prediction.prediction import Prediction
+from deepgps.prediction import Prediction
 from deepgps.proteins.check import check_sequence
 from deepgps.proteins.protein import Protein
 from deepgps.proteins.uniprot import resolve
@@ -117,21 +116,21 @@ def _model(wanted: str) -> str:
 def _compare(settings: Settings, image_pair: ImagePair, protein: Protein, model: str) -> dict[str, Any]:
     crop = read_array(settings, image_pair, Kept.CROPS)[image_pair.shown] / np.float32(255)
     predictor = load_model(_model(model))
-    nucleus, real = (_fitted(pixels, predictor.bundle.metadata.crop) for pixels in crop)
-    prediction = next(predictor.predict([protein], [nucleus]))
+    cell, real = (_fitted(pixels, predictor.bundle.metadata.crop) for pixels in crop)
+    prediction = next(predictor.predict([protein], [cell]))
     assert prediction.image is not None
-    shown = np.stack([nucleus.nucleus, real.nucleus, prediction.image])
+    shown = np.stack([cell.nucleus, real.nucleus, prediction.image])
     write_array(settings, image_pair, Kept.DRAWN, np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8))
-    return _figures(prediction, nucleus, real.nucleus, prediction.image)
+    return _figures(prediction, cell, real.nucleus, prediction.image)
 
 
 def _fitted(pixels: Floats, crop: CropSpec) -> Cell:
     whole = Cell("submitted", np.asarray(pixels, np.float32), CROPPED.pixel_size_um, "submitted")
-    return fit_nucleus(whole, crop_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
+    return whole.resampled(size_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
 
 
-def _figures(prediction: Prediction, nucleus: Cell, real: Floats, drawn: Floats) -> dict[str, Any]:
-    mask = (OtsuWatershed()(nucleus.nucleus, nucleus.pixel_size_um) > 0)[None]
+def _figures(prediction: Prediction, cell: Cell, real: Floats, drawn: Floats) -> dict[str, Any]:
+    mask = (OtsuWatershed()(cell.nucleus, cell.pixel_size_um) > 0)[None]
     pair = real[None], drawn[None]
     figures = {
         "psnr": psnr(*pair),

@@ -14,7 +14,7 @@ from deepgps.bundle import open_bundle
 from deepgps.cli.app import run as deepgps
 from deepgps.errors import InputError
 from deepgps.localization import class_set
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.training.finetune.base import open_base
 from deepgps.training.finetune.mini import TableTokens
 from deepgps.training.finetune.settings import tuned_recipe

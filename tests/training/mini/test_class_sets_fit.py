@@ -9,7 +9,7 @@ import torch
 from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import CLASS_SETS
-from deepgps.prediction.encoder import read_out
+from deepgps.prediction.encoder import class_set_logits
 from deepgps.training.mini.class_sets import FILE, OPENCELL, fit_class_sets, only_in, taught
 from deepgps.training.mini.held_out import REGIMES, write_held_out
 
@@ -73,7 +73,7 @@ def alone(seen: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
 
 
 def answers(spec: ClassSetSpec, said: Said) -> np.ndarray:
-    return read_out(spec, said.logits, said.votes)
+    return class_set_logits(spec, said.logits, said.votes)
 
 
 def test_each_set_names_most_proteins_rightly(fitted):
@@ -143,7 +143,7 @@ def test_several_at_once_are_taught_in_opencell_s_own_words(tmp_path):
     )
     fit_class_sets(proteins, labelled(ALL.slugs, fine), places, [ALL], tmp_path)
     spec = ClassSetSpec.model_validate(json.loads((tmp_path / FILE).read_text())["all"])
-    chances = 1 / (1 + np.exp(-read_out(spec, logits[~where], votes[~where, :12])))
+    chances = 1 / (1 + np.exp(-class_set_logits(spec, logits[~where], votes[~where, :12])))
     # A quarter of them, and each counts as much as six of the others.
     share = OPENCELL / (OPENCELL + 3)
     assert chances[:, ALL.slugs.index("vesicles")].mean() == pytest.approx(share, abs=0.06)

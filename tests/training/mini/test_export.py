@@ -14,7 +14,7 @@ from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.localization import class_set
 from deepgps.models.unet import UNet
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.training.card import metric_table
 from deepgps.training.export import export, read_metrics
 from deepgps.training.graphs import TOLERANCE, condensed, to_onnx

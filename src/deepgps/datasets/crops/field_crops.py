@@ -15,7 +15,7 @@ from deepgps.datasets.crops.quality import Quality, contrast, field_quality
 from deepgps.datasets.crops.settings import EMPTY_CONTRAST, PrepareSettings
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.images.label_image import SUFFIX, read_labels
-from deepgps.images.nuclei import image_stem
+from deepgps.images.read import image_stem
 from deepgps.images.segment import Segmenter
 from deepgps.images.segmenters import segmenter
 

@@ -21,7 +21,7 @@ from deepgps.files.appending import AppendFile
 from deepgps.images.cell import Cell
 from deepgps.images.likeness import intranuclear, pearson, psnr, ssim
 from deepgps.images.segment import OtsuWatershed
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 
 REAL, DRAWN = "real", "drawn"
 WRONG_CLASS, WRONG_PROTEIN = "wrong class (control)", "wrong protein, same class (control)"
