@@ -1,4 +1,4 @@
-"""The reference pages say what the commands, the files and the house are."""
+"""The reference pages describe the commands, the files and the packages as they are."""
 
 import re
 import tomllib
@@ -21,7 +21,7 @@ from deepgps.results.table import columns
 
 CLI = document("docs/reference/cli.md")
 FILES = document("docs/reference/files.md")
-HOUSE = document("docs/explanation/architecture.md")
+ARCHITECTURE = document("docs/explanation/architecture.md")
 
 
 def commands(table=app, path=()) -> Iterator[tuple[str, list]]:
@@ -131,21 +131,21 @@ def test_the_columns_of_rejected_records_are_those_documented(results):
 
 
 def test_the_fields_of_a_bundle_are_those_documented():
-    documented = [name for name in first_names(section(HOUSE, "## The bundle")) if "." not in name]
+    documented = [name for name in first_names(section(ARCHITECTURE, "## The bundle")) if "." not in name]
     assert documented == list(BundleMetadata.model_fields)
 
 
-def test_the_rooms_are_those_of_the_contract():
+def test_the_packages_are_those_of_the_contract():
     contracts = tomllib.loads(document("pyproject.toml"))["tool"]["importlinter"]["contracts"]
     layers = [re.findall(r"deepgps\.(\w+)", layer) for layer in contracts[0]["layers"]]
-    rooms = first_names(section(HOUSE, "## Rooms"))
+    rooms = first_names(section(ARCHITECTURE, "## Packages"))
     assert sorted(rooms) == sorted(room for layer in layers for room in layer)
     height = {room: len(layers) - number for number, layer in enumerate(layers) for room in layer}
     assert [height[room] for room in rooms] == sorted(height.values())
 
 
-def test_every_room_of_the_source_is_in_the_house():
+def test_every_package_is_in_the_architecture_page():
     source = ROOT / "src" / "deepgps"
     packages = {path.parent.name for path in source.glob("*/__init__.py")} - {"examples"}
     modules = {path.stem for path in source.glob("*.py")} - {"__init__"}
-    assert packages | modules == set(first_names(section(HOUSE, "## Rooms")))
+    assert packages | modules == set(first_names(section(ARCHITECTURE, "## Packages")))
