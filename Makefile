@@ -1,13 +1,15 @@
 # Every verb sets up what it needs: `make demo` and `make test` work on a fresh clone with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-web check format bench report quality quality-train e2e e2e-data clean
+.PHONY: help demo test test-slow test-web test-matrix check format constraints bench report quality quality-train \
+	e2e e2e-data clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 # The first of these that is there and new enough; or say it: make test PYTHON=/path/to/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Versions are fixed in constraints.txt, so that pip has nothing to search for.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # Installed first and alone: nothing else may choose another build of it.
 TORCH ?= torch==2.13.0
 CODE := src tests benchmarks
@@ -20,8 +22,15 @@ demo: $(VENV)/.base  ## Install the base package, predict the example proteins i
 	@$(BIN)/deepgps predict example --out demo --overwrite
 	@echo "The images are in demo/images; demo/report.html shows them all."
 
-test: $(VENV)/.test  ## Install what the tests need (torch included) and run them
-	@$(BIN)/python -m pytest
+# One process for each core; a file's tests stay together, so that they share what the file sets up.
+WORKERS ?= logical
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+test: $(VENV)/.test  ## Install what the tests need (torch included) and run all but the slow ones
+	@$(PYTEST) -m 'not slow and not services and not browser'
+
+test-slow: $(VENV)/.test  ## Run the slow tests: training, killed processes, tutorials, the built packages
+	@$(PYTEST) -m 'slow and not services and not browser'
 
 # Which of them, as pytest's -m says it; all where empty.
 WEB_TESTS ?=
@@ -29,6 +38,10 @@ WEB_TESTS ?=
 test-web: $(VENV)/.test  ## Run the tests of the website, PostgreSQL, Redis and a browser included (from Debian)
 	@tests/opengps/debian.sh
 	@$(BIN)/python -m pytest tests/opengps -m '$(WEB_TESTS)'
+
+test-matrix: | $(VENV)/bin/python  ## Run the tests on each Python from 3.11 to 3.14 that this machine has
+	@$(PIP) tox
+	@TORCH='$(TORCH)' WORKERS='$(WORKERS)' $(BIN)/tox run
 
 check: $(VENV)/.test  ## Lint, formatting, types and the layering of rooms
 	$(BIN)/ruff check $(CODE)
@@ -39,6 +52,13 @@ check: $(VENV)/.test  ## Lint, formatting, types and the layering of rooms
 format: $(VENV)/.test  ## Format the code
 	$(BIN)/ruff check --fix-only $(CODE)
 	$(BIN)/ruff format $(CODE)
+
+# torch is left out: which build of it is installed is said by TORCH.
+constraints: | $(VENV)/bin/python  ## Renew constraints.txt: the newest versions that fit together, on each Python
+	@$(PIP) uv
+	@echo "torch ; python_version < '3'" | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--extra train --extra scale --extra web-cluster --extra test --override /dev/stdin --no-annotate \
+		--custom-compile-command 'make constraints' --output-file constraints.txt pyproject.toml
 
 bench: $(VENV)/.test  ## Measure start-up, speed and memory on this machine
 	@$(BIN)/python benchmarks/bench.py
@@ -80,12 +100,12 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 # The stamps make a second call fast; a change of the dependencies makes them stale.
-$(VENV)/.base: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing deepGPS and what it needs (no torch) into $(VENV)"
 	@$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing $(TORCH), then what training, clusters, the website and the tests need, into $(VENV)"
 	@$(PIP) '$(TORCH)'
 	@$(PIP) --editable '.[train,scale,web-cluster,test]'
