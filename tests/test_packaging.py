@@ -35,7 +35,7 @@ def test_the_packages_carry_the_version_of_the_code(built):
 
 def test_the_wheel_holds_the_source_tree_and_nothing_else(built):
     names = set(zipfile.ZipFile(built["wheel"]).namelist())
-    tracked = set(run("git", "-C", ROOT, "ls-files", "src/deepgps").split())
+    tracked = set(run("git", "-C", ROOT, "ls-files", "src").split())
     assert {f"src/{name}" for name in names if not name.startswith("deepgps-")} == tracked
 
 
