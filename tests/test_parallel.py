@@ -60,12 +60,14 @@ def test_items_are_taken_as_they_are_needed(workers):
     assert len(taken) <= 8
 
 
+@pytest.mark.slow
 def test_an_item_that_kills_its_worker_is_named_and_the_others_go_on():
     results = list(mapped(deadly, range(8), workers=2))
     assert isinstance(results.pop(3), WorkerDiedError)
     assert results == [n * n for n in range(8) if n != 3]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_once_loses_nothing(tmp_path):
     paths = [tmp_path / str(number) for number in range(6)]
     paths[2].touch()

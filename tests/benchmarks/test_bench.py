@@ -19,6 +19,7 @@ def bench():
     return module
 
 
+@pytest.mark.slow
 def test_it_prints_every_figure_beside_its_aim(bench, tiny_bundle, capsys):
     bench.main(["--quick", "--model", str(tiny_bundle.path)])
     out = capsys.readouterr().out

@@ -80,6 +80,7 @@ def test_a_table_has_a_row_a_model_and_no_interval_where_there_is_none(bench):
     assert lines[2:] == ["| ours | 0.500 (0.400–0.600) |", "| theirs | 0.250 |", "| none | – |"]
 
 
+@pytest.mark.slow
 def test_what_is_tested_is_what_the_pages_say(bench, shared_data):
     proteins = load_labelled_proteins(shared_data, CLASS_SETS["mini"])
     classes = bench("opencell_labels").test_classes(shared_data, proteins)

@@ -23,6 +23,7 @@ def test_fields_are_of_opencells_format_and_the_same_each_time(bench):
     assert (field != bench.draw_field(4)).any()
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_a_whole_run(bench, tmp_path):
     bench.write_fields(tmp_path, 3)
     found = bench.prepare_once(tmp_path, 3, 1)

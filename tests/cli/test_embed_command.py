@@ -88,6 +88,7 @@ def test_nothing_is_computed_twice(folder, tiny_esm2, calls, capsys):
     assert calls == [["MMMMMMMMMMKK"]]
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_is_gone_on_with(folder, tiny_esm2, calls, monkeypatch):
     real, done = workers.encode_group, []
 
@@ -205,6 +206,7 @@ def test_two_processes_give_what_one_gives(folder, tiny_esm2):
     assert np.abs(both["embedding"].to_numpy() - one["embedding"].to_numpy()).max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_loads_the_encoder_once_a_worker(folder, tiny_esm2, encoder, monkeypatch):
     from distributed import LocalCluster
 
@@ -245,6 +247,7 @@ def test_a_missing_package_is_named_with_the_extra(folder, tiny_esm2, missing, m
     assert "pip install 'deepgps[train]'" in said
 
 
+@pytest.mark.slow
 def test_encoders_are_prepared_and_listed(folder, tiny_esm2, monkeypatch, capsys):
     monkeypatch.setenv("DEEPGPS_ENCODERS", str(folder / "encoders"))
     assert run(["encoders", "list"]) == 0

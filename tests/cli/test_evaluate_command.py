@@ -9,6 +9,7 @@ def store(tmp_path_factory):
     return write_store(tmp_path_factory.mktemp("command") / "store", train=2)
 
 
+@pytest.mark.slow
 def test_a_model_is_evaluated_by_command(tiny_bundle, store, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(["evaluate", str(tiny_bundle.path), "--data", str(store), "--out", str(out)]) == 0

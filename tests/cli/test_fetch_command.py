@@ -73,6 +73,7 @@ def test_a_killed_fetch_goes_on(sources, tmp_path):
     assert_goes_on(sources, tmp_path)
 
 
+@pytest.mark.slow
 def test_an_interrupted_fetch_ends_soon_says_so_and_goes_on(sources, tmp_path):
     process = slow_fetch(sources, tmp_path)
     process.send_signal(signal.SIGINT)

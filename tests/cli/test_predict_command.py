@@ -193,6 +193,7 @@ def test_gzip_counts_and_predicts(predict, tmp_path):
     assert predict(path, "--no-images")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_what_an_undisturbed_one_gives(tiny_bundle, tmp_path):
     text = fasta(160)
 

@@ -18,6 +18,8 @@ from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.datasets.crops.writing import StoreDraft
 from prepared_fields import RULES, SIZE, UM, write_fields
 
+pytestmark = pytest.mark.slow
+
 FIELDS = 24
 
 

@@ -61,6 +61,7 @@ def readers_folder(tiny_bundle, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_first_tutorial_run(readers_folder):
     scripts = blocks(TUTORIAL, "sh")
     assert len(scripts) > 5

@@ -82,6 +82,7 @@ def test_the_report_holds_all_of_it_and_loads_nothing(done):
     assert "nan" not in re.sub(r"data:image/jpeg;base64,[^\"]*", "", page).replace("nanmean", "")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_figures(predictor, small, tmp_path, monkeypatch):
     drawn = []
     original = Artist.draw
@@ -115,6 +116,7 @@ def _counting(function, counts):
     return counted
 
 
+@pytest.mark.slow
 def test_another_seed_starts_over(predictor, small, tmp_path, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt

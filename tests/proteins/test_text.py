@@ -56,7 +56,7 @@ class Dripping(io.RawIOBase):
         return len(chunk)
 
 
-@pytest.mark.parametrize("content", [FASTA.encode(), gzip.compress(FASTA.encode())])
+@pytest.mark.parametrize("content", [FASTA.encode(), gzip.compress(FASTA.encode(), mtime=0)])
 def test_stdin_may_come_in_drips_and_stays_open(content: bytes) -> None:
     stream = Dripping(content)
     assert list(read_proteins("-", stdin=stream)) == BOTH
@@ -89,6 +89,7 @@ def _peak_per_record(count: int) -> float:
     return peak / count
 
 
+@pytest.mark.slow
 def test_100_000_short_records_cost_no_more_than_their_ids() -> None:
     # About 210 bytes for an id and its place; a kept Protein would be some 300 more.
     assert _peak_per_record(100_000) < 300

@@ -79,6 +79,7 @@ def test_parts_are_read_as_they_are_taken(monkeypatch):
     assert len(read) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"images": False}, {"nuclei": CELLS}])
 def test_workers_write_what_one_process_writes(predictor, tmp_path, monkeypatch, options):
     small_parts(monkeypatch)
@@ -136,6 +137,7 @@ def test_a_worker_with_other_weights_is_refused(predictor, monkeypatch):
         )
 
 
+@pytest.mark.slow
 def test_a_part_that_kills_its_workers_is_named(predictor, tmp_path, monkeypatch):
     small_parts(monkeypatch)
     real = module.mapped

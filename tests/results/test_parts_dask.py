@@ -9,6 +9,8 @@ from deepgps.proteins.protein import Protein
 from deepgps.results import parts as module
 from deepgps.results.save import save
 
+pytestmark = pytest.mark.slow
+
 distributed = pytest.importorskip("distributed")
 
 CELLS = (round_nucleus("one"), round_nucleus("two", 30))

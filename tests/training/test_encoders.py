@@ -17,6 +17,8 @@ from deepgps.proteins.embedding.prepared import list_encoders, read_info
 from deepgps.training import encoders
 from deepgps.training.encoders import prepare_encoder
 
+pytestmark = pytest.mark.slow
+
 SEQUENCES = ["MKVLAAGIVGLCAKWDEYHR", "MKV", "ACDEFGHIKL" * 20]
 
 

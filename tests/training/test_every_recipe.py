@@ -14,6 +14,8 @@ from image_sources import write_data
 from joint_store import PLACES, SIZE, UM, protein, proteins, write_store
 from structure_files import helix, pdb, save
 
+pytestmark = pytest.mark.slow
+
 JOINT = [name for name in shipped_recipes() if isinstance(load_recipe(name), JointRecipe)]
 TINY = {
     "crop": {"size_px": SIZE, "pixel_size_um": UM},

@@ -9,6 +9,8 @@ from deepgps.errors import BundleError
 from deepgps.models.deepgps import DeepGPS
 from deepgps.training.weights import bundle_recipe, bundle_weights, rebuilt
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=["paper", "both", "residues"])
 def exported(request, joint_export) -> tuple[DeepGPS, Bundle]:

@@ -21,6 +21,8 @@ from deepgps.training.finetune.settings import tuned_recipe
 from deepgps.training.mini.batches import sure
 from joint_store import PLACES, SIZE, UM, proteins, recipe, write_store
 
+pytestmark = pytest.mark.slow
+
 FEW = ["--set", "training.max_epochs=1"]
 FEW_MINI = [
     *("--set", "images.epochs=1", "--set", "images.batches=2"),

@@ -10,6 +10,8 @@ from deepgps.cli.app import run as deepgps
 from deepgps.localization import CLASS_SETS
 from joint_runs import METRICS, SPECS, VARIANTS, joint_recipe, write_run
 
+pytestmark = pytest.mark.slow
+
 
 def answers(graph: bytes, *inputs: torch.Tensor) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])

@@ -66,6 +66,7 @@ class KilledError(BaseException):
     """What no handler of ordinary errors sees."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [ImageTask, GrainTask])
 def test_a_stage_killed_in_its_second_epoch_resumes_and_ends_with_the_same_weights(
     stage, store, pairing, tmp_path, monkeypatch

@@ -87,6 +87,7 @@ def test_what_a_microscope_saw_outweighs_what_curators_wrote(proteins):
     assert weight[:3, 0].tolist() == pytest.approx([1, 0.1, 0])
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_and_ends_the_same(proteins, trained, tmp_path, monkeypatch):
     fit_member, calls = training.fit_member, []
 

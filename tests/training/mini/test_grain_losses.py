@@ -69,6 +69,7 @@ def test_coherence_is_of_lines_wherever_they_run_and_not_of_grain(nucleus):
     assert float(coherence_error(lines, speckles(0, 2), zones)) > 0.3
 
 
+@pytest.mark.slow
 def test_grain_is_learned_from_images_that_have_it(nucleus):
     told = [torch.zeros(1, channels, 1, 1, requires_grad=True) for channels in (1, len(LEVELS), TEXTURES)]
     noise, optimizer, losses = Noise(), torch.optim.Adam(told, 0.1), []

@@ -22,6 +22,8 @@ from deepgps.training.mini import run as training
 from deepgps.training.mini.run import GENERATOR, MANIFEST, train, training_probabilities
 from deepgps.training.recipe import RECIPE, load_recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def recipe(tiny_run):
