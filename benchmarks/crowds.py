@@ -21,9 +21,9 @@ from scipy import ndimage
 from deepgps.bundle import Metric
 from deepgps.errors import DeepGPSError
 from deepgps.images.cell import Cell
-from deepgps.images.segment import OtsuWatershed
+from deepgps.images.segmentation import OtsuWatershed
 from deepgps.prediction import Predictor
-from deepgps.proteins.fasta import fasta_records
+from deepgps.proteins.reading import fasta_records
 
 FIELD_UM = 0.2063
 NUCLEAR, CYTOPLASMIC = "PCNA", "GAPDH"

@@ -31,8 +31,7 @@ from torch import Tensor, nn
 from transformers import EsmConfig, EsmModel
 
 from deepgps.models.esm2 import Esm2, esm2_of, resolved
-from deepgps.proteins.embedding import embed
-from deepgps.proteins.embedding.tokens import PADDING, tokenize
+from deepgps.proteins.embedding import PADDING, embed, tokenize
 
 LONGEST, RESIDUES = 2700, "ACDEFGHIKLMNPQRSTVWY"
 PADDED = 2

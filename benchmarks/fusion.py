@@ -26,8 +26,8 @@ from deepgps.datasets.crops.reading import MANIFEST, open_crops, write_crops
 from deepgps.datasets.crops.reference import prepare_images
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
 from deepgps.images.cell import Cell
-from deepgps.images.likeness import pearson, psnr
-from deepgps.images.segment import OtsuWatershed
+from deepgps.images.segmentation import OtsuWatershed
+from deepgps.images.similarity import pearson, psnr
 from deepgps.localization import class_set
 from deepgps.prediction import Predictor
 from deepgps.training.export import export

@@ -25,7 +25,7 @@ from deepgps.evaluation.images.intervals import correlation_interval, mean_inter
 from deepgps.evaluation.images.likeness import right_side
 from deepgps.evaluation.images.measuring import BATCH, DRAWN, REAL, cells
 from deepgps.images.cell import Cell
-from deepgps.images.likeness import intranuclear, pearson, psnr, ssim
+from deepgps.images.similarity import intranuclear, pearson, psnr, ssim
 from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens
 from deepgps.training.mini.batches import NO, YES

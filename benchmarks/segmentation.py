@@ -23,9 +23,8 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from deepgps.arrays import Doubles, Floats, Ints, LabelImage
-from deepgps.images.network import NetworkWatershed
-from deepgps.images.normalise import percentile_normalise
-from deepgps.images.segment import OtsuWatershed, Segmenter, refined_otsu
+from deepgps.images.processing import percentile_normalise
+from deepgps.images.segmentation import NetworkWatershed, OtsuWatershed, Segmenter, refined_otsu
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 NUCLEUS_UM = 12.0

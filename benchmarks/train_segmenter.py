@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from deepgps.arrays import Floats, LabelImage
-from deepgps.images.network import PIXEL_SIZE_UM
-from deepgps.images.resample import resample
+from deepgps.images.processing import resample
+from deepgps.images.segmentation import NETWORK_PIXEL_SIZE_UM
 from deepgps.models.unet import double_conv
 from deepgps.training.graphs import condensed, to_onnx
 from segmentation import DsbImage, half_of, read_images
@@ -81,10 +81,10 @@ def weights(labels: LabelImage, pixel_size_um: float) -> Floats:
 
 
 def maps_of(image: DsbImage) -> Tensor:
-    """(4, H, W) at `PIXEL_SIZE_UM`: pixels, nucleus or not, depth, weight."""
+    """(4, H, W) at `NETWORK_PIXEL_SIZE_UM`: pixels, nucleus or not, depth, weight."""
     truth, size = image.truth, image.pixel_size_um
     maps = [image.pixels, (truth > 0).astype(np.float32), depths(truth), weights(truth, size)]
-    return torch.from_numpy(np.stack([resample(each, size, PIXEL_SIZE_UM) for each in maps]))
+    return torch.from_numpy(np.stack([resample(each, size, NETWORK_PIXEL_SIZE_UM) for each in maps]))
 
 
 def patch(maps: Tensor, rng: np.random.Generator) -> Tensor:

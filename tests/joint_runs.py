@@ -12,8 +12,7 @@ from torch import nn
 
 from deepgps.localization import CLASS_SETS
 from deepgps.models.deepgps import DeepGPS
-from deepgps.proteins.features import FEATURES_NAME, feature_names
-from deepgps.proteins.residue_features import RESIDUE_DIMENSION, RESIDUE_FEATURES_NAME
+from deepgps.proteins.features import FEATURES_NAME, RESIDUE_DIMENSION, RESIDUE_FEATURES_NAME, feature_names
 from deepgps.training.joint.build import build_model
 from deepgps.training.joint.settings import JointRecipe
 

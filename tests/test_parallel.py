@@ -5,7 +5,7 @@ import time
 import pytest
 
 from deepgps.errors import InputError
-from deepgps.parallel import WorkerDiedError, cores, mapped
+from deepgps.parallel import WorkerDiedError, cores, parallel_map
 
 
 def square(number):
@@ -37,12 +37,12 @@ def fails(number):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_are_in_the_order_of_the_items(workers):
-    assert list(mapped(square, range(20), workers=workers)) == [n * n for n in range(20)]
+    assert list(parallel_map(square, range(20), workers=workers)) == [n * n for n in range(20)]
 
 
 def test_one_worker_is_this_process_and_more_are_others():
-    assert set(mapped(who, range(3), workers=1)) == {os.getpid()}
-    assert os.getpid() not in set(mapped(who, range(3), workers=2))
+    assert set(parallel_map(who, range(3), workers=1)) == {os.getpid()}
+    assert os.getpid() not in set(parallel_map(who, range(3), workers=2))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -54,7 +54,7 @@ def test_items_are_taken_as_they_are_needed(workers):
             taken.append(number)
             yield number
 
-    results = mapped(square, items(), workers=workers)
+    results = parallel_map(square, items(), workers=workers)
     assert next(results) == 0
     results.close() if workers > 1 else None
     assert len(taken) <= 8
@@ -62,7 +62,7 @@ def test_items_are_taken_as_they_are_needed(workers):
 
 @pytest.mark.slow
 def test_an_item_that_kills_its_worker_is_named_and_the_others_go_on():
-    results = list(mapped(deadly, range(8), workers=2))
+    results = list(parallel_map(deadly, range(8), workers=2))
     assert isinstance(results.pop(3), WorkerDiedError)
     assert results == [n * n for n in range(8) if n != 3]
 
@@ -71,24 +71,24 @@ def test_an_item_that_kills_its_worker_is_named_and_the_others_go_on():
 def test_a_worker_that_dies_once_loses_nothing(tmp_path):
     paths = [tmp_path / str(number) for number in range(6)]
     paths[2].touch()
-    assert list(mapped(deadly_once, paths, workers=2)) == [path.name for path in paths]
+    assert list(parallel_map(deadly_once, paths, workers=2)) == [path.name for path in paths]
 
 
 def test_errors_of_the_function_are_the_callers():
     with pytest.raises(ValueError, match="0"):
-        list(mapped(fails, range(3), workers=2))
+        list(parallel_map(fails, range(3), workers=2))
 
 
 def test_no_workers_are_refused():
     with pytest.raises(InputError, match="give 1 or more"):
-        mapped(square, [1], workers=0)
+        parallel_map(square, [1], workers=0)
 
 
 def test_a_scheduler_that_is_not_there_is_refused(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("deepgps.parallel._CONNECT_S", 0.5)
     with pytest.raises(InputError, match="cannot be reached"):
-        list(mapped(square, [1], scheduler="tcp://127.0.0.1:9"))
+        list(parallel_map(square, [1], scheduler="tcp://127.0.0.1:9"))
 
 
 def test_cores_are_counted():

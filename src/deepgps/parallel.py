@@ -41,7 +41,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def mapped(
+def parallel_map(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     *,

@@ -20,7 +20,7 @@ from deepgps.bundle import (
 )
 from deepgps.errors import BundleError
 from deepgps.images.cell import Cell
-from deepgps.proteins.embedding.prepared import encoders_folder
+from deepgps.proteins.embedding import encoders_folder
 from deepgps.results.images import stretched
 from opengps.problems import Problem, not_found
 

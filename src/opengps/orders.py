@@ -14,8 +14,7 @@ from deepgps.bundle import Bundle
 from deepgps.errors import InputError
 from deepgps.images.cell import DEFAULT_CELLS, Cell, with_unique_name
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.proteins.read import Seen, accept, read_proteins
-from deepgps.proteins.record import Record
+from deepgps.proteins.reading import Record, Seen, check_records, read_protein_file
 from deepgps.proteins.uniprot import is_accession
 from deepgps.results.names import safe_stem
 from opengps.catalogue import models, nucleus_for, refusal
@@ -159,7 +158,7 @@ def _parsed(upload: Upload, text: str, settings: Settings) -> Iterator[Protein |
         path.write_bytes(content)
         shown = PASTED if text else upload.name
         try:
-            for each in read_proteins(path):
+            for each in read_protein_file(path):
                 yield _short_enough(_renamed(each, str(path), shown), settings)
         except InputError as error:
             raise InputError(str(error).replace(str(path), shown)) from None
@@ -199,7 +198,7 @@ def _bare(text: str, settings: Settings) -> Iterator[Protein | Rejection | str]:
     words = re.split(r"[\s,;]+", text.strip(" \t\r\n,;"))
     if all(map(_LETTERS.fullmatch, words)) and max(map(len, words)) >= 10:
         seen: Seen = {}
-        for each in accept([Record(1, "sequence", text)], PASTED, seen):
+        for each in check_records([Record(1, "sequence", text)], PASTED, seen):
             yield _short_enough(each, settings)
         return
     for word in dict.fromkeys(words):

@@ -9,7 +9,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from deepgps.errors import DeepGPSError, InputError
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 from opengps.settings import Settings
 
 _SIGN = "openGPS.txt"
@@ -77,7 +77,7 @@ class Shelf:
             return
         path = self.folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as draft:
+        with atomic_path(path) as draft:
             draft.write_bytes(content)
 
     def put(self, files: Mapping[str, Path]) -> None:

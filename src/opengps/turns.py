@@ -11,8 +11,7 @@ from sqlalchemy import func, select
 
 from deepgps.bundle import find_bundle, installed_bundles
 from deepgps.errors import DeepGPSError, InputError
-from deepgps.files.appending import offset_after, record_ends
-from deepgps.files.lock import lock
+from deepgps.files import lock_folder, offset_after, record_ends
 from deepgps.images.cell import Cell
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
@@ -98,7 +97,7 @@ def _work(sessions: Sessions, settings: Settings, job: Job) -> bool:
 
 def _check_free(folder: Path) -> None:
     try:
-        os.close(lock(folder))
+        os.close(lock_folder(folder))
     except InputError:
         raise _BusyError from None
 

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from deepgps.datasets.crops.cut import cut_field, ready_field
 from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.errors import InputError
-from deepgps.images.segment import OtsuWatershed
+from deepgps.images.segmentation import OtsuWatershed
 from image_sources import discs, ring
 
 UM, SIZE, EDGE, RADIUS = 0.4, 64, 256, 14

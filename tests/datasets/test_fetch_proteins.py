@@ -9,7 +9,7 @@ from deepgps.datasets.fetch.alphafold import read_models
 from deepgps.datasets.fetch.download import Client
 from deepgps.datasets.fetch.proteins import fetch_sequences, fetch_structures
 from deepgps.errors import DeepGPSError, InputError
-from deepgps.proteins.fasta import fasta_records
+from deepgps.proteins.reading import fasta_records
 from fake_sources import serving
 
 

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from deepgps.datasets.crops.cut import ReadyField
 from deepgps.datasets.crops.quality import contrast, field_quality, focus, jpeg_blocks, leak, saturation
-from deepgps.images.normalise import percentile_normalise
+from deepgps.images.processing import percentile_normalise
 from image_sources import discs, ring
 
 PLACES = [(60, 60), (150, 190)]

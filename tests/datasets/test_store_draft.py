@@ -10,7 +10,7 @@ import pytest
 from deepgps.datasets.crops.reading import CROPS, INDEX, MANIFEST, open_crops
 from deepgps.datasets.crops.writing import StoreDraft
 from deepgps.errors import InputError
-from deepgps.files.appending import AppendFile
+from deepgps.files import AppendFile
 
 INPUTS = {"list of fields": "abc", "settings": {"size_px": 8}}
 # How many crops each field has; the third was left out.

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from deepgps.files.appending import AppendFile, offset_after, record_ends
+from deepgps.files import AppendFile, offset_after, record_ends
 
 
 def test_a_torn_last_line_is_no_record(tmp_path):

@@ -5,8 +5,7 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from deepgps.images.channel import guess_channel
-from deepgps.images.read import read_field
+from deepgps.images.read import guess_channel, read_field
 
 RNG = np.random.default_rng(0)
 

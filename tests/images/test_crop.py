@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deepgps.images.crop import background, cut, nucleus_crops
+from deepgps.images.processing import background_level, cut, nucleus_crops
 
 FIELD = np.arange(100 * 120, dtype=np.float32).reshape(100, 120)
 
@@ -49,8 +49,8 @@ def test_no_nuclei_no_crops() -> None:
 
 def test_padding_is_background() -> None:
     square = cut(FIELD, 0, 0, 40)
-    assert (square[:20] == background(FIELD)).all()
-    assert (square[:, :20] == background(FIELD)).all()
+    assert (square[:20] == background_level(FIELD)).all()
+    assert (square[:, :20] == background_level(FIELD)).all()
     np.testing.assert_array_equal(square[20:, 20:], FIELD[:20, :20])
 
 

@@ -5,7 +5,7 @@ from scipy.spatial import ConvexHull
 
 from deepgps.images.cell import DEFAULT_CELLS, PIXEL_SIZE_UM, Cell
 from deepgps.images.drawn import SCENES, draw
-from deepgps.images.segment import OtsuWatershed
+from deepgps.images.segmentation import OtsuWatershed
 
 
 def central(name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio as torch_psnr
 
 from deepgps.errors import InputError
 from deepgps.evaluation.images.likeness import check_images, right_side
-from deepgps.images.likeness import intranuclear, pearson, psnr, ssim
+from deepgps.images.similarity import intranuclear, pearson, psnr, ssim
 
 RNG = np.random.default_rng(0)
 REAL = RNG.random((5, 24, 24), dtype=np.float32)

@@ -7,9 +7,9 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from deepgps.images import network
-from deepgps.images.network import NetworkWatershed
-from deepgps.images.normalise import percentile_normalise
+from deepgps.images import segmentation
+from deepgps.images.processing import percentile_normalise
+from deepgps.images.segmentation import NetworkWatershed
 
 UM = 0.2
 
@@ -50,7 +50,7 @@ def test_small_objects_are_dropped_by_area() -> None:
 def test_a_large_field_in_tiles_is_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.tile(ellipses((60, 60), (180, 180)), (2, 3))[:500, :700]
     whole = NetworkWatershed()(pixels, UM)
-    monkeypatch.setattr(network, "_TILE", 96)
+    monkeypatch.setattr(segmentation, "_TILE", 96)
     tiled = NetworkWatershed()(pixels, UM)
     assert tiled.max() == whole.max() >= 8
     assert ((tiled > 0) == (whole > 0)).mean() > 0.998

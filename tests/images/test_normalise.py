@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deepgps.images.normalise import percentile_normalise
+from deepgps.images.processing import percentile_normalise
 
 # 0, 1 … 1000: the q-th percentile (linear interpolation) is 10 q, so p3 = 30 and p99.8 = 998, and CSBDeep's
 # normalize gives (x - 30) / 968.

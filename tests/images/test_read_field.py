@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from deepgps.errors import InputError
-from deepgps.images.limits import MAX_PIXELS
+from deepgps.images.decode import MAX_PIXELS
 from deepgps.images.read import read_field
 
 RNG = np.random.default_rng(0)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from deepgps.errors import InputError
-from deepgps.images.resample import resample
+from deepgps.images.processing import resample
 
 
 def waves(edge_px: int, um: float, period_um: float) -> np.ndarray:

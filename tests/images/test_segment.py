@@ -5,8 +5,8 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from deepgps.images.normalise import percentile_normalise
-from deepgps.images.segment import OtsuWatershed, refined_otsu
+from deepgps.images.processing import percentile_normalise
+from deepgps.images.segmentation import OtsuWatershed, refined_otsu
 
 UM = 0.2
 

@@ -11,8 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from deepgps.errors import InputError
 from deepgps.models.esm2 import NAMES, canonical_name, load_esm2, resolved
-from deepgps.proteins.embedding import embed
-from deepgps.proteins.embedding.tokens import tokenize
+from deepgps.proteins.embedding import embed, tokenize
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWYXUBZO"
 

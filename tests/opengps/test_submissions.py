@@ -7,7 +7,7 @@ from contributor import FIELDS, HEADER, batch, field, packed, pair, submit, subm
 from PIL import Image
 from visitor import API, error_of, visit
 
-from deepgps.images.likeness import pearson
+from deepgps.images.similarity import pearson
 from opengps.submissions.comparing import compare_next
 from opengps.submissions.schemas import CONSENT
 from opengps.submissions.store import purge_submissions
@@ -66,7 +66,7 @@ def test_what_is_kept_is_what_was_sent_and_who_sent_it(visitor, sent):
 
 def test_the_crops_are_those_of_data_prepare(visitor, sent):
     from deepgps.datasets.crops.cut import cut_field, ready_field
-    from deepgps.images.segment import refined_otsu
+    from deepgps.images.segmentation import refined_otsu
     from opengps.submissions.reading import CROPPED
 
     (crops,) = visitor.submission_folder(sent["id"]).glob("*.npy")

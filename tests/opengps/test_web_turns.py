@@ -5,7 +5,7 @@ import pytest
 from visitor import SEQUENCE, fasta, jsonl, visit
 
 from deepgps.errors import InputError
-from deepgps.files.lock import lock
+from deepgps.files import lock_folder
 from deepgps.proteins.protein import Protein
 from opengps import claims, lookups, turns
 from opengps.store import purge
@@ -120,7 +120,7 @@ def test_a_worker_taken_for_dead_that_still_writes_is_left_alone(visitor):
     batch = visitor.send(fasta(3)).json()["id"]
     folder = visitor.job_folder(batch)
     folder.mkdir(parents=True)
-    held = lock(folder)
+    held = lock_folder(folder)
     assert visitor.turn()
     assert visitor.rows(batch)["total"] == 0
     assert visitor.status(batch)["status"] == "running"

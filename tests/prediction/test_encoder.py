@@ -13,9 +13,8 @@ from deepgps.models.esm2 import load_esm2
 from deepgps.prediction import Predictor
 from deepgps.prediction.encoder import sequence_reader
 from deepgps.proteins.embedding import embed
-from deepgps.proteins.features import sequence_features
+from deepgps.proteins.features import residue_features, sequence_features
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.proteins.residue_features import residue_features
 from deepgps.proteins.structures import read_structures, sample_points
 from deepgps.training.encoders import prepare_encoder
 from deepgps.training.joint.export import export

@@ -11,7 +11,7 @@ from conftest import round_nucleus, tiny_generator
 from deepgps.bundle import Bundle, write_bundle
 from deepgps.errors import BundleError, InputError
 from deepgps.prediction import Predictor
-from deepgps.prediction.prediction import PROTEIN_BATCH, intranuclear_fraction
+from deepgps.prediction.predictor import PROTEIN_BATCH, intranuclear_fraction
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.proteins.protein import Protein
 from deepgps.proteins.windows import windows

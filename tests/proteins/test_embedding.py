@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 
 from deepgps.errors import DeepGPSError, InputError
-from deepgps.proteins.embedding import EmbeddingCache, EncoderSpec, embed
-from deepgps.proteins.embedding.batches import batches, groups
-from deepgps.proteins.embedding.tokens import END, PADDING, START, UNKNOWN, tokenize
-from deepgps.proteins.embedding.vectors import each_embedded
+from deepgps.proteins.embedding import (
+    END,
+    PADDING,
+    START,
+    UNKNOWN,
+    EmbeddingCache,
+    EncoderDescription,
+    batch_by_length,
+    embed,
+    group_by_length,
+    iter_embeddings,
+    tokenize,
+)
 from deepgps.proteins.windows import window_starts
 
 ESM2_LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO"  # tokens 4 to 28, as the published vocabulary has them
@@ -85,20 +94,20 @@ def test_nothing_gives_nothing(encoder):
 
 def test_similar_lengths_go_together_and_the_budget_holds():
     lengths = [3, 98, 5, 97, 4, 50]
-    assert batches(lengths, 200) == [[1, 3], [5, 2, 4], [0]]
+    assert batch_by_length(lengths, 200) == [[1, 3], [5, 2, 4], [0]]
 
 
 def test_a_batch_ends_where_padding_would_cost_more_than_it_gains():
-    assert batches([1000, 990, 600, 590], 4096) == [[0, 1], [2, 3]]
-    assert batches([100, 30, 30, 30], 4096) == [[0, 1, 2, 3]]
+    assert batch_by_length([1000, 990, 600, 590], 4096) == [[0, 1], [2, 3]]
+    assert batch_by_length([100, 30, 30, 30], 4096) == [[0, 1, 2, 3]]
 
 
 def test_what_is_longer_than_the_budget_is_a_batch_alone():
-    assert batches([300, 10, 400], 100) == [[2], [0], [1]]
+    assert batch_by_length([300, 10, 400], 100) == [[2], [0], [1]]
 
 
 def test_windows_count_towards_the_budget_of_a_group():
-    assert groups([20, 8, 8], max_length=8, token_budget=39) == [[0], [1, 2]]
+    assert group_by_length([20, 8, 8], max_length=8, token_budget=39) == [[0], [1, 2]]
 
 
 @pytest.mark.parametrize("budget", [1, 12, 4096])
@@ -249,7 +258,7 @@ def test_a_token_budget_of_nothing_is_refused(encoder):
 
 
 def test_a_group_that_fails_leaves_the_others(cache):
-    spec = EncoderSpec("counting", "f" * 64, "float32", 3, 8)
+    spec = EncoderDescription("counting", "f" * 64, "float32", 3, 8)
     fails = DeepGPSError("It died.")
 
     def encode(planned):
@@ -258,6 +267,6 @@ def test_a_group_that_fails_leaves_the_others(cache):
 
     found = []
     with pytest.raises(DeepGPSError, match=r"^It died. So 1 sequences were not embedded.$"):
-        found.extend(each_embedded(["AAAAAAAA", "LA"], spec, encode, "protein", cache, 10))
+        found.extend(iter_embeddings(["AAAAAAAA", "LA"], spec, encode, "protein", cache, 10))
     assert cache.get(spec, "protein", "LA") is not None
     assert cache.get(spec, "protein", "AAAAAAAA") is None

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from deepgps.errors import BundleError
-from deepgps.proteins.index_cache import cached_index
-from deepgps.proteins.neighbours import NeighbourIndex
+from deepgps.proteins.neighbours import NeighbourIndex, cached_index
 
 RNG = np.random.default_rng(0)
 SEQUENCES = ["".join(RNG.choice(list("ACDEFGHIKLMNPQRSTVWY"), 80)) for _ in range(6)]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from deepgps.proteins.features import UNKNOWN, residue_codes
-from deepgps.proteins.kmers import GROUPS_13, inverted, kmers, spaced_kmers
+from deepgps.proteins.neighbours import GROUPS_13, inverted_index, kmers, spaced_kmers
 
 RNG = np.random.default_rng(1)
 
@@ -39,7 +39,9 @@ def test_each_protein_stands_once_behind_each_of_its_words():
     proteins = [random_protein(50), "", random_protein(7), "ACDEFGHI" * 5, random_protein(200)]
     proteins.append(proteins[0])
     codes = [np.append(residue_codes(each), UNKNOWN).astype(np.uint8) for each in proteins]
-    starts, rows = inverted(np.concatenate(codes), np.array([len(each) for each in proteins], np.uint32))
+    starts, rows = inverted_index(
+        np.concatenate(codes), np.array([len(each) for each in proteins], np.uint32)
+    )
     found = {row: [] for row in range(len(proteins))}
     for word in np.flatnonzero(np.diff(starts)):
         for row in rows[starts[word] : starts[word + 1]]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from deepgps.errors import InputError
 from deepgps.proteins.check import sequence_warnings
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.proteins.read import read_proteins
+from deepgps.proteins.reading import read_protein_file
 
 SEQUENCE = "MEEPQSDPSVEPPLSQETFSDLWKLL"
 OTHER = "MSKGEELFTGVVPILVELDGDVNGHK"
@@ -35,7 +35,7 @@ def write(tmp_path: Path) -> Write:
 
 def parsed(content: bytes | str) -> list[Protein | Rejection]:
     stream = io.BytesIO(content.encode() if isinstance(content, str) else content)
-    return list(read_proteins("-", stdin=stream))
+    return list(read_protein_file("-", stdin=stream))
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def parsed(content: bytes | str) -> list[Protein | Rejection]:
     ],
 )
 def test_every_way_to_write_two_proteins(write: Write, content: str, encoded: Callable[[str], bytes]) -> None:
-    assert list(read_proteins(write(encoded(content)))) == BOTH
+    assert list(read_protein_file(write(encoded(content)))) == BOTH
     assert parsed(encoded(content)) == BOTH
 
 
 def test_a_uniprot_header_gives_accession_and_gene(write: Write) -> None:
     header = ">sp|P04637|P53_HUMAN Cellular tumor antigen p53 OS=Homo sapiens OX=9606 GN=TP53 PE=1 SV=4"
-    (protein,) = read_proteins(str(write(f"{header}\n{SEQUENCE}\n")))
+    (protein,) = read_protein_file(str(write(f"{header}\n{SEQUENCE}\n")))
     assert protein == Protein("sp|P04637|P53_HUMAN", SEQUENCE, "TP53", "P04637")
 
 
@@ -167,7 +167,7 @@ def test_a_rejected_record_does_not_take_its_id() -> None:
 def test_what_spoils_the_whole_source_is_an_input_error(write: Write, content: bytes, words: str) -> None:
     path = write(content)
     with pytest.raises(InputError, match=words) as caught:
-        list(read_proteins(path))
+        list(read_protein_file(path))
     assert str(path) in str(caught.value)
     with pytest.raises(InputError, match="'stdin'"):
         parsed(content)
@@ -175,9 +175,9 @@ def test_what_spoils_the_whole_source_is_an_input_error(write: Write, content: b
 
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.fasta' was not found"):
-        list(read_proteins(tmp_path / "none.fasta"))
+        list(read_protein_file(tmp_path / "none.fasta"))
     with pytest.raises(InputError, match="is a folder"):
-        list(read_proteins(tmp_path))
+        list(read_protein_file(tmp_path))
 
 
 def test_a_titin_of_40_000_residues_is_whole() -> None:
@@ -205,7 +205,7 @@ def test_every_opencell_target_is_usable(shared_data: Path) -> None:
 
 def test_a_table_without_an_id_names_its_columns(shared_data: Path) -> None:
     with pytest.raises(InputError, match="found: accession, sequence, localizations"):
-        list(read_proteins(shared_data / "sequences" / "swissprot_localizations.csv.gz"))
+        list(read_protein_file(shared_data / "sequences" / "swissprot_localizations.csv.gz"))
 
 
 IDS = st.text(

@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
 
-from deepgps.proteins.features import RESIDUES
-from deepgps.proteins.motifs import SCALES
-from deepgps.proteins.residue_features import RESIDUE_DIMENSION, RESIDUE_WINDOWS, residue_features
+from deepgps.proteins.features import RESIDUE_DIMENSION, RESIDUE_WINDOWS, RESIDUES, SCALES, residue_features
 
 
 def test_each_residue_has_its_own_row():

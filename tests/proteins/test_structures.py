@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from deepgps.errors import InputError, MissingExtraError
-from deepgps.proteins.structure_file import read_structure
-from deepgps.proteins.structures import read_structures, sample_points
+from deepgps.proteins.structures import read_structure, read_structures, sample_points
 
 biotite = pytest.importorskip("biotite.structure")
 

@@ -11,7 +11,7 @@ import pytest
 
 from deepgps.errors import InputError
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.proteins.read import read_proteins
+from deepgps.proteins.reading import read_protein_file
 
 SEQUENCE = "MEEPQSDPSVEPPLSQETFSDLWKLL"
 OTHER = "MSKGEELFTGVVPILVELDGDVNGHK"
@@ -25,7 +25,7 @@ def test_a_cut_gzip_gives_no_half_record(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(whole.encode())[:-40_000])
     items = []
     with pytest.raises(InputError, match="damaged or incomplete gzip"):
-        for item in read_proteins(path):
+        for item in read_protein_file(path):
             items.append(item)
     assert 100 < len(items) < 2000
     assert all(isinstance(item, Protein) and len(item.sequence) == 300 for item in items)
@@ -37,7 +37,7 @@ def test_a_named_pipe_is_read_like_a_file(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_bytes, args=(gzip.compress(FASTA.encode()),))
     writer.start()
-    assert list(read_proteins(pipe)) == BOTH
+    assert list(read_protein_file(pipe)) == BOTH
     writer.join()
 
 
@@ -59,7 +59,7 @@ class Dripping(io.RawIOBase):
 @pytest.mark.parametrize("content", [FASTA.encode(), gzip.compress(FASTA.encode(), mtime=0)])
 def test_stdin_may_come_in_drips_and_stays_open(content: bytes) -> None:
     stream = Dripping(content)
-    assert list(read_proteins("-", stdin=stream)) == BOTH
+    assert list(read_protein_file("-", stdin=stream)) == BOTH
     assert not stream.closed
 
 
@@ -83,7 +83,7 @@ class Endless(io.RawIOBase):
 
 def _peak_per_record(count: int) -> float:
     tracemalloc.start()
-    assert sum(isinstance(item, Protein) for item in read_proteins("-", stdin=Endless(count))) == count
+    assert sum(isinstance(item, Protein) for item in read_protein_file("-", stdin=Endless(count))) == count
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak / count
@@ -98,7 +98,7 @@ def test_100_000_short_records_cost_no_more_than_their_ids() -> None:
 def test_a_genome_costs_no_memory() -> None:
     chromosome = io.BytesIO(b">chr1\n" + (b"ACGT" * 200 + b"\n") * 12_500)
     tracemalloc.start()
-    (rejection,) = read_proteins("-", stdin=chromosome)
+    (rejection,) = read_protein_file("-", stdin=chromosome)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert isinstance(rejection, Rejection)

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import round_nucleus
 from deepgps.errors import InputError
-from deepgps.files.appending import AppendFile
+from deepgps.files import AppendFile
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.save import save

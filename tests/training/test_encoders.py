@@ -12,8 +12,7 @@ import pytest
 
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.models.esm2 import load_esm2
-from deepgps.proteins.embedding import embed, prepared_encoder
-from deepgps.proteins.embedding.prepared import list_encoders, read_info
+from deepgps.proteins.embedding import embed, list_encoders, prepared_encoder, read_info
 from deepgps.training import encoders
 from deepgps.training.encoders import prepare_encoder
 

@@ -26,7 +26,7 @@ def compare(table: Path, /, *peers: str, out: Path = Path("comparison.csv"), see
     from deepgps.evaluation.peers.compare import compare as beside
     from deepgps.evaluation.peers.files import PeerPredictions, read_peer
     from deepgps.evaluation.peers.table import comparison_csv, comparison_text
-    from deepgps.files.atomic import replacing
+    from deepgps.files import atomic_path
 
     read: dict[str, PeerPredictions] = {}
     for peer in peers:
@@ -43,6 +43,6 @@ def compare(table: Path, /, *peers: str, out: Path = Path("comparison.csv"), see
     )
     print(comparison_text(comparison, shown))
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as draft:
+    with atomic_path(out) as draft:
         draft.write_text(comparison_csv(comparison), "utf-8")
     print(f"Every figure, with intervals and paired tests, is in {out}.")

@@ -77,11 +77,11 @@ def compare_cells(
     """
     from deepgps.cli.progress import Console
     from deepgps.comparison.compare import compare_cells as compare
-    from deepgps.proteins.inputs import proteins_from
+    from deepgps.proteins.reading import read_proteins
     from deepgps.results.inputs import fingerprints
 
     given = given_inputs(inputs, "compare-cells")
-    proteins = proteins_from(given, sequence=sequence, offline=offline)
+    proteins = read_proteins(given, sequence=sequence, offline=offline)
     predictors = _load(model, threads, structures)
     cells = _cells(predictors, into)
     with Console(None, doing="comparing", unit="steps") as console:

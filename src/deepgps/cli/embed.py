@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from deepgps.proteins.embedding.encoder import Level, Precision
+from deepgps.proteins.embedding import Level, Precision
 
 if TYPE_CHECKING:
     from deepgps.proteins.protein import Protein, Rejection
@@ -98,7 +98,7 @@ def prepare(encoder: str, *, offline: Annotated[bool, Parameter(negative=())] = 
 
 def list_prepared() -> None:
     """List the encoders that are ready to predict with."""
-    from deepgps.proteins.embedding.prepared import encoders_folder, list_encoders
+    from deepgps.proteins.embedding import encoders_folder, list_encoders
 
     found = list_encoders()
     if not found:
@@ -125,7 +125,7 @@ def _parted(items: "Iterator[Protein | Rejection]") -> "tuple[list[Protein], lis
 
 def _say_rejected(rejected: "Sequence[Rejection]", out: Path) -> None:
     """Print the first and list them all beside the table; a list of an earlier run is removed."""
-    from deepgps.files.atomic import replacing
+    from deepgps.files import atomic_path
 
     path = out.with_name(f"{out.stem}_rejected.csv")
     path.unlink(missing_ok=True)
@@ -134,7 +134,7 @@ def _say_rejected(rejected: "Sequence[Rejection]", out: Path) -> None:
     for rejection in rejected[:SHOWN_REJECTIONS]:
         print(f"deepgps: {rejection.reason}", file=sys.stderr)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+    with atomic_path(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("id", "source", "reason"))
         table.writerows((each.id, each.source, each.reason) for each in rejected)

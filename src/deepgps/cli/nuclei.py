@@ -18,9 +18,9 @@ def list_nuclei(*, out: Path | None = None) -> None:
         height, width = cell.nucleus.shape
         print(f"{cell.name}\t{height} x {width} px\t{cell.pixel_size_um:g} µm per pixel")
     if out is not None:
-        from deepgps.files.atomic import replacing
+        from deepgps.files import atomic_path
         from deepgps.results.images import contact_sheet
 
-        with replacing(out) as draft:
+        with atomic_path(out) as draft:
             contact_sheet(cells).save(draft, format="PNG")
         print(out)

@@ -90,12 +90,12 @@ def predict(
     """
     from deepgps.cli.progress import Console, record_count
     from deepgps.prediction import Predictor
-    from deepgps.proteins.inputs import proteins_from
+    from deepgps.proteins.reading import read_proteins
     from deepgps.results.inputs import fingerprints
     from deepgps.results.save import save
 
     given = given_inputs(inputs, "predict")
-    proteins = proteins_from(given, sequence=sequence, offline=offline)
+    proteins = read_proteins(given, sequence=sequence, offline=offline)
     predictor = Predictor.load(model, threads=threads, structures=structures, mean=drawing.mean)
     cells = _cells(predictor, drawing)
     with Console(record_count(given, sequence)) as console:

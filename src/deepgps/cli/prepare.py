@@ -38,15 +38,14 @@ def segment(
         Edge of a pixel in micrometres.
     """
     from deepgps.errors import InputError
-    from deepgps.images.label_image import SUFFIX, segment_field, write_labels
     from deepgps.images.read import image_stem, read_field
-    from deepgps.images.segmenters import segmenter as named
+    from deepgps.images.segmentation import LABELS_SUFFIX, get_segmenter, segment_field, write_labels
 
-    finder, failed, written = named(segmenter), 0, dict[str, Path]()
+    finder, failed, written = get_segmenter(segmenter), 0, dict[str, Path]()
     out.mkdir(parents=True, exist_ok=True)
     for image in images:
         try:
-            target = out / f"{image_stem(image)}{SUFFIX}"
+            target = out / f"{image_stem(image)}{LABELS_SUFFIX}"
             if target.name in written:
                 raise InputError(f"'{image}' and '{written[target.name]}' would both become {target.name}.")
             field = read_field(image, channel=channel, pixel_size_um=pixel_size_um)
@@ -135,7 +134,7 @@ def show(store: Path, *, out: Path = Path("sheet.png"), crops: int = 48, seed: i
     import json
 
     from deepgps.datasets.crops.reading import MANIFEST, open_crops, sample
-    from deepgps.files.atomic import replacing
+    from deepgps.files import atomic_path
     from deepgps.results.crop_sheet import crop_sheet
 
     opened = open_crops(store)
@@ -143,7 +142,7 @@ def show(store: Path, *, out: Path = Path("sheet.png"), crops: int = 48, seed: i
     table = opened.index[rows.tolist()].to_dicts()
     captions = [_caption(row) for row in table]
     um = json.loads((store / MANIFEST).read_text(encoding="utf-8")).get("pixel_size_um", OPENCELL_UM)
-    with replacing(out) as draft:
+    with atomic_path(out) as draft:
         crop_sheet(opened.images(rows), captions, um).save(draft, format="PNG")
     print(f"{out}\t{len(rows)} of {len(opened.index):,} crops")
 

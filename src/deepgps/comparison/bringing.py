@@ -10,8 +10,8 @@ from deepgps.arrays import Floats
 from deepgps.comparison.differences import Row
 from deepgps.comparison.folder import ComparisonFolder
 from deepgps.comparison.sides import Side
-from deepgps.files.atomic import replacing
-from deepgps.images.resample import SAME_SIZE
+from deepgps.files import atomic_path
+from deepgps.images.processing import SAME_SIZE
 from deepgps.images.write import FULL_SCALE, png
 from deepgps.results.folder import RECORDS_FILE
 from deepgps.results.image_files import IMAGES
@@ -53,7 +53,7 @@ def bring_together(
             ),
             image=names.name(shown[0]["protein_id"]),
         )
-        with replacing(folder.path / IMAGES / f"{row.image}.png") as draft:
+        with atomic_path(folder.path / IMAGES / f"{row.image}.png") as draft:
             draft.write_bytes(png(np.asarray(draw_comparison(row, sides, pairs))))
         on_step(shown[0]["protein_id"])
         yield row

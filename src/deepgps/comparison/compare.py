@@ -12,7 +12,7 @@ from deepgps.comparison.page import write_page
 from deepgps.comparison.sides import Side, sides_of
 from deepgps.comparison.table import table as table_of
 from deepgps.errors import InputError
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 from deepgps.images.cell import Cell
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
@@ -115,7 +115,7 @@ def compare_cells(
         ]
         rows = list(bring_together(folder, sides, [len(into) for into in wanted], on_step))
         rows.sort(key=lambda row: -row.largest())
-        with replacing(folder.table) as draft:
+        with atomic_path(folder.table) as draft:
             draft.write_bytes(table_of(rows, sides, DELIMITERS[table]))
         write_page(out, rows, sides, [name for name, _ in fingerprints])
         folder.finish(len(rows))

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from deepgps.comparison.sides import Side
-from deepgps.files.atomic import remove_drafts, replacing
+from deepgps.files import atomic_path, remove_temporary_files
 from deepgps.proteins.protein import Rejection
 from deepgps.results.folder import (
     RECORDS_FILE,
@@ -80,8 +80,8 @@ class ComparisonFolder:
             self._document["started"] = earlier.get("started", self._document["started"])
         (self.path / IMAGES).mkdir(exist_ok=True)
         (self.path / MODELS).mkdir(exist_ok=True)
-        remove_drafts(self.path / IMAGES)
-        remove_drafts(self.path)
+        remove_temporary_files(self.path / IMAGES)
+        remove_temporary_files(self.path)
         write_run(self.path, self._document)
 
     def of(self, side: Side) -> Path:
@@ -94,7 +94,7 @@ class ComparisonFolder:
         if not rejections:
             path.unlink(missing_ok=True)
             return
-        with replacing(path) as draft:
+        with atomic_path(path) as draft:
             lines = [table_line(REJECTED_COLUMNS), *(rejected_line(each) for each in rejections)]
             draft.write_bytes(b"".join(lines))
         self._document["proteins"]["rejected"] = len(rejections)

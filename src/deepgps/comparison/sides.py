@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deepgps.images.resample import SAME_SIZE
+from deepgps.images.processing import SAME_SIZE
 from deepgps.prediction import Predictor
 from deepgps.results.names import FileNames
 

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from deepgps.arrays import Mask
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.errors import InputError
-from deepgps.proteins.kmers import kmers
+from deepgps.proteins.neighbours import kmers
 
 SAME_PROTEIN = 0.95
 """Identity from which protocol B takes two sequences for the same protein."""

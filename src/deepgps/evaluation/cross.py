@@ -18,8 +18,8 @@ from deepgps.errors import InputError
 from deepgps.evaluation.images.measuring import Artist, nuclear_mask
 from deepgps.evaluation.loading import DataFiles, load_subjects
 from deepgps.evaluation.subjects import MANY, Subjects
-from deepgps.files.atomic import replacing
-from deepgps.images.likeness import intranuclear, pearson
+from deepgps.files import atomic_path
+from deepgps.images.similarity import intranuclear, pearson
 from deepgps.prediction import Predictor
 from deepgps.results.images import FAINT, GROUND, INK, MARGIN, draw_scale_bar, write_text
 
@@ -174,7 +174,7 @@ def choose(subjects: Subjects, nuclei: int, sequences: int, seed: int) -> tuple[
 def write_cross(assay: CrossAssay, out: Path) -> tuple[Path, ...]:
     """Write the grid as an image, every cell of it as numbers, and the shares of variance."""
     out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / GRID) as draft:
+    with atomic_path(out / GRID) as draft:
         grid(assay).save(draft, format="PNG")
     fractions, likeness = assay.fractions(), assay.likeness()
     cells = [
@@ -197,7 +197,7 @@ def write_cross(assay: CrossAssay, out: Path) -> tuple[Path, ...]:
 
 
 def _write(path: Path, head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
-    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+    with atomic_path(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(head)
         writer.writerows(rows)

@@ -27,12 +27,11 @@ from deepgps.evaluation.label_figures import label_figures
 from deepgps.evaluation.loading import DataFiles, load_subjects
 from deepgps.evaluation.report import write_report
 from deepgps.evaluation.subjects import LeftOut, Subjects
-from deepgps.files.atomic import HIDDEN, replacing
-from deepgps.files.lock import lock
+from deepgps.files import TEMPORARY_PREFIX, atomic_path, lock_folder
 from deepgps.prediction import Predictor
 
 METRICS, TABLE, REPORT, LEFT_OUT = "metrics.json", "metrics.csv", "report.html", "left_out.csv"
-_RECORDS, _BEGUN = f"{HIDDEN}crops.f32", f"{HIDDEN}evaluation.json"
+_RECORDS, _BEGUN = f"{TEMPORARY_PREFIX}crops.f32", f"{TEMPORARY_PREFIX}evaluation.json"
 
 OnProgress = Callable[[str, int, int], None]
 """Called with a stage, and how many of how many are done in it."""
@@ -72,7 +71,7 @@ def evaluate(
     if out.exists() and not out.is_dir():
         raise InputError(f"'{out}' is a file; give --out a folder.")
     out.mkdir(parents=True, exist_ok=True)
-    handle = lock(out)
+    handle = lock_folder(out)
     try:
         about = _about(predictor, files, subjects, seed)
         labels = label_figures(predictor, subjects, seed=seed, on_progress=on_progress)
@@ -121,7 +120,7 @@ def _measured(
         keep = path.stat().st_size // (RECORD * 4)
     else:
         path.unlink(missing_ok=True)
-        with replacing(begun) as draft:
+        with atomic_path(begun) as draft:
             draft.write_text(identity, encoding="utf-8")
     advance = _stage(on_progress, "crops", len(subjects.rows), keep)
     artist = Artist(predictor, subjects)
@@ -155,7 +154,7 @@ def write_tables(done: Evaluation, out: Path) -> None:
     metrics = done.metrics()
     about = {**done.about, "date": f"{datetime.now(UTC):%Y-%m-%d}", "notes": list(done.notes)}
     plain = {name: metric.model_dump() for name, metric in metrics.items()}
-    with replacing(out / METRICS) as draft:
+    with atomic_path(out / METRICS) as draft:
         draft.write_text(json.dumps({"about": about, "metrics": plain}, indent=2) + "\n", encoding="utf-8")
     _write_csv(out / TABLE, ("metric", "value", "low", "high", "n"), _metric_rows(metrics))
     _write_csv(out / LEFT_OUT, LeftOut._fields, iter(done.subjects.left_out))
@@ -171,7 +170,7 @@ def _rounded(value: float | None) -> str:
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterator[tuple[object, ...]]) -> None:
-    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+    with atomic_path(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)

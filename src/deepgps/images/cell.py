@@ -11,13 +11,12 @@ import numpy as np
 
 from deepgps.arrays import Floats
 from deepgps.errors import InputError
-from deepgps.images.limits import MIN_EDGE_PX
-from deepgps.images.normalise import percentile_normalise
+from deepgps.images.decode import MIN_EDGE_PX
+from deepgps.images.processing import percentile_normalise, resample
 from deepgps.images.read import Field, image_stem, read_field
-from deepgps.images.resample import resample
 
 if TYPE_CHECKING:
-    from deepgps.images.segment import Segmenter
+    from deepgps.images.segmentation import Segmenter
 
 DEFAULT_CELLS = ("hek-1", "hek-2", "hek-3", "hek-crowded", "hek-kidney", "u2os-1")
 """Names of the cells that ship with deepGPS; the first is used where a user chooses none."""
@@ -160,7 +159,7 @@ class Cell:
         pixels = resample(self.nucleus, self.pixel_size_um, pixel_size_um)
         if pixels is self.nucleus and pixels.shape == (size_px, size_px):
             return self
-        from deepgps.images.crop import cut
+        from deepgps.images.processing import cut
 
         height, width = pixels.shape
         nucleus = cut(pixels, height // 2, width // 2, size_px)
@@ -194,8 +193,8 @@ def _prepared(field: Field, um: float) -> tuple[Floats, tuple[str, ...]]:
 def _central_crop(
     pixels: Floats, um: float, size_px: int, segmenter: "Segmenter | None", path: Path
 ) -> tuple[Floats, tuple[str, ...]]:
-    from deepgps.images.crop import cut, nucleus_crops
-    from deepgps.images.segment import OtsuWatershed
+    from deepgps.images.processing import cut, nucleus_crops
+    from deepgps.images.segmentation import OtsuWatershed
 
     labels = (segmenter or OtsuWatershed())(pixels, um)
     height, width = pixels.shape

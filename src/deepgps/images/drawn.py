@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from deepgps.arrays import Doubles, Floats, Mask
 from deepgps.images.cell import PIXEL_SIZE_UM
-from deepgps.images.normalise import percentile_normalise
+from deepgps.images.processing import percentile_normalise
 
 SIZE_PX = 208
 _MARGIN_PX = 48

@@ -1,7 +1,8 @@
-"""A nucleus image from a file: one channel, raw intensities, and the pixel size if it is known."""
+"""Read the nucleus channel of an image file, with its pixel size if it is known."""
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -11,9 +12,137 @@ from numpy.typing import NDArray
 
 from deepgps.arrays import Floats
 from deepgps.errors import InputError
-from deepgps.images.channel import check_channel, colour_channel, guess_channel
-from deepgps.images.decode import Decoded, decode
-from deepgps.images.limits import MIN_EDGE_PX
+from deepgps.images.decode import MIN_EDGE_PX, Decoded, decode
+
+_NUCLEUS_NAME = re.compile(r"dapi|hoechst|\bdna\b|nucle(us|i|ar)\b|draq|h2b|\b405\b", re.IGNORECASE)
+_COLOURS = ("red", "green", "blue")
+_GUESS_EDGE_PX = 256
+
+
+def check_channel(channel: int, count: int, name: str) -> int:
+    """Return a channel number that exists.
+
+    Raises
+    ------
+    InputError
+        If the image called `name` has no such channel.
+    """
+    if not 0 <= channel < count:
+        raise InputError(
+            f"Channel {channel} of image '{name}' does not exist; it has channels 0 to {count - 1}."
+        )
+    return channel
+
+
+def guess_channel(channels: NDArray[np.generic], names: Sequence[str], image: str) -> tuple[int, str]:
+    """Guess the nucleus channel: by its name if one says so, else the one of nucleus-like blobs.
+
+    Parameters
+    ----------
+    channels
+        (C, H, W) intensities.
+    names
+        The channels' names; empty where the file has none.
+    image
+        The image's name, for the warning.
+
+    Returns
+    -------
+    The channel's index and a warning that says which was taken, and why.
+    """
+    named = [index for index, name in enumerate(names) if _NUCLEUS_NAME.search(name)]
+    if named:
+        index, why = named[0], f"by its name, '{names[named[0]]}'"
+    else:
+        scores = [nucleus_score(channel) for channel in channels]
+        index, why = int(np.argmax(scores)), "because its blobs look most like nuclei"
+    return index, (
+        f"Image '{image}' has {len(channels)} channels; channel {index} was taken as the nucleus, {why}. "
+        "Choose another with --channel."
+    )
+
+
+def colour_channel(channels: NDArray[np.generic], image: str) -> tuple[int, tuple[str, ...]]:
+    """Find the one channel of a colour image that carries the image.
+
+    Parameters
+    ----------
+    channels
+        (3, H, W): red, green, blue.
+    image
+        The image's name, for messages.
+
+    Returns
+    -------
+    The channel's index and warnings: 0 where all three are equal (grey saved as colour), or the only one that
+    is not constant (one stain shown in its colour).
+
+    Raises
+    ------
+    InputError
+        If several channels differ: a photograph, or a composite whose nucleus channel must be named.
+    """
+    if all(np.array_equal(channels[0], other) for other in channels[1:]):
+        return 0, ()
+    lit = [index for index, channel in enumerate(channels) if channel.min() != channel.max()]
+    if len(lit) == 1:
+        return lit[0], (f"Image '{image}' has signal in {_COLOURS[lit[0]]} alone; that channel was taken.",)
+    raise InputError(
+        f"Image '{image}' is an RGB image with several colours, and nothing says which is the nucleus "
+        "stain; give a one-channel image, or, for a fluorescence composite, --channel 0 (red), 1 (green) or "
+        "2 (blue). Photographs cannot be used."
+    )
+
+
+def dominant_colour(channels: NDArray[np.generic]) -> int | None:
+    """Find the colour of an image that shows one stain, whose compression has put a little into the others.
+
+    Parameters
+    ----------
+    channels
+        (3, H, W): red, green, blue.
+
+    Returns
+    -------
+    The index of the channel that has two thirds of the energy, the sum of squares; None if none has.
+    """
+    energy = np.array([np.square(channel.astype(np.float32)).sum() for channel in channels])
+    brightest = int(energy.argmax())
+    return brightest if energy[brightest] > 2 / 3 * energy.sum() else None
+
+
+def nucleus_score(pixels: NDArray[np.generic], min_share: float = 5e-4) -> float:
+    """Score how much a channel looks like a nucleus stain, at any scale.
+
+    Parameters
+    ----------
+    pixels
+        (H, W) intensities.
+    min_share
+        The smallest nucleus, as a share of the field.
+
+    Returns
+    -------
+    The share, 0 … 1, of the area above Otsu's threshold that lies in nucleus-like blobs: each at most 15 % of
+    the field, and so round that the largest circle in it has 0.55 of the radius of a disc of its area.
+    """
+    from scipy import ndimage
+    from skimage.filters import threshold_otsu
+
+    step = max(1, max(pixels.shape) // _GUESS_EDGE_PX)
+    smooth = ndimage.gaussian_filter(pixels.astype(np.float32), step)[::step, ::step]
+    if not np.isfinite(smooth).all() or smooth.min() == smooth.max():
+        return 0.0
+    bright = ndimage.binary_fill_holes(smooth > threshold_otsu(smooth))  # type: ignore[no-untyped-call]
+    labels, count = ndimage.label(bright)
+    areas = np.bincount(labels.ravel())[1:]
+    depths = ndimage.maximum(ndimage.distance_transform_edt(bright), labels, np.arange(1, count + 1))
+    fits = (
+        (depths > 0.55 * np.sqrt(areas / np.pi))
+        & (areas >= min_share * smooth.size)
+        & (areas <= 0.15 * smooth.size)
+    )
+    return float(areas[fits].sum() / areas.sum())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,10 +193,10 @@ def read_field(
         raise InputError(f"Pixel size {pixel_size_um} is not a positive number; give micrometres per pixel.")
     decoded = decode(path)
     index, notes = _choose(decoded, channel, path.name)
-    return field_of(decoded, index, path, pixel_size_um, notes)
+    return select_channel(decoded, index, path, pixel_size_um, notes)
 
 
-def field_of(
+def select_channel(
     decoded: Decoded, index: int, path: Path, pixel_size_um: float | None, notes: tuple[str, ...] = ()
 ) -> Field:
     """Take one channel of a decoded file, from 0, as `read_field` does.

@@ -21,8 +21,7 @@ from transformers.utils import logging
 from deepgps.arrays import Floats, Ints, Mask
 from deepgps.errors import InputError
 from deepgps.models.esm2_layers import quickened
-from deepgps.proteins.embedding.encoder import Precision
-from deepgps.proteins.embedding.tokens import PADDING, SPECIAL, VOCABULARY
+from deepgps.proteins.embedding import PADDING, SPECIAL, VOCABULARY, Precision
 
 HUB = "facebook"
 NAMES = (
@@ -45,7 +44,7 @@ _UNUSED = ("contact_head.", "pooler.", "rotary_embeddings.inv_freq")
 
 @dataclass(frozen=True, slots=True)
 class Esm2:
-    """A `deepgps.proteins.embedding.encoder.ResidueEncoder` on torch.
+    """A `deepgps.proteins.embedding.ResidueEncoder` on torch.
 
     Attributes
     ----------

@@ -18,13 +18,15 @@ from deepgps.arrays import Floats
 from deepgps.bundle import NEIGHBOURS_FILE, Bundle, BundleMetadata, ClassSetSpec
 from deepgps.errors import BundleError, InputError
 from deepgps.prediction.prediction import Encoding
-from deepgps.proteins.features import FEATURES_NAME, sequence_features
-from deepgps.proteins.index_cache import cached_index
-from deepgps.proteins.neighbours import Neighbour, NeighbourIndex
+from deepgps.proteins.features import (
+    FEATURES_NAME,
+    RESIDUE_FEATURES_NAME,
+    residue_features,
+    sequence_features,
+)
+from deepgps.proteins.neighbours import Neighbour, NeighbourIndex, cached_index
 from deepgps.proteins.protein import Protein
-from deepgps.proteins.residue_features import RESIDUE_FEATURES_NAME, residue_features
-from deepgps.proteins.structure_file import read_structure
-from deepgps.proteins.structures import sample_points, structure_finder
+from deepgps.proteins.structures import read_structure, sample_points, structure_finder
 from deepgps.proteins.windows import windows
 from deepgps.runtime import open_graph
 

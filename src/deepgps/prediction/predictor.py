@@ -15,7 +15,7 @@ from deepgps.arrays import Floats, Mask
 from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, open_model, with_class_set
 from deepgps.errors import InputError
 from deepgps.images.cell import DEFAULT_CELLS, Cell
-from deepgps.images.resample import SAME_SIZE
+from deepgps.images.processing import SAME_SIZE
 from deepgps.prediction.encoder import Encoder
 from deepgps.prediction.prediction import (
     Encoding,
@@ -30,7 +30,7 @@ from deepgps.proteins.protein import Protein, Rejection
 from deepgps.runtime import Graph, open_graph
 
 if TYPE_CHECKING:
-    from deepgps.images.segment import Segmenter
+    from deepgps.images.segmentation import Segmenter
 
 PROTEIN_BATCH = 32
 IMAGE_BATCH = 8
@@ -431,7 +431,7 @@ class Predictor:
 
 @lru_cache(maxsize=32)
 def _nucleus_mask(cell: Cell) -> Mask:
-    from deepgps.images.segment import OtsuWatershed
+    from deepgps.images.segmentation import OtsuWatershed
 
     return OtsuWatershed()(cell.nucleus, cell.pixel_size_um) > 0
 

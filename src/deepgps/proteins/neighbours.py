@@ -1,24 +1,128 @@
 """The nearest annotated proteins: an index of k-mers that votes on a localization and serves as evidence.
 
-A protein is the set of its spaced k-mers (`deepgps.proteins.kmers`). Two proteins are as similar as the
-cosine of those sets, each k-mer weighted by its inverse document frequency: 1 for the same protein, 0 for none in
-common. It is a sketch of homology, not an alignment. At rest the index holds the residues; which protein has
-which word is found as it loads.
+A spaced k-mer is six residues out of eight in a row, in an alphabet of 13 groups of residues that evolution
+exchanges easily. Diverged relatives share more of them than of contiguous k-mers of the 20 amino acids. The
+similarity of two proteins is the cosine of their sets of spaced k-mers, each weighted by its inverse document
+frequency: 1 for the same protein, 0 for no common k-mer. It approximates homology without an alignment. The
+index file holds the residues; the inverted index of k-mers is computed on loading and cached.
 """
 
 import io
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepgps.arrays import Bytes, Doubles, Floats, Indices, Mask, Strings
 from deepgps.errors import BundleError
-from deepgps.proteins.features import UNKNOWN, residue_codes
-from deepgps.proteins.kmers import inverted, spaced_kmers
+from deepgps.files import cache_files, cache_root
+from deepgps.proteins.features import RESIDUES, UNKNOWN, residue_codes
+
+K = 5
+GROUPS_13 = ("A", "C", "DE", "FY", "G", "H", "ILMV", "KR", "N", "P", "Q", "ST", "W")
+SEED = (0, 1, 2, 4, 5, 7)
+"""Places of a spaced word; the residues between may be any."""
+_SPAN = SEED[-1] + 1
+_VOCABULARY = len(GROUPS_13) ** len(SEED)
+
+
+def kmers(sequence: str) -> NDArray[np.uint32]:
+    """List the distinct 5-residue k-mers of a sequence, to count how many two proteins share.
+
+    Parameters
+    ----------
+    sequence
+        One-letter residues in either case.
+
+    Returns
+    -------
+    NDArray[np.uint32]
+        (W,) sorted k-mer codes in base 20; words with an unknown residue are left out.
+    """
+    codes = residue_codes(sequence)
+    n = len(codes) - K + 1
+    if n <= 0:
+        return np.zeros(0, np.uint32)
+    known = np.logical_and.reduce([codes[i : i + n] != UNKNOWN for i in range(K)])
+    numbers = sum(codes[i : i + n] * 20 ** (K - 1 - i) for i in range(K))
+    return np.unique(np.asarray(numbers)[known]).astype(np.uint32)
+
+
+def _group_table() -> Bytes:
+    table = np.zeros(256, np.uint8)
+    for number, members in enumerate(GROUPS_13):
+        table[[RESIDUES.index(residue) for residue in members]] = number
+    return table
+
+
+_GROUP = _group_table()
+
+
+def _spaced_words(codes: Bytes) -> tuple[NDArray[np.int32], Mask]:
+    """Spaced word at every place of residue codes (L,), and whether all its residues are known."""
+    n = max(0, len(codes) - _SPAN + 1)
+    groups, unknown = _GROUP[codes], codes >= UNKNOWN
+    numbers, known = np.zeros(n, np.int32), np.ones(n, np.bool_)
+    for place in SEED:
+        numbers *= len(GROUPS_13)
+        numbers += groups[place : place + n]
+    for place in range(_SPAN):
+        known &= ~unknown[place : place + n]
+    return numbers, known
+
+
+def spaced_kmers(sequence: str) -> NDArray[np.int32]:
+    """List the distinct spaced k-mers of a sequence, (W,) sorted; none spans an unknown residue."""
+    numbers, known = _spaced_words(residue_codes(sequence).astype(np.uint8))
+    return np.unique(numbers[known])
+
+
+def inverted_index(
+    residues: Bytes, lengths: NDArray[np.integer]
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Find which proteins hold each spaced word.
+
+    Parameters
+    ----------
+    residues
+        Residue codes of all N proteins, one after another, an `UNKNOWN` behind each.
+    lengths
+        (N,) residues of each.
+
+    Returns
+    -------
+    tuple[NDArray[np.integer], NDArray[np.integer]]
+        Where the proteins of each k-mer begin (k-mers + 1,), and their rows, ascending, each once.
+    """
+    from scipy.sparse import csr_array
+
+    numbers, known = _spaced_words(residues)
+    ends = np.cumsum(np.append(0, lengths.astype(np.int64) + 1))
+    # With pointers of 64 bits SciPy computes in 64 bits throughout, in three times the time and the memory.
+    pointers = _counted(known)[np.minimum(ends, len(known))]
+    numbers = numbers[known]
+    shape = (len(lengths), _VOCABULARY)
+    found = csr_array((np.ones(len(numbers), np.bool_), numbers, pointers), shape=shape).tocsc()
+    del numbers, known
+    rows, starts = found.indices, found.indptr
+    first = np.ones(len(rows), np.bool_)
+    np.not_equal(rows[1:], rows[:-1], out=first[1:])
+    first[starts[:-1][np.diff(starts) > 0]] = True
+    return _counted(first)[starts], rows[first].astype(np.uint16 if len(lengths) <= 2**16 else np.uint32)
+
+
+def _counted(flags: Mask) -> NDArray[np.integer]:
+    """Count the flags before each place, and behind the last: (L + 1,)."""
+    size = np.int32 if len(flags) < 2**31 else np.int64
+    counts: NDArray[np.integer] = np.zeros(len(flags) + 1, size)
+    np.cumsum(flags, out=counts[1:])
+    return counts
+
 
 TOP = 6
 """How many neighbours are shown."""
@@ -99,7 +203,7 @@ class NeighbourIndex:
         parts = [np.append(residue_codes(sequence), UNKNOWN).astype(np.uint8) for sequence in sequences]
         residues = np.concatenate([*parts, np.zeros(0, np.uint8)])
         lengths = np.array([len(part) - 1 for part in parts], np.uint32)
-        starts, postings = inverted(residues, lengths)
+        starts, postings = inverted_index(residues, lengths)
         counts = np.diff(starts)
         counts = counts[counts > 0]
         weights = np.repeat(_idf(counts, len(parts)), counts)
@@ -153,7 +257,7 @@ class NeighbourIndex:
             arrays["labels"].astype(np.uint8),
             residues,
             lengths,
-            *inverted(residues, lengths),
+            *inverted_index(residues, lengths),
             arrays["norms"].astype(np.float32),
         )
 
@@ -258,3 +362,51 @@ def unlike_warnings(evidence: Sequence[Neighbour], bound: float) -> tuple[str, .
 
 def _idf(counts: NDArray[np.integer], proteins: int) -> Doubles:
     return np.log1p(proteins / counts)
+
+
+_SLUGS = "slugs"
+# Whatever the arrays depend on, besides the index itself.
+_RULE = sha256(repr((FORMAT, GROUPS_13, SEED)).encode()).hexdigest()[:8]
+
+
+def cached_index(fingerprint: str, read: Callable[[], bytes]) -> NeighbourIndex:
+    """Open an index from the cache, or read it and keep it there.
+
+    Parameters
+    ----------
+    fingerprint
+        sha256 of the index as `NeighbourIndex.to_bytes` wrote it.
+    read
+        Gives that; called where the cache does not have it.
+
+    Raises
+    ------
+    BundleError
+        If what was read is not an index.
+    """
+    folder = cache_root() / "neighbours" / f"{fingerprint[:32]}-{_RULE}"
+    if (kept := _opened(folder)) is not None:
+        return kept
+    index = NeighbourIndex.from_bytes(read())
+    cache_files(folder, lambda draft: _write(index, draft))
+    # The one in memory is private to this process, and larger.
+    return _opened(folder) or index
+
+
+def _write(index: NeighbourIndex, folder: Path) -> None:
+    for field in fields(index):
+        value = getattr(index, field.name)
+        np.save(folder / f"{field.name}.npy", np.array(value, np.str_) if field.name == _SLUGS else value)
+
+
+def _opened(folder: Path) -> NeighbourIndex | None:
+    """Map the arrays of a folder; None where one is missing or cut short."""
+    arrays: dict[str, Any] = {}
+    try:
+        for field in fields(NeighbourIndex):
+            mapped = np.load(folder / f"{field.name}.npy", mmap_mode="r", allow_pickle=False)
+            # A plain array over the same memory: NumPy is slower with its own kind for files.
+            arrays[field.name] = mapped.view(np.ndarray)
+    except (OSError, ValueError, EOFError):
+        return None
+    return NeighbourIndex(**{**arrays, _SLUGS: tuple(arrays[_SLUGS].tolist())})

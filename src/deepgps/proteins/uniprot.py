@@ -16,10 +16,9 @@ from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
 from deepgps.errors import InputError
-from deepgps.files.cached import cache_folder
-from deepgps.proteins.fasta import fasta_records
+from deepgps.files import cache_root
 from deepgps.proteins.protein import Protein
-from deepgps.proteins.record import Record
+from deepgps.proteins.reading import Record, fasta_records
 
 UNIPROT = "https://rest.uniprot.org"
 TIMEOUT_S = 20.0
@@ -107,7 +106,7 @@ def _only(query: str, entries: list[Record]) -> Record:
 
 
 def _cache(cache_dir: Path | None) -> Path:
-    return (cache_dir or cache_folder()) / "uniprot"
+    return (cache_dir or cache_root()) / "uniprot"
 
 
 def _cached(url: str, query: str, folder: Path, offline: bool) -> str:

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -31,7 +31,7 @@ def write_page(path: Path, template: str, **context: Any) -> Path:
         ``path``.
     """
     pieces = _environment().get_template(template).generate(context)
-    with replacing(path) as draft, draft.open("w", encoding="utf-8", errors="replace") as page:
+    with atomic_path(path) as draft, draft.open("w", encoding="utf-8", errors="replace") as page:
         page.writelines(pieces)
     return path
 

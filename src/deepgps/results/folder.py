@@ -7,9 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from deepgps.errors import InputError
-from deepgps.files.appending import AppendFile, offset_after, record_ends
-from deepgps.files.atomic import remove_drafts
-from deepgps.files.lock import lock
+from deepgps.files import AppendFile, lock_folder, offset_after, record_ends, remove_temporary_files
 from deepgps.images.cell import Cell
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.image_array import STORE, ImageArray, remove_store
@@ -73,7 +71,7 @@ class RunFolder:
         else:
             check_same(self.path, earlier, self._document)
             self._document["started"] = earlier.get("started", self._document["started"])
-        remove_drafts(self.path)
+        remove_temporary_files(self.path)
         for name in (REJECTED_FILE, PARQUET_FILE):
             (self.path / name).unlink(missing_ok=True)
         self.rejected = 0
@@ -216,7 +214,7 @@ def rejected_line(rejection: Rejection) -> bytes:
 
 
 def claim(folder: Path) -> int:
-    """Make a folder, if it is missing, and lock it for this process, see `lock`.
+    """Make a folder, if it is missing, and lock it for this process, see `lock_folder`.
 
     Raises
     ------
@@ -226,7 +224,7 @@ def claim(folder: Path) -> int:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"'{folder}' is a file; give --out a folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    return lock(folder)
+    return lock_folder(folder)
 
 
 def check_free(folder: Path, names: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from deepgps.files.atomic import hidden, remove_drafts
+from deepgps.files import remove_temporary_files, temporary_path
 from deepgps.results.names import FileNames
 from deepgps.results.records import read_records
 from deepgps.results.rows import Row
@@ -27,7 +27,7 @@ class ImageFiles:
     def __init__(self, folder: Path, nuclei: int) -> None:
         self._folder = folder / IMAGES
         self._folder.mkdir(exist_ok=True)
-        remove_drafts(self._folder)
+        remove_temporary_files(self._folder)
         self._several = nuclei > 1
         self._names = FileNames()
 
@@ -46,8 +46,8 @@ class ImageFiles:
             name = self._name(record)
             for extension, data in zip(EXTENSIONS, content or (), strict=True):
                 path = self._folder / f"{name}{extension}"
-                hidden(path).write_bytes(data)
-                hidden(path).replace(path)
+                temporary_path(path).write_bytes(data)
+                temporary_path(path).replace(path)
             record["images"] = name
 
     def _name(self, record: Record) -> str:
@@ -63,7 +63,7 @@ def remove_images(folder: Path, records: Path) -> None:
                 # The name comes from a file that anyone may have edited: it must stay in its folder.
                 (images / Path(name + extension).name).unlink(missing_ok=True)
     if images.is_dir():
-        remove_drafts(images)
+        remove_temporary_files(images)
         try:
             images.rmdir()
         except OSError:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from deepgps.errors import MissingExtraError
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 
 
 def check_polars() -> None:
@@ -39,7 +39,7 @@ def write_parquet(records: Path, target: Path, classes: Sequence[str]) -> None:
     """
     import polars as pl
 
-    with replacing(target) as draft:
+    with atomic_path(target) as draft:
         rows = pl.scan_ndjson(records, schema=_schema(classes), low_memory=True)
         rows.sink_parquet(draft)
 

@@ -12,7 +12,7 @@ import deepgps
 from deepgps.bundle import Bundle, find_bundle
 from deepgps.errors import DeepGPSError
 from deepgps.images.cell import Cell
-from deepgps.parallel import WorkerDiedError, cores, mapped
+from deepgps.parallel import WorkerDiedError, cores, parallel_map
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
 from deepgps.results.rows import Row, rows
@@ -105,7 +105,7 @@ def _gathered(
             begun.append(part[0].id)
             yield part
 
-    results = mapped(partial(_predicted, job), named(), workers=workers, scheduler=scheduler)
+    results = parallel_map(partial(_predicted, job), named(), workers=workers, scheduler=scheduler)
     with closing(results):  # type: ignore[type-var]  # it is a generator, with workers
         for part in results:
             first = begun.popleft()

@@ -12,7 +12,7 @@ from typing import Any
 
 from deepgps import __version__
 from deepgps.errors import InputError
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 from deepgps.results.table import ImageFormat, TableFormat
 
 RUN_FILE = "run.json"
@@ -121,7 +121,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
 
 def write_run(folder: Path, document: Mapping[str, Any]) -> None:
     """Write a folder's run record, whole."""
-    with replacing(folder / RUN_FILE) as draft:
+    with atomic_path(folder / RUN_FILE) as draft:
         draft.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from deepgps.errors import InputError
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 from deepgps.training.recipe import RECIPE, Recipe, load_recipe
 
 INPUTS = "inputs.json"
@@ -29,7 +29,7 @@ def claim(run: Path, recipe: Recipe, inputs: Mapping[str, Any], *, resume: bool)
         run.mkdir(parents=True, exist_ok=True)
         write_json(run / INPUTS, inputs)
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-        with replacing(path) as draft:
+        with atomic_path(path) as draft:
             draft.write_text(text, encoding="utf-8")
     elif not resume:
         raise InputError(
@@ -55,5 +55,5 @@ def _lasting(recipe: Recipe) -> dict[str, Any]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
-    with replacing(path) as draft:
+    with atomic_path(path) as draft:
         draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 
 from deepgps.errors import DeepGPSError
-from deepgps.files.lock import lock
+from deepgps.files import lock_folder
 from deepgps.models.esm2 import Esm2, load_esm2
-from deepgps.proteins.embedding.prepared import GRAPH, INFO, PreparedInfo, encoders_folder
-from deepgps.proteins.embedding.tokens import tokenize
+from deepgps.proteins.embedding import GRAPH, INFO, PreparedInfo, encoders_folder, tokenize
 from deepgps.runtime import open_graph
 from deepgps.training.graphs import OPSET
 
@@ -67,7 +66,7 @@ def prepare_encoder(name_or_folder: str, *, offline: bool = False) -> tuple[Path
 def _draft(folder: Path) -> Iterator[Path]:
     """Give a folder to fill, which becomes ``folder`` when the block ends well."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    handle = lock(folder.parent)
+    handle = lock_folder(folder.parent)
     try:
         # Nobody else is writing, so these are of runs that were killed.
         for left in folder.parent.glob(f"{_DRAFT}*/"):

@@ -10,8 +10,8 @@ from deepgps.arrays import Floats
 from deepgps.bundle import CropSpec
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.images.cell import Cell
-from deepgps.images.likeness import intranuclear, pearson, psnr, ssim
-from deepgps.images.segment import OtsuWatershed
+from deepgps.images.segmentation import OtsuWatershed
+from deepgps.images.similarity import intranuclear, pearson, psnr, ssim
 from deepgps.prediction import Prediction
 from deepgps.proteins.check import check_sequence
 from deepgps.proteins.protein import Protein

@@ -14,7 +14,7 @@ from deepgps.datasets.crops.prepare import SCHEMA
 from deepgps.datasets.crops.shown import PROTEINS
 from deepgps.datasets.crops.writing import StoreDraft
 from deepgps.errors import InputError
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 from deepgps.results.table import table_line
 from opengps.database import Sessions
 from opengps.downloads import harmless
@@ -147,14 +147,14 @@ def _write_proteins(
             "sequence": image_pair.sequence,
             "single_localized": len(places[name]) == 1,
         }
-    with replacing(out / PROTEINS) as draft:
+    with atomic_path(out / PROTEINS) as draft:
         pl.DataFrame(list(rows.values()), _TABLE).write_parquet(draft)
 
 
 def _write_provenance(
     out: Path, accepted: Sequence[tuple[ImagePair, Submission]], names: Mapping[int, str]
 ) -> None:
-    with replacing(out / PROVENANCE) as draft, draft.open("wb") as file:
+    with atomic_path(out / PROVENANCE) as draft, draft.open("wb") as file:
         file.write(table_line(_COLUMNS))
         for image_pair, submission in accepted:
             files = " ".join(

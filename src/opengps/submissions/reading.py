@@ -16,7 +16,7 @@ from deepgps.datasets.crops.field_images import FieldImages, read_images
 from deepgps.datasets.crops.fields import FieldRow
 from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.errors import InputError
-from deepgps.images.segmenters import SEGMENTERS
+from deepgps.images.segmentation import SEGMENTERS
 from deepgps.proteins.check import check_sequence, clean_sequence
 from deepgps.proteins.uniprot import is_accession
 from deepgps.results.names import safe_stem

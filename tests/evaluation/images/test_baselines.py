@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from deepgps.evaluation.images.baselines import BASELINES, baselines, training_levels
-from deepgps.images.likeness import psnr
+from deepgps.images.similarity import psnr
 
 RNG = np.random.default_rng(0)
 REAL = RNG.random((5, 16, 16), dtype=np.float32)

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from deepgps.datasets.splits.files import read_split
 from deepgps.errors import DeepGPSError, InputError
-from deepgps.files.lock import lock
+from deepgps.files import lock_folder
 from deepgps.training.joint import folder
 from deepgps.training.joint.build import build_model
 from deepgps.training.joint.learning import loop
@@ -275,7 +275,7 @@ def test_a_run_is_not_resumed_with_another_encoder(finished, store, tmp_path):
 def test_two_processes_do_not_write_into_one_run(store, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
-    handle = lock(run)
+    handle = lock_folder(run)
     try:
         assert "Another deepGPS process is writing to" in refused(run, store)
     finally:

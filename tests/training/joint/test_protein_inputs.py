@@ -5,8 +5,7 @@ import torch
 from deepgps.errors import InputError
 from deepgps.models.esm2 import load_esm2
 from deepgps.proteins.embedding import embed
-from deepgps.proteins.features import sequence_features
-from deepgps.proteins.residue_features import RESIDUE_DIMENSION, residue_features
+from deepgps.proteins.features import RESIDUE_DIMENSION, residue_features, sequence_features
 from deepgps.training.joint.build import build_model
 from deepgps.training.joint.inputs.data import load_training_data
 from deepgps.training.joint.inputs.protein_inputs import protein_inputs

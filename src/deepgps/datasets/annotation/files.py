@@ -8,7 +8,7 @@ import polars as pl
 
 import deepgps
 from deepgps.datasets.annotation.proteins import Annotated, AnnotatedProtein
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 
 _SCHEMA = {
     "protein_id": pl.String,
@@ -64,8 +64,8 @@ def write_annotated(annotated: Annotated, out: Path, made_from: Mapping[str, str
     rows = [[getattr(each, name) for name in columns] for each in annotated.problems]
     schema = {"protein_id": pl.String, "source": pl.String, "left_out": pl.Boolean, "reason": pl.String}
     made = {"deepgps": json.dumps({"deepgps": deepgps.__version__, "inputs": dict(made_from)})}
-    with replacing(problems) as draft:
+    with atomic_path(problems) as draft:
         pl.DataFrame(rows, schema=schema, orient="row").write_csv(draft)
-    with replacing(out) as draft:
+    with atomic_path(out) as draft:
         proteins_table(annotated.proteins).write_parquet(draft, metadata=made)
     return problems

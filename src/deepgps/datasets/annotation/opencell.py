@@ -18,7 +18,7 @@ from deepgps.datasets.annotation.tables import read_rows
 from deepgps.localization import OPENCELL_CATEGORIES, major_localizations
 from deepgps.proteins.check import check_sequence, clean_sequence
 from deepgps.proteins.protein import Protein
-from deepgps.proteins.read import read_proteins
+from deepgps.proteins.reading import read_protein_file
 
 OPENCELL_CELL_LINE = "HEK293T"
 _GRADES = tuple(f"annotations_grade_{grade}" for grade in (3, 2, 1))
@@ -112,7 +112,7 @@ def with_sequences(annotated: Annotated, files: Sequence[Path] = ()) -> Annotate
 
 
 def _keyed(path: Path) -> Iterator[tuple[Protein, str]]:
-    for protein in read_proteins(path):
+    for protein in read_protein_file(path):
         if isinstance(protein, Protein):
             yield from ((protein, key) for key in (protein.accession, protein.id) if key)
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from deepgps.errors import InputError
-from deepgps.proteins.text import text_lines
+from deepgps.proteins.reading import text_lines
 
 
 def read_rows(

@@ -8,11 +8,8 @@ import numpy as np
 from deepgps.arrays import Bytes, Floats, LabelImage
 from deepgps.datasets.crops.settings import EMPTY_CROP_MEAN, PrepareSettings
 from deepgps.errors import InputError
-from deepgps.images.crop import Crop, cut, nucleus_crops
-from deepgps.images.label_image import labels_like
-from deepgps.images.normalise import percentile_normalise
-from deepgps.images.resample import resample
-from deepgps.images.segment import Segmenter
+from deepgps.images.processing import Crop, cut, nucleus_crops, percentile_normalise, resample
+from deepgps.images.segmentation import Segmenter, resample_labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +132,7 @@ def _labels_like(labels: LabelImage, nucleus: Floats, shown: Floats, margin: int
     if margin:
         edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
         labels = np.where(np.isin(labels, edges), 0, labels)
-    return labels_like(labels, tuple(n - 2 * margin for n in shown.shape))
+    return resample_labels(labels, tuple(n - 2 * margin for n in shown.shape))
 
 
 def _without_small(labels: LabelImage, min_px: float) -> LabelImage:

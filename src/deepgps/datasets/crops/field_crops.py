@@ -14,10 +14,8 @@ from deepgps.datasets.crops.fields import FieldRow
 from deepgps.datasets.crops.quality import Quality, contrast, field_quality
 from deepgps.datasets.crops.settings import EMPTY_CONTRAST, PrepareSettings
 from deepgps.errors import DeepGPSError, InputError
-from deepgps.images.label_image import SUFFIX, read_labels
 from deepgps.images.read import image_stem
-from deepgps.images.segment import Segmenter
-from deepgps.images.segmenters import segmenter
+from deepgps.images.segmentation import LABELS_SUFFIX, Segmenter, get_segmenter, read_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,7 @@ def _ready(task: Task, row: FieldRow, images: FieldImages) -> ReadyField:
     if task.method.labels is not None:
         nuclei = read_labels(_label_image(task.method.labels, row))
     else:
-        nuclei = _with_min_area(segmenter(task.method.segmenter), task.method.settings.min_area_um2)
+        nuclei = _with_min_area(get_segmenter(task.method.segmenter), task.method.settings.min_area_um2)
     return ready_field(images.nucleus, [images.protein], images.pixel_size_um, task.method.settings, nuclei)
 
 
@@ -127,7 +125,7 @@ def _with_min_area(finder: Segmenter, min_area_um2: float) -> Segmenter:
 
 def _label_image(folder: Path, row: FieldRow) -> Path:
     """Find the label image that is named after the field, or else after its nucleus image."""
-    names = [f"{name}{SUFFIX}" for name in (row.field, image_stem(row.nucleus))]
+    names = [f"{name}{LABELS_SUFFIX}" for name in (row.field, image_stem(row.nucleus))]
     for name in names:
         if (folder / Path(name).name).exists():
             return folder / Path(name).name

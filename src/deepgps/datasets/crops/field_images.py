@@ -9,9 +9,8 @@ from skimage.filters import threshold_otsu
 from deepgps.arrays import Floats
 from deepgps.datasets.crops.fields import FieldRow
 from deepgps.errors import InputError
-from deepgps.images.channel import check_channel, dominant_colour, nucleus_likeness
 from deepgps.images.decode import Decoded, decode
-from deepgps.images.read import Field, field_of
+from deepgps.images.read import Field, check_channel, dominant_colour, nucleus_score, select_channel
 
 SWAPPED = 0.5
 """By how much more nucleus-like the protein image must be for the channels to be taken as swapped."""
@@ -67,14 +66,14 @@ def read_images(row: FieldRow, *, check_order: bool = True) -> FieldImages:
 def _channel(decoded: Decoded, path: Path, channel: int | None, um: float | None, kind: str) -> Field:
     count = len(decoded.channels)
     if channel is not None:
-        return field_of(decoded, check_channel(channel, count, path.name), path, um)
+        return select_channel(decoded, check_channel(channel, count, path.name), path, um)
     index = dominant_colour(decoded.channels) if decoded.colour else 0 if count == 1 else None
     if index is None:
         raise InputError(
             f"Image '{path.name}' has {count} channels, and the list does not say which is the {kind}; "
             f"give {kind}_channel, from 0."
         )
-    return field_of(decoded, index, path, um)
+    return select_channel(decoded, index, path, um)
 
 
 def _check_order(nucleus: Floats, protein: Floats, um: float) -> None:
@@ -82,9 +81,9 @@ def _check_order(nucleus: Floats, protein: Floats, um: float) -> None:
     smallest = SMALLEST_UM2 / (um**2 * nucleus.size)
     # One dividing or dying cell outshines all others: without its excess they are seen, too.
     dimmed = np.minimum(nucleus, threshold_otsu(nucleus))  # type: ignore[no-untyped-call]
-    its = max(nucleus_likeness(pixels, smallest) for pixels in (nucleus, dimmed))
+    its = max(nucleus_score(pixels, smallest) for pixels in (nucleus, dimmed))
     # The other can be 1 at most.
-    if its < 1 - SWAPPED and (other := nucleus_likeness(protein, smallest)) > its + SWAPPED:
+    if its < 1 - SWAPPED and (other := nucleus_score(protein, smallest)) > its + SWAPPED:
         raise InputError(
             f"Its protein image looks far more like nuclei than its nucleus image ({other:.2f} against "
             f"{its:.2f}); are the channels swapped? If not, use --channel-order trust."

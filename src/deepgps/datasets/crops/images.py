@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from deepgps.arrays import Floats
 from deepgps.errors import InputError
-from deepgps.images.normalise import percentile_normalise
-from deepgps.images.segment import OtsuWatershed
+from deepgps.images.processing import percentile_normalise
+from deepgps.images.segmentation import OtsuWatershed
 from deepgps.localization import HPA_TO_LOCALIZATIONS, major_localizations
 
 U2OS_CELL_UM = 0.2

@@ -19,9 +19,9 @@ from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.datasets.crops.shown import PROTEINS, write_shown
 from deepgps.datasets.crops.writing import StoreDraft
 from deepgps.errors import InputError
-from deepgps.files.atomic import replacing
-from deepgps.images.segmenters import SEGMENTERS, segmenter
-from deepgps.parallel import WorkerDiedError, mapped
+from deepgps.files import atomic_path
+from deepgps.images.segmentation import SEGMENTERS, get_segmenter
+from deepgps.parallel import WorkerDiedError, parallel_map
 
 PROBLEMS = "problems.csv"
 
@@ -88,7 +88,7 @@ def prepare_fields(
     segmenter_name
         The segmenter that does it.
     workers, scheduler
-        See `deepgps.parallel.mapped`.
+        See `deepgps.parallel.parallel_map`.
     overwrite
         Start anew, whatever the folder holds of an earlier run.
     on_field
@@ -101,7 +101,7 @@ def prepare_fields(
         holds crops of other input, another process writes to it, or no field gives a crop.
     """
     settings = settings or PrepareSettings()
-    segmenter(segmenter_name)
+    get_segmenter(segmenter_name)
     if proteins.absolute() == (out / PROTEINS).absolute():
         raise InputError(f"'{proteins}' is where the store keeps its own proteins; move it elsewhere.")
     if labels is not None and not labels.is_dir():
@@ -114,7 +114,7 @@ def prepare_fields(
             return _count(out)
         resumed = draft.done
         tasks = (_task(row, known, method) for row in islice(read_fields(fields), resumed, None))
-        results = mapped(crop_one, tasks, workers=workers, scheduler=scheduler)
+        results = parallel_map(crop_one, tasks, workers=workers, scheduler=scheduler)
         names = (row.field for row in islice(read_fields(fields), resumed, None))
         for name, result in zip(names, results, strict=True):
             done = _lost(name, result) if isinstance(result, WorkerDiedError) else result
@@ -189,7 +189,7 @@ def _sha256(path: Path, what: str) -> str:
 
 def _finish(draft: StoreDraft, proteins: Path, resumed: int) -> Prepared:
     left_out, shown, out = 0, set[str](), draft.folder
-    with replacing(out / PROBLEMS) as path, path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(out / PROBLEMS) as path, path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["field", "problem"])
         for record in draft.fields():

@@ -12,7 +12,7 @@ from deepgps.datasets.crops.images import HELD_OUT_FRACTION, ImageField, referen
 from deepgps.datasets.crops.reading import write_crops
 from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.errors import InputError
-from deepgps.images.segment import OtsuWatershed
+from deepgps.images.segmentation import OtsuWatershed
 
 # Small fields are widened by their mirror image, or hardly a crop would fit inside them.
 MIRRORED = ("opencell_tiles", "hpa_dictionary")

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from deepgps.images.normalise import HIGH, LOW
+from deepgps.images.processing import HIGH, LOW
 
 OPENCELL_UM = 0.206349
 """Edge of a pixel of the OpenCell fields in micrometres."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from deepgps.errors import InputError
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 
 PROTEINS = "proteins.parquet"
 
@@ -18,7 +18,7 @@ def write_shown(table: Path, ids: Iterable[str], store: Path) -> None:
     """Keep the rows of some proteins, in the order of the table; of a protein's rows the last."""
     named = pl.read_parquet(table).with_columns(pl.col("protein_id").cast(pl.String))
     rows = named.filter(pl.col("protein_id").is_in(list(ids)))
-    with replacing(store / PROTEINS) as draft:
+    with atomic_path(store / PROTEINS) as draft:
         rows.unique("protein_id", keep="last", maintain_order=True).write_parquet(draft)
 
 

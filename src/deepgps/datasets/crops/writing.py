@@ -20,12 +20,22 @@ from numpy.lib import format as npy
 
 from deepgps.arrays import Bytes
 from deepgps.errors import InputError
-from deepgps.files.appending import AppendFile, offset_after, record_ends
-from deepgps.files.atomic import HIDDEN, hidden, replacing
-from deepgps.files.lock import lock
+from deepgps.files import (
+    TEMPORARY_PREFIX,
+    AppendFile,
+    atomic_path,
+    lock_folder,
+    offset_after,
+    record_ends,
+    temporary_path,
+)
 
 CROPS, INDEX, MANIFEST = "crops.npy", "index.parquet", "manifest.json"
-_ROWS, _JOURNAL, _BEGUN = f"{HIDDEN}rows.jsonl", f"{HIDDEN}fields.jsonl", f"{HIDDEN}begun.json"
+_ROWS, _JOURNAL, _BEGUN = (
+    f"{TEMPORARY_PREFIX}rows.jsonl",
+    f"{TEMPORARY_PREFIX}fields.jsonl",
+    f"{TEMPORARY_PREFIX}begun.json",
+)
 
 
 class StoreDraft:
@@ -59,7 +69,7 @@ class StoreDraft:
             raise InputError(f"'{folder}' is a file; give --out a folder.")
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.inputs = folder, dict(inputs)
-        self._lock = lock(folder)
+        self._lock = lock_folder(folder)
         self._files: list[AppendFile] = []
         try:
             self._begin(overwrite=overwrite)
@@ -80,18 +90,20 @@ class StoreDraft:
             self._check_same(begun)
         else:
             self._check_free()
-            with replacing(self.folder / _BEGUN) as draft:
+            with atomic_path(self.folder / _BEGUN) as draft:
                 draft.write_text(json.dumps(self.inputs), encoding="utf-8")
         self._unpublish()
         self._open()
 
     @property
     def _drafts(self) -> tuple[str, ...]:
-        return (_BEGUN, _JOURNAL, _ROWS, hidden(Path(CROPS)).name, hidden(Path(INDEX)).name)
+        return (_BEGUN, _JOURNAL, _ROWS, temporary_path(Path(CROPS)).name, temporary_path(Path(INDEX)).name)
 
     def _open(self) -> None:
         """Cut the drafts back to the last field that is whole in all of them, and open them to append."""
-        crops, rows, journal = (self.folder / name for name in (hidden(Path(CROPS)).name, _ROWS, _JOURNAL))
+        crops, rows, journal = (
+            self.folder / name for name in (temporary_path(Path(CROPS)).name, _ROWS, _JOURNAL)
+        )
         ends = list(accumulate(int(record["crops"]) for record in self.fields()))
         header, size = _shape(crops)
         whole = sum(1 for _ in record_ends(rows, quoted=False))
@@ -149,7 +161,7 @@ class StoreDraft:
         """
         for each in self._files:
             each.close()
-        crops, index = hidden(self.folder / CROPS), hidden(self.folder / INDEX)
+        crops, index = temporary_path(self.folder / CROPS), temporary_path(self.folder / INDEX)
         with crops.open("r+b") as file:
             npy.read_magic(file)
             shape, _, _ = npy.read_array_header_1_0(file)
@@ -162,13 +174,13 @@ class StoreDraft:
         crops.replace(self.folder / CROPS)
         index.replace(self.folder / INDEX)
         document = {**manifest, "inputs": self.inputs} if self.inputs else manifest
-        with replacing(self.folder / MANIFEST) as draft:
+        with atomic_path(self.folder / MANIFEST) as draft:
             draft.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         self._remove(*self._drafts)
 
     def _unpublish(self) -> None:
         """Take back the crops that a run published just before it was killed."""
-        draft, published = hidden(self.folder / CROPS), self.folder / CROPS
+        draft, published = temporary_path(self.folder / CROPS), self.folder / CROPS
         if published.exists() and not draft.exists():
             published.replace(draft)
 

@@ -11,7 +11,7 @@ from deepgps.datasets.fetch.fetching import Fetch, Fetched, File, Progress, Resu
 from deepgps.datasets.fetch.raw import RawFolder, Row
 from deepgps.datasets.fetch.wanted import Target
 from deepgps.errors import DeepGPSError
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 
 
 def fetch_opencell(
@@ -135,7 +135,7 @@ def fetch_hpa(
         fetch = Fetch(raw, client, progress)
         archive = fetch.table(f"{hpa.TABLE}.zip", f"{site}/download/tsv/{hpa.TABLE}.zip")
         table = hpa.unpack_table(archive)
-        with replacing(folder / hpa.TABLE) as draft:
+        with atomic_path(folder / hpa.TABLE) as draft:
             draft.write_bytes(table)
         listed = hpa.read_table(table.decode("utf-8", errors="replace"))
         genes, unknown = chosen_targets(listed, ids, "the Atlas's table")

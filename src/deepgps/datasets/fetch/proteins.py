@@ -8,7 +8,7 @@ from deepgps.datasets.fetch.download import Client
 from deepgps.datasets.fetch.fetching import Fetch, Fetched, File, Progress
 from deepgps.datasets.fetch.raw import RawFolder, write_rows
 from deepgps.errors import DeepGPSError, InputError
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 from deepgps.proteins.uniprot import UNIPROT, is_accession
 
 STRUCTURES, SEQUENCES = "structures.csv", "sequences.fasta"
@@ -113,7 +113,7 @@ def fetch_sequences(
             raw.problem(
                 accession, f"sequences/{accession}.fasta", "", "UniProt has no sequence of it any more"
             )
-        with replacing(folder / SEQUENCES) as draft:
+        with atomic_path(folder / SEQUENCES) as draft:
             draft.write_text("".join(entries.values()), encoding="utf-8")
         return fetch.finish(None, (name for name, text in entries.items() if text.startswith(">")))
 

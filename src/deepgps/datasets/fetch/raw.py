@@ -12,9 +12,7 @@ from typing import Any, Self
 from deepgps import __version__
 from deepgps.datasets.fetch.download import Download
 from deepgps.errors import InputError
-from deepgps.files.appending import AppendFile, record_ends
-from deepgps.files.atomic import remove_drafts, replacing
-from deepgps.files.lock import lock
+from deepgps.files import AppendFile, atomic_path, lock_folder, record_ends, remove_temporary_files
 
 MANIFEST, FIELDS, PROBLEMS = "manifest.json", "fields.csv", "problems.csv"
 JOURNAL = ".deepgps.journal"
@@ -69,7 +67,7 @@ class RawFolder:
         if path.exists() and not path.is_dir():
             raise InputError(f"'{path}' is a file; give --out a folder.")
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = lock(path)
+        self._lock = lock_folder(path)
         self.problems: list[Row] = []
         try:
             self._begin(parameters)
@@ -78,7 +76,7 @@ class RawFolder:
             raise
 
     def _begin(self, parameters: Mapping[str, Any]) -> None:
-        remove_drafts(self.path)
+        remove_temporary_files(self.path)
         self._document = _read_manifest(self.path)
         self._document["deepgps"] = __version__
         self._document["fetched"][self.source] = {"complete": False, **parameters}
@@ -145,7 +143,7 @@ class RawFolder:
 
     def _write_manifest(self) -> None:
         self._document["files"] = {name: asdict(self.files[name]) for name in sorted(self.files)}
-        with replacing(self.path / MANIFEST) as draft:
+        with atomic_path(self.path / MANIFEST) as draft:
             draft.write_text(json.dumps(self._document, indent=1) + "\n", encoding="utf-8")
         (self.path / JOURNAL).unlink(missing_ok=True)
 
@@ -186,7 +184,7 @@ def _read(path: Path) -> list[Row]:
 
 def write_rows(path: Path, columns: Iterable[str], rows: Iterable[Row]) -> None:
     """Write a CSV table, whole or not at all."""
-    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(columns), restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

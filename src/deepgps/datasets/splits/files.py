@@ -14,7 +14,7 @@ from deepgps.datasets.crops.shown import PROTEINS, read_shown
 from deepgps.datasets.fingerprints import fingerprints
 from deepgps.datasets.splits.split import PARTS, Split
 from deepgps.errors import InputError
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 
 COLUMNS = ("protein_id", "split")
 
@@ -60,9 +60,9 @@ def write_split(split: Split, out: Path, source: Path, options: Mapping[str, str
     counts = {name: dict(zip(PARTS, row, strict=True)) for name, row in class_counts(split).items()}
     made = {"deepgps": deepgps.__version__, **options, "inputs": inputs, "proteins": counts}
     manifest = out.with_name(f"{out.stem}.manifest.json")
-    with replacing(out) as draft:
+    with atomic_path(out) as draft:
         pl.DataFrame(sorted(split.parts.items()), schema=COLUMNS, orient="row").write_csv(draft)
-    with replacing(manifest) as draft:
+    with atomic_path(manifest) as draft:
         draft.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
     return manifest
 

@@ -1,4 +1,4 @@
-"""What of the measures in `deepgps.images.likeness` only evaluating needs.
+"""What of the measures in `deepgps.images.similarity` only evaluating needs.
 
 Images are (N, H, W) float32 in [0, 1], so the data range of every measure is 1. A measure that says nothing
 of an image, such as a correlation with a constant one, is NaN there and left out of every mean.

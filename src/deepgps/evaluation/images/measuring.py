@@ -17,10 +17,10 @@ from deepgps.evaluation.images.likeness import check_images
 from deepgps.evaluation.images.reader import UNREAD, ImageReader
 from deepgps.evaluation.images.structure import FEATURES, Surroundings, structure_features
 from deepgps.evaluation.subjects import MANY, Subjects
-from deepgps.files.appending import AppendFile
+from deepgps.files import AppendFile
 from deepgps.images.cell import Cell
-from deepgps.images.likeness import intranuclear, pearson, psnr, ssim
-from deepgps.images.segment import OtsuWatershed
+from deepgps.images.segmentation import OtsuWatershed
+from deepgps.images.similarity import intranuclear, pearson, psnr, ssim
 from deepgps.prediction import Predictor
 
 REAL, DRAWN = "real", "drawn"

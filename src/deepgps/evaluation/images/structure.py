@@ -10,7 +10,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 from deepgps.arrays import Doubles, Floats, Indices, Mask
-from deepgps.images.likeness import pearson
+from deepgps.images.similarity import pearson
 
 PROFILE_EDGES_UM = np.arange(-6.0, 18.1, 1.5)
 """Edges of the zones of the profile: distance from the outline of the nearest nucleus, negative inside."""

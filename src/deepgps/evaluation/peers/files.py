@@ -12,7 +12,7 @@ import numpy as np
 from deepgps.arrays import Doubles, Mask
 from deepgps.errors import InputError
 from deepgps.evaluation.peers.classes import is_place, plain
-from deepgps.proteins.text import text_lines
+from deepgps.proteins.reading import text_lines
 
 _ID_COLUMNS = ("protein id", "entry id", "id", "accession", "entry", "protein", "identifier", "name")
 _NAMED_COLUMNS = ("localizations", "localization", "location", "go term", "prediction", "predicted")

@@ -13,8 +13,8 @@ import polars as pl
 
 import deepgps
 from deepgps.arrays import Floats
-from deepgps.files.atomic import replacing
-from deepgps.proteins.embedding.encoder import EncoderSpec, Level
+from deepgps.files import atomic_path
+from deepgps.proteins.embedding import EncoderDescription, Level
 from deepgps.proteins.protein import Protein
 from deepgps.proteins.windows import window_count
 
@@ -22,7 +22,7 @@ Keep = Callable[[Protein, Floats], None]
 
 
 def write_table(
-    out: Path, proteins: Sequence[Protein], vectors: Floats | None, identity: EncoderSpec, level: Level
+    out: Path, proteins: Sequence[Protein], vectors: Floats | None, identity: EncoderDescription, level: Level
 ) -> int:
     """Write a row for each protein; its metadata (key ``deepgps``) say which encoder the vectors are of.
 
@@ -54,7 +54,7 @@ def write_table(
     if vectors is not None:
         columns["embedding"] = pl.Series(vectors, dtype=pl.Array(pl.Float32, identity.dimension))
     made = {"deepgps": deepgps.__version__, "encoder": asdict(identity), "level": level}
-    with replacing(out) as draft:
+    with atomic_path(out) as draft:
         pl.DataFrame(columns).write_parquet(draft, metadata={"deepgps": json.dumps(made)})
     return sum(count > 1 for count in windows)
 
@@ -62,7 +62,7 @@ def write_table(
 @contextmanager
 def residue_file(path: Path) -> Iterator[Keep]:
     """Write vectors of residues as they come: an ``.npz`` with an array (L, E) a protein, by its id."""
-    with replacing(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
+    with atomic_path(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
 
         def keep(protein: Protein, vectors: Floats) -> None:
             with archive.open(f"{protein.id}.npy", "w", force_zip64=True) as file:

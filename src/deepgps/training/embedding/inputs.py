@@ -4,10 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deepgps.errors import InputError
-from deepgps.proteins.inputs import proteins_from
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.proteins.read import Seen, accept
-from deepgps.proteins.record import Record
+from deepgps.proteins.reading import Record, Seen, check_records, read_proteins
 
 TABLE = "proteins.parquet"
 _COLUMNS = ("protein_id", "sequence", "gene_symbol", "accession")
@@ -20,21 +18,21 @@ def proteins_to_embed(inputs: Sequence[str], *, offline: bool = False) -> Iterat
     ----------
     inputs
         Each a table of annotated proteins (Parquet), a crop store, or what
-        `deepgps.proteins.inputs.proteins_from` takes.
+        `deepgps.proteins.reading.read_proteins` takes.
     offline
         Whether to look up accessions in the cache only.
 
     Raises
     ------
     InputError
-        As `deepgps.proteins.inputs.proteins_from`; if a folder is no crop store, or a table lacks columns.
+        As `deepgps.proteins.reading.read_proteins`; if a folder is no crop store, or a table lacks columns.
     """
     tables = [given for given in inputs if _is_table(given)]
     rest = [given for given in inputs if given not in tables]
     seen: Seen = {}
     for given in tables:
-        yield from accept(_records(given), given, seen)
-    for item in proteins_from(rest, offline=offline) if rest else ():
+        yield from check_records(_records(given), given, seen)
+    for item in read_proteins(rest, offline=offline) if rest else ():
         if isinstance(item, Protein) and item.id in seen:
             yield Rejection(item.id, "", f"Id '{item.id}' is in '{seen[item.id][1]}' too; give it once.")
         else:

@@ -9,9 +9,7 @@ import numpy as np
 
 from deepgps.arrays import Floats
 from deepgps.errors import DeepGPSError, InputError
-from deepgps.proteins.embedding.cache import EmbeddingCache
-from deepgps.proteins.embedding.encoder import EncoderSpec
-from deepgps.proteins.embedding.vectors import Encoded, Group, each_embedded
+from deepgps.proteins.embedding import EmbeddingCache, Encoded, EncoderDescription, Group, iter_embeddings
 from deepgps.proteins.protein import Protein
 from deepgps.training.embedding.files import residue_file, write_table
 from deepgps.training.embedding.workers import Job, encoding, identify
@@ -35,7 +33,7 @@ class Embedded:
         What was written.
     """
 
-    identity: EncoderSpec
+    identity: EncoderDescription
     computed: int
     windowed: int
     files: tuple[Path, ...]
@@ -91,7 +89,7 @@ def embed_proteins(
         return encoding(job, identity, workers, scheduler, groups) if groups else iter(())
 
     sequences = [protein.sequence for protein in proteins]
-    each = each_embedded(sequences, identity, encode, job.level, EmbeddingCache(cache), job.token_budget)
+    each = iter_embeddings(sequences, identity, encode, job.level, EmbeddingCache(cache), job.token_budget)
     out.parent.mkdir(parents=True, exist_ok=True)
     whole, beside = _written(proteins, each, identity, job, out, on_done)
     windowed = write_table(out, proteins, whole, identity, job.level)
@@ -101,7 +99,7 @@ def embed_proteins(
 def _written(
     proteins: Sequence[Protein],
     each: Iterable[tuple[int, Floats]],
-    identity: EncoderSpec,
+    identity: EncoderDescription,
     job: Job,
     out: Path,
     on_done: Callable[[Protein], None] | None,

@@ -8,10 +8,17 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from deepgps.errors import DeepGPSError, InputError
-from deepgps.parallel import cores, mapped
+from deepgps.parallel import cores, parallel_map
 from deepgps.proteins.check import MAX_RESIDUES
-from deepgps.proteins.embedding.encoder import EncoderSpec, Level, Precision, spec_of
-from deepgps.proteins.embedding.vectors import Encoded, Group, encode_group
+from deepgps.proteins.embedding import (
+    Encoded,
+    EncoderDescription,
+    Group,
+    Level,
+    Precision,
+    describe_encoder,
+    encode_group,
+)
 from deepgps.proteins.features import FEATURES_NAME, feature_names, sequence_features
 
 if TYPE_CHECKING:
@@ -55,7 +62,7 @@ class _Part(NamedTuple):
     encoded: Encoded
 
 
-def identify(job: Job, workers: int, scheduler: str | None) -> EncoderSpec:
+def identify(job: Job, workers: int, scheduler: str | None) -> EncoderDescription:
     """Say whose vectors the workers will give.
 
     Raises
@@ -65,7 +72,7 @@ def identify(job: Job, workers: int, scheduler: str | None) -> EncoderSpec:
     """
     if job.encoder == FEATURES_NAME and job.level == "residue":
         raise InputError(f"'{FEATURES_NAME}' has one vector a protein and none a residue; use level protein.")
-    (found,) = mapped(partial(_identity), [job], workers=1, scheduler=scheduler)
+    (found,) = parallel_map(partial(_identity), [job], workers=1, scheduler=scheduler)
     if isinstance(found, DeepGPSError):
         raise found
     if workers > 1:
@@ -75,7 +82,7 @@ def identify(job: Job, workers: int, scheduler: str | None) -> EncoderSpec:
 
 
 def encoding(
-    job: Job, identity: EncoderSpec, workers: int, scheduler: str | None, groups: Iterable[Group]
+    job: Job, identity: EncoderDescription, workers: int, scheduler: str | None, groups: Iterable[Group]
 ) -> Iterator[Encoded | DeepGPSError]:
     """Encode groups on the workers, in order.
 
@@ -86,7 +93,7 @@ def encoding(
     """
     threads = None if scheduler or workers == 1 else max(1, cores() // workers)
     there = Job(job.encoder, job.level, _precision(identity), job.offline, job.token_budget, threads)
-    for part in mapped(partial(_encoded, there), groups, workers=workers, scheduler=scheduler):
+    for part in parallel_map(partial(_encoded, there), groups, workers=workers, scheduler=scheduler):
         if isinstance(part, DeepGPSError):
             yield part
         elif part.fingerprint != identity.fingerprint:
@@ -97,16 +104,16 @@ def encoding(
             yield part.encoded
 
 
-def _precision(identity: EncoderSpec) -> Precision:
+def _precision(identity: EncoderDescription) -> Precision:
     return "bfloat16" if identity.precision == "bfloat16" else "float32"
 
 
-def _identity(job: Job) -> EncoderSpec:
+def _identity(job: Job) -> EncoderDescription:
     if job.encoder == FEATURES_NAME:
         names = feature_names()
         fingerprint = sha256("\n".join((FEATURES_NAME, *names)).encode()).hexdigest()
-        return EncoderSpec(FEATURES_NAME, fingerprint, "float32", len(names), MAX_RESIDUES)
-    return spec_of(_encoder(job))
+        return EncoderDescription(FEATURES_NAME, fingerprint, "float32", len(names), MAX_RESIDUES)
+    return describe_encoder(_encoder(job))
 
 
 def _encoded(job: Job, group: Group) -> _Part:

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from deepgps.bundle import NEIGHBOURS_FILE, open_bundle
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.training.claim import write_json
 from deepgps.training.finetune.base import Base
@@ -36,7 +36,7 @@ def write_label_half(base: Base, settings: LabelSettings, folder: Path) -> None:
         return
     further = (CLASS_SETS,) if (base.source / "labels" / CLASS_SETS).exists() else ()
     for name in (INDEX, ENCODER, *further, ABOUT):
-        with replacing(folder / name) as draft:
+        with atomic_path(folder / name) as draft:
             shutil.copyfile(base.source / "labels" / name, draft)
 
 
@@ -44,9 +44,9 @@ def _write_bundled(path: Path, settings: LabelSettings, folder: Path) -> None:
     bundle = open_bundle(path)
     metadata, encoder = bundle.metadata, rebuilt(bundle).encoder.get_submodule("encoder")
     index = bundle.read(INDEX)
-    with replacing(folder / INDEX) as draft:
+    with atomic_path(folder / INDEX) as draft:
         draft.write_bytes(index)
-    with replacing(folder / ENCODER) as draft:
+    with atomic_path(folder / ENCODER) as draft:
         save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, draft)
     if metadata.class_sets:
         sets = {name: spec.model_dump(mode="json") for name, spec in metadata.class_sets.items()}

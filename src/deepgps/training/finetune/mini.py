@@ -18,7 +18,7 @@ from deepgps.arrays import Floats, Ints
 from deepgps.datasets.crops.reading import MANIFEST, CropStore, open_crops
 from deepgps.datasets.crops.shown import read_shown
 from deepgps.errors import InputError
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 from deepgps.localization import ClassSet, class_set
 from deepgps.models.deepgps import MiniGenerator
 from deepgps.training.claim import claim, write_json
@@ -72,7 +72,7 @@ def finetune_mini(
     made_of = {**inputs_of(store, crops, split, None), "fine-tuned from": base.fingerprint}
     claim(run, recipe, made_of, resume=resume)
     (run / "images").mkdir(exist_ok=True)
-    with replacing(run / "left_out.csv") as draft:
+    with atomic_path(run / "left_out.csv") as draft:
         pl.DataFrame(sorted(left_out.items()), ["protein_id", "reason"], orient="row").write_csv(draft)
     if not (run / "labels" / ABOUT).exists():
         write_label_half(base, recipe.labels, run / "labels")
@@ -88,7 +88,7 @@ def finetune_mini(
         tuned = fit_images(crops, tokens, settings, run / "images", generator.train())
         write_json(run / AFTER, {ERROR: image_error(tuned, crops, tokens)})
         weights = {name: value.contiguous() for name, value in tuned.state_dict().items()}
-        with replacing(run / "images" / GENERATOR) as draft:
+        with atomic_path(run / "images" / GENERATOR) as draft:
             save_file(weights, draft)
     made = {"deepgps": deepgps.__version__, "torch": torch.__version__, "inputs": made_of}
     write_json(run / MANIFEST, made)

@@ -14,7 +14,7 @@ from deepgps.bundle import Bundle, Metric, write_bundle
 from deepgps.datasets.splits.files import read_split
 from deepgps.datasets.splits.split import PARTS
 from deepgps.errors import InputError
-from deepgps.images.normalise import HIGH, LOW
+from deepgps.images.processing import HIGH, LOW
 from deepgps.localization import class_set
 from deepgps.models.deepgps import DeepGPS
 from deepgps.training.graphs import condensed, generator_graph, to_onnx

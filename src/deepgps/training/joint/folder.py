@@ -18,7 +18,7 @@ from deepgps.datasets.crops.reading import INDEX, MANIFEST, CropStore
 from deepgps.datasets.crops.shown import PROTEINS
 from deepgps.datasets.fingerprints import fingerprints
 from deepgps.errors import InputError
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 from deepgps.training.claim import INPUTS, write_json
 from deepgps.training.joint.inputs.data import SPLIT, TrainingData
 from deepgps.training.joint.inputs.protein_inputs import ProteinInputs
@@ -70,7 +70,7 @@ def write_endings(
 ) -> None:
     """Write what a finished run leaves, the manifest last."""
     run = task.run
-    with replacing(run / WEIGHTS) as draft:
+    with atomic_path(run / WEIGHTS) as draft:
         save_file({name: value.contiguous() for name, value in weights.items()}, draft)
     if (calibration := measured.calibration) is not None:
         fields = ("classes", "scale", "bias", "thresholds")
@@ -95,5 +95,5 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([header, *rows])
-    with replacing(path) as draft:
+    with atomic_path(path) as draft:
         draft.write_text(text.getvalue(), encoding="utf-8")

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from deepgps.datasets.crops.reading import MANIFEST
-from deepgps.files.atomic import remove_drafts
-from deepgps.files.lock import lock
+from deepgps.files import lock_folder, remove_temporary_files
 from deepgps.models.deepgps import DeepGPS
 from deepgps.training.claim import claim
 from deepgps.training.joint.build import build_model
@@ -148,10 +147,10 @@ def _claimed(run: Path, recipe: JointRecipe, made_of: Mapping[str, str], *, resu
         yield
         return
     run.mkdir(parents=True, exist_ok=True)
-    handle = lock(run)
+    handle = lock_folder(run)
     try:
         for folder in (run, (run / LAST).parent):
-            remove_drafts(folder)
+            remove_temporary_files(folder)
         claim(run, recipe, made_of, resume=resume)
         yield
     finally:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from deepgps.bundle import NEIGHBOURS_FILE, Bundle, Metric, write_bundle
 from deepgps.errors import InputError
-from deepgps.images.normalise import HIGH, LOW
+from deepgps.images.processing import HIGH, LOW
 from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens
 from deepgps.training.graphs import condensed, generator_graph, to_onnx

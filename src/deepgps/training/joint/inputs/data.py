@@ -17,7 +17,7 @@ from deepgps.datasets.crops.shown import read_shown
 from deepgps.datasets.splits.files import read_proteins_to_split, read_split
 from deepgps.datasets.splits.split import PARTS, split_proteins
 from deepgps.errors import InputError
-from deepgps.images.normalise import HIGH, LOW
+from deepgps.images.processing import HIGH, LOW
 from deepgps.localization import class_set
 from deepgps.proteins.structures import read_structures, sample_points
 from deepgps.training.joint.inputs.selection import Row, judge

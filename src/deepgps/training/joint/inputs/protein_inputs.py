@@ -17,8 +17,12 @@ from torch.nn.utils.rnn import pad_sequence
 from deepgps.arrays import Floats
 from deepgps.errors import InputError
 from deepgps.proteins.embedding import EmbeddingCache, embed
-from deepgps.proteins.features import FEATURES_NAME, sequence_features
-from deepgps.proteins.residue_features import RESIDUE_FEATURES_NAME, residue_features
+from deepgps.proteins.features import (
+    FEATURES_NAME,
+    RESIDUE_FEATURES_NAME,
+    residue_features,
+    sequence_features,
+)
 from deepgps.training.joint.inputs.data import TrainingData
 from deepgps.training.joint.settings import JointRecipe
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deepgps.errors import InputError
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 
 LAST, BEST = "checkpoints/last.ckpt", "checkpoints/best.ckpt"
 
@@ -54,7 +54,7 @@ def save_whole(content: dict[str, Any], path: Path) -> None:
         If it cannot be written; what was there is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as draft, draft.open("wb") as file:
+    with atomic_path(path) as draft, draft.open("wb") as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:

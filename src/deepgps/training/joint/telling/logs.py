@@ -14,7 +14,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from torch.utils.tensorboard import SummaryWriter
 
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 from deepgps.training.joint.learning.checkpoint import Progress, Row
 from deepgps.training.joint.learning.loop import Fit
 from deepgps.training.joint.names import HISTORY
@@ -127,5 +127,5 @@ def write_metrics(history: Sequence[Row], path: Path) -> None:
     writer = csv.DictWriter(text, list(history[0]) if history else ["epoch"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    with replacing(path) as draft:
+    with atomic_path(path) as draft:
         draft.write_text(text.getvalue(), encoding="utf-8")

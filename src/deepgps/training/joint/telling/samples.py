@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from deepgps.arrays import Floats, Ints
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 from deepgps.results.images import write_text
 from deepgps.training.joint.inputs.batches import Trained, read_batch
 from deepgps.training.joint.learning.loop import Fit
@@ -81,6 +81,6 @@ def write_sheet(image: Image.Image, run: Path, epoch: int) -> Path:
     """Write the sheet of an epoch, counted from 1, into the run's folder."""
     path = run / SAMPLES / f"epoch-{epoch:04d}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as draft:
+    with atomic_path(path) as draft:
         image.save(draft, format="PNG")
     return path
