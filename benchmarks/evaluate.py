@@ -22,10 +22,10 @@ import numpy as np
 from scipy import ndimage
 
 from deepgps.datasets.crops.reading import CropStore, open_crops, write_crops
-from deepgps.evaluation.images.figures import image_figures
-from deepgps.evaluation.images.measuring import measure_crops, open_measured
-from deepgps.evaluation.images.training import learn
-from deepgps.evaluation.subjects import Subject, Subjects
+from deepgps.evaluation.dataset import Subject, Subjects
+from deepgps.evaluation.images.measure import measure_crops, open_measurements
+from deepgps.evaluation.images.metrics import image_figures
+from deepgps.evaluation.images.reference import learn
 from deepgps.proteins.protein import Protein
 
 SIZE, UM = 208, 0.206349
@@ -110,7 +110,7 @@ def measure(crops: int) -> tuple[float, float, float, int]:
             measure_crops(subjects, Copyist(), trained, path)
             wall, busy = time.perf_counter() - start, time.process_time() - processor
             start = time.perf_counter()
-            image_figures(open_measured(path), subjects, trained)
+            image_figures(open_measurements(path), subjects, trained)
             return wall, busy, time.perf_counter() - start, max(seen)
 
 

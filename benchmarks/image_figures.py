@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from deepgps.bundle import Metric
-from deepgps.evaluation.evaluate import evaluate
-from deepgps.evaluation.evaluation import Evaluation
-from deepgps.evaluation.loading import DataFiles
+from deepgps.evaluation.dataset import DatasetFiles
+from deepgps.evaluation.evaluate import Evaluation, evaluate
 from deepgps.prediction import Predictor
 
 
@@ -30,7 +29,7 @@ def arguments(about: str, *, model: bool = True) -> argparse.Namespace:
 def drawn_and_mean(model: str, store: Path, report: Path) -> tuple[Evaluation, Evaluation]:
     """Evaluate a model on a crop store: the images that it draws, and mean images."""
     drawn, mean = (
-        evaluate(Predictor.load(model, mean=mean), DataFiles(store), report / folder, on_progress=progress)
+        evaluate(Predictor.load(model, mean=mean), DatasetFiles(store), report / folder, on_progress=progress)
         for mean, folder in ((False, ""), (True, "mean"))
     )
     return drawn, mean

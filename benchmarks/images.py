@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from deepgps.evaluation.images.likeness import right_side
 from safetensors.torch import load_file
 from scipy.special import expit
 
 from deepgps.bundle import Metric
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
-from deepgps.evaluation.evaluation import Evaluation
-from deepgps.evaluation.images.figures import SHOWN_KINDS, hits
-from deepgps.evaluation.images.intervals import correlation_interval, mean_interval
-from deepgps.evaluation.images.likeness import right_side
-from deepgps.evaluation.images.measuring import BATCH, DRAWN, REAL, cells
+from deepgps.evaluation.bootstrap import correlation_interval, mean_interval
+from deepgps.evaluation.evaluate import Evaluation
+from deepgps.evaluation.images.measure import BATCH, DRAWN, REAL, cells
+from deepgps.evaluation.images.metrics import COMPARED_KINDS, hits
 from deepgps.images.cell import Cell
 from deepgps.images.similarity import intranuclear, pearson, psnr, ssim
 from deepgps.localization import class_set
@@ -123,8 +123,8 @@ def rows_of(done: Evaluation, run: Path, proteins: LabelledProteins) -> dict[str
     assert done.images is not None and done.measured is not None
     numbers = {str(name): row for row, name in enumerate(proteins.ids)}
     owners = np.array([numbers[done.subjects.subjects[k].protein.id] for k in done.subjects.owner])
-    found = {kind: dict(done.images.kinds[kind]) for kind in SHOWN_KINDS}
-    for kind in SHOWN_KINDS:
+    found = {kind: dict(done.images.kinds[kind]) for kind in COMPARED_KINDS}
+    for kind in COMPARED_KINDS:
         fractions = done.measured.measure(kind, "intranuclear")
         if np.isfinite(fractions).all():
             found[kind]["right side"] = right(done, fractions)

@@ -24,14 +24,14 @@ CROPS, PROTEINS, CLASSES, CHUNK = 62_108, 1_301, 17, 1_000
 
 def measure(crops: int, *, distinct: bool, reported: bool) -> dict[str, float]:
     """Seconds and MB of gathering crops and, if ``reported``, of the report."""
+    from deepgps.evaluation.label_metrics import LabelCollector
     from deepgps.evaluation.labels import report_on
-    from deepgps.evaluation.measures.rows import LabelGatherer
 
     rng = np.random.default_rng(0)
     base = rng.dirichlet(np.ones(CLASSES), PROTEINS)
     truth = (base > 0.15) | (rng.random(base.shape) < 0.05)
     names = np.array([f"P{number}" for number in range(PROTEINS)])
-    gatherer = LabelGatherer([f"c{number}" for number in range(CLASSES)], multi_label=True)
+    gatherer = LabelCollector([f"c{number}" for number in range(CLASSES)], multi_label=True)
     before, started = megabytes(), time.process_time()
     for start in range(0, crops, CHUNK):
         rows = rng.integers(0, PROTEINS, min(CHUNK, crops - start))

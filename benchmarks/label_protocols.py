@@ -200,14 +200,14 @@ def cell(metric: Metric) -> str:
     """Value and interval of a figure."""
     if np.isnan(metric.value):
         return "–"
-    interval = "" if np.isnan(metric.low) else f" ({metric.low:.3f}–{metric.high:.3f})"
+    interval = "" if metric.low is None else f" ({metric.low:.3f}–{metric.high:.3f})"
     return f"{metric.value:.3f}{interval}"
 
 
 def rounded(metric: Metric) -> dict[str, Any]:
     """A figure as a bundle holds it: four places, its interval where it has one."""
-    ends = {key: round(getattr(metric, key), 4) for key in ("value", "low", "high")}
-    return {key: end for key, end in ends.items() if not np.isnan(end)} | {"n": metric.n}
+    ends = {key: getattr(metric, key) for key in ("value", "low", "high")}
+    return {key: round(end, 4) for key, end in ends.items() if end is not None} | {"n": metric.n}
 
 
 def with_baselines(models: Mapping[str, LabelReport]) -> dict[str, Mapping[str, Metric]]:

@@ -50,7 +50,7 @@ def of_surest(
         report = report_on(chances[rows], classes[rows], names, tested, rows)
         found[name] = report.metrics["protein/accuracy"]
     share = float((highest >= bound).mean())
-    return found | {"share that is not unclear": Metric(share, np.nan, np.nan, len(highest))}
+    return found | {"share that is not unclear": Metric(value=share, n=len(highest))}
 
 
 def report_on(

@@ -16,11 +16,10 @@ import polars as pl
 from deepgps.bundle import Metric
 from deepgps.datasets.crops.reading import CROPS, INDEX, MANIFEST, open_crops
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
-from deepgps.evaluation.evaluate import evaluate
-from deepgps.evaluation.evaluation import Evaluation
-from deepgps.evaluation.images.intervals import correlation_interval, mean_interval
-from deepgps.evaluation.images.measuring import DRAWN, REAL, WRONG_CLASS
-from deepgps.evaluation.loading import DataFiles
+from deepgps.evaluation.bootstrap import correlation_interval, mean_interval
+from deepgps.evaluation.dataset import DatasetFiles
+from deepgps.evaluation.evaluate import Evaluation, evaluate
+from deepgps.evaluation.images.measure import DRAWN, REAL, WRONG_CLASS
 from deepgps.localization import class_set
 from deepgps.prediction import Predictor
 from deepgps.training.mini.export import export
@@ -75,7 +74,7 @@ def evaluated(run: Path, data: Path, half: int, proteins: LabelledProteins, fold
     classes = class_set(recipe.class_set)
     store = paired_store(there / "crops", folder / f"crops-{half}", proteins, classes, SOURCE)
     predictor = Predictor(bundle, mean=True)
-    return evaluate(predictor, DataFiles(store), folder / f"report-{half}", on_progress=progress)
+    return evaluate(predictor, DatasetFiles(store), folder / f"report-{half}", on_progress=progress)
 
 
 def figures(halves: list[Evaluation]) -> dict[str, dict[str, Metric]]:

@@ -26,8 +26,8 @@ from deepgps.arrays import Doubles, Ints, Mask
 from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.identity import training_set
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, opencell_places
+from deepgps.evaluation.label_metrics import ece_by_chance, reliability
 from deepgps.evaluation.labels import LabelReport, Metric, label_report
-from deepgps.evaluation.measures.calibration import ece_by_chance, reliability
 from deepgps.localization import CLASS_SETS
 from deepgps.prediction.encoder import class_set_logits
 from deepgps.training.mini.class_sets import FILE, fit_class_sets, only_in, seen_alone

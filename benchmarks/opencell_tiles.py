@@ -11,8 +11,8 @@ from pathlib import Path
 
 from deepgps.bundle import Metric
 from deepgps.datasets.labels import load_labelled_proteins
-from deepgps.evaluation.evaluation import Evaluation
-from deepgps.evaluation.images.measuring import DRAWN
+from deepgps.evaluation.evaluate import Evaluation
+from deepgps.evaluation.images.measure import DRAWN
 from deepgps.localization import class_set
 from image_figures import arguments, cell, drawn_and_mean, keep, table
 from stand_ins import paired_store

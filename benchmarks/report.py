@@ -13,8 +13,8 @@ from pathlib import Path
 from deepgps.datasets.crops.reading import MANIFEST
 from deepgps.datasets.crops.reference import prepare_images
 from deepgps.datasets.labels import load_labelled_proteins
+from deepgps.evaluation.dataset import DatasetFiles
 from deepgps.evaluation.evaluate import REPORT, evaluate
-from deepgps.evaluation.loading import DataFiles
 from deepgps.localization import class_set
 from deepgps.prediction import Predictor
 from image_figures import progress
@@ -38,7 +38,7 @@ def main() -> None:
     proteins = load_labelled_proteins(options.data, classes)
     with tempfile.TemporaryDirectory() as folder:
         store = paired_store(options.crops, Path(folder) / options.source, proteins, classes, options.source)
-        done = evaluate(predictor, DataFiles(store), options.out, on_progress=progress)
+        done = evaluate(predictor, DatasetFiles(store), options.out, on_progress=progress)
     for note in done.notes:
         print(f"Beware: {note}")
     print(options.out / REPORT)

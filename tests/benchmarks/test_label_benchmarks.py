@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deepgps.datasets.labels import load_labelled_proteins
-from deepgps.evaluation.labels import Metric
+from deepgps.bundle import Metric
 from deepgps.localization import CLASS_SETS
 
 
@@ -71,9 +71,9 @@ def test_a_cell_is_measured_beside_the_brightest_of_its_crop(bench):
 
 def test_a_table_has_a_row_a_model_and_no_interval_where_there_is_none(bench):
     rows = {
-        "ours": {"protein/f1": Metric(0.5, 0.4, 0.6, 7)},
-        "theirs": {"protein/f1": Metric(0.25, math.nan, math.nan, 7)},
-        "none": {"protein/f1": Metric(math.nan, math.nan, math.nan, 7)},
+        "ours": {"protein/f1": Metric(value=0.5, low=0.4, high=0.6, n=7)},
+        "theirs": {"protein/f1": Metric(value=0.25, n=7)},
+        "none": {"protein/f1": Metric(value=math.nan, n=7)},
     }
     lines = bench("label_protocols").table("task", rows, ["f1"])
     assert lines[0] == "| task, n = 7 | f1 |"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from documents import document, first_names, rows, section
 
-from deepgps.evaluation.labels import BASELINES, label_report
+from deepgps.evaluation.labels import LABEL_BASELINES, label_report
 from deepgps.evaluation.peers.classes import PEERS
-from deepgps.evaluation.peers.table import COLUMNS
+from deepgps.evaluation.peers.compare import COLUMNS
 
 PAGE = document("docs/reference/metrics.md")
 CLASSES = ("cytoplasmic", "nucleoplasm")
@@ -37,7 +37,7 @@ def test_the_figures_are_those_documented(multi_label, left_out):
     assert by_class == set(re.findall(r"`(\w+)/…`", text))
     assert (
         set(report.baselines)
-        == set(BASELINES)
+        == set(LABEL_BASELINES)
         == set(re.findall(r"^\| `([\w ]+)`", section(PAGE, "## Baselines"), re.M))
     )
 

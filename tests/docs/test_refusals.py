@@ -62,12 +62,12 @@ SPOKEN = {
         *("training/joint/telling/logs.py", "training/joint/folder.py", "training/joint/run.py"),
     ),
     "metrics.md": (
-        *("evaluation/labels.py", "evaluation/label_table.py", "evaluation/measures/*.py"),
+        *("evaluation/label_metrics.py", "evaluation/labelled_predictions.py"),
         *("evaluation/peers/*.py", "cli/compare.py"),
     ),
     "evaluation.md": (
-        *(f"evaluation/{name}.py" for name in ("subjects", "loading", "label_figures", "evaluate", "cross")),
-        *(f"evaluation/images/{name}.py" for name in ("likeness", "reader", "training", "measuring")),
+        *(f"evaluation/{name}.py" for name in ("dataset", "labels", "evaluate", "cross")),
+        *(f"evaluation/images/{name}.py" for name in ("reference", "measure")),
         "cli/evaluate.py",
     ),
     "files.md": ("results/*.py", "files/*.py", "cells/*.py", "cli/compare_cells.py"),

@@ -6,7 +6,7 @@ from PIL import Image
 
 from deepgps.errors import InputError
 from deepgps.evaluation.cross import cross_assay, variance_shares, write_cross
-from deepgps.evaluation.loading import DataFiles
+from deepgps.evaluation.dataset import DatasetFiles
 from deepgps.prediction import Predictor
 from evaluated_store import proteins_table, write_store
 
@@ -48,9 +48,9 @@ def test_a_grid_that_does_not_vary_has_no_shares():
 
 
 def test_the_grid_is_drawn_and_written(predictor, store, tmp_path):
-    assay = cross_assay(predictor, DataFiles(store), nuclei=2, sequences=4)
+    assay = cross_assay(predictor, DatasetFiles(store), nuclei=2, sequences=4)
     assert assay.images.shape == (2, 4, 208, 208)
-    assert assay.row_owner.tolist() == assay.column_owner[:2].tolist()
+    assert assay.row_protein.tolist() == assay.column_protein[:2].tolist()
     assert set(assay.column_classes[:2]) == {"nucleoplasm", "cytoplasmic"}
     grid, table, shares = write_cross(assay, tmp_path)
     assert Image.open(grid).width > 6 * 120
@@ -60,14 +60,14 @@ def test_the_grid_is_drawn_and_written(predictor, store, tmp_path):
     assert [row["own_protein"] for row in rows] == ["1", "0", "0", "0", "0", "1", "0", "0"]
     with shares.open() as file:
         assert [row["of"] for row in csv.DictReader(file)] == list(assay.shares())
-    again = cross_assay(predictor, DataFiles(store), nuclei=2, sequences=4)
+    again = cross_assay(predictor, DatasetFiles(store), nuclei=2, sequences=4)
     np.testing.assert_array_equal(again.images, assay.images)
 
 
 def test_what_cannot_be_crossed_is_said(predictor, store, tmp_path):
     with pytest.raises(InputError, match="shows 4 proteins"):
-        cross_assay(predictor, DataFiles(store), nuclei=5, sequences=2)
+        cross_assay(predictor, DatasetFiles(store), nuclei=5, sequences=2)
     table = tmp_path / "proteins.csv"
     proteins_table(["N1"]).write_csv(table)
     with pytest.raises(InputError, match="no crop store"):
-        cross_assay(predictor, DataFiles(table), nuclei=2, sequences=2)
+        cross_assay(predictor, DatasetFiles(table), nuclei=2, sequences=2)

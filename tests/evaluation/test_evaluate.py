@@ -8,17 +8,17 @@ import pytest
 
 from deepgps.errors import InputError
 from deepgps.evaluation import evaluate as module
+from deepgps.evaluation.dataset import DatasetFiles, load_dataset
 from deepgps.evaluation.evaluate import evaluate
-from deepgps.evaluation.images import measuring
-from deepgps.evaluation.images.measuring import (
-    NOBODY,
+from deepgps.evaluation.images import measure
+from deepgps.evaluation.images.measure import (
+    NO_PROTEIN,
     WRONG_CLASS,
     WRONG_PROTEIN,
-    Artist,
-    other_proteins,
+    ImageGenerator,
+    wrong_proteins,
 )
-from deepgps.evaluation.label_figures import knowledge_notes
-from deepgps.evaluation.loading import DataFiles, load_subjects
+from deepgps.evaluation.labels import knowledge_notes
 from deepgps.evaluation.report import choose_cells
 from deepgps.prediction import Predictor
 from evaluated_store import write_store
@@ -36,14 +36,14 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """With too few training crops for a reader."""
+    """With too few training crops for a classifier."""
     return write_store(tmp_path_factory.mktemp("evaluate") / "small", train=2)
 
 
 @pytest.fixture(scope="module")
 def done(predictor, store, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluated")
-    return evaluate(predictor, DataFiles(store), out), out
+    return evaluate(predictor, store, out), out
 
 
 def read(out):
@@ -61,7 +61,7 @@ def test_everything_is_written_and_nothing_else(done):
     assert rows["images/drawn/psnr"] == pytest.approx(metrics["images/drawn/psnr"]["value"], rel=1e-5)
 
 
-def test_figures_stand_beside_what_costs_nothing(done):
+def test_metrics_stand_beside_baselines(done):
     metrics = read(done[1])["metrics"]
     for kind in ("drawn", "constant mean", "class mean", "nuclear mask", "copied nucleus"):
         assert f"images/{kind}/ssim" in metrics
@@ -73,7 +73,7 @@ def test_figures_stand_beside_what_costs_nothing(done):
     assert all(np.isfinite(each["value"]) for each in metrics.values())
 
 
-def test_the_report_holds_all_of_it_and_loads_nothing(done):
+def test_the_report_holds_everything_and_loads_nothing(done):
     page = (done[1] / "report.html").read_text()
     for title in ("Read this first", "At a glance", "Labels", "Images", "Example cells", "Left out"):
         assert title in page
@@ -83,9 +83,9 @@ def test_the_report_holds_all_of_it_and_loads_nothing(done):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_ends_with_the_same_figures(predictor, small, tmp_path, monkeypatch):
+def test_a_killed_run_continues_and_ends_with_the_same_metrics(predictor, small, tmp_path, monkeypatch):
     drawn = []
-    original = Artist.draw
+    original = ImageGenerator.draw
 
     def killed(self, nuclei, numbers):
         if len(drawn) == 3:
@@ -93,16 +93,16 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_figures(predictor, small, t
         drawn.append(len(numbers))
         return original(self, nuclei, numbers)
 
-    monkeypatch.setattr(measuring, "BATCH", 4)
-    monkeypatch.setattr(Artist, "draw", killed)
+    monkeypatch.setattr(measure, "BATCH", 4)
+    monkeypatch.setattr(ImageGenerator, "draw", killed)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(predictor, DataFiles(small), tmp_path)
-    monkeypatch.setattr(Artist, "draw", original)
+        evaluate(predictor, small, tmp_path)
+    monkeypatch.setattr(ImageGenerator, "draw", original)
     counts = []
     monkeypatch.setattr(module, "measure_crops", _counting(module.measure_crops, counts))
-    evaluate(predictor, DataFiles(small), tmp_path)
+    evaluate(predictor, small, tmp_path)
     assert counts == [4]
-    evaluate(predictor, DataFiles(small), tmp_path / "whole")
+    evaluate(predictor, small, tmp_path / "whole")
     ours, theirs = read(tmp_path)["metrics"], read(tmp_path / "whole")["metrics"]
     assert ours.keys() == theirs.keys()
     assert all(ours[name]["value"] == pytest.approx(theirs[name]["value"], rel=1e-5) for name in ours)
@@ -121,19 +121,19 @@ def test_another_seed_starts_over(predictor, small, tmp_path, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "image_figures", stopped)
+    monkeypatch.setattr(module, "image_metrics", stopped)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(predictor, DataFiles(small), tmp_path)
+        evaluate(predictor, small, tmp_path)
     counts = []
     monkeypatch.setattr(module, "measure_crops", _counting(module.measure_crops, counts))
     for seed in (0, 1):
         with pytest.raises(KeyboardInterrupt):
-            evaluate(predictor, DataFiles(small), tmp_path, seed=seed)
+            evaluate(predictor, small, tmp_path, seed=seed)
     assert counts == [6, 0]
 
 
-def test_without_a_reader_the_rest_is_served(predictor, small, tmp_path):
-    done = evaluate(predictor, DataFiles(small), tmp_path / "out")
+def test_without_a_classifier_the_rest_is_measured(predictor, small, tmp_path):
+    done = evaluate(predictor, small, tmp_path / "out")
     assert any("Classes with 20 training images: 0" in note for note in done.notes)
     assert "images/drawn/read_back" not in done.metrics()
     assert "images/drawn/pearson" in done.metrics()
@@ -142,44 +142,44 @@ def test_without_a_reader_the_rest_is_served(predictor, small, tmp_path):
 def test_without_training_crops_nothing_is_evaluated(predictor, tmp_path):
     store = write_store(tmp_path / "store", train=0)
     with pytest.raises(InputError, match="No crop of the store has the split 'train'"):
-        evaluate(predictor, DataFiles(store), tmp_path / "out")
+        evaluate(predictor, store, tmp_path / "out")
 
 
-def test_a_single_protein_has_figures_and_no_intervals(predictor, tmp_path):
+def test_a_single_protein_has_metrics_and_no_intervals(predictor, tmp_path):
     store = write_store(tmp_path / "store", test="N1", train=1)
-    done = evaluate(predictor, DataFiles(store), tmp_path / "out")
+    done = evaluate(predictor, store, tmp_path / "out")
     metric = done.metrics()["images/drawn/psnr"]
     assert (metric.n, metric.low) == (1, None)
     assert "images/sequence_effect" not in done.metrics()
 
 
 def test_a_table_has_labels_and_no_images(predictor, store, tmp_path):
-    done = evaluate(predictor, DataFiles(store / "proteins.parquet"), tmp_path / "out")
+    done = evaluate(predictor, store / "proteins.parquet", tmp_path / "out")
     assert done.images is None
     assert {name.split("/")[0] for name in done.metrics()} == {"labels"}
     assert "labels only" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_wrong_proteins_are_of_another_class_or_another_protein_of_the_same(predictor, store):
-    subjects = load_subjects(DataFiles(store), predictor)
-    others = other_proteins(subjects, 0)
-    for owner, wrong, same in zip(subjects.owner, others[WRONG_CLASS], others[WRONG_PROTEIN], strict=True):
-        mine, other, alike = (subjects.subjects[k] for k in (owner, wrong, same))
+    dataset = load_dataset(DatasetFiles(store), predictor)
+    others = wrong_proteins(dataset, 0)
+    for own, wrong, same in zip(dataset.protein_of, others[WRONG_CLASS], others[WRONG_PROTEIN], strict=True):
+        mine, other, alike = (dataset.proteins[k] for k in (own, wrong, same))
         assert other.class_name != mine.class_name
         assert alike.class_name == mine.class_name
-        assert same != owner
-    alone = replace(subjects, subjects=subjects.subjects[:1], owner=np.zeros(1, np.int64))
-    assert {int(number) for kind in other_proteins(alone, 0).values() for number in kind} == {NOBODY}
+        assert same != own
+    alone = replace(dataset, proteins=dataset.proteins[:1], protein_of=np.zeros(1, np.int64))
+    assert {int(number) for kind in wrong_proteins(alone, 0).values() for number in kind} == {NO_PROTEIN}
 
 
 def test_labels_of_known_proteins_are_no_test():
     assert knowledge_notes(np.array([1.0, 0.99]))[0].startswith("NO TEST OF LABELS: 2 of 2 proteins")
     assert knowledge_notes(np.array([1.0, 0.1]))[0].startswith("LABELS FLATTERED: 1 of 2")
     assert knowledge_notes(np.array([0.1, 0.2])) == ()
-    assert "cannot be said" in knowledge_notes(np.array([np.nan]))[0]
+    assert "cannot be checked" in knowledge_notes(np.array([np.nan]))[0]
 
 
-def test_galleries_are_by_rank_and_by_chance():
+def test_galleries_are_chosen_by_rank_and_at_random():
     likeness = np.append(np.linspace(0, 1, 40), np.nan)
     chosen = choose_cells(likeness, 3)
     assert chosen["Best by Pearson r"].tolist() == [39, 38, 37, 36]

@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from deepgps.errors import InputError
+from deepgps.evaluation.label_metrics import LabelCollector
 from deepgps.evaluation.labels import label_report, report_on
-from deepgps.evaluation.measures.rows import LabelGatherer
 
 CLASSES = ("cytoplasmic", "nucleoplasm", "er")
 
@@ -71,7 +71,7 @@ def test_one_protein_has_a_value_and_no_interval():
     chances, targets, ids = crops(np.random.default_rng(0), proteins=1)
     found = report(chances, targets, ids).metrics["protein/accuracy"]
     assert found.value in (0, 1)
-    assert np.isnan([found.low, found.high]).all()
+    assert (found.low, found.high) == (None, None)
 
 
 def test_the_same_seed_gives_the_same_report():
@@ -117,24 +117,24 @@ def test_a_class_that_nobody_has_has_no_curve_and_no_area():
 def test_chunks_make_the_report_of_the_whole():
     chances, targets, ids = crops(np.random.default_rng(7))
     order = np.random.default_rng(8).permutation(len(ids))
-    gatherer = LabelGatherer(CLASSES, multi_label=False)
+    collector = LabelCollector(CLASSES, multi_label=False)
     for rows in np.array_split(order, 7):
-        gatherer.add(chances[rows], targets[rows], ids[rows])
-    whole, parts = report(chances, targets, ids), report_on(gatherer, by_cluster=False)
+        collector.add(chances[rows], targets[rows], ids[rows])
+    whole, parts = report(chances, targets, ids), report_on(collector, by_cluster=False)
     for name, metric in whole.metrics.items():
         assert parts.metrics[name].value == pytest.approx(metric.value, nan_ok=True), name
     np.testing.assert_array_equal(whole.confusion_by_crop, parts.confusion_by_crop)
 
 
 def test_crops_of_equal_probabilities_are_kept_once():
-    gatherer = LabelGatherer(CLASSES, multi_label=False)
+    collector = LabelCollector(CLASSES, multi_label=False)
     for _ in range(50):
-        gatherer.add(np.array([[0.2, 0.5, 0.3], [0.6, 0.2, 0.2]]), np.eye(3)[[1, 2]], ["a", "b"])
-    kept = gatherer.crops()
+        collector.add(np.array([[0.2, 0.5, 0.3], [0.6, 0.2, 0.2]]), np.eye(3)[[1, 2]], ["a", "b"])
+    kept = collector.crops()
     assert len(kept.count) == 2
     assert kept.count.tolist() == [50, 50]
     # The mean of equal probabilities is the probability, to the last digit.
-    assert gatherer.proteins().probabilities.tolist() == [[0.2, 0.5, 0.3], [0.6, 0.2, 0.2]]
+    assert collector.proteins().probabilities.tolist() == [[0.2, 0.5, 0.3], [0.6, 0.2, 0.2]]
 
 
 ROW = np.array([[0.2, 0.5, 0.3]])

@@ -5,9 +5,8 @@ import pytest
 import conftest
 from deepgps.bundle import write_bundle
 from deepgps.errors import InputError
+from deepgps.evaluation.dataset import DatasetFiles, load_dataset, model_classes
 from deepgps.evaluation.evaluate import evaluate
-from deepgps.evaluation.loading import DataFiles, load_subjects
-from deepgps.evaluation.subjects import model_classes
 from deepgps.prediction import Predictor
 from evaluated_store import write_store
 
@@ -26,7 +25,7 @@ def bundle_of(tiny_bundle, folder, classes, encoder=None, **fields):
 
 def test_a_model_that_only_draws_has_images_and_no_labels(tiny_bundle, store, tmp_path):
     bundle = bundle_of(tiny_bundle, tmp_path / "bundle", ())
-    done = evaluate(Predictor(bundle, threads=1), DataFiles(store), tmp_path / "out")
+    done = evaluate(Predictor(bundle, threads=1), store, tmp_path / "out")
     assert {name.split("/")[0] for name in done.metrics()} == {"images"}
     assert "images/sequence_effect" in done.metrics()
     assert 'id="labels"' not in (tmp_path / "out" / "report.html").read_text()
@@ -36,7 +35,7 @@ def test_a_model_that_names_one_class_has_a_confusion_of_two(tiny_bundle, store,
     classes = ("cytoplasmic", "nucleoplasm")
     encoder = conftest._encoder(tiny_bundle.metadata.encoder.dimension, 2)
     bundle = bundle_of(tiny_bundle, tmp_path / "bundle", classes, encoder, multi_label=False)
-    done = evaluate(Predictor(bundle, threads=1), DataFiles(store), tmp_path / "out")
+    done = evaluate(Predictor(bundle, threads=1), store, tmp_path / "out")
     assert done.labels.report.confusion_by_protein.sum() == 4
     assert done.labels.report.confusion_by_crop.sum() == 6
     assert "labels/protein/mcc" in done.metrics()
@@ -50,8 +49,8 @@ def test_a_protein_of_two_classes_is_left_out_where_one_is_named(tiny_bundle, tm
     rows = {"protein_id": ["P1", "P2"], "sequence": ["MKVLAAGIVGLCAKWDEYHR"] * 2}
     pl.DataFrame(rows | {"localizations": ["cytoplasmic|nucleoplasm", "er|nucleoplasm"]}).write_csv(table)
     bundle = bundle_of(tiny_bundle, tmp_path / "bundle", ("cytoplasmic", "nucleoplasm"), multi_label=False)
-    found = load_subjects(DataFiles(table), Predictor(bundle, threads=1))
-    assert [each.class_name for each in found.subjects] == ["nucleoplasm"]
+    found = load_dataset(DatasetFiles(table), Predictor(bundle, threads=1))
+    assert [each.class_name for each in found.proteins] == ["nucleoplasm"]
     assert "several of the model's classes (cytoplasmic, nucleoplasm)" in found.left_out[0].reason
 
 

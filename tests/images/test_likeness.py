@@ -6,7 +6,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.functional.image import peak_signal_noise_ratio as torch_psnr
 
 from deepgps.errors import InputError
-from deepgps.evaluation.images.likeness import check_images, right_side
+from deepgps.evaluation.images.measure import check_images
 from deepgps.images.similarity import intranuclear, pearson, psnr, ssim
 
 RNG = np.random.default_rng(0)
@@ -76,11 +76,3 @@ def test_images_that_are_no_numbers_are_refused_by_name():
     with pytest.raises(InputError, match=r"from 0 to 2"):
         check_images(np.linspace(0, 2, 16, dtype=np.float32).reshape(1, 4, 4), "drawn")
     check_images(REAL, "real")
-
-
-def test_right_side_counts_both_kinds_around_the_middle():
-    fractions = np.array([0.8, 0.6, 0.2, 0.7])
-    nuclear = np.array([True, True, False, False])
-    share, threshold = right_side(fractions, nuclear, ~nuclear)
-    assert threshold == pytest.approx((0.7 + 0.45) / 2)
-    assert share == 0.75

@@ -22,10 +22,9 @@ def compare(table: Path, /, *peers: str, out: Path = Path("comparison.csv"), see
         Seed of the bootstrap.
     """
     from deepgps.errors import InputError
-    from deepgps.evaluation.label_table import read_labelled_predictions
-    from deepgps.evaluation.peers.compare import compare as beside
+    from deepgps.evaluation.labelled_predictions import read_labelled_predictions
+    from deepgps.evaluation.peers.compare import compare_peers, comparison_csv, comparison_text
     from deepgps.evaluation.peers.files import PeerPredictions, read_peer
-    from deepgps.evaluation.peers.table import comparison_csv, comparison_text
     from deepgps.files import atomic_path
 
     read: dict[str, PeerPredictions] = {}
@@ -36,9 +35,9 @@ def compare(table: Path, /, *peers: str, out: Path = Path("comparison.csv"), see
         if name in read:
             raise InputError(f"Two peers are called '{name}'; name them apart, as in '{name} 2={path}'.")
         read[name] = found
-    comparison = beside(read_labelled_predictions(table), read, seed=seed)
+    comparison = compare_peers(read_labelled_predictions(table), read, seed=seed)
     shown = (
-        *(SHOWN if "accuracy" in comparison.rows["deepGPS"].metrics else SHOWN_OF_SEVERAL),
+        *(SHOWN if "accuracy" in comparison.models["deepGPS"].metrics else SHOWN_OF_SEVERAL),
         *SHOWN_RANKED,
     )
     print(comparison_text(comparison, shown))

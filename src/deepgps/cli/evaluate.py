@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 if TYPE_CHECKING:
-    from deepgps.evaluation.loading import DataFiles
+    from deepgps.evaluation.dataset import DatasetFiles
     from deepgps.prediction import Predictor
 
 _Some = Annotated[int, Parameter(validator=Number(gte=2, lte=50))]
@@ -47,11 +47,11 @@ class Given:
     mean: Annotated[bool, Parameter(negative=())] = False
     threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
 
-    def files(self) -> "DataFiles":
+    def files(self) -> "DatasetFiles":
         """The data."""
-        from deepgps.evaluation.loading import DataFiles
+        from deepgps.evaluation.dataset import DatasetFiles
 
-        return DataFiles(self.data, self.split, self.split_file, self.proteins)
+        return DatasetFiles(self.data, self.split, self.split_file, self.proteins)
 
     def predictor(self, bundle: str) -> "Predictor":
         """The model."""
@@ -84,10 +84,19 @@ def evaluate(
 
     predictor = given.predictor(bundle)
     with _progress() as on_progress:
-        done = run(predictor, given.files(), out, seed=seed, on_progress=on_progress)
+        done = run(
+            predictor,
+            given.data,
+            out,
+            split=given.split,
+            split_file=given.split_file,
+            proteins=given.proteins,
+            seed=seed,
+            on_progress=on_progress,
+        )
     for note in done.notes:
         print(f"Beware: {note}")
-    left = done.subjects.left_out
+    left = done.dataset.left_out
     crops = sum(each.crops for each in left)
     print(f"{done.about['proteins']:,} proteins, {done.about['crops']:,} crops evaluated")
     if left:

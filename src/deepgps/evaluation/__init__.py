@@ -1,1 +1,1 @@
-"""Evaluation: how good a model is, always beside what costs nothing."""
+"""Evaluation: how good a model is, always beside baselines."""

@@ -1,11 +1,10 @@
-"""The cross-assay: some proteins drawn into some nuclei, each into each.
+"""The cross assay: draw each of some proteins into each of some nuclei.
 
-If the sequence decides, columns are alike; if the nucleus does, rows are. How far each decides is the share
-of variance that goes with it (two-way analysis of variance without repeats).
+If the sequence decides, columns are alike; if the nucleus does, rows are. The share of variance that goes
+with each comes from a two-way analysis of variance without repeats.
 """
 
-import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,10 @@ from PIL import Image, ImageDraw
 
 from deepgps.arrays import Doubles, Floats, Ints, Mask
 from deepgps.errors import InputError
-from deepgps.evaluation.images.measuring import Artist, nuclear_mask
-from deepgps.evaluation.loading import DataFiles, load_subjects
-from deepgps.evaluation.subjects import MANY, Subjects
+from deepgps.evaluation.dataset import SEPARATOR, DatasetFiles, EvaluationDataset, load_dataset
+from deepgps.evaluation.evaluate import write_csv
+from deepgps.evaluation.images.measure import ImageGenerator
+from deepgps.evaluation.images.structure import nuclear_mask
 from deepgps.files import atomic_path
 from deepgps.images.similarity import intranuclear, pearson
 from deepgps.prediction import Predictor
@@ -37,7 +37,7 @@ class CrossAssay:
         Of each nucleus (n,): the crop, and the class of the protein that it really shows.
     column_names, column_classes
         Of each protein (m,).
-    row_owner, column_owner
+    row_protein, column_protein
         Numbers of the proteins that rows really show and that columns draw; where they are equal the image
         has its own protein.
     nuclei, real, masks
@@ -52,8 +52,8 @@ class CrossAssay:
     row_classes: tuple[str, ...]
     column_names: tuple[str, ...]
     column_classes: tuple[str, ...]
-    row_owner: Ints
-    column_owner: Ints
+    row_protein: Ints
+    column_protein: Ints
     nuclei: Floats
     real: Floats
     masks: Mask
@@ -61,26 +61,26 @@ class CrossAssay:
     pixel_size_um: float
 
     def fractions(self) -> Doubles:
-        """Intranuclear fraction of each drawn image, (n, m)."""
+        """Return the intranuclear fraction of each drawn image, (n, m)."""
         return np.stack(
             [intranuclear(column, self.masks) for column in np.moveaxis(self.images, 1, 0)], axis=1
         )
 
-    def likeness(self) -> Doubles:
-        """Pearson r of each drawn image with the real one of its row, (n, m)."""
+    def similarity(self) -> Doubles:
+        """Return Pearson r of each drawn image with the real one of its row, (n, m)."""
         return np.stack([pearson(self.real, column) for column in np.moveaxis(self.images, 1, 0)], axis=1)
 
     def shares(self) -> dict[str, dict[str, float]]:
-        """Share of variance that goes with the nucleus, with the sequence, and with neither alone."""
+        """Return the shares of variance due to the nucleus, to the sequence, and to both together."""
         return {
             "intranuclear fraction": variance_shares(self.fractions()),
             "pixels": variance_shares(self.images),
-            "likeness to the real image": variance_shares(self.likeness()),
+            "similarity to the real image": variance_shares(self.similarity()),
         }
 
 
 def variance_shares(grid: NDArray[np.floating]) -> dict[str, float]:
-    """Part the variance of a grid by row and column.
+    """Divide the variance of a grid between rows and columns.
 
     Parameters
     ----------
@@ -108,14 +108,14 @@ def variance_shares(grid: NDArray[np.floating]) -> dict[str, float]:
 
 def cross_assay(
     predictor: Predictor,
-    files: DataFiles,
+    files: DatasetFiles,
     *,
     nuclei: int,
     sequences: int,
     seed: int = 0,
     on_progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> CrossAssay:
-    """Choose nuclei and proteins by chance, classes in turn, and draw each protein into each nucleus.
+    """Choose nuclei and proteins at random, classes in turn, and draw each protein into each nucleus.
 
     The same proteins are rows (by a crop of theirs) and columns, as far as both numbers allow.
 
@@ -124,33 +124,33 @@ def cross_assay(
     InputError
         If the data are no crop store, or show fewer proteins than are asked for.
     """
-    subjects = load_subjects(files, predictor)
-    if subjects.store is None:
-        raise InputError(f"'{files.data}' is no crop store; a cross-assay needs nuclei to draw into.")
-    columns, rows = choose(subjects, nuclei, sequences, seed)
-    artist = Artist(predictor, subjects)
-    pairs = subjects.store.images(subjects.rows[rows])
+    dataset = load_dataset(files, predictor)
+    if dataset.store is None:
+        raise InputError(f"'{files.data}' is no crop store; a cross assay needs nuclei to draw into.")
+    columns, rows = choose(dataset, nuclei, sequences, seed)
+    generator = ImageGenerator(predictor, dataset)
+    pairs = dataset.store.images(dataset.rows[rows])
     drawn = []
-    for number, owner in enumerate(columns, 1):
-        drawn.append(artist.draw(pairs[:, 0], np.full(len(rows), owner)))
+    for number, protein in enumerate(columns, 1):
+        drawn.append(generator.draw(pairs[:, 0], np.full(len(rows), protein)))
         on_progress("proteins drawn", number, len(columns))
-    index = subjects.store.index
+    index = dataset.store.index
     return CrossAssay(
-        row_names=tuple(str(index["cell"][int(subjects.rows[row])]) for row in rows),
-        row_classes=tuple(str(subjects.shown[row]) for row in rows),
-        column_names=tuple(subjects.subjects[owner].protein.id for owner in columns),
-        column_classes=tuple(subjects.subjects[owner].class_name for owner in columns),
-        row_owner=subjects.owner[rows],
-        column_owner=columns,
+        row_names=tuple(str(index["cell"][int(dataset.rows[row])]) for row in rows),
+        row_classes=tuple(str(dataset.crop_classes[row]) for row in rows),
+        column_names=tuple(dataset.proteins[protein].protein.id for protein in columns),
+        column_classes=tuple(dataset.proteins[protein].class_name for protein in columns),
+        row_protein=dataset.protein_of[rows],
+        column_protein=columns,
         nuclei=pairs[:, 0],
         real=pairs[:, 1],
-        masks=np.stack([nuclear_mask(nucleus, artist.um) for nucleus in pairs[:, 0]]),
+        masks=np.stack([nuclear_mask(nucleus, generator.pixel_size_um) for nucleus in pairs[:, 0]]),
         images=np.stack(drawn, axis=1),
-        pixel_size_um=artist.um,
+        pixel_size_um=generator.pixel_size_um,
     )
 
 
-def choose(subjects: Subjects, nuclei: int, sequences: int, seed: int) -> tuple[Ints, Ints]:
+def choose(dataset: EvaluationDataset, nuclei: int, sequences: int, seed: int) -> tuple[Ints, Ints]:
     """Choose proteins (m,), classes in turn, and a crop (n,) of each of the first n of them.
 
     Raises
@@ -159,15 +159,16 @@ def choose(subjects: Subjects, nuclei: int, sequences: int, seed: int) -> tuple[
         If there are too few proteins with crops.
     """
     rng = np.random.default_rng(seed)
-    owners = rng.permutation(np.unique(subjects.owner))
-    names = [subjects.subjects[owner].class_name for owner in owners.tolist()]
-    turn = [names[:place].count(name) for place, name in enumerate(names)]
-    ordered = owners[np.argsort(turn, kind="stable")]
+    proteins = rng.permutation(np.unique(dataset.protein_of))
+    names = [dataset.proteins[protein].class_name for protein in proteins.tolist()]
+    # The first of every class, then the second of every class, and so on.
+    round_number = [names[:place].count(name) for place, name in enumerate(names)]
+    ordered = proteins[np.argsort(round_number, kind="stable")]
     if len(ordered) < max(nuclei, sequences):
         raise InputError(
             f"The split shows {len(ordered)} proteins; ask for at most that many --nuclei and --sequences."
         )
-    rows = [int(rng.choice(np.flatnonzero(subjects.owner == owner))) for owner in ordered[:nuclei]]
+    rows = [int(rng.choice(np.flatnonzero(dataset.protein_of == protein))) for protein in ordered[:nuclei]]
     return ordered[:sequences].astype(np.int64), np.array(rows, np.int64)
 
 
@@ -176,31 +177,24 @@ def write_cross(assay: CrossAssay, out: Path) -> tuple[Path, ...]:
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out / GRID) as draft:
         grid(assay).save(draft, format="PNG")
-    fractions, likeness = assay.fractions(), assay.likeness()
+    fractions, similarity = assay.fractions(), assay.similarity()
     cells = [
         (
             assay.row_names[i],
             assay.row_classes[i],
             assay.column_names[j],
             assay.column_classes[j],
-            int(assay.row_owner[i] == assay.column_owner[j]),
+            int(assay.row_protein[i] == assay.column_protein[j]),
             f"{fractions[i, j]:.4f}",
-            f"{likeness[i, j]:.4f}",
+            f"{similarity[i, j]:.4f}",
         )
         for i, j in np.ndindex(*fractions.shape)
     ]
     head = ("nucleus", "nucleus_class", "protein_id", "protein_class", "own_protein")
-    _write(out / TABLE, (*head, "intranuclear_fraction", "pearson_with_real"), cells)
+    write_csv(out / TABLE, (*head, "intranuclear_fraction", "pearson_with_real"), cells)
     shares = [(name, *(f"{share:.4f}" for share in each.values())) for name, each in assay.shares().items()]
-    _write(out / SHARES, ("of", "nucleus", "sequence", "both_together"), shares)
+    write_csv(out / SHARES, ("of", "nucleus", "sequence", "both_together"), shares)
     return out / GRID, out / TABLE, out / SHARES
-
-
-def _write(path: Path, head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
-    with atomic_path(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(head)
-        writer.writerows(rows)
 
 
 def grid(assay: CrossAssay) -> Image.Image:
@@ -211,7 +205,7 @@ def grid(assay: CrossAssay) -> Image.Image:
     canvas = Image.new("RGB", size, GROUND)
     draw = ImageDraw.Draw(canvas)
     heads = [("nucleus", ""), ("real", "")]
-    classes = (name.replace(MANY, ", ") for name in assay.column_classes)
+    classes = (name.replace(SEPARATOR, ", ") for name in assay.column_classes)
     heads += list(zip(assay.column_names, classes, strict=True))
     for column, lines in enumerate(heads):
         for number, line in enumerate(lines):
@@ -221,15 +215,15 @@ def grid(assay: CrossAssay) -> Image.Image:
         top = HEADER + row * (step + 16)
         panels = [assay.nuclei[row], assay.real[row], *assay.images[row]]
         for column, panel in enumerate(panels):
-            shown = Image.fromarray((np.clip(panel, 0, 1) * 255).astype(np.uint8))
+            panel_image = Image.fromarray((np.clip(panel, 0, 1) * 255).astype(np.uint8))
             left = _left(column, step)
-            canvas.paste(shown.resize((EDGE, EDGE), Image.Resampling.BICUBIC), (left, top))
-            if column >= SIDE and assay.row_owner[row] == assay.column_owner[column - SIDE]:
+            canvas.paste(panel_image.resize((EDGE, EDGE), Image.Resampling.BICUBIC), (left, top))
+            if column >= SIDE and assay.row_protein[row] == assay.column_protein[column - SIDE]:
                 draw.rectangle((left, top, left + EDGE - 1, top + EDGE - 1), outline=(255, 196, 0), width=2)
         write_text(
             draw,
             (MARGIN, top + EDGE + 1),
-            f"shows {assay.row_classes[row].replace(MANY, ', ')}",
+            f"shows {assay.row_classes[row].replace(SEPARATOR, ', ')}",
             12,
             FAINT,
             2 * EDGE,

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
@@ -11,23 +11,21 @@ from PIL import Image
 
 from deepgps.arrays import Doubles, Floats, Ints
 from deepgps.bundle import Metric
-from deepgps.evaluation.evaluation import Evaluation
+from deepgps.evaluation.dataset import SEPARATOR, EvaluationDataset
 from deepgps.evaluation.images.baselines import CLASS_MEAN, CONSTANT, COPY, MASK
-from deepgps.evaluation.images.figures import EFFECTS, SHOWN_KINDS
-from deepgps.evaluation.images.measuring import (
+from deepgps.evaluation.images.measure import (
     DRAWN,
-    NOBODY,
-    READ_KINDS,
+    NO_PROTEIN,
     REAL,
+    STRUCTURED_KINDS,
     WRONG_CLASS,
-    Artist,
-    Measured,
-    other_proteins,
+    CropMeasurements,
+    ImageGenerator,
+    wrong_proteins,
 )
+from deepgps.evaluation.images.metrics import COMPARED_KINDS, EFFECTS
 from deepgps.evaluation.images.structure import BANDS, FEATURES, PROFILE, PROFILE_EDGES_UM, SPECTRUM_EDGES
-from deepgps.evaluation.label_figures import as_metric
 from deepgps.evaluation.labels import LabelReport
-from deepgps.evaluation.subjects import MANY, Subjects
 from deepgps.reporting.charts import (
     interval_chart,
     line_chart,
@@ -38,6 +36,9 @@ from deepgps.reporting.charts import (
 )
 from deepgps.reporting.images import image_uri
 from deepgps.reporting.pages import write_page
+
+if TYPE_CHECKING:
+    from deepgps.evaluation.evaluate import Evaluation
 
 BASELINES = (CONSTANT, CLASS_MEAN, MASK, COPY)
 """Images that need no model and know of the real image nothing but its class."""
@@ -88,7 +89,7 @@ _SCATTER_POINTS = 600
 _BY_RANK, _AT_RANDOM = 4, 12
 
 
-def write_report(evaluation: Evaluation, path: Path) -> None:
+def write_report(evaluation: "Evaluation", path: Path) -> None:
     """Write the report; it loads nothing from elsewhere."""
     about = evaluation.about
     facts = [
@@ -107,13 +108,13 @@ def write_report(evaluation: Evaluation, path: Path) -> None:
         summary=[*_label_summary(evaluation), *_image_summary(evaluation)],
         labels=_labels(evaluation),
         images=_images(evaluation),
-        left_out=evaluation.subjects.left_out,
+        left_out=evaluation.dataset.left_out,
         max_left_out=MAX_LEFT_OUT,
         **_provenance(evaluation),
     )
 
 
-def _label_summary(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+def _label_summary(evaluation: "Evaluation") -> Iterator[dict[str, Any]]:
     report = evaluation.labels.report
     if report is None:
         return
@@ -133,7 +134,7 @@ def _label_summary(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
             }
 
 
-def _image_summary(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+def _image_summary(evaluation: "Evaluation") -> Iterator[dict[str, Any]]:
     if evaluation.images is None:
         return
     kinds = evaluation.images.kinds
@@ -154,7 +155,7 @@ def _image_summary(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     yield {"name": "images: sequence_effect", "model": effect, "digits": 3, "is_effect": True}
 
 
-def _labels(evaluation: Evaluation) -> dict[str, Any] | None:
+def _labels(evaluation: "Evaluation") -> dict[str, Any] | None:
     """Return what the template shows of labels; None for a model that only draws."""
     report, new = evaluation.labels.report, evaluation.labels.new
     if report is None:
@@ -189,7 +190,7 @@ def _labels(evaluation: Evaluation) -> dict[str, Any] | None:
 def _overall(report: LabelReport, level: str) -> list[tuple[str, dict[str, Metric]]]:
     models = {"model": report.metrics, **report.baselines}
     return [
-        (name.partition("/")[2], {model: as_metric(metrics[name]) for model, metrics in models.items()})
+        (name.partition("/")[2], {model: metrics[name] for model, metrics in models.items()})
         for name in report.metrics
         if name.startswith(f"{level}/") and name.count("/") == 1
     ]
@@ -215,18 +216,18 @@ def _label_charts(report: LabelReport) -> list[Markup]:
     ]
 
 
-def _images(evaluation: Evaluation) -> dict[str, Any] | None:
+def _images(evaluation: "Evaluation") -> dict[str, Any] | None:
     """Return what the template shows of images; None without a crop store."""
-    images, measured, trained = evaluation.images, evaluation.measured, evaluation.trained
-    if images is None or measured is None or trained is None:
+    images, measurements, reference = evaluation.images, evaluation.measurements, evaluation.reference
+    if images is None or measurements is None or reference is None:
         return None
-    subjects, seed = evaluation.subjects, evaluation.about["seed"]
-    groups = len(np.unique(subjects.groups))
-    one_protein_each = len(np.unique(subjects.owner)) == groups
-    kinds = [(kind, images.kinds[kind]) for kind in SHOWN_KINDS]
+    dataset, seed = evaluation.dataset, evaluation.about["seed"]
+    groups = len(np.unique(dataset.groups))
+    one_protein_each = len(np.unique(dataset.protein_of)) == groups
+    kinds = [(kind, images.kinds[kind]) for kind in COMPARED_KINDS]
     effect, effect_same_class = (images.effects[name] for name in EFFECTS)
     return {
-        "crops": len(subjects.rows),
+        "crops": len(dataset.rows),
         "groups": groups,
         "group_name": "proteins" if one_protein_each else "groups of crops (cut from the same field)",
         "oracles": ORACLES,
@@ -241,40 +242,40 @@ def _images(evaluation: Evaluation) -> dict[str, Any] | None:
         "classifier": _classifier(evaluation),
         "structure_columns": STRUCTURE_COLUMNS,
         "structured_kinds": [
-            *((kind, row) for kind, row in kinds if kind in READ_KINDS),
+            *((kind, row) for kind, row in kinds if kind in STRUCTURED_KINDS),
             (REAL, images.kinds[REAL]),
         ],
-        "charts": _image_charts(measured, subjects, seed),
+        "charts": _image_charts(measurements, dataset, seed),
         "class_columns": CLASS_COLUMNS,
         "by_class": [
-            (f"{name.replace(MANY, ', ')} ({int((subjects.shown == name).sum()):,})", row)
+            (f"{name.replace(SEPARATOR, ', ')} ({int((dataset.crop_classes == name).sum()):,})", row)
             for name, row in images.by_class.items()
         ],
-        "gallery": _gallery(evaluation, measured, seed),
+        "gallery": _gallery(evaluation, measurements, seed),
     }
 
 
 def _of_kinds(kinds: Mapping[str, Mapping[str, Metric]], name: str) -> dict[str, Metric]:
-    return {kind: kinds[kind][name] for kind in SHOWN_KINDS if name in kinds[kind]}
+    return {kind: kinds[kind][name] for kind in COMPARED_KINDS if name in kinds[kind]}
 
 
-def _classifier(evaluation: Evaluation) -> dict[str, Any] | None:
-    assert evaluation.images is not None and evaluation.trained is not None
-    if evaluation.trained.readers is None:
+def _classifier(evaluation: "Evaluation") -> dict[str, Any] | None:
+    assert evaluation.images is not None and evaluation.reference is not None
+    if evaluation.reference.classifiers is None:
         return None
-    reader = evaluation.trained.readers[0]
+    classifier = evaluation.reference.classifiers[0]
     ceiling, place_ceiling = (evaluation.images.kinds[REAL].get(name) for name in ("read_back", "place"))
     return {
         "features": FEATURES,
-        "counts": list(zip(reader.classes, map(int, reader.counts), strict=True)),
+        "counts": list(zip(classifier.classes, map(int, classifier.counts), strict=True)),
         "ceiling": ceiling,
         "place_ceiling": place_ceiling,
         "is_weak": ceiling is not None and ceiling.value < 0.5,
     }
 
 
-def _image_charts(measured: Measured, subjects: Subjects, seed: int) -> list[Markup]:
-    profiles, spectra = _mean_curves(measured)
+def _image_charts(measurements: CropMeasurements, dataset: EvaluationDataset, seed: int) -> list[Markup]:
+    profiles, spectra = _mean_curves(measurements)
     distances = (PROFILE_EDGES_UM[:-1] + PROFILE_EDGES_UM[1:]) / 2
     frequencies = np.log10(np.sqrt(SPECTRUM_EDGES[:-1] * SPECTRUM_EDGES[1:]))
     return [
@@ -293,7 +294,7 @@ def _image_charts(measured: Measured, subjects: Subjects, seed: int) -> list[Mar
         ),
         scatter_chart(
             "Intranuclear fraction, crop by crop",
-            _fractions(measured, subjects, seed),
+            _fractions(measurements, dataset, seed),
             unit_axis("real"),
             unit_axis("drawn"),
             diagonal=True,
@@ -301,13 +302,13 @@ def _image_charts(measured: Measured, subjects: Subjects, seed: int) -> list[Mar
     ]
 
 
-def _mean_curves(measured: Measured) -> tuple[dict[str, Doubles], dict[str, Doubles]]:
+def _mean_curves(measurements: CropMeasurements) -> tuple[dict[str, Doubles], dict[str, Doubles]]:
     """Return the mean profile and the mean log spectrum of the kinds of image worth a line."""
     profiles, spectra = {}, {}
     for kind in (REAL, DRAWN, WRONG_CLASS, MASK):
         sums, counts = np.zeros(PROFILE + BANDS), np.zeros(PROFILE + BANDS)
-        for start in range(0, len(measured.records), 4096):
-            chunk = measured.features(kind, slice(start, start + 4096))[:, : PROFILE + BANDS]
+        for start in range(0, len(measurements.records), 4096):
+            chunk = measurements.features(kind, slice(start, start + 4096))[:, : PROFILE + BANDS]
             sums += np.nansum(chunk, 0)
             counts += np.isfinite(chunk).sum(0)
         mean = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
@@ -315,13 +316,15 @@ def _mean_curves(measured: Measured) -> tuple[dict[str, Doubles], dict[str, Doub
     return profiles, spectra
 
 
-def _fractions(measured: Measured, subjects: Subjects, seed: int) -> dict[str, tuple[Doubles, Doubles]]:
+def _fractions(
+    measurements: CropMeasurements, dataset: EvaluationDataset, seed: int
+) -> dict[str, tuple[Doubles, Doubles]]:
     """Return real and drawn intranuclear fractions of randomly chosen crops, by the class shown."""
-    real, drawn = (measured.measure(kind, "intranuclear") for kind in (REAL, DRAWN))
+    real, drawn = (measurements.measure(kind, "intranuclear") for kind in (REAL, DRAWN))
     chosen = np.random.default_rng(seed).permutation(len(real))[:_SCATTER_POINTS]
-    names = subjects.shown[chosen]
+    names = dataset.crop_classes[chosen]
     return {
-        str(name).replace(MANY, ", "): (real[chosen][names == name], drawn[chosen][names == name])
+        str(name).replace(SEPARATOR, ", "): (real[chosen][names == name], drawn[chosen][names == name])
         for name in np.unique(names)
     }
 
@@ -341,26 +344,26 @@ def choose_cells(pearson: Doubles, seed: int) -> dict[str, Ints]:
 
 
 def _gallery(
-    evaluation: Evaluation, measured: Measured, seed: int
+    evaluation: "Evaluation", measurements: CropMeasurements, seed: int
 ) -> Iterator[tuple[str, Iterator[dict[str, str]]]]:
     """Yield nucleus, real image, drawn image, and one drawn from a protein of another class, of cells."""
-    subjects = evaluation.subjects
-    store = subjects.store
+    dataset = evaluation.dataset
+    store = dataset.store
     assert store is not None
-    artist = Artist(evaluation.predictor, subjects)
-    pearson = measured.measure(DRAWN, "pearson")
-    wrong = other_proteins(subjects, seed)[WRONG_CLASS]
+    generator = ImageGenerator(evaluation.predictor, dataset)
+    pearson = measurements.measure(DRAWN, "pearson")
+    wrong = wrong_proteins(dataset, seed)[WRONG_CLASS]
 
     def cell(number: int) -> dict[str, str]:
-        owner, other = subjects.owner[number], wrong[number]
-        nucleus, real = store.images([subjects.rows[number]])[0]
-        drawn, control = artist.draw(np.stack([nucleus, nucleus]), np.array([owner, other], np.int64))
-        if other == NOBODY:
+        owner, other = dataset.protein_of[number], wrong[number]
+        nucleus, real = store.images([dataset.rows[number]])[0]
+        drawn, control = generator.draw(np.stack([nucleus, nucleus]), np.array([owner, other], np.int64))
+        if other == NO_PROTEIN:
             control = np.zeros_like(real)
-        protein = subjects.subjects[owner].protein
+        protein = dataset.proteins[owner].protein
         return {
-            "caption": f"{protein.id}: {subjects.shown[number]}; r {pearson[number]:.2f}",
-            "control": subjects.subjects[other].class_name if other != NOBODY else "none",
+            "caption": f"{protein.id}: {dataset.crop_classes[number]}; r {pearson[number]:.2f}",
+            "control": dataset.proteins[other].class_name if other != NO_PROTEIN else "none",
             "source": image_uri(_side_by_side([nucleus, real, drawn, control])),
         }
 
@@ -375,10 +378,10 @@ def _side_by_side(panels: list[Floats]) -> Image.Image:
     return Image.fromarray((np.clip(row, 0, 1) * 255).astype(np.uint8))
 
 
-def _provenance(evaluation: Evaluation) -> dict[str, Any]:
+def _provenance(evaluation: "Evaluation") -> dict[str, Any]:
     metadata, about = evaluation.predictor.bundle.metadata, evaluation.about
-    shown = evaluation.subjects.shown.tolist()
-    tested_on = Counter(shown or [each.class_name for each in evaluation.subjects.subjects])
+    shown = evaluation.dataset.crop_classes.tolist()
+    tested_on = Counter(shown or [each.class_name for each in evaluation.dataset.proteins])
     return {
         "training_data": list(metadata.training_data.items()),
         "tested_on": tested_on.most_common(),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deepgps.evaluation.images.baselines import BASELINES, baselines, training_levels
+from deepgps.evaluation.images.baselines import IMAGE_BASELINES, baseline_images, training_intensities
 from deepgps.images.similarity import psnr
 
 RNG = np.random.default_rng(0)
@@ -13,12 +13,12 @@ CLASSES = np.array(["a", "a", "b", "b", "b"])
 
 
 def levels(masks=MASKS):
-    return training_levels([(REAL[:2], masks[:2], CLASSES[:2]), (REAL[2:], masks[2:], CLASSES[2:])])
+    return training_intensities([(REAL[:2], masks[:2], CLASSES[:2]), (REAL[2:], masks[2:], CLASSES[2:])])
 
 
 def test_baselines_draw_what_they_are_named_for():
-    drawn = baselines(REAL, NUCLEI, MASKS, CLASSES, levels())
-    assert tuple(drawn) == BASELINES
+    drawn = baseline_images(REAL, NUCLEI, MASKS, CLASSES, levels())
+    assert tuple(drawn) == IMAGE_BASELINES
     assert np.ptp(drawn["constant mean"]) == 0
     assert drawn["constant mean"].mean() == pytest.approx(REAL.mean(), abs=1e-6)
     np.testing.assert_allclose(drawn["own mean"][3], REAL[3].mean(), rtol=1e-5)
@@ -29,14 +29,14 @@ def test_baselines_draw_what_they_are_named_for():
 
 
 def test_own_nuclear_mask_is_the_best_two_level_image():
-    drawn = baselines(REAL, NUCLEI, MASKS, CLASSES, levels())
+    drawn = baseline_images(REAL, NUCLEI, MASKS, CLASSES, levels())
     best = psnr(REAL, drawn["own nuclear mask"])
     assert (best >= psnr(REAL, drawn["nuclear mask"]) - 1e-9).all()
     assert (best >= psnr(REAL, drawn["own mean"]) - 1e-9).all()
 
 
 def test_a_class_that_training_never_saw_gets_the_levels_of_all():
-    drawn = baselines(REAL, NUCLEI, MASKS, np.array(["new"] * 5), levels())
+    drawn = baseline_images(REAL, NUCLEI, MASKS, np.array(["new"] * 5), levels())
     np.testing.assert_allclose(drawn["class mean"], drawn["constant mean"], rtol=1e-6)
 
 

@@ -7,7 +7,7 @@ from deepgps.evaluation.images.structure import (
     FEATURES,
     PROFILE,
     PROFILE_EDGES_UM,
-    Surroundings,
+    CellGeometry,
     filled,
     fine_detail,
     profiles,
@@ -25,7 +25,7 @@ def discs(count, radius=25.0):
 
 
 def around(masks):
-    return Surroundings.of(masks.astype(np.float32), masks, UM)
+    return CellGeometry.of(masks.astype(np.float32), masks, UM)
 
 
 def test_profile_is_the_mean_at_each_distance_as_a_plain_loop_finds_it():

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from deepgps.errors import InputError
-from deepgps.evaluation.peers.classes import PEERS, is_place, onto
+from deepgps.evaluation.peers.classes import PEERS, is_place, map_classes
 from deepgps.localization import CLASS_SETS
 
 TWO = CLASS_SETS["single-2"].slugs
@@ -13,7 +13,7 @@ FOUR = CLASS_SETS["single-4"].slugs
 
 
 def mapped(names, classes):
-    rows = onto(names, classes)
+    rows = map_classes(names, classes)
     return {
         name: [slug for slug, yes in zip(classes, row, strict=True) if yes]
         for name, row in zip(names, rows, strict=True)
@@ -40,7 +40,7 @@ def test_the_map_onto_two_is_that_of_the_paper(shared_data):
 
 
 def test_the_order_of_our_classes_is_kept():
-    assert onto(["Nucleus", "Cytoplasm"], ["nucleoplasm", "cytoplasmic"]).tolist() == [[1, 0], [0, 1]]
+    assert map_classes(["Nucleus", "Cytoplasm"], ["nucleoplasm", "cytoplasmic"]).tolist() == [[1, 0], [0, 1]]
 
 
 def test_on_four_classes_a_class_counts_where_all_its_places_do():
@@ -58,11 +58,11 @@ def test_every_class_of_the_general_tools_has_one_place_among_the_classes_of_min
 
 def test_what_may_be_either_is_refused():
     with pytest.raises(InputError, match="'Secretory pathway' of a peer may be 'vesicles' or 'er'"):
-        onto(PEERS["MultiLoc2"], FOUR)
-    with pytest.raises(InputError, match="'Kitchen' of a peer is no known place"):
-        onto(["Kitchen"], TWO)
+        map_classes(PEERS["MultiLoc2"], FOUR)
+    with pytest.raises(InputError, match="'Kitchen' of a peer is not a known place"):
+        map_classes(["Kitchen"], TWO)
     with pytest.raises(InputError, match="'kitchen' belongs to no class set"):
-        onto(["Nucleus"], ["kitchen", "er"])
+        map_classes(["Nucleus"], ["kitchen", "er"])
 
 
 def test_places_are_known_however_they_are_written():

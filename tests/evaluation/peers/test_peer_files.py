@@ -57,7 +57,7 @@ def read(tmp_path):
 
 
 def named(found, row=0):
-    return [name for name, yes in zip(found.classes, found.named[row], strict=True) if yes]
+    return [name for name, yes in zip(found.classes, found.predicted[row], strict=True) if yes]
 
 
 def test_deeploc_2(read):
@@ -116,7 +116,7 @@ def test_laprott5_and_any_table(read):
     semicolons = read("id;nucleoplasm;Golgi;er\nP1;0.1;0.3;0.6\n")
     assert semicolons.classes == ("nucleoplasm", "Golgi", "er")
     assert named(semicolons) == ["er"]
-    assert read("protein,location\nP1,Nucleus;Cytosol\n").named.tolist() == [[True, True]]
+    assert read("protein,location\nP1,Nucleus;Cytosol\n").predicted.tolist() == [[True, True]]
 
 
 def test_probabilities_are_of_our_own_table_too(read):
@@ -127,7 +127,7 @@ def test_probabilities_are_of_our_own_table_too(read):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a,b\n1,2\n", "output of no tool that is known"),
+        ("a,b\n1,2\n", "is not the output of a known tool"),
         ("id,weight\nP1,2\n", "neither a column of probabilities"),
         ("id,Nucleus\nP1,2\n", "has '2' for 'Nucleus' of protein 'P1'"),
         ("id,Nucleus\nP1,n/a\n", "has 'n/a' for 'Nucleus'"),

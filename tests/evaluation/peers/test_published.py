@@ -5,8 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from deepgps.evaluation.measures.counts import one_class
-from deepgps.evaluation.peers.published import counts_behind
+from deepgps.evaluation.label_metrics import single_label_metrics
 
 TABLE_1 = (40, 23)
 TABLE_2 = (135, 282)
@@ -27,6 +26,23 @@ FOUND = {
 SIZES = dict(zip(FOUND, (TABLE_1, TABLE_2), strict=True))
 
 
+def matrices_behind(published, positives, negatives):
+    """True positives and true negatives of every confusion matrix of two classes that prints as published."""
+    tp, tn = np.meshgrid(np.arange(positives + 1), np.arange(negatives + 1), indexing="ij")
+    wrong = positives - tp + negatives - tn
+    values = {
+        "accuracy": (tp + tn) / (positives + negatives),
+        "sensitivity": tp / positives,
+        "specificity": tn / negatives,
+        "f1": 2 * tp / np.maximum(2 * tp + wrong, 1),
+    }
+    found = np.ones(tp.shape, np.bool_)
+    for name in values.keys() & published.keys():
+        digits = len(published[name].partition(".")[2])
+        found &= np.abs(values[name] - float(published[name])) <= 0.5 * 10.0**-digits + 1e-9
+    return [(int(a), int(b)) for a, b in zip(tp[found], tn[found], strict=True)]
+
+
 def published(shared_data, name):
     with (shared_data / "peers" / name).open(encoding="utf-8") as lines:
         return {row.pop("model"): row for row in csv.DictReader(lines)}
@@ -40,8 +56,8 @@ def confusion(tp, tn, positives, negatives):
 def test_the_rows_of_the_peers_are_rebuilt_to_three_digits(shared_data, table):
     rows, sizes = published(shared_data, table), SIZES[table]
     for peer, (tp, tn) in FOUND[table].items():
-        assert counts_behind(rows[peer], *sizes) == [(tp, tn)]
-        figures = one_class(confusion(tp, tn, *sizes))
+        assert matrices_behind(rows[peer], *sizes) == [(tp, tn)]
+        figures = single_label_metrics(confusion(tp, tn, *sizes))
         assert f"{figures['accuracy'][0]:.3f}" == rows[peer]["accuracy"]
         assert f"{tp / sizes[0]:.3f}" == rows[peer]["sensitivity"]
         assert f"{tn / sizes[1]:.3f}" == rows[peer]["specificity"]
@@ -57,7 +73,7 @@ def test_no_other_size_of_table_2_fits_all_peers(shared_data):
         (positives, count - positives)
         for count in range(405, 430)
         for positives in range(count // 4, count // 2)
-        if all(counts_behind(peer, positives, count - positives) for peer in peers)
+        if all(matrices_behind(peer, positives, count - positives) for peer in peers)
     ]
     assert fits == [TABLE_2]
 
@@ -66,14 +82,14 @@ def test_what_cannot_be_rebuilt(shared_data):
     first, second = (published(shared_data, table) for table in FOUND)
     # BUSCA's specificity in table 1 is no fraction of 23; everything else is 27 of 40 and 15 of 23.
     busca = first["BUSCA"]
-    assert counts_behind(busca, *TABLE_1) == []
+    assert matrices_behind(busca, *TABLE_1) == []
     assert busca["specificity"] == "0.650"
     rest = {name: value for name, value in busca.items() if name != "specificity"}
-    assert counts_behind(rest, *TABLE_1) == [(27, 15)]
+    assert matrices_behind(rest, *TABLE_1) == [(27, 15)]
     for row, sizes in ((first["deepGPS-single-2"], TABLE_1), (second["deepGPS-single-2"], TABLE_2)):
-        assert counts_behind(row, *sizes) == []
+        assert matrices_behind(row, *sizes) == []
     accuracy = {"accuracy": second["deepGPS-single-2"]["accuracy"]}
-    assert counts_behind(accuracy, *TABLE_2) == []
+    assert matrices_behind(accuracy, *TABLE_2) == []
     # Accuracy lies between specificity and sensitivity in any one matrix, whatever its size.
     ours = {name: float(value) for name, value in first["deepGPS-single-2"].items()}
     assert ours["accuracy"] < min(ours["specificity"], ours["sensitivity"])
@@ -87,7 +103,7 @@ def single_4(shared_data, level):
     names = ("cytoplasmic", "vesicles", "er", "nucleoplasm")
     assert tuple(row["true_class"] for row in rows) == names
     matrix = np.array([[float(row[name]) for name in names] for row in rows])
-    return {name: values[0] for name, values in one_class(matrix[None]).items()}, matrix.sum()
+    return {name: values[0] for name, values in single_label_metrics(matrix[None]).items()}, matrix.sum()
 
 
 def test_single_4_is_right_for_63_in_100_proteins_and_81_one_against_the_rest(shared_data):

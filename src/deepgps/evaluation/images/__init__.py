@@ -1,1 +1,1 @@
-"""Images, measured beside the real ones and beside what costs nothing."""
+"""Image metrics: drawn images compared with real ones and with baselines."""

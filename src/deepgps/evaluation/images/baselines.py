@@ -1,4 +1,4 @@
-"""Images that cost nothing: what every drawn image is held against."""
+"""Baseline images, which need no model: every drawn image is compared with them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from deepgps.arrays import Doubles, Floats, Mask, Strings
 
 CONSTANT, CLASS_MEAN, MASK, COPY = "constant mean", "class mean", "nuclear mask", "copied nucleus"
 OWN_MEAN, OWN_MASK = "own mean", "own nuclear mask"
-BASELINES = (CONSTANT, CLASS_MEAN, MASK, COPY, OWN_MEAN, OWN_MASK)
+IMAGE_BASELINES = (CONSTANT, CLASS_MEAN, MASK, COPY, OWN_MEAN, OWN_MASK)
 """In the order of every table; the last two are oracles, which know the image they are compared with."""
 
 
-class Levels(NamedTuple):
+class Intensities(NamedTuple):
     """Mean intensity inside the nuclei, outside them, and overall."""
 
     inside: float
@@ -23,19 +23,19 @@ class Levels(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingLevels:
+class TrainingIntensities:
     """Mean intensities of training images: of all of them, and by class."""
 
-    overall: Levels
-    by_class: Mapping[str, Levels]
+    overall: Intensities
+    by_class: Mapping[str, Intensities]
 
-    def of(self, name: str) -> Levels:
-        """Levels of a class; those of all images where training had none of it."""
+    def of(self, name: str) -> Intensities:
+        """Return the intensities of a class; those of all images where training had none of it."""
         return self.by_class.get(name, self.overall)
 
 
-def training_levels(batches: Iterable[tuple[Floats, Mask, Strings]]) -> TrainingLevels:
-    """Measure the levels that the baselines draw with.
+def training_intensities(batches: Iterable[tuple[Floats, Mask, Strings]]) -> TrainingIntensities:
+    """Measure the intensities that the baselines use.
 
     Parameters
     ----------
@@ -50,17 +50,21 @@ def training_levels(batches: Iterable[tuple[Floats, Mask, Strings]]) -> Training
             row = np.array([inside, mask.sum(), total - inside, mask.size - mask.sum(), total, mask.size])
             sums[str(name)] = sums.get(str(name), np.zeros(6)) + row
     everything = np.sum(list(sums.values()), axis=0)
-    return TrainingLevels(_levels(everything), {name: _levels(row) for name, row in sums.items()})
+    return TrainingIntensities(
+        _intensities(everything), {name: _intensities(row) for name, row in sums.items()}
+    )
 
 
-def _levels(sums: Doubles) -> Levels:
-    return Levels(*(float(value / max(count, 1)) for value, count in zip(sums[::2], sums[1::2], strict=True)))
+def _intensities(sums: Doubles) -> Intensities:
+    return Intensities(
+        *(float(value / max(count, 1)) for value, count in zip(sums[::2], sums[1::2], strict=True))
+    )
 
 
-def baselines(
-    real: Floats, nuclei: Floats, masks: Mask, classes: Strings, training: TrainingLevels
+def baseline_images(
+    real: Floats, nuclei: Floats, masks: Mask, classes: Strings, training: TrainingIntensities
 ) -> dict[str, Floats]:
-    """Draw the trivial baselines.
+    """Make the trivial baselines.
 
     Parameters
     ----------
@@ -69,7 +73,7 @@ def baselines(
     classes
         (N,) the class of each image.
     training
-        Levels measured on training images.
+        Intensities measured on training images.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""What an image is made of, whatever it shows: profile around the nucleus, detail by size, granularity.
+"""Structure of an image: profile around the nucleus, power by size of structure, granularity.
 
-Everything is relative to the image's own mean, so that brightness counts once, in a feature of its own.
+All features but the mean are relative to the image's own mean, so that brightness counts once.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,9 @@ from itertools import pairwise
 import numpy as np
 from scipy import fft, ndimage
 
-from deepgps.arrays import Doubles, Floats, Indices, Mask
+from deepgps.arrays import Doubles, Floats, Indices, Ints, Mask
+from deepgps.evaluation.dataset import EvaluationDataset
+from deepgps.images.segmentation import OtsuWatershed
 from deepgps.images.similarity import pearson
 
 PROFILE_EDGES_UM = np.arange(-6.0, 18.1, 1.5)
@@ -28,8 +30,8 @@ FEATURES = PROFILE + BANDS + 12 + 4 + len(_PERCENTILES) + 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Surroundings:
-    """Where the pixels of some cells lie, computed once for all images of them.
+class CellGeometry:
+    """Position of the pixels of some cells to their nuclei, computed once for all images of these cells.
 
     Attributes
     ----------
@@ -50,13 +52,26 @@ class Surroundings:
     pixel_size_um: float
 
     @classmethod
-    def of(cls, nuclei: Floats, masks: Mask, pixel_size_um: float) -> "Surroundings":
+    def of(cls, nuclei: Floats, masks: Mask, pixel_size_um: float) -> "CellGeometry":
         """Measure the distance of each pixel (N, H, W) from the outline of the nearest nucleus."""
         distances = np.stack([_signed_distance(mask) for mask in masks]) * pixel_size_um
         zones = np.digitize(np.maximum(distances, PROFILE_EDGES_UM[0]), PROFILE_EDGES_UM) - 1
         groups = np.digitize(distances, _GROUP_EDGES_UM)
         zones[~np.isfinite(distances)] = PROFILE
         return cls(nuclei, masks, np.minimum(zones, PROFILE), groups, pixel_size_um)
+
+
+def load_cells(dataset: EvaluationDataset, rows: Ints, pixel_size_um: float) -> tuple[Floats, CellGeometry]:
+    """Read the real images (n, H, W) of some rows of the store, and the geometry of their cells."""
+    assert dataset.store is not None
+    pairs = dataset.store.images(rows)
+    masks = np.stack([nuclear_mask(nucleus, pixel_size_um) for nucleus in pairs[:, 0]])
+    return pairs[:, 1], CellGeometry.of(pairs[:, 0], masks, pixel_size_um)
+
+
+def nuclear_mask(nucleus: Floats, pixel_size_um: float) -> Mask:
+    """Find the nuclei (H, W) as `Predictor` does for its read-out."""
+    return OtsuWatershed()(nucleus, pixel_size_um) > 0
 
 
 def _signed_distance(mask: Mask) -> Doubles:
@@ -67,12 +82,12 @@ def _signed_distance(mask: Mask) -> Doubles:
     return np.asarray(np.where(mask, 0.5 - inside, outside - 0.5), np.float64)
 
 
-def profiles(images: Floats, around: Surroundings) -> Doubles:
+def profiles(images: Floats, cells: CellGeometry) -> Doubles:
     """Mean intensity by distance from the nucleus over the image's mean: (N, `PROFILE`).
 
     NaN where no pixel is at that distance, and for a black image.
     """
-    means = _zone_means(images, around.zones, PROFILE + 1)[:, :PROFILE]
+    means = _zone_means(images, cells.zones, PROFILE + 1)[:, :PROFILE]
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(means / np.where(_means(images) > 0, _means(images), np.nan)[:, None])
 
@@ -110,23 +125,23 @@ def fine_detail(spectrum: Doubles) -> Doubles:
     return np.asarray(spectrum[:, np.sqrt(SPECTRUM_EDGES[:-1] * SPECTRUM_EDGES[1:]) > 1 / FINE_UM].sum(1))
 
 
-def structure_features(images: Floats, around: Surroundings) -> Doubles:
-    """Describe images (N, H, W) by numbers (N, F) that a classifier of localizations reads.
+def structure_features(images: Floats, cells: CellGeometry) -> Doubles:
+    """Compute the features (N, F) of images (N, H, W) that a classifier of localizations uses.
 
     The profile around the nucleus, the log10 of the spectrum, granularity at three scales in four zones and
     its skewness, percentiles, mean, and correlation with the nucleus image, in the nuclei and everywhere.
-    What is undefined is NaN: see `filled`.
+    Undefined features are NaN: see `filled`.
     """
     mean = np.maximum(_means(images), 1e-6)[:, None]
     details = _details(images)
     rest = [
-        profiles(images, around),
-        np.log10(np.maximum(spectra(images, around.pixel_size_um), 1e-8)),
-        _granularity(details, around) / mean,
-        _skewness(details, around),
+        profiles(images, cells),
+        np.log10(np.maximum(spectra(images, cells.pixel_size_um), 1e-8)),
+        _granularity(details, cells) / mean,
+        _skewness(details, cells),
         np.percentile(images, _PERCENTILES, axis=(1, 2)).T / mean,
         np.log(mean),
-        _nucleus_likeness(images, around),
+        _nucleus_correlation(images, cells),
     ]
     return np.concatenate(rest, axis=1)
 
@@ -144,25 +159,25 @@ def _details(images: Floats) -> list[Floats]:
     return [fine - coarse for fine, coarse in pairwise(blurred)]
 
 
-def _granularity(details: list[Floats], around: Surroundings) -> Doubles:
-    energies = [_zone_means(detail * detail, around.groups, 4) for detail in details]
+def _granularity(details: list[Floats], cells: CellGeometry) -> Doubles:
+    energies = [_zone_means(detail * detail, cells.groups, 4) for detail in details]
     return np.sqrt(np.nan_to_num(np.concatenate(energies, axis=1)))
 
 
-def _skewness(details: list[Floats], around: Surroundings) -> Doubles:
+def _skewness(details: list[Floats], cells: CellGeometry) -> Doubles:
     """Whether there are bright spots (above 0) or dark holes, inside nuclei and outside, at two scales."""
-    columns, sides = [], (~around.masks).astype(np.intp)
+    columns, outside = [], (~cells.masks).astype(np.intp)
     for detail in details[1:]:
         powers = detail * detail, detail * detail * detail
-        squares, cubes = (_zone_means(power, sides, 2) for power in powers)
+        squares, cubes = (_zone_means(power, outside, 2) for power in powers)
         columns.append(np.nan_to_num(cubes / np.maximum(squares, 1e-10) ** 1.5))
     return np.clip(np.concatenate(columns, axis=1), -20, 20)
 
 
-def _nucleus_likeness(images: Floats, around: Surroundings) -> Doubles:
-    inside = around.masks
-    parts = [np.where(inside, each, _masked_mean(each, inside)) for each in (images, around.nuclei)]
-    columns = [pearson(images, around.nuclei), pearson(*(part.astype(np.float32) for part in parts))]
+def _nucleus_correlation(images: Floats, cells: CellGeometry) -> Doubles:
+    inside = cells.masks
+    parts = [np.where(inside, each, _masked_mean(each, inside)) for each in (images, cells.nuclei)]
+    columns = [pearson(images, cells.nuclei), pearson(*(part.astype(np.float32) for part in parts))]
     return np.nan_to_num(np.stack(columns, axis=1))
 
 

@@ -1,1 +1,1 @@
-"""Other tools that name localizations: their files, their classes in our words, our rows beside theirs."""
+"""Other tools that predict localizations: their files, their classes in ours, our metrics beside theirs."""

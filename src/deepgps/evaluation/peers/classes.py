@@ -1,4 +1,4 @@
-"""What other tools call the places of a cell, in the words of `deepgps.localization`.
+"""The classes of other tools, mapped to those of `deepgps.localization`.
 
 The paper compares on two classes: whatever a tool puts into the nucleus is nucleoplasm, everything else
 cytoplasm. For any other class set a tool's class counts where all of its localizations do.
@@ -48,7 +48,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "chloroplast": ("plastid",),
     **{name.replace("_", " "): (name,) for name in LOCALIZATIONS if name != "membrane"},
 }
-"""A tool's name of a place, without punctuation and capitals, to the localizations it may mean."""
+"""A tool's name of a place, in lower case without punctuation, and the localizations that it may mean."""
 
 PEERS: Mapping[str, tuple[str, ...]] = {
     "MultiLoc2": ("Cytoplasmic", "Mitochondrial", "Nuclear", "Secretory pathway"),
@@ -80,57 +80,57 @@ NUCLEAR = frozenset(CLASS_SETS["mini"].classes["nucleoplasm"]) | {
     "nucleolus_fc_dfc",
     "nuclear_membrane",
 }
-"""What the nucleus of a tool with one class for it holds."""
+"""Localizations in the nucleus of a tool that has one class for it."""
 
 _TWO = CLASS_SETS["single-2"].slugs
 
 
-def plain(name: str) -> str:
-    """A name of a place without punctuation and capitals; ``C:nucleus`` of the Gene Ontology is nucleus."""
+def normalised_name(name: str) -> str:
+    """Return a name of a place in lower case, without punctuation and the Gene Ontology's ``C:``."""
     return " ".join(re.split(r"[^a-z]+", re.sub(r"^[CFP]:", "", name).lower())).strip()
 
 
 def is_place(name: str) -> bool:
-    """Whether a name is that of a place."""
-    return plain(name) in PLACES
+    """Return whether a name is that of a place."""
+    return normalised_name(name) in PLACES
 
 
-def onto(peer_classes: Sequence[str], classes: Sequence[str]) -> Mask:
+def map_classes(peer_classes: Sequence[str], classes: Sequence[str]) -> Mask:
     """Map a tool's classes onto ours.
 
     Parameters
     ----------
     peer_classes
-        P names as a tool writes them.
+        P names, as a tool writes them.
     classes
         K of our class slugs; of a known class set, or localizations.
 
     Returns
     -------
-    Mask
-        (P, K) whether a tool's class counts for one of ours; each for at most one. For ``cytoplasmic`` and
+    (P, K)
+        Whether a tool's class counts for one of ours; each for at most one. For ``cytoplasmic`` and
         ``nucleoplasm`` alone, every class but the nuclear ones counts for ``cytoplasmic``, as in the paper.
 
     Raises
     ------
     InputError
-        If a name is no place, or its localizations lie in several of our classes.
+        If a name is not a place, or its localizations lie in several of our classes.
     """
     unknown = [name for name in peer_classes if not is_place(name)]
     if unknown:
         raise InputError(
-            f"Class '{unknown[0]}' of a peer is no known place; rename it to one such as 'Nucleus' or 'Golgi "
-            "apparatus'."
+            f"Class '{unknown[0]}' of a peer is not a known place; rename it to one such as 'Nucleus' or "
+            "'Golgi apparatus'."
         )
     if set(classes) == set(_TWO):
-        nuclear = np.array([NUCLEAR.issuperset(PLACES[plain(name)]) for name in peer_classes])
+        nuclear = np.array([NUCLEAR.issuperset(PLACES[normalised_name(name)]) for name in peer_classes])
         return np.stack([nuclear if slug == "nucleoplasm" else ~nuclear for slug in classes], axis=1)
     members = _members(classes)
     return np.array([_row(name, classes, members) for name in peer_classes])
 
 
 def _row(name: str, classes: Sequence[str], members: Sequence[frozenset[str]]) -> list[bool]:
-    places = PLACES[plain(name)]
+    places = PLACES[normalised_name(name)]
     touched = [slug for slug, inside in zip(classes, members, strict=True) if not inside.isdisjoint(places)]
     if len(touched) > 1:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Output files of other tools, told apart by content: ids, classes, probabilities, and what they name."""
+"""Read the output files of other tools, recognised by content: ids, classes, probabilities, predictions."""
 
 import csv
 import re
@@ -11,16 +11,16 @@ import numpy as np
 
 from deepgps.arrays import Doubles, Mask
 from deepgps.errors import InputError
-from deepgps.evaluation.peers.classes import is_place, plain
+from deepgps.evaluation.peers.classes import is_place, normalised_name
 from deepgps.proteins.reading import text_lines
 
 _ID_COLUMNS = ("protein id", "entry id", "id", "accession", "entry", "protein", "identifier", "name")
-_NAMED_COLUMNS = ("localizations", "localization", "location", "go term", "prediction", "predicted")
+_PREDICTED_COLUMNS = ("localizations", "localization", "location", "go term", "prediction", "predicted")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PeerPredictions:
-    """What a tool says of N proteins.
+    """Predictions of a tool for N proteins.
 
     Attributes
     ----------
@@ -31,28 +31,29 @@ class PeerPredictions:
     classes
         Its P classes, as it writes them.
     probabilities
-        (N, P); None for a tool that only names.
-    named
-        (N, P) bool, the classes that it names; of a tool that names none itself, the likeliest.
+        (N, P); None for a tool that gives none.
+    predicted
+        (N, P) bool, the classes that it predicts; the most probable where it does not say.
     """
 
     tool: str
     proteins: tuple[str, ...]
     classes: tuple[str, ...]
     probabilities: Doubles | None
-    named: Mask
+    predicted: Mask
 
 
 def read_peer(path: Path) -> PeerPredictions:
     """Read the output file of a tool.
 
     MultiLoc2 (``-output=simple``), DeepLoc 1.0 and 2, BUSCA, MULocDeep, LAProtT5, deepGPS's own results, or
-    any CSV or TSV with a column of ids and one of probabilities for each place, or one that names the place.
+    any CSV or TSV with a column of ids and one of probabilities for each place, or of one that predicts the
+    place.
 
     Raises
     ------
     InputError
-        If the file is of no such kind, a value is no number, or a protein is in it twice.
+        If the file is none of these, a value is no probability, or a protein is in it twice.
     """
     lines = [line.rstrip("\n") for line in text_lines(str(path)) if line.strip()]
     reader: Callable[[list[str], Path], PeerPredictions] = _table
@@ -71,25 +72,25 @@ def read_peer(path: Path) -> PeerPredictions:
 
 
 def accession(text: str) -> str:
-    """Find the id in what a tool made of a FASTA header: ``sp|P68363|TBA1B_HUMAN Tubulin`` is P68363."""
+    """Return the id in a FASTA header as tools write it: ``sp|P68363|TBA1B_HUMAN Tubulin`` is P68363."""
     found = re.match(r"(?:sp|tr)[|_]([A-Z0-9]{6,10}(?:-\d+)?)[|_]", text)
     return found[1] if found else text.partition(" ")[0]
 
 
 def _mulocdeep(lines: list[str], path: Path) -> PeerPredictions:
-    """``>id:`` and, after tabs, ``Nucleus:0.93`` for each class, then the classes named."""
+    """``>id:`` and, after tabs, ``Nucleus:0.93`` for each class, then the classes predicted."""
     records = []
     for line in lines:
         if line.startswith(">"):
             head, *cells = [cell.strip() for cell in line[1:].split("\t")]
             scores = [cell.rpartition(":") for cell in cells if ":" in cell]
-            named = " ".join(cell for cell in cells if ":" not in cell)
-            records.append((head.removesuffix(":"), scores, named))
+            predicted = " ".join(cell for cell in cells if ":" not in cell)
+            records.append((head.removesuffix(":"), scores, predicted))
     return _scored("MULocDeep", records, path)
 
 
 def _multiloc2(lines: list[str], path: Path) -> PeerPredictions:
-    """An id and, after tabs, ``nuclear: 0.93`` for each class, the likeliest first; headings are skipped."""
+    """An id and, after tabs, ``nuclear: 0.93`` for each class; headings are skipped."""
     records = []
     for line in lines:
         head, *cells = [cell.strip() for cell in line.split("\t")]
@@ -104,13 +105,13 @@ def _scored(
 ) -> PeerPredictions:
     classes = tuple(dict.fromkeys(name.strip() for _, scores, _ in records for name, _, _ in scores))
     chances = np.zeros((len(records), len(classes)))
-    said = np.zeros(chances.shape, np.bool_)
-    for row, (protein, scores, named) in enumerate(records):
-        for name, _, text in scores:
-            chances[row, classes.index(name.strip())] = _number(text.strip(), name.strip(), protein, path)
-        said[row] = [each in named.replace("/", " ").split() for each in classes]
+    predicted = np.zeros(chances.shape, np.bool_)
+    for row, (protein, scores, text) in enumerate(records):
+        for name, _, value in scores:
+            chances[row, classes.index(name.strip())] = _number(value.strip(), name.strip(), protein, path)
+        predicted[row] = [each in text.replace("/", " ").split() for each in classes]
     return PeerPredictions(
-        tool, tuple(each for each, _, _ in records), classes, chances, _or_best(said, chances)
+        tool, tuple(each for each, _, _ in records), classes, chances, _predicted_or_best(predicted, chances)
     )
 
 
@@ -119,42 +120,42 @@ def _table(lines: list[str], path: Path) -> PeerPredictions:
         raise InputError(f"'{path}' is empty; give the output file of a tool.")
     mark = max("\t,;", key=lines[0].count)
     header, *rows = list(csv.reader(lines, delimiter=mark))
-    names = [plain(name.removeprefix("p_")) for name in header]
+    names = [normalised_name(name.removeprefix("p_")) for name in header]
     ids = next((names.index(name) for name in _ID_COLUMNS if name in names), None)
     if ids is None:
         raise InputError(
-            f"'{path}' is the output of no tool that is known: it has no column such as 'Protein_ID' or 'id'."
+            f"'{path}' is not the output of a known tool: it has no column such as 'Protein_ID' or 'id'."
         )
     for row in rows:
         if len(row) != len(header):
             raise InputError(
                 f"'{path}' has a row of {len(row)} cells for {len(header)} columns, '{row[0]} …'; "
-                "write it anew."
+                "export it again."
             )
-    named = next((names.index(name) for name in _NAMED_COLUMNS if name in names), None)
+    predicted_in = next((names.index(name) for name in _PREDICTED_COLUMNS if name in names), None)
     # DeepLoc 1.0 has both: a class, and whether a protein is bound to any membrane.
-    passed_over = {"membrane"} if "cell membrane" in names else set()
+    ignored = {"membrane"} if "cell membrane" in names else set()
     columns = [
         number
         for number, name in enumerate(names)
-        if number not in (ids, named) and name not in passed_over and is_place(name)
+        if number not in (ids, predicted_in) and name not in ignored and is_place(name)
     ]
     proteins = tuple(row[ids].strip() for row in rows)
     if not columns:
-        return _only_named(_tool(names), proteins, _cells(rows, named, path), path)
+        return _without_probabilities(_tool(names), proteins, _cells(rows, predicted_in, path), path)
     classes = tuple(header[number].removeprefix("p_") for number in columns)
     chances = np.array(
         [[_number(row[number], header[number], row[ids], path) for number in columns] for row in rows]
     ).reshape(len(rows), len(columns))
-    said = np.zeros(chances.shape, np.bool_)
-    if named is not None:
-        for protein, words in enumerate(_cells(rows, named, path)):
-            said[protein] = [plain(each) in map(plain, words) for each in classes]
-    return PeerPredictions(_tool(names), proteins, classes, chances, _or_best(said, chances))
+    predicted = np.zeros(chances.shape, np.bool_)
+    if predicted_in is not None:
+        for protein, places in enumerate(_cells(rows, predicted_in, path)):
+            predicted[protein] = [normalised_name(each) in map(normalised_name, places) for each in classes]
+    return PeerPredictions(_tool(names), proteins, classes, chances, _predicted_or_best(predicted, chances))
 
 
 def _tool(names: Sequence[str]) -> str:
-    """Tell which tool wrote a table by the names of its columns."""
+    """Recognise the tool that wrote a table by the names of its columns."""
     if {"localizations", "signals"} <= set(names):
         return "DeepLoc 2"
     if {"localization", "type"} <= set(names) or {"location", "membrane"} <= set(names):
@@ -164,32 +165,36 @@ def _tool(names: Sequence[str]) -> str:
     return "table"
 
 
-def _cells(rows: list[list[str]], named: int | None, path: Path) -> list[list[str]]:
-    """Places that each row names."""
-    if named is None:
+def _cells(rows: list[list[str]], column: int | None, path: Path) -> list[list[str]]:
+    """Places predicted in each row."""
+    if column is None:
         raise InputError(
             f"'{path}' has neither a column of probabilities for each place nor one such as 'Localization'."
         )
-    return [[word for word in row[named].replace(";", "|").split("|") if word.strip()] for row in rows]
+    return [[place for place in row[column].replace(";", "|").split("|") if place.strip()] for row in rows]
 
 
-def _only_named(tool: str, proteins: tuple[str, ...], words: list[list[str]], path: Path) -> PeerPredictions:
-    """A tool without probabilities; its rows of one protein are put together."""
-    said: dict[str, set[str]] = {}
-    for protein, each in zip(proteins, words, strict=True):
-        said.setdefault(protein, set()).update(plain(word) for word in each)
-    classes = tuple(sorted(set().union(*said.values()))) if said else ()
-    named = np.array([[slug in each for slug in classes] for each in said.values()], np.bool_)
-    nothing = [protein for protein, each in said.items() if not each]
+def _without_probabilities(
+    tool: str, proteins: tuple[str, ...], places: list[list[str]], path: Path
+) -> PeerPredictions:
+    """A tool without probabilities; several rows of one protein are combined."""
+    predicted: dict[str, set[str]] = {}
+    for protein, each in zip(proteins, places, strict=True):
+        predicted.setdefault(protein, set()).update(normalised_name(place) for place in each)
+    classes = tuple(sorted(set().union(*predicted.values()))) if predicted else ()
+    matrix = np.array([[slug in each for slug in classes] for each in predicted.values()], np.bool_)
+    nothing = [protein for protein, each in predicted.items() if not each]
     if nothing:
         raise InputError(f"Protein '{nothing[0]}' has no localization in '{path}'; leave it out.")
-    return PeerPredictions(tool, tuple(said), classes, None, named.reshape(len(said), len(classes)))
+    return PeerPredictions(
+        tool, tuple(predicted), classes, None, matrix.reshape(len(predicted), len(classes))
+    )
 
 
-def _or_best(said: Mask, chances: Doubles) -> Mask:
-    """What a tool names, and its likeliest class where it names none."""
+def _predicted_or_best(predicted: Mask, chances: Doubles) -> Mask:
+    """Classes that a tool predicts, the most probable one where it does not say."""
     best = chances.argmax(1)[:, None] == np.arange(chances.shape[1])
-    return np.where(said.any(1, keepdims=True), said, best)
+    return np.where(predicted.any(1, keepdims=True), predicted, best)
 
 
 def _number(text: str, column: str, protein: str, path: Path) -> float:

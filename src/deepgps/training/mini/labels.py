@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from deepgps.arrays import Ints, Mask
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.errors import InputError
-from deepgps.evaluation.measures.calibration import reliability
+from deepgps.evaluation.label_metrics import reliability
 from deepgps.models.sequence_encoder import VIEWS, SequenceEncoder, evidence
 from deepgps.proteins.features import FEATURES_NAME, feature_names, sequence_features
 from deepgps.proteins.neighbours import FORMAT, NeighbourIndex

@@ -8,8 +8,8 @@ import numpy as np
 
 from deepgps.arrays import Doubles, Ints
 from deepgps.bundle import Metric
+from deepgps.evaluation.bootstrap import percentile_interval, resampled
 from deepgps.evaluation.labels import LabelReport, label_report
-from deepgps.evaluation.measures.resampling import interval, resampled
 from deepgps.localization import class_set
 from deepgps.training.joint.calibrate import Calibration, calibrate
 from deepgps.training.joint.inputs.data import TrainingData
@@ -61,10 +61,7 @@ class Measured:
             for figure in LABEL_FIGURES[self.labels.multi_label]:
                 of = {"model": self.labels.metrics, MAJORITY: self.labels.baselines[MAJORITY]}
                 for name in [name for name, metrics in of.items() if f"{level}/{figure}" in metrics]:
-                    metric = of[name][f"{level}/{figure}"]
-                    found[f"validation/{level}/{figure} ({name})"] = _known(
-                        metric.value, metric.low, metric.high, metric.n
-                    )
+                    found[f"validation/{level}/{figure} ({name})"] = of[name][f"{level}/{figure}"]
         return {name: metric for name, metric in found.items() if np.isfinite(metric.value)}
 
 
@@ -115,7 +112,7 @@ def image_figures(of: Evaluation, figures: Mapping[str, Doubles]) -> dict[str, M
     for name in (name for name in IMAGE_FIGURES if name in figures):
         each = of.by_protein(figures[name])
         draws = resampled(lambda weights, each=each: {"": weights @ each / weights.sum(1)}, len(each))  # type: ignore[misc]
-        ends = interval(draws[""]) if len(each) > 1 else (np.nan, np.nan)
+        ends = percentile_interval(draws[""]) if len(each) > 1 else (np.nan, np.nan)
         found[name] = _known(float(each.mean()), *ends, len(each))
     return found
 

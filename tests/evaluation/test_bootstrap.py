@@ -4,7 +4,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import pearsonr
 from sklearn.metrics import balanced_accuracy_score
 
-from deepgps.evaluation.images.intervals import balanced_interval, correlation_interval, mean_interval
+from deepgps.evaluation.bootstrap import balanced_interval, correlation_interval, mean_interval
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.normal(2, 1, 60)

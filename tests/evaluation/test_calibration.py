@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepgps.evaluation.measures.calibration import BINS, bin_of, ece_by_chance, reliability
+from deepgps.evaluation.label_metrics import CALIBRATION_BINS, bin_of, ece_by_chance, reliability
 
 
 def test_a_calibrated_model_has_no_error():
@@ -21,7 +21,7 @@ def test_outcomes_may_be_shares_and_rows_may_count_often():
 
 def test_the_diagram_has_what_lies_in_each_bin():
     found = reliability(np.array([0.0, 0.01, 0.5, 1.0]), np.array([0, 1, 1, 1]))
-    assert (len(found.edges), found.count.sum()) == (BINS + 1, 4)
+    assert (len(found.edges), found.count.sum()) == (CALIBRATION_BINS + 1, 4)
     assert found.frequency[0] == 0.5
     assert found.probability[0] == pytest.approx(0.005)
     assert (found.frequency[-1], found.probability[-1]) == (1, 1)
@@ -29,7 +29,10 @@ def test_the_diagram_has_what_lies_in_each_bin():
 
 
 def test_a_probability_on_an_edge_belongs_to_the_bin_above():
-    assert bin_of(np.arange(BINS + 1) / BINS).tolist() == [*range(BINS), BINS - 1]
+    assert bin_of(np.arange(CALIBRATION_BINS + 1) / CALIBRATION_BINS).tolist() == [
+        *range(CALIBRATION_BINS),
+        CALIBRATION_BINS - 1,
+    ]
 
 
 def test_exact_probabilities_show_an_error_for_want_of_numbers():

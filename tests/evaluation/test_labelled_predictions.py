@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepgps.errors import InputError
-from deepgps.evaluation.label_table import (
+from deepgps.evaluation.labelled_predictions import (
     LabelledPredictions,
     read_labelled_predictions,
     write_labelled_predictions,

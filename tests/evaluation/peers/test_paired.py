@@ -5,18 +5,18 @@ import pytest
 from scipy.stats import norm
 
 from deepgps.errors import InputError
-from deepgps.evaluation.measures.paired import differences, mcnemar
-from deepgps.evaluation.measures.rows import LabelGatherer
+from deepgps.evaluation.label_metrics import LabelCollector
+from deepgps.evaluation.peers.compare import differences, mcnemar
 
 
 def rows(right, *, proteins=None, clusters=None):
     """A model of two classes that is right for some proteins; half of them are of each class."""
     truth = np.arange(len(right)) % 2
     named = np.where(right, truth, 1 - truth)
-    gatherer = LabelGatherer(("a", "b"), multi_label=False)
+    collector = LabelCollector(("a", "b"), multi_label=False)
     ids = [f"P{number}" for number in range(len(right))] if proteins is None else proteins
-    gatherer.add(0.2 + 0.6 * np.eye(2)[named], np.eye(2)[truth], ids, clusters)
-    return gatherer.proteins()
+    collector.add(0.2 + 0.6 * np.eye(2)[named], np.eye(2)[truth], ids, clusters)
+    return collector.proteins()
 
 
 def test_a_model_does_not_differ_from_itself():
@@ -58,10 +58,10 @@ def test_mcnemar_counts_where_only_one_is_right():
     assert found.p == pytest.approx(2 * (10 + 1) / 2**10)
 
 
-def test_one_protein_tells_nothing():
+def test_one_protein_has_no_interval():
     found = differences(rows([True]), rows([False]))["accuracy"]
     assert found.value == 1
-    assert np.isnan([found.low, found.high, found.p]).all()
+    assert (found.low, found.high, found.p) == (None, None, None)
 
 
 def test_clusters_are_drawn_whole():

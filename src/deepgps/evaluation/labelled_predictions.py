@@ -1,7 +1,7 @@
-"""Labelled predictions at rest: one table of what is true and what a model says, CSV or Parquet.
+"""Tables of labelled predictions: true classes and predicted probabilities, CSV or Parquet.
 
 Columns: ``protein_id``; ``true``, the true classes joined by ``|``; ``p_<class>``, the probability of each
-class; optional ``crop`` and ``cluster``. Other columns are passed over.
+class; optional ``crop`` and ``cluster``. Other columns are ignored.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _SUMS_TO_ONE = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledPredictions:
-    """What is true and what a model says, a row a protein or a crop.
+    """True classes and predicted probabilities, a row a protein or a crop.
 
     Attributes
     ----------

@@ -8,16 +8,20 @@ import torch
 from sklearn import metrics as sk
 from torchmetrics.classification import BinaryCalibrationError, MulticlassCalibrationError
 
-from deepgps.evaluation.measures.figures import confusion, figures, resampled_figures
-from deepgps.evaluation.measures.rows import LabelGatherer
+from deepgps.evaluation.label_metrics import (
+    LabelCollector,
+    bootstrap_metrics,
+    confusion_matrix,
+    metric_values,
+)
 
 
 def gathered(probabilities, targets, *, multi_label=False, thresholds=None, proteins=None, clusters=None):
     classes = [f"c{number}" for number in range(np.shape(probabilities)[1])]
-    gatherer = LabelGatherer(classes, multi_label=multi_label, thresholds=thresholds)
+    collector = LabelCollector(classes, multi_label=multi_label, thresholds=thresholds)
     names = [f"P{number}" for number in range(len(probabilities))] if proteins is None else proteins
-    gatherer.add(probabilities, targets, names, clusters)
-    return gatherer
+    collector.add(probabilities, targets, names, clusters)
+    return collector
 
 
 def drawn(classes, rng, count=120, *, ties=False):
@@ -82,16 +86,16 @@ def test_one_class_agrees_with_scikit_learn(one_class):
             "mcc": sk.matthews_corrcoef(truth, named),
             **expected_averages(truth.tolist(), named.tolist(), classes),
         }
-    found = figures(rows)
+    found = metric_values(rows)
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
     matrix = sk.confusion_matrix(truth, named, labels=range(classes))
-    np.testing.assert_array_equal(confusion(rows), matrix)
+    np.testing.assert_array_equal(confusion_matrix(rows), matrix)
 
 
 def test_each_class_agrees_with_scikit_learn(one_class):
     truth, chances = one_class
     classes = chances.shape[1]
-    found = figures(gathered(chances, np.eye(classes)[truth]).proteins())
+    found = metric_values(gathered(chances, np.eye(classes)[truth]).proteins())
     for k in range(classes):
         yes, named = truth == k, chances.argmax(1) == k
         assert found[f"accuracy/c{k}"] == pytest.approx(sk.accuracy_score(yes, named))
@@ -108,7 +112,7 @@ def test_each_class_agrees_with_scikit_learn(one_class):
 def test_ranking_agrees_with_scikit_learn(one_class):
     truth, chances = one_class
     classes = chances.shape[1]
-    found = figures(gathered(chances, np.eye(classes)[truth]).proteins())
+    found = metric_values(gathered(chances, np.eye(classes)[truth]).proteins())
     aurocs, precisions = [], []
     for k in range(classes):
         yes, scores = truth == k, chances[:, k]
@@ -127,7 +131,7 @@ def test_calibration_agrees_with_torchmetrics_and_scikit_learn(one_class):
     # Off the edges of bins, where torchmetrics draws the line elsewhere.
     chances = np.clip(chances, 0.003, 0.993)
     chances /= chances.sum(1, keepdims=True)
-    found = figures(gathered(chances, np.eye(classes)[truth]).proteins())
+    found = metric_values(gathered(chances, np.eye(classes)[truth]).proteins())
     error = MulticlassCalibrationError(classes, n_bins=15)(torch.tensor(chances), torch.tensor(truth))
     assert found["ece"] == pytest.approx(float(error), abs=1e-5)
     squares = [sk.brier_score_loss(truth == k, chances[:, k], pos_label=True) for k in range(classes)]
@@ -136,7 +140,7 @@ def test_calibration_agrees_with_torchmetrics_and_scikit_learn(one_class):
 
 def test_a_model_of_two_has_its_first_class_as_the_positive_one():
     truth, chances = CASES["two classes"]
-    found = figures(gathered(chances, np.eye(2)[truth]).proteins())
+    found = metric_values(gathered(chances, np.eye(2)[truth]).proteins())
     positive, named = truth == 0, chances[:, 0] >= 0.5
     expected = {
         "sensitivity": sk.recall_score(positive, named),
@@ -181,7 +185,7 @@ def multi_label(request):
 def test_several_classes_agree_with_scikit_learn(multi_label):
     targets, chances = multi_label
     rows = gathered(chances, targets, multi_label=True, thresholds=THRESHOLDS).proteins()
-    found, named = figures(rows), chances >= np.array(THRESHOLDS)
+    found, named = metric_values(rows), chances >= np.array(THRESHOLDS)
     present = np.flatnonzero(targets.any(0) | named.any(0))
     never = {"zero_division": np.nan if not targets.any() and not named.any() else 0.0}
     with warnings.catch_warnings():
@@ -194,25 +198,25 @@ def test_several_classes_agree_with_scikit_learn(multi_label):
             "precision_macro": sk.precision_score(targets, named, average="macro", labels=present, **never),
         }
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
-    np.testing.assert_array_equal(confusion(rows), sk.multilabel_confusion_matrix(targets, named))
+    np.testing.assert_array_equal(confusion_matrix(rows), sk.multilabel_confusion_matrix(targets, named))
 
 
 def test_several_classes_with_positives_rank_as_in_scikit_learn():
     targets, chances = SEVERAL["ties"]
     rows = gathered(chances, targets, multi_label=True, thresholds=THRESHOLDS).proteins()
-    found = figures(rows)
+    found = metric_values(rows)
     for average in ("macro", "micro"):
         auroc = sk.roc_auc_score(targets, chances, average=average)
         auprc = sk.average_precision_score(targets, chances, average=average)
         assert found[f"auroc_{average}"] == pytest.approx(auroc)
         assert found[f"auprc_{average}"] == pytest.approx(auprc)
-    weighted = sk.f1_score(targets, rows.named, average="weighted")
+    weighted = sk.f1_score(targets, rows.predicted, average="weighted")
     assert found["f1_weighted"] == pytest.approx(weighted)
 
 
 def test_calibration_of_several_classes_pools_them():
     targets, chances = SEVERAL["as they are"]
-    found = figures(gathered(chances, targets, multi_label=True).proteins())
+    found = metric_values(gathered(chances, targets, multi_label=True).proteins())
     error = BinaryCalibrationError(n_bins=15)(torch.tensor(chances).ravel(), torch.tensor(targets).ravel())
     assert found["ece"] == pytest.approx(float(error), abs=1e-5)
     assert found["brier"] == pytest.approx(((chances - targets) ** 2).mean())
@@ -223,10 +227,10 @@ def test_resampling_counts_proteins_as_often_as_they_are_drawn():
     truth, chances = drawn(3, np.random.default_rng(3), 40)
     clusters = np.arange(40) // 4
     rows = gathered(chances, np.eye(3)[truth], clusters=clusters).proteins()
-    spread = resampled_figures(rows, seed=5)
+    spread = bootstrap_metrics(rows, seed=5)
     weights = np.random.default_rng(5).integers(10, size=(1000, 10))[7]
     again = np.concatenate([np.flatnonzero(clusters == cluster) for cluster in weights])
-    copied = figures(gathered(chances[again], np.eye(3)[truth[again]]).proteins())
+    copied = metric_values(gathered(chances[again], np.eye(3)[truth[again]]).proteins())
     assert {name: values[7] for name, values in spread.items()} == pytest.approx(copied, nan_ok=True)
 
 
@@ -234,6 +238,6 @@ def test_many_scores_are_ranked_in_steps_only_for_intervals():
     rng = np.random.default_rng(4)
     scores, truth = rng.random(9000), rng.random(9000) < 0.3
     rows = gathered(scores[:, None], truth[:, None], multi_label=True).proteins()
-    exact = figures(rows)
+    exact = metric_values(rows)
     assert exact["auroc/c0"] == pytest.approx(sk.roc_auc_score(truth, scores), abs=1e-12)
-    assert np.mean(resampled_figures(rows, 0)["auroc/c0"]) == pytest.approx(exact["auroc/c0"], abs=2e-3)
+    assert np.mean(bootstrap_metrics(rows, 0)["auroc/c0"]) == pytest.approx(exact["auroc/c0"], abs=2e-3)

@@ -3,7 +3,7 @@ import pytest
 
 from deepgps.datasets.crops.reading import INDEX
 from deepgps.errors import InputError
-from deepgps.evaluation.loading import DataFiles, load_subjects
+from deepgps.evaluation.dataset import DatasetFiles, load_dataset
 from deepgps.prediction import Predictor
 from evaluated_store import proteins_table, sequence, write_store
 
@@ -23,25 +23,25 @@ def change_index(store, **columns):
 
 
 def test_a_store_gives_its_proteins_and_their_crops(predictor, store):
-    found = load_subjects(DataFiles(store), predictor)
-    assert [each.protein.id for each in found.subjects] == ["C1", "C2", "N1", "N2"]
-    assert [found.subjects[k].protein.id for k in found.owner] == ["N1", "N1", "N2", "C1", "C1", "C2"]
-    assert found.shown.tolist() == ["nucleoplasm"] * 3 + ["cytoplasmic"] * 3
-    assert len(found.training) == 2
+    found = load_dataset(DatasetFiles(store), predictor)
+    assert [each.protein.id for each in found.proteins] == ["C1", "C2", "N1", "N2"]
+    assert [found.proteins[k].protein.id for k in found.protein_of] == ["N1", "N1", "N2", "C1", "C1", "C2"]
+    assert found.crop_classes.tolist() == ["nucleoplasm"] * 3 + ["cytoplasmic"] * 3
+    assert len(found.training_rows) == 2
     assert len(set(found.groups.tolist())) == 4
     assert found.crops_of.tolist() == [2, 1, 2, 1]
     assert (found.left_out, found.notes) == ((), ())
 
 
-def test_a_split_file_beside_the_store_has_the_last_word(predictor, tmp_path):
+def test_a_split_file_in_the_store_overrides_the_column_of_the_index(predictor, tmp_path):
     store = write_store(tmp_path / "store", train=1)
     (store / "split.csv").write_text("protein_id,split\nN1,test\nC1,train\n")
-    found = load_subjects(DataFiles(store), predictor)
-    assert [each.protein.id for each in found.subjects] == ["N1"]
-    assert len(found.training) == 2
+    found = load_dataset(DatasetFiles(store), predictor)
+    assert [each.protein.id for each in found.proteins] == ["N1"]
+    assert len(found.training_rows) == 2
 
 
-def test_what_cannot_be_used_is_left_out_with_its_reason(predictor, tmp_path):
+def test_unusable_data_are_left_out_with_a_reason(predictor, tmp_path):
     name = pl.col("protein_id")
     changes = {
         "sequence": pl.when(name == "N1").then(pl.lit("MKJ")).otherwise(pl.col("sequence")),
@@ -55,8 +55,8 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(predictor, tmp_path):
         .then(pl.lit("plastid"))
         .otherwise(pl.col("localizations")),
     )
-    found = load_subjects(DataFiles(store), predictor)
-    assert [found.subjects[k].protein.id for k in found.owner] == ["C1"]
+    found = load_dataset(DatasetFiles(store), predictor)
+    assert [found.proteins[k].protein.id for k in found.protein_of] == ["C1"]
     reasons = {each.what: each.reason for each in found.left_out}
     assert reasons["N1"].startswith("Sequence 'N1' has 'J'")
     assert reasons["N2"] == "Protein 'N2' has the unknown localization 'cilium'; correct it."
@@ -64,7 +64,7 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(predictor, tmp_path):
     assert reasons["crops"] == "What they show is in none of the model's classes (plastid)."
 
 
-def test_leaks_are_told(predictor, tmp_path):
+def test_leaks_are_reported(predictor, tmp_path):
     store = write_store(tmp_path / "store", train=2, changes={"cluster": pl.lit("one")})
     rows = pl.read_parquet(store / INDEX).with_row_index("n")
     first_training = pl.col("n") == 6
@@ -72,40 +72,48 @@ def test_leaks_are_told(predictor, tmp_path):
         protein_id=pl.when(first_training).then(pl.lit("N1")).otherwise(pl.col("protein_id")),
         field=pl.when(first_training).then(pl.lit("field0")).otherwise(pl.col("field")),
     ).drop("n").write_parquet(store / INDEX)
-    notes = " ".join(load_subjects(DataFiles(store), predictor).notes)
+    notes = " ".join(load_dataset(DatasetFiles(store), predictor).notes)
     assert "1 of the 4 proteins evaluated on have other crops in the split 'train'" in notes
-    assert "1 fields have crops on both sides" in notes
+    assert "1 fields have crops in both parts" in notes
     assert "4 of the 4 proteins evaluated on have a homolog" in notes
 
 
-def test_stand_ins_are_told_and_groups_are_drawn_instead_of_proteins(predictor, tmp_path):
+def test_stand_ins_are_reported_and_groups_are_resampled_instead_of_proteins(predictor, tmp_path):
     store = write_store(tmp_path / "store", train=1)
     change_index(store, stand_in=pl.col("split") == "test", group=pl.lit("one mosaic"))
-    found = load_subjects(DataFiles(store), predictor)
+    found = load_dataset(DatasetFiles(store), predictor)
     assert "6 of 6 crops show a protein that is not known" in found.notes[0]
     assert set(found.groups.tolist()) == {0}
 
 
-def test_a_table_is_for_labels_alone(predictor, tmp_path):
+def test_a_table_has_labels_and_no_crops(predictor, tmp_path):
     table = tmp_path / "proteins.csv"
     proteins_table(["N1", "C1"]).write_csv(table)
-    found = load_subjects(DataFiles(table), predictor)
-    assert (len(found.subjects), len(found.rows), found.store) == (2, 0, None)
+    found = load_dataset(DatasetFiles(table), predictor)
+    assert (len(found.proteins), len(found.rows), found.store) == (2, 0, None)
     assert "no split" in found.notes[0]
-    assert found.subjects[0].protein.sequence == sequence("N1")
+    assert found.proteins[0].protein.sequence == sequence("N1")
     proteins_table(["N1", "C1"]).with_columns(split=pl.Series(["test", "train"])).write_csv(table)
-    assert [each.protein.id for each in load_subjects(DataFiles(table), predictor).subjects] == ["N1"]
+    assert [each.protein.id for each in load_dataset(DatasetFiles(table), predictor).proteins] == ["N1"]
 
 
-def test_what_is_wrong_with_the_data_is_said(predictor, tmp_path, store):
+def test_errors_in_the_data_are_named(predictor, tmp_path, store):
     with pytest.raises(InputError, match="was not found"):
-        load_subjects(DataFiles(tmp_path / "none.csv"), predictor)
+        load_dataset(DatasetFiles(tmp_path / "none.csv"), predictor)
     (tmp_path / "bad.csv").write_text("protein_id,sequence\nP1,MKV\n")
     with pytest.raises(InputError, match="no column 'localizations'"):
-        load_subjects(DataFiles(tmp_path / "bad.csv"), predictor)
+        load_dataset(DatasetFiles(tmp_path / "bad.csv"), predictor)
     with pytest.raises(InputError, match="no protein has the split 'validation'"):
-        load_subjects(DataFiles(store, split="validation"), predictor)
+        load_dataset(DatasetFiles(store, split="validation"), predictor)
     unsplit = write_store(tmp_path / "unsplit", train=1)
     change_index(unsplit, split=pl.lit(None, pl.String))
     with pytest.raises(InputError, match="has no split"):
-        load_subjects(DataFiles(unsplit), predictor)
+        load_dataset(DatasetFiles(unsplit), predictor)
+
+
+def test_a_store_may_have_a_column_named_row(predictor, tmp_path):
+    """`deepgps data prepare` and `submissions export` write one: the crop's place in its field."""
+    store = write_store(tmp_path / "store", train=1)
+    change_index(store, row=pl.lit(7))
+    found = load_dataset(DatasetFiles(store), predictor)
+    assert found.rows.tolist() == [0, 1, 2, 3, 4, 5]

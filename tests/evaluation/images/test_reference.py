@@ -3,7 +3,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from deepgps.errors import InputError
-from deepgps.evaluation.images.reader import UNREAD, Moments, fit_reader, frechet_distance
+from deepgps.evaluation.images.reference import UNKNOWN, Moments, fit_classifier, frechet_distance
 from deepgps.evaluation.images.structure import FEATURES
 
 RNG = np.random.default_rng(0)
@@ -39,27 +39,27 @@ def test_distance_of_a_single_image_is_undefined():
     assert np.isnan(frechet_distance(moments(RNG.normal(size=(1, 6))), moments(RNG.normal(size=(9, 6)))))
 
 
-def test_the_reader_reads_what_it_was_taught_and_nothing_else():
+def test_the_classifier_knows_its_training_classes_only():
     given = np.concatenate([features(30, 0), features(30, 2), features(5, 9), features(25, -9)])
     names = np.array(["er"] * 30 + ["golgi"] * 30 + ["rare"] * 5 + ["er|golgi"] * 25)
-    reader = fit_reader(given, names)
-    assert reader.classes == ("er", "golgi")
-    assert reader.counts == (30, 30)
-    read = reader.read(np.concatenate([features(10, 0), features(10, 2)]))
-    assert (read == np.repeat([0, 1], 10)).mean() > 0.9
-    assert reader.numbers(np.array(["golgi", "rare", "er|golgi"])).tolist() == [1, UNREAD, UNREAD]
-    assert np.isfinite(reader.standardised(np.full((1, FEATURES), np.nan))).all()
+    classifier = fit_classifier(given, names)
+    assert classifier.classes == ("er", "golgi")
+    assert classifier.counts == (30, 30)
+    predicted = classifier.predict(np.concatenate([features(10, 0), features(10, 2)]))
+    assert (predicted == np.repeat([0, 1], 10)).mean() > 0.9
+    assert classifier.numbers(np.array(["golgi", "rare", "er|golgi"])).tolist() == [1, UNKNOWN, UNKNOWN]
+    assert np.isfinite(classifier.standardised(np.full((1, FEATURES), np.nan))).all()
 
 
-def test_a_reader_of_the_profile_is_blind_to_the_rest():
+def test_a_classifier_of_the_profile_ignores_the_rest():
     given = np.concatenate([features(30, 0), features(30, 2)])
-    reader = fit_reader(given, np.array(["er"] * 30 + ["golgi"] * 30), 16)
+    classifier = fit_classifier(given, np.array(["er"] * 30 + ["golgi"] * 30), 16)
     changed = given.copy()
     changed[:, 16:] = 99
-    assert reader.standardised(given).shape == (60, 16)
-    assert (reader.read(given) == reader.read(changed)).all()
+    assert classifier.standardised(given).shape == (60, 16)
+    assert (classifier.predict(given) == classifier.predict(changed)).all()
 
 
 def test_two_classes_are_needed():
     with pytest.raises(InputError, match="Classes with 20 training images: 1"):
-        fit_reader(features(25, 0), np.array(["er"] * 25))
+        fit_classifier(features(25, 0), np.array(["er"] * 25))
