@@ -216,7 +216,7 @@ def test_the_users_models_come_before_the_packages(bundle, monkeypatch, tmp_path
     write_bundle(package / "other", FIELDS, FILES)
     monkeypatch.setenv("DEEPGPS_MODELS", str(tmp_path / "mine"))
     assert model_folders()[0] == tmp_path / "mine"
-    monkeypatch.setattr("deepgps.bundle.model_folders", lambda: (tmp_path / "mine", package))
+    monkeypatch.setattr("deepgps.bundle.bundle.model_folders", lambda: (tmp_path / "mine", package))
     assert installed_bundles() == {"toy": tmp_path / "mine" / "toy", "other": package / "other"}
     assert open_bundle(find_bundle("toy")).metadata.version == "2"
     assert find_bundle("other") == package / "other"

@@ -63,14 +63,14 @@ def test_a_class_set_is_read_off_the_logits_of_the_models_own(models):
 
 
 def with_votes(bundle: Bundle, folder, **files: bytes) -> Bundle:
-    """The tiny model with a class set that asks the neighbours alone."""
+    """The tiny model with a class set that uses the neighbours alone."""
     fields = bundle.metadata.model_dump(exclude={"schema_version", "files"})
     asking = TWO | {"weights": ((0.0,) * 12,) * 2, "votes": TWO["weights"]}
     kept = {name: bundle.read(name) for name in bundle.metadata.files}
     return write_bundle(folder, fields | {"class_sets": {"single-2": asking}}, kept | files)
 
 
-def test_a_class_set_asks_the_nearest_annotated_proteins(tiny_bundle, tmp_path, monkeypatch):
+def test_a_class_set_uses_the_nearest_annotated_proteins(tiny_bundle, tmp_path, monkeypatch):
     classes, placed = tiny_bundle.metadata.classes, np.eye(12)[[3, 0]]
     names, texts = ["A", "B"], [each.sequence for each in PROTEINS[:2]]
     index = NeighbourIndex.build(names, texts, placed, np.ones((2, 12), bool), classes)
@@ -86,9 +86,9 @@ def test_a_class_set_asks_the_nearest_annotated_proteins(tiny_bundle, tmp_path, 
     np.testing.assert_allclose(second, (0.25, 0.5), atol=0.1)
 
 
-def test_a_class_set_that_asks_where_nobody_is_annotated_is_refused(tiny_bundle, tmp_path):
+def test_a_class_set_that_needs_annotated_proteins_is_refused_without_them(tiny_bundle, tmp_path):
     bundle = with_votes(tiny_bundle, tmp_path / "x")
-    with pytest.raises(BundleError, match=r"has no 'neighbours\.npz', which its class set 'single-2' asks"):
+    with pytest.raises(BundleError, match=r"has no 'neighbours\.npz', which its class set 'single-2' needs"):
         with_class_set(bundle, "single-2")
 
 

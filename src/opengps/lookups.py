@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 
 from deepgps.errors import InputError
 from deepgps.proteins.check import check_sequence
-from deepgps.proteins.uniprot import resolve
+from deepgps.proteins.uniprot import fetch_protein
 from opengps.database import Sessions
 from opengps.settings import Settings
 from opengps.tables import Entry, Job
@@ -43,7 +43,9 @@ def look_up(sessions: Sessions, settings: Settings, job_id: str, on_name: Callab
 def _ask(settings: Settings, entry: Entry) -> None:
     name, cache = entry.protein_id, settings.data / "cache"
     try:
-        found = resolve(name, cache_dir=cache, offline=not settings.lookups, base_url=settings.uniprot_url)
+        found = fetch_protein(
+            name, cache_dir=cache, offline=not settings.lookups, base_url=settings.uniprot_url
+        )
     except InputError as error:
         entry.reason = str(error)
         return

@@ -243,13 +243,13 @@ def test_addresses_are_forgotten(visitor):
 def test_names_are_looked_up_once_and_a_failure_stays(visitor, monkeypatch):
     asked = []
 
-    def resolve(name, **_):
+    def fetch_protein(name, **_):
         asked.append(name)
         if name == "GONE1":
             raise InputError("UniProt has no entry 'GONE1'; check its spelling.")
         return Protein(name, SEQUENCE + "ACDE" * len(asked), "SYMBOL", "P12345")
 
-    monkeypatch.setattr(lookups, "resolve", resolve)
+    monkeypatch.setattr(lookups, "fetch_protein", fetch_protein)
     names = [f"SYM{i}" for i in range(20)]
     batch = visitor.predict(" ".join(["GONE1", *names]))
     assert sorted(asked) == sorted(["GONE1", *names])
@@ -260,7 +260,7 @@ def test_names_are_looked_up_once_and_a_failure_stays(visitor, monkeypatch):
 
 
 def test_slow_lookups_keep_nobody_waiting(tmp_path, visitor, monkeypatch):
-    monkeypatch.setattr(lookups, "resolve", lambda name, **_: Protein(name, SEQUENCE))
+    monkeypatch.setattr(lookups, "fetch_protein", lambda name, **_: Protein(name, SEQUENCE))
     hasty = visit(tmp_path / "hasty", turn_lookup_s=1e-9)
     names = [f"SYM{i}" for i in range(6)]
     batch = hasty.send(" ".join(names)).json()["id"]
@@ -275,10 +275,10 @@ def test_slow_lookups_keep_nobody_waiting(tmp_path, visitor, monkeypatch):
 
 
 def test_names_that_nobody_knows_end_the_job_in_order(visitor, monkeypatch):
-    def resolve(name, **_):
+    def fetch_protein(name, **_):
         raise InputError(f"UniProt has no entry '{name}'; check its spelling.")
 
-    monkeypatch.setattr(lookups, "resolve", resolve)
+    monkeypatch.setattr(lookups, "fetch_protein", fetch_protein)
     batch = visitor.predict("GONE1 GONE2")
     status = visitor.status(batch)
     assert (status["status"], status["predicted"], status["rejected"]) == ("finished", 0, 2)

@@ -26,7 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise InputError(f"UniProt has no entry '{query}'.")
         return Protein(query, SEQUENCE, "TP53", "P04637")
 
-    monkeypatch.setattr(uniprot, "resolve", answer)
+    monkeypatch.setattr(uniprot, "fetch_protein", answer)
     return queries
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from deepgps.errors import InputError
 from deepgps.proteins import uniprot
-from deepgps.proteins.uniprot import is_accession, resolve
+from deepgps.proteins.uniprot import fetch_protein, is_accession
 
 P53 = "MEEPQSDPSVEPPLSQETFSDLWKLL"
 ENTRIES = {
@@ -119,14 +119,14 @@ def test_gene_symbols_are_not_accessions(query: str) -> None:
 
 
 def test_an_accession_gives_its_entry_under_the_users_name(server: Server) -> None:
-    protein = resolve("p04637", base_url=server.url)
+    protein = fetch_protein("p04637", base_url=server.url)
     assert (protein.id, protein.sequence) == ("p04637", P53)
     assert (protein.accession, protein.gene_symbol) == ("P04637", "TP53")
 
 
 def test_an_isoform_and_a_merged_entry_are_followed(server: Server) -> None:
-    assert resolve("P04637-2", base_url=server.url).sequence == P53[:20]
-    merged = resolve("Q11111", base_url=server.url)
+    assert fetch_protein("P04637-2", base_url=server.url).sequence == P53[:20]
+    merged = fetch_protein("Q11111", base_url=server.url)
     assert (merged.id, merged.accession) == ("Q11111", "P04637")
 
 
@@ -141,19 +141,19 @@ def test_an_isoform_and_a_merged_entry_are_followed(server: Server) -> None:
     ],
 )
 def test_a_symbol_gives_the_reviewed_human_entry(server: Server, query: str, accession: str) -> None:
-    protein = resolve(query, base_url=server.url)
+    protein = fetch_protein(query, base_url=server.url)
     assert (protein.id, protein.accession) == (query, accession)
 
 
 def test_a_symbol_of_another_organism(server: Server) -> None:
-    assert resolve("TP53", organism_id=10090, base_url=server.url).accession == "P02340"
+    assert fetch_protein("TP53", organism_id=10090, base_url=server.url).accession == "P02340"
 
 
 def test_a_symbol_of_several_entries_is_for_the_user_to_choose(server: Server) -> None:
     with pytest.raises(InputError, match=r"P42771 \(CDKN2A\), Q8N726 \(CDKN2A\); give an accession"):
-        resolve("CDKN2A", base_url=server.url)
+        fetch_protein("CDKN2A", base_url=server.url)
     with pytest.raises(InputError, match="several entries"):
-        resolve("CALLED", base_url=server.url)
+        fetch_protein("CALLED", base_url=server.url)
 
 
 @pytest.mark.parametrize(
@@ -175,51 +175,51 @@ def test_a_symbol_of_several_entries_is_for_the_user_to_choose(server: Server) -
 def test_what_uniprot_cannot_answer_is_said_and_not_cached(server: Server, query: str, words: str) -> None:
     for _ in range(2):
         with pytest.raises(InputError, match=words):
-            resolve(query, base_url=server.url)
+            fetch_protein(query, base_url=server.url)
     assert not list(Path(os.environ["DEEPGPS_CACHE"]).rglob("*.*"))
 
 
 def test_a_slow_server_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uniprot, "TIMEOUT_S", 0.1)
     with pytest.raises(InputError, match=r"cannot be reached.*timed out.*FASTA file"):
-        resolve("Q44444", base_url=server.url)
+        fetch_protein("Q44444", base_url=server.url)
 
 
 def test_no_network_is_said_plainly(tmp_path: Path) -> None:
     # Port 9 of the loopback: nobody listens there.
     with pytest.raises(InputError, match=r"UniProt cannot be reached to look up 'TP53'.*FASTA file"):
-        resolve("TP53", cache_dir=tmp_path, base_url="http://127.0.0.1:9")
+        fetch_protein("TP53", cache_dir=tmp_path, base_url="http://127.0.0.1:9")
 
 
 def test_the_second_time_comes_from_the_cache(server: Server, tmp_path: Path) -> None:
-    first = resolve("TP53", cache_dir=tmp_path, base_url=server.url)
-    assert resolve("TP53", cache_dir=tmp_path, base_url=server.url) == first
-    assert resolve("TP53", cache_dir=tmp_path, base_url=server.url, offline=True) == first
+    first = fetch_protein("TP53", cache_dir=tmp_path, base_url=server.url)
+    assert fetch_protein("TP53", cache_dir=tmp_path, base_url=server.url) == first
+    assert fetch_protein("TP53", cache_dir=tmp_path, base_url=server.url, offline=True) == first
     assert len(server.asked) == 1
     assert not list(tmp_path.rglob("*.part"))
 
 
 def test_offline_without_a_cached_answer_asks_nobody(server: Server, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Offline, and 'TP53' is not in the cache; .*FASTA file"):
-        resolve("TP53", cache_dir=tmp_path, base_url=server.url, offline=True)
+        fetch_protein("TP53", cache_dir=tmp_path, base_url=server.url, offline=True)
     assert server.asked == []
 
 
 def test_organisms_and_servers_do_not_share_answers(server: Server) -> None:
-    resolve("TP53", base_url=server.url)
-    assert resolve("TP53", organism_id=10090, base_url=server.url).accession == "P02340"
+    fetch_protein("TP53", base_url=server.url)
+    assert fetch_protein("TP53", organism_id=10090, base_url=server.url).accession == "P02340"
     with pytest.raises(InputError, match="Offline"):
-        resolve("TP53", offline=True)
+        fetch_protein("TP53", offline=True)
 
 
 def test_a_damaged_cache_is_asked_anew(server: Server, tmp_path: Path) -> None:
-    first = resolve("TP53", cache_dir=tmp_path, base_url=server.url)
+    first = fetch_protein("TP53", cache_dir=tmp_path, base_url=server.url)
     (cached,) = tmp_path.rglob("*.fasta")
     cached.write_bytes(b"\xff\x00")
-    assert resolve("TP53", cache_dir=tmp_path, base_url=server.url) == first
+    assert fetch_protein("TP53", cache_dir=tmp_path, base_url=server.url) == first
     assert len(server.asked) == 2
 
 
 def test_a_cache_that_cannot_be_written_keeps_nobody_from_an_answer(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert resolve("TP53", cache_dir=tmp_path / "file", base_url=server.url).sequence == P53
+    assert fetch_protein("TP53", cache_dir=tmp_path / "file", base_url=server.url).sequence == P53

@@ -1,22 +1,20 @@
-"""The model bundle: the one thing that crosses from the training world into the prediction world.
+"""Model bundles: the files that training exports and prediction loads."""
 
-A bundle is a folder, or a ``.zip`` of it or of its files, with ``bundle.json`` (described by
-`BundleMetadata`), the graphs ``encoder.onnx`` and ``generator.onnx``, optionally ``neighbours.npz``, and
-``CARD.md``. No pickle anywhere.
-"""
-
-import hashlib
-import json
-import os
-import zipfile
-import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
-
+from deepgps.bundle.bundle import (
+    DEFAULT_MODEL,
+    METADATA_FILE,
+    NEIGHBOURS_FILE,
+    REQUIRED_FILES,
+    SCHEMA_VERSION,
+    Bundle,
+    find_bundle,
+    installed_bundles,
+    model_folders,
+    open_bundle,
+    open_model,
+    with_class_set,
+    write_bundle,
+)
 from deepgps.bundle.metadata import (
     BundleMetadata,
     ClassSetSpec,
@@ -25,11 +23,11 @@ from deepgps.bundle.metadata import (
     Metric,
     PercentileSpec,
 )
-from deepgps.errors import BundleError
 
 __all__ = [
     "DEFAULT_MODEL",
     "METADATA_FILE",
+    "NEIGHBOURS_FILE",
     "REQUIRED_FILES",
     "SCHEMA_VERSION",
     "Bundle",
@@ -47,199 +45,3 @@ __all__ = [
     "with_class_set",
     "write_bundle",
 ]
-
-SCHEMA_VERSION = 1
-METADATA_FILE = "bundle.json"
-NEIGHBOURS_FILE = "neighbours.npz"
-REQUIRED_FILES = ("encoder.onnx", "generator.onnx", "CARD.md")
-DEFAULT_MODEL = "deepgps-mini"
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """A verified model bundle.
-
-    Attributes
-    ----------
-    path
-        The folder or ``.zip`` it was read from.
-    metadata
-        Its ``bundle.json``.
-    sha256
-        Hash of ``bundle.json``, which holds the hash of every other file: the model's fingerprint.
-    class_set
-        The class set that was chosen instead of the model's own, see `with_class_set`.
-    """
-
-    path: Path
-    metadata: BundleMetadata
-    sha256: str
-    class_set: ClassSetSpec | None = None
-
-    def read(self, name: str) -> bytes:
-        """Read one of the bundle's files and hold it against its hash.
-
-        Raises
-        ------
-        BundleError
-            If the file is missing or is not the one the bundle was made with.
-        """
-        content = _read(self.path, name)
-        if hashlib.sha256(content).hexdigest() != self.metadata.files.get(name):
-            raise BundleError(f"Bundle '{self.path}': '{name}' has a wrong sha256; fetch or export it again.")
-        return content
-
-    def has(self, name: str) -> bool:
-        """Whether the bundle holds a file of that name."""
-        return name in self.metadata.files
-
-
-def _read(path: Path, name: str) -> bytes:
-    try:
-        if path.is_dir():
-            return (path / name).read_bytes()
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(_member(archive, name))
-    except (KeyError, FileNotFoundError):
-        raise BundleError(f"Bundle '{path}' has no '{name}'; fetch or export it again.") from None
-    # The last four are how a damaged or encrypted archive shows, depending on where it is damaged.
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise BundleError(f"Bundle '{path}' cannot be read ({reason}); fetch or export it again.") from None
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> str:
-    """Name a file within an archive, whether the bundle's files or their folder was zipped."""
-    return next((each for each in archive.namelist() if each.partition("/")[2] == name), name)
-
-
-def _metadata(path: Path, content: bytes) -> BundleMetadata:
-    try:
-        fields = json.loads(content)
-    except ValueError:
-        raise BundleError(f"Bundle '{path}': {METADATA_FILE} is not JSON; export it again.") from None
-    version = fields.get("schema_version") if isinstance(fields, dict) else None
-    if version != SCHEMA_VERSION:
-        raise BundleError(
-            f"Bundle '{path}' has schema version {version!r}; this deepGPS reads {SCHEMA_VERSION}: "
-            "install the deepGPS it was made for, or export it again."
-        )
-    try:
-        return BundleMetadata.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(
-            f"Bundle '{path}': field '{where}' of {METADATA_FILE}: {first['msg']}; export it again."
-        ) from None
-
-
-def open_bundle(path: Path) -> Bundle:
-    """Open a bundle and verify every file in it.
-
-    Raises
-    ------
-    BundleError
-        If it is missing or damaged, a file has a wrong hash, or its schema version is unknown.
-    """
-    if not path.exists():
-        raise BundleError(f"Bundle '{path}' does not exist; `deepgps models list` shows what is installed.")
-    content = _read(path, METADATA_FILE)
-    bundle = Bundle(path, _metadata(path, content), hashlib.sha256(content).hexdigest())
-    for name in dict.fromkeys((*REQUIRED_FILES, *bundle.metadata.files)):
-        bundle.read(name)
-    return bundle
-
-
-def write_bundle(folder: Path, metadata: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
-    """Write a bundle folder; ``bundle.json`` comes last, so that a half-written bundle is never valid.
-
-    Parameters
-    ----------
-    folder
-        Where to write; files of an earlier bundle are replaced.
-    metadata
-        The fields of `BundleMetadata` without ``schema_version`` and ``files``.
-    files
-        Contents by name; must include `REQUIRED_FILES`.
-    """
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    whole = BundleMetadata.model_validate({**metadata, "schema_version": SCHEMA_VERSION, "files": hashes})
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / METADATA_FILE).unlink(missing_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    (folder / METADATA_FILE).write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return open_bundle(folder)
-
-
-def with_class_set(bundle: Bundle, name: str) -> Bundle:
-    """Let a bundle answer in another of its class sets.
-
-    Raises
-    ------
-    BundleError
-        If it has no class set of that name, or one that asks annotated proteins and none of these.
-    """
-    metadata = bundle.metadata
-    if (spec := metadata.class_sets.get(name)) is None:
-        known = ", ".join(metadata.class_sets) or "none but its own"
-        raise BundleError(f"Model '{metadata.name}' has no class set '{name}'; it has {known}.")
-    if spec.votes and not bundle.has(NEIGHBOURS_FILE):
-        raise BundleError(
-            f"Model '{metadata.name}' has no '{NEIGHBOURS_FILE}', which its class set '{name}' asks; "
-            "export it again."
-        )
-    of_set = spec.model_dump(include={"classes", "multi_label", "thresholds", "unclear_below"})
-    of_set |= {"name": f"{metadata.name}:{name}", "class_sets": {}}
-    return replace(bundle, metadata=metadata.model_copy(update=of_set), class_set=spec)
-
-
-def open_model(model: str | Path) -> Bundle:
-    """Open a bundle by name or path; a class set may follow behind a colon, as in ``deepgps-mini:single-4``.
-
-    Raises
-    ------
-    BundleError
-        If there is no such bundle, it is damaged, or it has no such class set.
-    """
-    name, colon, class_set = str(model).rpartition(":")
-    if not colon or str(model) in installed_bundles() or Path(model).exists():
-        return open_bundle(find_bundle(model))
-    return with_class_set(open_bundle(find_bundle(name)), class_set)
-
-
-def model_folders() -> tuple[Path, ...]:
-    """Folders that are searched for bundles: the user's own (``DEEPGPS_MODELS``), then the package's."""
-    from platformdirs import user_data_path
-
-    own = os.environ.get("DEEPGPS_MODELS")
-    users = Path(own) if own else user_data_path("deepgps") / "models"
-    return (users, Path(__file__).parents[1] / "bundles")
-
-
-def installed_bundles() -> dict[str, Path]:
-    """Bundles by name; the user's own come before the package's of the same name."""
-    found: dict[str, Path] = {}
-    for folder in model_folders():
-        for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-            if path.suffix == ".zip" or (path / METADATA_FILE).exists():
-                found.setdefault(path.stem if path.suffix == ".zip" else path.name, path)
-    return found
-
-
-def find_bundle(name_or_path: str | Path) -> Path:
-    """Find a bundle by name, or take a path as it is.
-
-    Raises
-    ------
-    BundleError
-        If no bundle of that name is installed and no such path exists.
-    """
-    installed = installed_bundles()
-    if str(name_or_path) in installed:
-        return installed[str(name_or_path)]
-    if (path := Path(name_or_path)).exists():
-        return path
-    names = ", ".join(installed) or "none"
-    raise BundleError(f"Model '{name_or_path}' is neither installed ({names}) nor a path to a bundle.")

@@ -1,8 +1,8 @@
-"""The model bundle: the one thing that crosses from the training world into the prediction world.
+"""Read, verify, find and write model bundles, which training exports and prediction loads.
 
 A bundle is a folder, or a ``.zip`` of it or of its files, with ``bundle.json`` (described by
 `BundleMetadata`), the graphs ``encoder.onnx`` and ``generator.onnx``, optionally ``neighbours.npz``, and
-``CARD.md``. No pickle anywhere.
+``CARD.md``. Nothing in it is pickled.
 """
 
 import hashlib
@@ -20,33 +20,8 @@ from pydantic import ValidationError
 from deepgps.bundle.metadata import (
     BundleMetadata,
     ClassSetSpec,
-    CropSpec,
-    EncoderSpec,
-    Metric,
-    PercentileSpec,
 )
 from deepgps.errors import BundleError
-
-__all__ = [
-    "DEFAULT_MODEL",
-    "METADATA_FILE",
-    "REQUIRED_FILES",
-    "SCHEMA_VERSION",
-    "Bundle",
-    "BundleMetadata",
-    "ClassSetSpec",
-    "CropSpec",
-    "EncoderSpec",
-    "Metric",
-    "PercentileSpec",
-    "find_bundle",
-    "installed_bundles",
-    "model_folders",
-    "open_bundle",
-    "open_model",
-    "with_class_set",
-    "write_bundle",
-]
 
 SCHEMA_VERSION = 1
 METADATA_FILE = "bundle.json"
@@ -66,9 +41,16 @@ class Bundle:
     metadata
         Its ``bundle.json``.
     sha256
-        Hash of ``bundle.json``, which holds the hash of every other file: the model's fingerprint.
+        Hash of ``bundle.json``, which contains the hashes of all other files: the model's fingerprint.
     class_set
-        The class set that was chosen instead of the model's own, see `with_class_set`.
+        The class set that replaces the model's own classes, if any; see `with_class_set`.
+
+    Examples
+    --------
+    >>> from deepgps import open_model
+    >>> bundle = open_model("deepgps-mini")
+    >>> bundle.metadata.crop.size_px
+    208
     """
 
     path: Path
@@ -77,12 +59,22 @@ class Bundle:
     class_set: ClassSetSpec | None = None
 
     def read(self, name: str) -> bytes:
-        """Read one of the bundle's files and hold it against its hash.
+        """Read one of the bundle's files and check its hash.
+
+        Parameters
+        ----------
+        name
+            File name, such as ``CARD.md``.
+
+        Returns
+        -------
+        bytes
+            The content.
 
         Raises
         ------
         BundleError
-            If the file is missing or is not the one the bundle was made with.
+            If the file is missing or has another hash than when the bundle was made.
         """
         content = _read(self.path, name)
         if hashlib.sha256(content).hexdigest() != self.metadata.files.get(name):
@@ -90,7 +82,18 @@ class Bundle:
         return content
 
     def has(self, name: str) -> bool:
-        """Whether the bundle holds a file of that name."""
+        """Whether the bundle has a file.
+
+        Parameters
+        ----------
+        name
+            File name.
+
+        Returns
+        -------
+        bool
+            True if it is one of the files with a hash in ``bundle.json``.
+        """
         return name in self.metadata.files
 
 
@@ -109,7 +112,7 @@ def _read(path: Path, name: str) -> bytes:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> str:
-    """Name a file within an archive, whether the bundle's files or their folder was zipped."""
+    """Find a file within an archive, whether the bundle's files or their folder was zipped."""
     return next((each for each in archive.namelist() if each.partition("/")[2] == name), name)
 
 
@@ -137,6 +140,16 @@ def _metadata(path: Path, content: bytes) -> BundleMetadata:
 def open_bundle(path: Path) -> Bundle:
     """Open a bundle and verify every file in it.
 
+    Parameters
+    ----------
+    path
+        A folder or ``.zip``.
+
+    Returns
+    -------
+    Bundle
+        The verified bundle.
+
     Raises
     ------
     BundleError
@@ -152,7 +165,7 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def write_bundle(folder: Path, metadata: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
-    """Write a bundle folder; ``bundle.json`` comes last, so that a half-written bundle is never valid.
+    """Write a bundle folder; ``bundle.json`` is written last, so that a half-written bundle is never valid.
 
     Parameters
     ----------
@@ -162,6 +175,11 @@ def write_bundle(folder: Path, metadata: Mapping[str, Any], files: Mapping[str, 
         The fields of `BundleMetadata` without ``schema_version`` and ``files``.
     files
         Contents by name; must include `REQUIRED_FILES`.
+
+    Returns
+    -------
+    Bundle
+        The written bundle, verified.
     """
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     whole = BundleMetadata.model_validate({**metadata, "schema_version": SCHEMA_VERSION, "files": hashes})
@@ -174,12 +192,24 @@ def write_bundle(folder: Path, metadata: Mapping[str, Any], files: Mapping[str, 
 
 
 def with_class_set(bundle: Bundle, name: str) -> Bundle:
-    """Let a bundle answer in another of its class sets.
+    """Replace a bundle's classes by another of its class sets.
+
+    Parameters
+    ----------
+    bundle
+        The bundle.
+    name
+        A key of its ``class_sets``.
+
+    Returns
+    -------
+    Bundle
+        The same files, with the classes and thresholds of that set; its name is ``MODEL:SET``.
 
     Raises
     ------
     BundleError
-        If it has no class set of that name, or one that asks annotated proteins and none of these.
+        If there is no class set of that name, or it needs annotated proteins that the bundle does not have.
     """
     metadata = bundle.metadata
     if (spec := metadata.class_sets.get(name)) is None:
@@ -187,7 +217,7 @@ def with_class_set(bundle: Bundle, name: str) -> Bundle:
         raise BundleError(f"Model '{metadata.name}' has no class set '{name}'; it has {known}.")
     if spec.votes and not bundle.has(NEIGHBOURS_FILE):
         raise BundleError(
-            f"Model '{metadata.name}' has no '{NEIGHBOURS_FILE}', which its class set '{name}' asks; "
+            f"Model '{metadata.name}' has no '{NEIGHBOURS_FILE}', which its class set '{name}' needs; "
             "export it again."
         )
     of_set = spec.model_dump(include={"classes", "multi_label", "thresholds", "unclear_below"})
@@ -196,12 +226,29 @@ def with_class_set(bundle: Bundle, name: str) -> Bundle:
 
 
 def open_model(model: str | Path) -> Bundle:
-    """Open a bundle by name or path; a class set may follow behind a colon, as in ``deepgps-mini:single-4``.
+    """Open a bundle by name or path.
+
+    Parameters
+    ----------
+    model
+        Name of an installed bundle or path of one; a class set may follow after a colon, as in
+        ``deepgps-mini:single-4``.
+
+    Returns
+    -------
+    Bundle
+        The verified bundle.
 
     Raises
     ------
     BundleError
         If there is no such bundle, it is damaged, or it has no such class set.
+
+    Examples
+    --------
+    >>> from deepgps import open_model
+    >>> open_model("deepgps-mini:single-2").metadata.multi_label
+    False
     """
     name, colon, class_set = str(model).rpartition(":")
     if not colon or str(model) in installed_bundles() or Path(model).exists():
@@ -210,7 +257,7 @@ def open_model(model: str | Path) -> Bundle:
 
 
 def model_folders() -> tuple[Path, ...]:
-    """Folders that are searched for bundles: the user's own (``DEEPGPS_MODELS``), then the package's."""
+    """Return the folders searched for bundles: the user's (``DEEPGPS_MODELS``), then the package's."""
     from platformdirs import user_data_path
 
     own = os.environ.get("DEEPGPS_MODELS")
@@ -219,7 +266,7 @@ def model_folders() -> tuple[Path, ...]:
 
 
 def installed_bundles() -> dict[str, Path]:
-    """Bundles by name; the user's own come before the package's of the same name."""
+    """Return the installed bundles by name; the user's come before the package's."""
     found: dict[str, Path] = {}
     for folder in model_folders():
         for path in sorted(folder.glob("*")) if folder.is_dir() else ():
@@ -229,7 +276,7 @@ def installed_bundles() -> dict[str, Path]:
 
 
 def find_bundle(name_or_path: str | Path) -> Path:
-    """Find a bundle by name, or take a path as it is.
+    """Return the path of a bundle, given its name or path.
 
     Raises
     ------

@@ -78,6 +78,14 @@ class Encoding:
         (T, D) latent tokens for the generator.
     evidence
         The nearest annotated proteins, most similar first.
+
+    Examples
+    --------
+    >>> from deepgps import Predictor
+    >>> predictor = Predictor.load()
+    >>> [encoding] = predictor.encode(["MKRPAATKKAGQAKKKKLDK"])
+    >>> encoding.logits.shape == (len(predictor.classes),)
+    True
     """
 
     logits: Floats

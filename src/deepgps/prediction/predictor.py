@@ -146,7 +146,13 @@ class Predictor:
         return other
 
     def with_mean_images(self) -> Self:
-        """Return a predictor that draws mean images and shares the loaded graphs."""
+        """Return a predictor that draws mean images and shares the loaded graphs.
+
+        Returns
+        -------
+        Predictor
+            As with ``mean=True``, see `Predictor`.
+        """
         other = self._copy()
         other.mean = True
         return other
@@ -286,7 +292,7 @@ class Predictor:
         Parameters
         ----------
         proteins
-            Checked proteins, as `deepgps.read_proteins` yields them; read lazily, a few at a time.
+            Checked proteins, such as those from `deepgps.read_proteins`; read lazily, a few at a time.
         cells
             Cells of the model's crop size and pixel size; one default cell if None.
         images

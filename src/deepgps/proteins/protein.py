@@ -1,20 +1,26 @@
-"""The protein that travels between the rooms."""
+"""`Protein`, and `Rejection` for a record that cannot be used."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Protein:
-    """One protein sequence under the name its user gave it.
+    """One protein sequence.
 
     Attributes
     ----------
     id
-        The user's own name for it, unchanged.
+        The user's name for the protein.
     sequence
         Upper-case one-letter residues: the 20 amino acids and U, O, B, Z, X.
     gene_symbol, accession
-        Gene symbol and UniProt accession, where known.
+        Gene symbol and UniProt accession, if known.
+
+    Examples
+    --------
+    >>> from deepgps import Protein
+    >>> Protein("my_protein", "MKRPAATKKAGQAKKKKLDK").id
+    'my_protein'
     """
 
     id: str
@@ -30,11 +36,18 @@ class Rejection:
     Attributes
     ----------
     id
-        The record's id, or its place in the input where it has none.
+        The record's id, or ``record_<number>`` if it has none.
     source
-        The file (or ``stdin``, ``--sequence``) it came from.
+        The file it is from, or ``stdin``, ``UniProt`` or ``--sequence``.
     reason
-        A sentence that names the thing, the value and the remedy.
+        What is wrong, and the remedy.
+
+    Examples
+    --------
+    >>> from deepgps import read_proteins
+    >>> [rejection] = read_proteins(sequence="MKRJ")
+    >>> rejection.reason
+    "Sequence 'sequence' has 'J' at residue 4; write a leucine or isoleucine as L, I or X."
     """
 
     id: str

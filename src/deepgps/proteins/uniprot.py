@@ -1,8 +1,8 @@
-"""Proteins from UniProt, by accession or gene symbol, with a cache."""
+"""Fetch proteins from UniProt, by accession or gene symbol, with a cache."""
 
-# biotite.database.uniprot cannot be asked: its requests never time out, it takes no other address, it returns
-# the error pages of a busy server (429, 502) as content, and its SimpleQuery refuses symbols with AND, OR or
-# NOT in them, such as NOTCH1 and RORA.
+# biotite.database.uniprot does not fit: its requests never time out, its address is fixed, it returns the
+# error pages of a busy server (429, 502) as content, and its SimpleQuery rejects symbols that contain AND, OR
+# or NOT, such as NOTCH1 and RORA.
 
 import os
 import re
@@ -24,7 +24,7 @@ UNIPROT = "https://rest.uniprot.org"
 TIMEOUT_S = 20.0
 
 _MAX_HITS = 25
-# UniProt's own pattern, with an isoform; symbols such as C9ORF3 match it too and are not meant as accessions.
+# UniProt's own pattern, with an isoform, but not gene symbols such as C9ORF3, which match it too.
 _ACCESSION = re.compile(
     r"(?!C\d+ORF\d+$)([OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9]([A-Z][A-Z0-9]{2}[0-9]){1,2})(-\d+)?"
 )
@@ -34,11 +34,11 @@ _SPELLING = "check its spelling or give a FASTA file"
 
 
 def is_accession(query: str) -> bool:
-    """Tell a UniProt accession, in either case, perhaps of an isoform (``P04637-2``), from a gene symbol."""
+    """Whether a name is a UniProt accession, in either case, perhaps of an isoform such as ``P04637-2``."""
     return _ACCESSION.fullmatch(query.upper()) is not None
 
 
-def resolve(
+def fetch_protein(
     query: str,
     *,
     organism_id: int = 9606,
@@ -46,31 +46,32 @@ def resolve(
     offline: bool = False,
     base_url: str | None = None,
 ) -> Protein:
-    """Look a protein up in UniProt.
+    """Fetch a protein from UniProt.
 
     Parameters
     ----------
     query
-        A UniProt accession (any organism), or else a gene symbol among the reviewed entries of one organism.
+        A UniProt accession of any organism, or a gene symbol, which is looked up among the reviewed entries
+        of one organism.
     organism_id
         NCBI taxonomy id of that organism; human by default.
     cache_dir
-        Where answers are kept; else the environment's ``DEEPGPS_CACHE``, else the user's cache folder. They
-        do not expire: delete the folder's ``uniprot`` to ask anew.
+        Folder for the cache; by default the environment's ``DEEPGPS_CACHE``, or the user's cache folder.
+        Entries do not expire: delete the folder's ``uniprot`` to fetch them again.
     offline
-        Whether to take answers from the cache only.
+        Whether to use the cache only.
     base_url
-        A server that answers as UniProt's does, in place of it.
+        Address of another server with UniProt's REST API.
 
     Returns
     -------
     Protein
-        The query is its `id`, unchanged.
+        Its `id` is the query, unchanged.
 
     Raises
     ------
     InputError
-        If the query is neither, UniProt has no such entry or several, or UniProt cannot be asked.
+        If the query is neither, UniProt has no such entry or several, or UniProt cannot be reached.
     """
     if not _SYMBOL.fullmatch(query):
         raise InputError(f"'{query}' is no file, UniProt accession or gene symbol; check its spelling.")
@@ -96,7 +97,7 @@ def _symbol_path(query: str, organism_id: int) -> str:
 
 
 def _only(query: str, entries: list[Record]) -> Record:
-    # UniProt also finds synonyms; an entry that has the symbol as its own name goes before those.
+    # UniProt also finds synonyms; an entry whose own name is the symbol comes first.
     named = [entry for entry in entries if (entry.gene_symbol or "").upper() == query.upper()]
     found = named or entries
     if len(found) == 1:
@@ -123,7 +124,7 @@ def _cached(url: str, query: str, folder: Path, offline: bool) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    # A cache that cannot be written must not keep anyone from a prediction.
+    # Prediction works without a cache.
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
@@ -138,7 +139,7 @@ def _write(path: Path, text: str) -> None:
 def _fetch(url: str, query: str) -> str:
     try:
         with urlopen(Request(url, headers={"User-Agent": "deepGPS"}), timeout=TIMEOUT_S) as answer:
-            # Read whole: with a limit, an answer that breaks off would not be noticed.
+            # Read completely: with a limit, a truncated answer would go unnoticed.
             text: str = answer.read().decode("utf-8", errors="replace")
     except HTTPError as error:
         raise InputError(_refusal(query, error.code)) from None

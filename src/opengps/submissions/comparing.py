@@ -15,7 +15,7 @@ from deepgps.images.similarity import intranuclear, pearson, psnr, ssim
 from deepgps.prediction import Prediction
 from deepgps.proteins.check import check_sequence
 from deepgps.proteins.protein import Protein
-from deepgps.proteins.uniprot import resolve
+from deepgps.proteins.uniprot import fetch_protein
 from opengps.catalogue import preferred
 from opengps.database import Sessions
 from opengps.settings import Settings
@@ -97,7 +97,7 @@ def _protein(settings: Settings, image_pair: ImagePair) -> Protein:
     if image_pair.sequence is not None:
         return Protein(name, image_pair.sequence, image_pair.gene_symbol, image_pair.accession)
     cache = settings.data / "cache"
-    found = resolve(name, cache_dir=cache, offline=not settings.lookups, base_url=settings.uniprot_url)
+    found = fetch_protein(name, cache_dir=cache, offline=not settings.lookups, base_url=settings.uniprot_url)
     if len(found.sequence) > settings.max_residues:
         most = settings.max_residues
         raise InputError(f"Protein '{name}' has more than {most:,} residues, the most taken here.")
