@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from deepgps.datasets.crops.reading import CropStore, open_crops, write_crops
+from deepgps.datasets.crops.store import CropStore, open_crops, write_crops
 from deepgps.evaluation.dataset import Subject, Subjects
 from deepgps.evaluation.images.measure import measure_crops, open_measurements
 from deepgps.evaluation.images.metrics import image_figures

@@ -22,8 +22,8 @@ import polars as pl
 import torch
 from rich.progress import track
 
-from deepgps.datasets.crops.reading import MANIFEST, open_crops, write_crops
-from deepgps.datasets.crops.reference import prepare_images
+from deepgps.datasets.crops.reference import prepare_reference_crops
+from deepgps.datasets.crops.store import MANIFEST, open_crops, write_crops
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
 from deepgps.images.cell import Cell
 from deepgps.images.segmentation import OtsuWatershed
@@ -218,7 +218,9 @@ def main() -> None:
     torch.set_num_threads(1)
     proteins = load_labelled_proteins(args.data, CLASSES)
     if not (args.work / "reference" / MANIFEST).exists():
-        prepare_images(args.data / "images", args.work / "reference", size_px=208, pixel_size_um=PIXEL_UM)
+        prepare_reference_crops(
+            args.data / "images", args.work / "reference", size_px=208, pixel_size_um=PIXEL_UM
+        )
     pool, cells = pools(proteins), choose_cells(open_crops(args.work / "reference").index)
     store = build_store(args.work, cells, proteins, pool)
     judge, found = Judge(args.work / "reference", cells, proteins, pool), {}

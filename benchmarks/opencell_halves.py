@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from deepgps.bundle import Metric
-from deepgps.datasets.crops.reading import CROPS, INDEX, MANIFEST, open_crops
+from deepgps.datasets.crops.store import CROPS, INDEX, MANIFEST, open_crops
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
 from deepgps.evaluation.bootstrap import correlation_interval, mean_interval
 from deepgps.evaluation.dataset import DatasetFiles

@@ -25,7 +25,7 @@ from scipy.special import expit, softmax
 from deepgps.arrays import Doubles, Ints, Mask
 from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.identity import training_set
-from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, opencell_places
+from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, opencell_localizations
 from deepgps.evaluation.label_metrics import ece_by_chance, reliability
 from deepgps.evaluation.labels import LabelReport, Metric, label_report
 from deepgps.localization import CLASS_SETS
@@ -73,7 +73,7 @@ SHOWN = {
 
 def test_classes(data: Path, proteins: LabelledProteins) -> Ints:
     """Class of each protein in single-4 by the paper's grade rule, (N,); -1 for those that do not test."""
-    classes = seen_alone(proteins.sequences, opencell_places(data), SINGLE_4)
+    classes = seen_alone(proteins.sequences, opencell_localizations(data), SINGLE_4)
     return np.where([len(text) <= LONGEST for text in proteins.sequences], classes, -1)
 
 
@@ -106,7 +106,7 @@ def class_sets(
     ``fine`` are the same proteins in the classes of a multi-label set, where ``names`` has one.
     """
     sets = [CLASS_SETS[name] for name in names]
-    fit_class_sets(train, train if fine is None else fine, opencell_places(data), sets, folder)
+    fit_class_sets(train, train if fine is None else fine, opencell_localizations(data), sets, folder)
     specs = json.loads((folder / FILE).read_text("utf-8"))
     return {name: ClassSetSpec.model_validate(each) for name, each in specs.items()}
 

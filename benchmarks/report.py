@@ -10,8 +10,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from deepgps.datasets.crops.reading import MANIFEST
-from deepgps.datasets.crops.reference import prepare_images
+from deepgps.datasets.crops.reference import prepare_reference_crops
+from deepgps.datasets.crops.store import MANIFEST
 from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.evaluation.dataset import DatasetFiles
 from deepgps.evaluation.evaluate import REPORT, evaluate
@@ -34,7 +34,7 @@ def main() -> None:
     crop, classes = predictor.bundle.metadata.crop, class_set("mini")
     if not (options.crops / MANIFEST).exists():
         images = options.data / "images"
-        prepare_images(images, options.crops, size_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
+        prepare_reference_crops(images, options.crops, size_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
     proteins = load_labelled_proteins(options.data, classes)
     with tempfile.TemporaryDirectory() as folder:
         store = paired_store(options.crops, Path(folder) / options.source, proteins, classes, options.source)

@@ -45,7 +45,7 @@ class DsbImage(NamedTuple):
     truth: LabelImage
 
 
-def read_images() -> list[DsbImage]:
+def read_field_images() -> list[DsbImage]:
     folder = SHARED / "images" / "nuclei_dsb2018"
     paths = sorted(path for path in folder.glob("*.png") if not path.stem.endswith("_labels"))
     if not paths:
@@ -104,7 +104,7 @@ def row(name: str, counts: Ints) -> str:
 
 
 def main() -> None:
-    images = read_images()
+    images = read_field_images()
     halves = np.array([half_of(image.name) for image in images])
     ious = "".join(f"{threshold:8}" for threshold in THRESHOLDS)
     print(f"{'F1 at IoU':30}{'images':>7}{'nuclei':>9}{'found':>8}{ious}{'mean':>8}")

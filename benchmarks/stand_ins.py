@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from deepgps.datasets.crops.reading import CROPS, INDEX, MANIFEST, open_crops
-from deepgps.datasets.crops.shown import PROTEINS
+from deepgps.datasets.crops.store import CROPS, INDEX, MANIFEST, PROTEINS, open_crops
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import ClassSet
 

@@ -28,7 +28,7 @@ from deepgps.images.processing import resample
 from deepgps.images.segmentation import NETWORK_PIXEL_SIZE_UM
 from deepgps.models.unet import double_conv
 from deepgps.training.graphs import condensed, to_onnx
-from segmentation import DsbImage, half_of, read_images
+from segmentation import DsbImage, half_of, read_field_images
 
 WIDTHS = (32, 64, 96, 128)
 PATCH, BATCH = 160, 8
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    images = [image for image in read_images() if half_of(image.name) == arguments.half]
+    images = [image for image in read_field_images() if half_of(image.name) == arguments.half]
     net = train(images, arguments.minutes, arguments.seed, arguments.start_from)
     torch.save(net.state_dict(), arguments.out.with_suffix(".pt"))
     write(net, arguments.out)

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from deepgps.datasets.crops.reading import write_crops
-from deepgps.datasets.crops.shown import PROTEINS
+from deepgps.datasets.crops.store import PROTEINS, write_crops
 
 SIZE, UM = 208, 0.206
 RESIDUES = np.array(list("ACDEFGHIKLMNPQRSTVWY"))

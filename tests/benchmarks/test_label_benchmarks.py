@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.bundle import Metric
+from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.localization import CLASS_SETS
 
 

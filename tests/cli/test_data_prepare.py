@@ -4,7 +4,7 @@ import tifffile
 from PIL import Image
 
 from deepgps.cli.app import run
-from deepgps.datasets.crops.reading import open_crops
+from deepgps.datasets.crops.store import open_crops
 from deepgps.images.segmentation import read_labels
 from image_sources import discs
 from prepared_fields import EDGE, PLACES, RADIUS, RULES, UM, pair, row, write_fields, write_list

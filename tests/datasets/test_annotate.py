@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from deepgps.cli.app import run
-from deepgps.datasets.annotation.files import proteins_table
-from deepgps.datasets.annotation.opencell import annotate_opencell, with_sequences
+from deepgps.datasets.annotation.opencell import add_sequences, annotate_opencell
+from deepgps.datasets.annotation.proteins import proteins_table
 from deepgps.datasets.annotation.report import opencell_report
 from deepgps.errors import InputError
 
@@ -93,7 +93,7 @@ def test_sequences_come_from_the_table_or_by_accession_or_gene(tmp_path):
         "E,E5,er,,,P00005,MKV-",
         header=header,
     )
-    whole = with_sequences(found, [fasta])
+    whole = add_sequences(found, [fasta])
     assert columns(whole, "sequence", "length") == [
         (SEQUENCE, 20),
         (f"{SEQUENCE}A", 21),
@@ -139,7 +139,7 @@ def test_the_command_writes_the_table_and_the_problems(tmp_path, capsys):
 
 def test_a_taste_of_the_library_is_not_held_against_the_paper(tmp_path):
     rows = [f"A{i},E{i},er,,,{SEQUENCE}" for i in range(3)]
-    found = with_sequences(annotated(tmp_path, *rows, "B,E9,er,,,", header=f"{HEADER},sequence"))
+    found = add_sequences(annotated(tmp_path, *rows, "B,E9,er,,,", header=f"{HEADER},sequence"))
     lines = list(opencell_report(found.proteins))
     assert [line.split() for line in lines if line.startswith("er")] == [["er", "4", "3", "78"]]
     assert lines[-1] == "1 without a sequence, so of unknown length"
@@ -160,7 +160,7 @@ REAL = {
 
 
 def test_real_opencell_has_the_counts_of_the_paper(shared_data):
-    found = with_sequences(annotate_opencell(shared_data / "sequences" / "opencell_targets.csv.gz"))
+    found = add_sequences(annotate_opencell(shared_data / "sequences" / "opencell_targets.csv.gz"))
     assert found.problems == []
     lines = list(opencell_report(found.proteins))
     rows = {name: tuple(cells) for name, *cells in map(str.split, lines[1:]) if name in REAL}

@@ -4,9 +4,8 @@ import polars as pl
 import pytest
 
 from deepgps.cli.app import run
-from deepgps.datasets.annotation.files import proteins_table
 from deepgps.datasets.annotation.hpa import annotate_hpa
-from deepgps.datasets.annotation.proteins import cell_line_name
+from deepgps.datasets.annotation.proteins import cell_line_name, proteins_table
 from deepgps.errors import InputError
 
 HEADER = "Gene\tGene name\tReliability\tMain location\tAdditional location\tUncertain"

@@ -4,7 +4,7 @@ import sys
 import polars as pl
 import pytest
 
-from deepgps.datasets.splits.clusters import find_clusters, mmseqs_clusters
+from deepgps.datasets.splits import find_clusters, mmseqs_clusters
 from deepgps.errors import DeepGPSError, InputError
 
 # Stands in for MMseqs2: sequences that begin alike are one cluster, represented by its last.

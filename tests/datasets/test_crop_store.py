@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from deepgps.datasets.crops.reading import MANIFEST, open_crops, write_crops
+from deepgps.datasets.crops.store import MANIFEST, open_crops, write_crops
 from deepgps.errors import InputError
 
 CROPS = np.random.default_rng(0).integers(0, 256, (4, 2, 8, 8), np.uint8)

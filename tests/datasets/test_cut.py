@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from deepgps.datasets.crops.cut import cut_field, ready_field
+from deepgps.datasets.crops.cutting import cut_field, normalise_field
 from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.errors import InputError
 from deepgps.images.segmentation import OtsuWatershed
@@ -20,7 +20,7 @@ def cut(places=PLACES, segmenter=None, um=UM, **rules):
     nucleus, protein = discs(EDGE, places, RADIUS), ring(EDGE, places, RADIUS)
     chosen = settings(**rules)
     finder = OtsuWatershed() if segmenter is None else segmenter
-    return list(cut_field(ready_field(nucleus, [protein], um, chosen, finder), chosen))
+    return list(cut_field(normalise_field(nucleus, [protein], um, chosen, finder), chosen))
 
 
 def disc_labels(places=PLACES, radius=RADIUS):
@@ -98,7 +98,7 @@ def test_dark_protein_crops_may_be_dropped():
     protein[60:100, 70:110] = 200
     for rule, count in (("keep", 3), ("drop", 2)):
         chosen = settings(empty_protein=rule)
-        ready = ready_field(nucleus, [protein], UM, chosen, OtsuWatershed())
+        ready = normalise_field(nucleus, [protein], UM, chosen, OtsuWatershed())
         assert len(list(cut_field(ready, chosen))) == count
 
 

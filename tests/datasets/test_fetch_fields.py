@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from deepgps.datasets.fetch import download, raw
+from deepgps.datasets.fetch import download
+from deepgps.datasets.fetch import folder as raw
 from deepgps.datasets.fetch.download import Client, UnreachableError
-from deepgps.datasets.fetch.fields import fetch_hpa, fetch_opencell
+from deepgps.datasets.fetch.hpa import fetch_hpa
+from deepgps.datasets.fetch.opencell import fetch_opencell
 from deepgps.errors import InputError
 from fake_content import Content
 from fake_sources import BUCKET, serving

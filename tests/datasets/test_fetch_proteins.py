@@ -5,9 +5,8 @@ import csv
 import pytest
 
 from deepgps.datasets.fetch import download
-from deepgps.datasets.fetch.alphafold import read_models
 from deepgps.datasets.fetch.download import Client
-from deepgps.datasets.fetch.proteins import fetch_sequences, fetch_structures
+from deepgps.datasets.fetch.proteins import fetch_sequences, fetch_structures, read_models
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.proteins.reading import fasta_records
 from fake_sources import serving

@@ -5,11 +5,11 @@ import zipfile
 
 import pytest
 
-from deepgps.datasets.fetch.hpa import View, field_row, read_gene, read_table, unpack_table
-from deepgps.datasets.fetch.wanted import Target
+from deepgps.datasets.fetch.folder import SourceProtein
+from deepgps.datasets.fetch.hpa import HpaField, field_row, read_gene, read_table, unpack_table
 from deepgps.errors import DeepGPSError
 
-TARGET = Target("ENSG1", "DAXX")
+TARGET = SourceProtein("ENSG1", "DAXX")
 URL = "http://images.proteinatlas.org"
 
 
@@ -36,8 +36,8 @@ def test_fields_of_one_cell_line_are_found_in_any_spelling(asked):
     target, views = read_gene(content, TARGET, asked)
     assert target.accession == "Q9UER7"
     assert views == [
-        View("HPA008797", "U-2 OS", "8797/175_G3_1"),
-        View("HPA008797", "U-2 OS", "8797/1855_AB12_31"),
+        HpaField("HPA008797", "U-2 OS", "8797/175_G3_1"),
+        HpaField("HPA008797", "U-2 OS", "8797/1855_AB12_31"),
     ]
 
 
@@ -53,7 +53,7 @@ def test_a_broken_xml_is_refused():
 
 
 def test_files_are_asked_for_best_first():
-    asked = [names for names, _ in View("HPA1", "U-2 OS", "1/2_A1_1").files()]
+    asked = [names for names, _ in HpaField("HPA1", "U-2 OS", "1/2_A1_1").files()]
     assert asked == [
         ["1/2_A1_1_blue.tif.gz", "1/2_A1_1_green.tif.gz"],
         ["1/2_A1_1_blue.jpg", "1/2_A1_1_green.jpg"],
@@ -62,7 +62,7 @@ def test_files_are_asked_for_best_first():
 
 
 def test_the_channels_of_a_composite_are_named():
-    view = View("HPA1", "U-2 OS", "1/2_A1_1")
+    view = HpaField("HPA1", "U-2 OS", "1/2_A1_1")
     row = field_row(view, TARGET, ["images/c.jpg"], "composite")
     assert (row["nucleus"], row["nucleus_channel"]) == ("images/c.jpg", "2")
     assert (row["protein"], row["protein_channel"]) == ("images/c.jpg", "1")

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepgps.datasets.crops import images
-from deepgps.datasets.crops.images import estimate_pixel_size, reference_fields, without_scale_bar
+from deepgps.datasets.crops import reference
+from deepgps.datasets.crops.reference import estimate_pixel_size, reference_fields, remove_scale_bar
 from deepgps.errors import InputError
 from image_sources import (
     dictionary,
@@ -29,7 +29,7 @@ def what(field):
 
 def test_u2os_cells_are_tiles_of_a_mosaic_with_their_landmarks(tmp_path):
     u2os_mosaics(tmp_path / "hpa_u2os_cells")
-    upper, lower, other, _ = fields(images.u2os_cells, tmp_path / "hpa_u2os_cells")
+    upper, lower, other, _ = fields(reference.u2os_cells, tmp_path / "hpa_u2os_cells")
     assert (upper.name, upper.group, upper.source) == ("mosaic0_11", "mosaic0", "hpa_u2os_cells")
     assert (lower.name, other.group) == ("mosaic0_21", "mosaic1")
     assert (upper.pixel_size_um, upper.cell_line) == (0.2, "U-2 OS")
@@ -44,7 +44,7 @@ def test_u2os_cells_are_tiles_of_a_mosaic_with_their_landmarks(tmp_path):
 
 def test_hpa_fields_name_their_protein_and_show_microtubules(tmp_path):
     hpa_field(tmp_path / "hpa_fields")
-    (field,) = fields(images.hpa_fields, tmp_path / "hpa_fields")
+    (field,) = fields(reference.hpa_fields, tmp_path / "hpa_fields")
     assert (field.name, field.group, field.cell_line) == ("1_2_A1_1", "DAXX A-431", "A-431")
     assert field.pixel_size_um == 0.08
     assert what(field) == [(("nuclear_punctae", "nucleoplasm"), "Q9UER7"), TUBULIN]
@@ -53,7 +53,7 @@ def test_hpa_fields_name_their_protein_and_show_microtubules(tmp_path):
 
 def test_opencell_tiles_follow_the_grade_rule_and_leave_out_what_cannot_be_used(tmp_path):
     opencell_tiles(tmp_path / "opencell_tiles")
-    gallery, thumbnail = fields(images.opencell_tiles, tmp_path / "opencell_tiles")
+    gallery, thumbnail = fields(reference.opencell_tiles, tmp_path / "opencell_tiles")
     assert what(gallery) == [(("cytoskeleton",), "A0")]
     assert what(thumbnail) == [(("cytoplasmic", "vesicles"), "A1")]
     assert (gallery.name, gallery.group, gallery.cell_line) == ("gallery_ACTB", "ACTB", "HEK293T")
@@ -65,7 +65,7 @@ def test_opencell_tiles_follow_the_grade_rule_and_leave_out_what_cannot_be_used(
 
 def test_dictionary_fields_get_their_scale_from_their_nuclei(tmp_path):
     dictionary(tmp_path / "hpa_dictionary")
-    first, second = fields(images.hpa_dictionary, tmp_path / "hpa_dictionary")
+    first, second = fields(reference.hpa_dictionary, tmp_path / "hpa_dictionary")
     assert [what(first), what(second)] == [[(("mitochondria",), "")], [(("big_aggregates",), "")]]
     assert (first.name, first.group) == ("mitochondria_1", "mitochondria_1")
     assert first.pixel_size_um == pytest.approx(15 / 90, rel=0.1)
@@ -88,19 +88,22 @@ def test_all_sources_are_read_and_a_missing_one_is_named(tmp_path):
 def test_a_colour_coded_channel_is_read_as_grey(tmp_path, colour):
     drawn = discs(64, [(32, 32)], 10)
     save(tmp_path / "one.png", drawn, colour)
-    np.testing.assert_array_equal(images._grey(tmp_path / "one.png"), np.rint(drawn))
+    np.testing.assert_array_equal(reference._grey(tmp_path / "one.png"), np.rint(drawn))
 
 
 def test_transparency_is_no_light(tmp_path):
     rgba = np.zeros((8, 8, 4), np.uint8)
     rgba[..., 1], rgba[..., 3] = 40, 255
     Image.fromarray(rgba).save(tmp_path / "one.png")
-    assert (images._grey(tmp_path / "one.png") == 40).all()
+    assert (reference._grey(tmp_path / "one.png") == 40).all()
 
 
 def test_location_names_are_mapped_whatever_their_case_once_each_and_unknown_ones_left_out():
-    assert images._hpa("Rods & rings; Cytosol;Cytoplasmic bodies;Moon") == ("big_aggregates", "cytoplasmic")
-    assert images._hpa("") == ()
+    assert reference._hpa("Rods & rings; Cytosol;Cytoplasmic bodies;Moon") == (
+        "big_aggregates",
+        "cytoplasmic",
+    )
+    assert reference._hpa("") == ()
 
 
 @pytest.mark.parametrize("blur", [0, 0.8])
@@ -118,7 +121,7 @@ def test_the_scale_bar_is_removed_and_nothing_else(bar, blur):
         strip = slice(row - 4, row + height + 4)
         with_bar[strip] = ndimage.gaussian_filter(with_bar[strip], (0.35, 0.35))
         with_bar[100, 100] = clean[100, 100] = 255
-    found = without_scale_bar(with_bar)
+    found = remove_scale_bar(with_bar)
     near = np.zeros(clean.shape, bool)
     near[row - 5 : row + height + 5, column - 5 : column + width + 5] = True
     np.testing.assert_array_equal(found[~near], with_bar[~near])
@@ -137,14 +140,14 @@ def test_the_scale_bar_is_removed_and_nothing_else(bar, blur):
 )
 def test_an_image_without_a_scale_bar_stays_as_it_is(field_image):
     before = field_image.copy()
-    np.testing.assert_array_equal(without_scale_bar(field_image), before)
+    np.testing.assert_array_equal(remove_scale_bar(field_image), before)
     np.testing.assert_array_equal(field_image, before)
 
 
 def test_a_bright_strip_in_the_upper_part_is_no_scale_bar():
     field_image = discs(200, [(100, 100)], 20)
     field_image[20:23, 50:90] = 255
-    np.testing.assert_array_equal(without_scale_bar(field_image), field_image)
+    np.testing.assert_array_equal(remove_scale_bar(field_image), field_image)
 
 
 @pytest.mark.parametrize("diameter_px", [30, 50, 70, 100])
@@ -167,17 +170,17 @@ def test_without_nuclei_the_scale_is_a_plain_guess():
 
 
 def test_the_real_tiles(shared_data):
-    tiles = fields(images.opencell_tiles, shared_data / "images" / "opencell_tiles")
+    tiles = fields(reference.opencell_tiles, shared_data / "images" / "opencell_tiles")
     assert len(tiles) == 35
     assert all(tile.proteins[0].localizations for tile in tiles)
     assert all(0.05 < tile.pixel_size_um < 0.4 for tile in tiles)
     thumbnails = [tile for tile in tiles if tile.name.startswith("thumb")]
     assert len(thumbnails) == 14
     for tile in thumbnails:  # every one of them has a scale bar
-        raw = images._grey(shared_data / "images" / "opencell_tiles" / f"{tile.name}_protein.png")
+        raw = reference._grey(shared_data / "images" / "opencell_tiles" / f"{tile.name}_protein.png")
         assert 0 < (raw != tile.proteins[0].pixels).sum() < 0.015 * raw.size
 
 
 def test_every_real_textbook_location_is_known(shared_data):
-    rows = images._rows(shared_data / "images" / "hpa_dictionary")
-    assert all(images._hpa(row["locations"]) for row in rows)
+    rows = reference._rows(shared_data / "images" / "hpa_dictionary")
+    assert all(reference._hpa(row["locations"]) for row in rows)

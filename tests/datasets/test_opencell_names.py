@@ -2,8 +2,14 @@
 
 import pytest
 
-from deepgps.datasets.fetch.opencell import field_row, file_url, listing_url, read_page, read_targets
-from deepgps.datasets.fetch.wanted import Target
+from deepgps.datasets.fetch.folder import SourceProtein
+from deepgps.datasets.fetch.opencell import (
+    field_row,
+    file_url,
+    listing_url,
+    read_annotated_proteins,
+    read_page,
+)
 from deepgps.errors import DeepGPSError, InputError
 
 FIELD = "OC-FOV_HLA-A_ENSG00000206503_CID000367_FID00030311_proj.tif"
@@ -56,18 +62,18 @@ ANNOTATIONS = "target_name,ensg_id,annotations_grade_3\nHLA-A,ENSG1.4,x\nOLD,ENS
 
 def test_tables_are_joined_by_ensembl_id_and_never_by_name():
     library = "\ufeffensg_id,target_name,uniprot_id\nENSG2,NEW,P2\nENSG1,HLA-A,P1\nENSG9,OLD,P9\n"
-    targets = read_targets(ANNOTATIONS, library)
-    assert targets == [Target("ENSG1", "HLA-A", "P1"), Target("ENSG2", "OLD", "P2")]
+    targets = read_annotated_proteins(ANNOTATIONS, library)
+    assert targets == [SourceProtein("ENSG1", "HLA-A", "P1"), SourceProtein("ENSG2", "OLD", "P2")]
 
 
 def test_a_table_that_has_lost_a_column_is_refused():
     with pytest.raises(InputError, match=r"library-metadata\.csv has no column 'uniprot_id'"):
-        read_targets(ANNOTATIONS, "ensg_id\nENSG1\n")
+        read_annotated_proteins(ANNOTATIONS, "ensg_id\nENSG1\n")
 
 
 def test_a_row_is_named_by_the_table_and_not_by_the_file():
     (found,), _ = read_page(page(f"microscopy/raw/HLA-A_ENSG00000206503/{FIELD}"))
-    row = field_row(found, Target(found.ensg, "NEWNAME", "P1"))
+    row = field_row(found, SourceProtein(found.ensg, "NEWNAME", "P1"))
     assert (row["gene_symbol"], row["accession"], row["pixel_size_um"]) == ("NEWNAME", "P1", "0.206349")
     assert (row["nucleus"], row["nucleus_channel"]) == (found.path, "0")
     assert (row["protein"], row["protein_channel"]) == (found.path, "1")

@@ -3,9 +3,14 @@ import json
 import numpy as np
 import pytest
 
-from deepgps.datasets.crops.images import ImageField, ProteinImage
-from deepgps.datasets.crops.reading import CROPS, MANIFEST, open_crops
-from deepgps.datasets.crops.reference import crop_field, prepare_images, split_groups
+from deepgps.datasets.crops.reference import (
+    ImageField,
+    ProteinImage,
+    crop_reference_field,
+    prepare_reference_crops,
+    split_groups,
+)
+from deepgps.datasets.crops.store import CROPS, MANIFEST, open_crops
 from deepgps.errors import InputError
 from image_sources import discs, ring, write_images
 
@@ -21,7 +26,7 @@ def field(places, source="hpa_fields", edge=256, um=UM, proteins=None) -> ImageF
 
 
 def cut(image: ImageField, size: int = SIZE, um: float = UM):
-    return list(crop_field(image, size, um))
+    return list(crop_reference_field(image, size, um))
 
 
 def test_every_nucleus_lies_in_the_centre_of_a_crop_beside_its_protein():
@@ -138,7 +143,7 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
-    prepare_images(images, folder, size_px=208, pixel_size_um=0.206349)
+    prepare_reference_crops(images, folder, size_px=208, pixel_size_um=0.206349)
     return folder
 
 
@@ -162,7 +167,7 @@ def test_every_crop_has_a_nucleus_of_plausible_size_in_its_centre(prepared):
 
 
 def test_preparing_again_gives_the_same_bytes(images, prepared, tmp_path):
-    prepare_images(images, tmp_path, size_px=208, pixel_size_um=0.206349)
+    prepare_reference_crops(images, tmp_path, size_px=208, pixel_size_um=0.206349)
     assert (tmp_path / CROPS).read_bytes() == (prepared / CROPS).read_bytes()
     assert open_crops(tmp_path).index.equals(open_crops(prepared).index)
 
@@ -172,4 +177,4 @@ def test_sources_without_a_single_crop_are_refused(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "index.csv").write_text("field\n")
     with pytest.raises(InputError, match="No crop could be cut"):
-        prepare_images(tmp_path, tmp_path / "crops", size_px=208, pixel_size_um=0.2)
+        prepare_reference_crops(tmp_path, tmp_path / "crops", size_px=208, pixel_size_um=0.2)

@@ -8,12 +8,10 @@ import polars as pl
 import pytest
 import tifffile
 
-from deepgps.datasets.crops.field_crops import crop_one
-from deepgps.datasets.crops.prepare import SCHEMA, prepare_fields
-from deepgps.datasets.crops.reading import open_crops, sample
+from deepgps.datasets.crops.prepare import SCHEMA, crop_field, prepare_fields
 from deepgps.datasets.crops.settings import PrepareSettings
-from deepgps.datasets.crops.shown import read_shown
-from deepgps.datasets.splits.files import read_proteins_to_split
+from deepgps.datasets.crops.store import open_crops, read_store_proteins, sample
+from deepgps.datasets.splits import read_proteins_to_split
 from deepgps.errors import InputError
 from image_sources import discs, ring
 from prepared_fields import (
@@ -100,11 +98,11 @@ def test_the_manifest_says_how_it_was_made(store):
 
 def test_the_store_knows_its_proteins(folder, store, tmp_path):
     shown = pl.DataFrame(PROTEINS[:2])
-    assert read_shown(store).equals(shown)
+    assert read_store_proteins(store).equals(shown)
     wide = pl.DataFrame(PROTEINS).with_columns(sequence=pl.lit("MKT"), cluster=pl.Series([3, 1, 2]))
     pl.concat([wide.with_columns(sequence=pl.lit("OLD")), wide]).write_parquet(tmp_path / "wide.parquet")
     prepared(folder / "fields.csv", tmp_path / "wide.parquet", tmp_path / "store")
-    assert read_shown(tmp_path / "store").equals(wide[:2])
+    assert read_store_proteins(tmp_path / "store").equals(wide[:2])
     rows = read_proteins_to_split(tmp_path / "store")
     assert len(rows) == len(open_crops(tmp_path / "store").index)
     assert rows.select("protein_id", "cluster").unique().sort("cluster").rows() == [
@@ -115,10 +113,10 @@ def test_the_store_knows_its_proteins(folder, store, tmp_path):
 
 def test_a_store_without_its_proteins_is_refused(store, tmp_path):
     with pytest.raises(InputError, match=r"no proteins\.parquet.*--overwrite"):
-        read_shown(tmp_path)
+        read_store_proteins(tmp_path)
     (tmp_path / "proteins.parquet").write_text("none")
     with pytest.raises(InputError, match=r"damaged .*--overwrite"):
-        read_shown(tmp_path)
+        read_store_proteins(tmp_path)
 
 
 def test_the_users_table_is_not_overwritten(folder, tmp_path):
@@ -255,17 +253,17 @@ def test_no_crop_at_all_is_said_and_told_why(tmp_path):
 
 
 def test_an_unexpected_error_leaves_out_one_field(folder, monkeypatch):
-    from deepgps.datasets.crops import field_crops
+    from deepgps.datasets.crops import prepare
     from deepgps.datasets.crops.fields import read_fields
-    from deepgps.datasets.crops.prepare import Method, _task, read_annotations
+    from deepgps.datasets.crops.prepare import CropMethod, _task, read_annotations
 
     def broken(*_, **__):
         raise MemoryError("too much")
 
-    monkeypatch.setattr(field_crops, "read_images", broken)
+    monkeypatch.setattr(prepare, "read_field_images", broken)
     known = read_annotations(folder / "proteins.parquet")
-    task = _task(next(read_fields(folder / "fields.csv")), known, Method(RULES, "otsu"))
-    assert crop_one(task).problem == "It could not be prepared (MemoryError: too much)."
+    task = _task(next(read_fields(folder / "fields.csv")), known, CropMethod(RULES, "otsu"))
+    assert crop_field(task).problem == "It could not be prepared (MemoryError: too much)."
 
 
 def test_labels_from_elsewhere_are_taken(folder, tmp_path):

@@ -13,9 +13,8 @@ import pytest
 
 from deepgps.cli.app import _fail
 from deepgps.datasets.crops.prepare import prepare_fields
-from deepgps.datasets.crops.reading import open_crops
 from deepgps.datasets.crops.settings import PrepareSettings
-from deepgps.datasets.crops.writing import StoreDraft
+from deepgps.datasets.crops.store import CropStoreWriter, open_crops
 from prepared_fields import RULES, SIZE, UM, write_fields
 
 pytestmark = pytest.mark.slow
@@ -154,9 +153,9 @@ def test_a_read_only_folder_is_a_sentence(capsys):
         os.seteuid(nobody if me == 0 else me)
         try:
             with pytest.raises(OSError, match="Permission denied") as caught:
-                StoreDraft(Path(folder) / "store", {})
+                CropStoreWriter(Path(folder) / "store", {})
             with pytest.raises(OSError, match="Permission denied"):
-                StoreDraft(Path(folder), {})
+                CropStoreWriter(Path(folder), {})
         finally:
             os.seteuid(me)
         assert list(Path(folder).iterdir()) == []

@@ -5,8 +5,15 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from deepgps.datasets.crops.cut import ReadyField
-from deepgps.datasets.crops.quality import contrast, field_quality, focus, jpeg_blocks, leak, saturation
+from deepgps.datasets.crops.cutting import (
+    NormalisedField,
+    contrast,
+    field_quality,
+    focus,
+    jpeg_blocks,
+    leak,
+    saturation,
+)
 from deepgps.images.processing import percentile_normalise
 from image_sources import discs, ring
 
@@ -16,8 +23,8 @@ LABELS = (ndimage.label(NUCLEUS > 100)[0]).astype(np.int32)
 UM = 0.2
 
 
-def ready(nucleus=NUCLEUS, protein=PROTEIN) -> ReadyField:
-    return ReadyField(percentile_normalise(nucleus), (percentile_normalise(protein),), LABELS)
+def ready(nucleus=NUCLEUS, protein=PROTEIN) -> NormalisedField:
+    return NormalisedField(percentile_normalise(nucleus), (percentile_normalise(protein),), LABELS)
 
 
 def speckled(seed=5):
@@ -71,7 +78,7 @@ def test_a_nuclear_protein_is_no_leak():
 
 
 def test_leak_is_not_told_where_nuclei_fill_the_field():
-    full = ReadyField(ready().nucleus, ready().proteins, np.ones_like(LABELS))
+    full = NormalisedField(ready().nucleus, ready().proteins, np.ones_like(LABELS))
     assert leak(full, UM) is None
 
 

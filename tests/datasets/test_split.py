@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepgps.datasets.annotation.files import proteins_table
-from deepgps.datasets.annotation.opencell import annotate_opencell, not_longer, with_sequences
-from deepgps.datasets.splits.files import class_counts
-from deepgps.datasets.splits.split import MULTI, PARTS, UNKNOWN, class_targets, split_proteins
+from deepgps.datasets.annotation.opencell import add_sequences, annotate_opencell, drop_longer
+from deepgps.datasets.annotation.proteins import proteins_table
+from deepgps.datasets.splits import MULTI, PARTS, UNKNOWN, class_counts, class_targets, split_proteins
 from deepgps.errors import InputError
 
 CLASSES = ("cytoplasmic", "nucleoplasm", "er", "golgi", "er|golgi")
@@ -165,8 +164,8 @@ def test_tables_that_cannot_be_split_are_refused(table, said):
 
 @pytest.mark.parametrize("by", ["protein", "cluster"])
 def test_real_opencell_is_split_nearly_as_the_paper_did(shared_data, by):
-    found = with_sequences(annotate_opencell(shared_data / "sequences" / "opencell_targets.csv.gz"))
-    table = proteins_table(not_longer(found, 2700).proteins)
+    found = add_sequences(annotate_opencell(shared_data / "sequences" / "opencell_targets.csv.gz"))
+    table = proteins_table(drop_longer(found, 2700).proteins)
     counts = class_counts(split_proteins(table, by, 0))
     training = {name: row[0] + row[1] for name, row in counts.items()}
     # The paper: 182/40, 112/28, 109/23, 64/14; 1,051/250 of all.

@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from deepgps.cli.app import run
-from deepgps.datasets.crops.reading import write_crops
-from deepgps.datasets.splits.files import read_split
+from deepgps.datasets.crops.store import write_crops
+from deepgps.datasets.splits import read_split
 from deepgps.errors import InputError
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from deepgps.datasets.crops.reading import CROPS, INDEX, MANIFEST, open_crops
-from deepgps.datasets.crops.writing import StoreDraft
+from deepgps.datasets.crops.store import CROPS, INDEX, MANIFEST, CropStoreWriter, open_crops
 from deepgps.errors import InputError
 from deepgps.files import AppendFile
 
@@ -24,7 +23,7 @@ def crops_of(field: int) -> np.ndarray:
 
 def write(folder: Path, fields: int = len(FIELDS), inputs=INPUTS, **options) -> int:
     """Write what is not there yet; how many fields were there already."""
-    with StoreDraft(folder, inputs, **options) as draft:
+    with CropStoreWriter(folder, inputs, **options) as draft:
         done = draft.done
         if draft.complete:
             return -1
@@ -142,9 +141,9 @@ def test_crops_of_unknown_origin_are_not_overwritten(tmp_path):
 
 def test_one_writer_at_a_time(tmp_path):
     with (
-        StoreDraft(tmp_path, INPUTS),
+        CropStoreWriter(tmp_path, INPUTS),
         pytest.raises(InputError, match="Another deepGPS process is writing"),
-        StoreDraft(tmp_path, INPUTS),
+        CropStoreWriter(tmp_path, INPUTS),
     ):
         pass
     write(tmp_path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deepgps.datasets.fetch.wanted import ACCESSION, Target, choose, read_ids
+from deepgps.datasets.fetch.folder import ACCESSION, SourceProtein, match_ids, read_ids
 from deepgps.errors import InputError
 
 
@@ -38,8 +38,12 @@ def test_a_file_without_ids_is_refused(tmp_path, content):
 
 
 def test_targets_are_known_by_any_of_their_ids():
-    targets = [Target("ENSG1", "HLA-A", "P1"), Target("ENSG2", "TP53", ""), Target("ENSG3", "EEF2", "P3")]
-    chosen, unknown = choose(targets, ["ensg1.12", "tp53", "P9"])
+    targets = [
+        SourceProtein("ENSG1", "HLA-A", "P1"),
+        SourceProtein("ENSG2", "TP53", ""),
+        SourceProtein("ENSG3", "EEF2", "P3"),
+    ]
+    chosen, unknown = match_ids(targets, ["ensg1.12", "tp53", "P9"])
     assert [target.gene for target in chosen] == ["HLA-A", "TP53"]
     assert unknown == ["P9"]
-    assert choose(targets, None) == (targets, [])
+    assert match_ids(targets, None) == (targets, [])

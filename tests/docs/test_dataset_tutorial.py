@@ -8,7 +8,7 @@ import pytest
 from documents import blocks, document, shell
 from PIL import Image
 
-from deepgps.datasets.crops.reading import open_crops
+from deepgps.datasets.crops.store import open_crops
 from fake_sources import serving
 
 pytestmark = pytest.mark.slow

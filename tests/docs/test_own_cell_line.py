@@ -7,7 +7,7 @@ import tifffile
 from documents import SHIPPED_MODEL, blocks, document, shell
 
 from deepgps.bundle import open_bundle
-from deepgps.datasets.crops.reading import open_crops
+from deepgps.datasets.crops.store import open_crops
 from prepared_fields import pair, row, write_list
 
 pytestmark = [

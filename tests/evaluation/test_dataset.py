@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from deepgps.datasets.crops.reading import INDEX
+from deepgps.datasets.crops.store import INDEX
 from deepgps.errors import InputError
 from deepgps.evaluation.dataset import DatasetFiles, load_dataset
 from deepgps.prediction import Predictor

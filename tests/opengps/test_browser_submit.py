@@ -4,8 +4,7 @@ import pytest
 from contributor import FIELDS, batch, packed, pair
 
 from deepgps.cli.app import run
-from deepgps.datasets.crops.reading import open_crops
-from deepgps.datasets.crops.shown import read_shown
+from deepgps.datasets.crops.store import open_crops, read_store_proteins
 
 pytestmark = pytest.mark.browser
 COMPARED = "PSNR"
@@ -85,7 +84,7 @@ def test_a_batch_goes_from_the_form_through_moderation_to_a_store(window, served
     store = tmp_path / "store"
     assert run(["submissions", "export", str(store), *data]) == 0
     assert len(open_crops(store).index) == 14
-    assert read_shown(store).height == 7
+    assert read_store_proteins(store).height == 7
     # `deepgps train` and `deepgps finetune` begin with this; the rest of the loop needs no browser.
     from deepgps.training.joint.inputs.data import load_training_data
     from deepgps.training.recipe import load_recipe

@@ -8,8 +8,7 @@ import pytest
 from contributor import batch, packed, pair, submit, submit_files
 
 from deepgps.cli.app import run
-from deepgps.datasets.crops.reading import open_crops
-from deepgps.datasets.crops.shown import read_shown
+from deepgps.datasets.crops.store import open_crops, read_store_proteins
 
 ON_SERVICES_TOO = True
 
@@ -66,7 +65,7 @@ def test_the_export_holds_the_crops_that_were_accepted(data, tmp_path, capsys):
     store = open_crops(out)
     assert store.index["protein_id"].to_list() == ["protein0"] * 2 + ["protein2"] * 2
     assert store.index["cell"].n_unique() == 4
-    first = read_shown(out).row(0, named=True)
+    first = read_store_proteins(out).row(0, named=True)
     assert (first["localizations"], first["single_localized"]) == ("er", True)
     name = store.index["field"][0]
     (crops,) = (data / "submissions").glob(f"*/{name}*[0-9a-f].npy")
@@ -97,7 +96,7 @@ def test_images_of_one_protein_are_one_protein(visitor, tmp_path):
     data = visitor.site.settings.data
     submissions("accept", 1, 2, 3, data=data)
     assert submissions("export", tmp_path / "store", data=data) == 0
-    proteins = read_shown(tmp_path / "store")
+    proteins = read_store_proteins(tmp_path / "store")
     ids = proteins["protein_id"].to_list()
     assert ids[0] == "P06748" and ids[1].startswith("P06748~")
     assert proteins["localizations"].to_list() == ["er|golgi", "nucleolus_gc"]

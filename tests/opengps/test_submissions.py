@@ -65,13 +65,13 @@ def test_what_is_kept_is_what_was_sent_and_who_sent_it(visitor, sent):
 
 
 def test_the_crops_are_those_of_data_prepare(visitor, sent):
-    from deepgps.datasets.crops.cut import cut_field, ready_field
+    from deepgps.datasets.crops.cutting import cut_field, normalise_field
     from deepgps.images.segmentation import refined_otsu
     from opengps.submissions.reading import CROPPED
 
     (crops,) = visitor.submission_folder(sent["id"]).glob("*.npy")
     nucleus, protein = (each.astype(np.float32) for each in field())
-    ready = ready_field(nucleus, [protein], 0.2, CROPPED, refined_otsu())
+    ready = normalise_field(nucleus, [protein], 0.2, CROPPED, refined_otsu())
     expected = np.stack([each.pixels for each in cut_field(ready, CROPPED)])
     np.testing.assert_array_equal(np.load(crops), expected)
 

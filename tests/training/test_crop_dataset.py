@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from deepgps.datasets.crops.reading import write_crops
+from deepgps.datasets.crops.store import write_crops
 from deepgps.errors import InputError
 from deepgps.training.crop_dataset import CropDataset
 

@@ -2,19 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-from typing import Annotated as Typed
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 if TYPE_CHECKING:
-    from deepgps.datasets.annotation.proteins import Annotated
+    from deepgps.datasets.annotation.proteins import AnnotationResult
 
 SHOWN_PROBLEMS = 5
 
-_Sequences = Typed[list[Path] | None, Parameter(consume_multiple=True, negative=())]
-_MaxLength = Typed[int | None, Parameter(validator=Number(gte=1))]
+_Sequences = Annotated[list[Path] | None, Parameter(consume_multiple=True, negative=())]
+_MaxLength = Annotated[int | None, Parameter(validator=Number(gte=1))]
 
 
 def annotate_opencell(
@@ -41,13 +40,13 @@ def annotate_opencell(
     max_length
         Leave out proteins of more residues; the paper's limit is 2700.
     """
+    from deepgps.datasets.annotation.opencell import add_sequences
     from deepgps.datasets.annotation.opencell import annotate_opencell as annotate
-    from deepgps.datasets.annotation.opencell import with_sequences
     from deepgps.datasets.annotation.report import opencell_report
 
     libraries = [library] if library else _beside(table, "library.csv")
     sequences = sequences or _beside(table, "sequences.fasta")
-    found = with_sequences(annotate(table, *libraries), sequences)
+    found = add_sequences(annotate(table, *libraries), sequences)
     _finish(found, out, max_length, [table, *libraries, *sequences], opencell_report(found.proteins))
 
 
@@ -77,11 +76,11 @@ def annotate_hpa(
         Leave out proteins of more residues; the paper's limit is 2700.
     """
     from deepgps.datasets.annotation.hpa import annotate_hpa as annotate
-    from deepgps.datasets.annotation.opencell import with_sequences
+    from deepgps.datasets.annotation.opencell import add_sequences
     from deepgps.datasets.annotation.report import hpa_report
 
     sequences = sequences or _beside(tables[0], "sequences.fasta")
-    found = with_sequences(annotate(tables, cell_line), sequences)
+    found = add_sequences(annotate(tables, cell_line), sequences)
     _finish(found, out, max_length, [*tables, *sequences], hpa_report(found.proteins))
     if any(protein.cell_line is None for protein in found.proteins):
         print(
@@ -96,15 +95,19 @@ def _beside(table: Path, name: str) -> list[Path]:
 
 
 def _finish(
-    found: "Annotated", out: Path, max_length: int | None, inputs: Sequence[Path], report: Iterable[str]
+    found: "AnnotationResult",
+    out: Path,
+    max_length: int | None,
+    inputs: Sequence[Path],
+    report: Iterable[str],
 ) -> None:
     """Filter, write, and say what was counted and what was wrong."""
-    from deepgps.datasets.annotation.files import write_annotated
-    from deepgps.datasets.annotation.opencell import not_longer
+    from deepgps.datasets.annotation.opencell import drop_longer
+    from deepgps.datasets.annotation.proteins import write_annotations
     from deepgps.datasets.fingerprints import fingerprints
 
-    kept = not_longer(found, max_length) if max_length is not None else found
-    problems = write_annotated(kept, out, fingerprints(inputs))
+    kept = drop_longer(found, max_length) if max_length is not None else found
+    problems = write_annotations(kept, out, fingerprints(inputs))
     print("\n".join(report))
     left_out = [each for each in kept.problems if each.left_out]
     without = sum(protein.sequence is None for protein in kept.proteins)
@@ -121,7 +124,7 @@ def split(
     *,
     out: Path,
     by: Literal["protein", "cluster"] = "protein",
-    seed: Typed[int, Parameter(validator=Number(gte=0))] = 0,
+    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
 ) -> None:
     """Split proteins into train, validation and test.
 
@@ -136,8 +139,7 @@ def split(
     seed
         Another seed, another split.
     """
-    from deepgps.datasets.splits.files import read_proteins_to_split, split_report, write_split
-    from deepgps.datasets.splits.split import split_proteins
+    from deepgps.datasets.splits import read_proteins_to_split, split_proteins, split_report, write_split
 
     table = read_proteins_to_split(source)
     found = split_proteins(table, by, seed)

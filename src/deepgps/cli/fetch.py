@@ -13,7 +13,7 @@ from deepgps.errors import InputError
 
 if TYPE_CHECKING:
     from deepgps.datasets.fetch.download import Client
-    from deepgps.datasets.fetch.fetching import Fetched
+    from deepgps.datasets.fetch.folder import FetchSummary
 
 SHOWN_WAITS = 5
 _Count = Annotated[int | None, Parameter(validator=Number(gte=1))]
@@ -65,7 +65,7 @@ def fetch_opencell(
     portal
         Base address of the tables.
     """
-    from deepgps.datasets.fetch.fields import fetch_opencell as fetch
+    from deepgps.datasets.fetch.opencell import fetch_opencell as fetch
 
     bucket, portal, ids = _base(bucket), _base(portal), _ids(proteins)
     with Console() as console:
@@ -102,7 +102,7 @@ def fetch_hpa(
     images
         Base address of the images.
     """
-    from deepgps.datasets.fetch.fields import fetch_hpa as fetch
+    from deepgps.datasets.fetch.hpa import fetch_hpa as fetch
 
     site, images, ids = _base(site), _base(images), _ids(proteins)
     with Console() as console:
@@ -173,13 +173,13 @@ def _base(url: str) -> str:
 
 
 def _ids(path: Path | None) -> list[str] | None:
-    from deepgps.datasets.fetch.wanted import read_ids
+    from deepgps.datasets.fetch.folder import read_ids
 
     return None if path is None else read_ids(path)
 
 
 def _accessions(given: Sequence[str]) -> list[str]:
-    from deepgps.datasets.fetch.wanted import ACCESSION, read_ids
+    from deepgps.datasets.fetch.folder import ACCESSION, read_ids
 
     if not given:
         raise InputError("Nothing to fetch; give UniProt accessions, or a file with one a line.")
@@ -190,7 +190,7 @@ def _accessions(given: Sequence[str]) -> list[str]:
     ]
 
 
-def _report(fetched: "Fetched", out: Path, names: Sequence[str]) -> int:
+def _report(fetched: "FetchSummary", out: Path, names: Sequence[str]) -> int:
     """Say what there is now; exit code 1 if a further try may get more, 2 if an id stands for nothing."""
     fields = f", {fetched.fields:,} fields" if fetched.fields else ""
     print(

@@ -133,7 +133,7 @@ def show(store: Path, *, out: Path = Path("sheet.png"), crops: int = 48, seed: i
     """
     import json
 
-    from deepgps.datasets.crops.reading import MANIFEST, open_crops, sample
+    from deepgps.datasets.crops.store import MANIFEST, open_crops, sample
     from deepgps.files import atomic_path
     from deepgps.results.crop_sheet import crop_sheet
 

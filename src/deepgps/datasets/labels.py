@@ -156,7 +156,7 @@ def read_table(data_dir: Path, name: str) -> pl.DataFrame:
         raise InputError(f"Table '{path}' is missing; give the folder that holds 'sequences/'.") from None
 
 
-def opencell_places(data_dir: Path) -> dict[str, frozenset[str]]:
+def opencell_localizations(data_dir: Path) -> dict[str, frozenset[str]]:
     """Where OpenCell sees proteins by the paper's grade rule: the major localizations of each sequence.
 
     Raises

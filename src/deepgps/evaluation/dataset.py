@@ -12,9 +12,8 @@ import polars as pl
 
 from deepgps.arrays import Ints, Strings
 from deepgps.bundle import BundleMetadata
-from deepgps.datasets.crops.reading import CropStore, open_crops
-from deepgps.datasets.crops.shown import PROTEINS, read_shown
-from deepgps.datasets.splits.files import read_split
+from deepgps.datasets.crops.store import PROTEINS, CropStore, open_crops, read_store_proteins
+from deepgps.datasets.splits import read_split
 from deepgps.errors import InputError
 from deepgps.localization import CLASS_SETS, LOCALIZATIONS, ClassSet
 from deepgps.prediction import Predictor
@@ -296,7 +295,7 @@ def _from_table(files: DatasetFiles, reader: ProteinReader) -> EvaluationDataset
 def _from_store(files: DatasetFiles, reader: ProteinReader) -> EvaluationDataset:
     store = open_crops(files.data)
     proteins = (
-        _checked_table(read_shown(files.data), files.data / PROTEINS)
+        _checked_table(read_store_proteins(files.data), files.data / PROTEINS)
         if files.proteins is None
         else read_proteins(files.proteins)
     )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from deepgps.datasets.crops.reading import CropStore, open_crops
+from deepgps.datasets.crops.store import CropStore, open_crops
 
 
 class CropSample(NamedTuple):

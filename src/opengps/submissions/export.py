@@ -11,8 +11,7 @@ import polars as pl
 
 import deepgps
 from deepgps.datasets.crops.prepare import SCHEMA
-from deepgps.datasets.crops.shown import PROTEINS
-from deepgps.datasets.crops.writing import StoreDraft
+from deepgps.datasets.crops.store import PROTEINS, CropStoreWriter
 from deepgps.errors import InputError
 from deepgps.files import atomic_path
 from deepgps.results.table import table_line
@@ -73,7 +72,7 @@ def export_accepted(
     names = _protein_ids([image_pair for image_pair, _ in accepted])
     rows = {image_pair.number: _rows(image_pair, names[image_pair.number]) for image_pair, _ in accepted}
     counts = Exported(len(accepted), len(set(names.values())), sum(map(len, rows.values())))
-    with StoreDraft(out, _inputs(rows), overwrite=overwrite) as draft:
+    with CropStoreWriter(out, _inputs(rows), overwrite=overwrite) as draft:
         if draft.complete:
             return counts
         for image_pair, _ in accepted[draft.done :]:

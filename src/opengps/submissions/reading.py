@@ -11,9 +11,8 @@ import numpy as np
 
 import deepgps
 from deepgps.arrays import Bytes
-from deepgps.datasets.crops.field_crops import FieldCrops, Method, Task, crop_one
-from deepgps.datasets.crops.field_images import FieldImages, read_images
-from deepgps.datasets.crops.fields import FieldRow
+from deepgps.datasets.crops.fields import FieldImages, FieldRow, read_field_images
+from deepgps.datasets.crops.prepare import CropMethod, CropTask, FieldCrops, crop_field
 from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.errors import InputError
 from deepgps.images.segmentation import SEGMENTERS
@@ -155,9 +154,9 @@ def _cut(fields: ImageFields, paths: list[Path]) -> tuple[FieldImages, FieldCrop
     # As of a list of fields, where every cell is a text.
     texts = {name: str(value) for name, value in columns.items() if value is not None}
     row = FieldRow.model_validate(texts)
-    images = read_images(row)
+    images = read_field_images(row)
     protein = {"localizations": "|".join(fields.localizations)}
-    cut = crop_one(Task("field", row, protein, Method(CROPPED, SEGMENTERS[0])))
+    cut = crop_field(CropTask("field", row, protein, CropMethod(CROPPED, SEGMENTERS[0])))
     if cut.problem is not None:
         raise InputError(cut.problem)
     return images, cut

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from deepgps.datasets.splits.files import read_split
+from deepgps.datasets.splits import read_split
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.files import lock_folder
 from deepgps.training.joint import folder

@@ -4,9 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from deepgps.datasets.crops.reading import MANIFEST
-from deepgps.datasets.crops.shown import PROTEINS
-from deepgps.datasets.splits.files import read_split
+from deepgps.datasets.crops.store import MANIFEST, PROTEINS
+from deepgps.datasets.splits import read_split
 from deepgps.errors import InputError
 from deepgps.training.joint.inputs.data import SPLIT, load_training_data
 from joint_store import PLACES, SIZE, UM, protein, proteins, recipe, write_store

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepgps.datasets.crops.reading import CropStore, open_crops, write_crops
+from deepgps.datasets.crops.store import CropStore, open_crops, write_crops
 from deepgps.training.mini.batches import ImageBatches, augment, crowd, sampling_weights
 from deepgps.training.mini.grain import GrainTask
 from deepgps.training.mini.images import ImageTask, build_generator, fit_images

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from deepgps.cli.app import run as deepgps
-from deepgps.datasets.crops.reading import open_crops
+from deepgps.datasets.crops.store import open_crops
 from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.errors import InputError
 from deepgps.localization import class_set
@@ -47,7 +47,7 @@ def idle(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError
 
-    for stage in ("fit_labels", "prepare_images", "fit_images"):
+    for stage in ("fit_labels", "prepare_reference_crops", "fit_images"):
         monkeypatch.setattr(training, stage, refuse)
 
 

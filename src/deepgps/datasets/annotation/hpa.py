@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepgps.datasets.annotation.proteins import (
-    Annotated,
     AnnotatedProtein,
-    Problem,
+    AnnotationProblem,
+    AnnotationResult,
     cell_line_key,
     cell_line_name,
-    cluster_number,
-    collect,
-    in_order,
-    split_names,
-    unknown_name,
+    read_cluster,
+    read_rows,
+    split_cell,
+    split_problems,
+    unknown_localization,
+    vocabulary_order,
 )
-from deepgps.datasets.annotation.tables import read_rows
 from deepgps.localization import HPA_TO_LOCALIZATIONS
 
 # Column names of the table on the web to those used here.
@@ -49,7 +49,7 @@ class _Gene:
     cluster: int | None = None
 
 
-def annotate_hpa(files: Sequence[Path], cell_line: str) -> Annotated:
+def annotate_hpa(files: Sequence[Path], cell_line: str) -> AnnotationResult:
     """Map the atlas's locations onto the vocabulary.
 
     The main locations are the major localizations. A protein is single-localized if the atlas names exactly
@@ -72,25 +72,25 @@ def annotate_hpa(files: Sequence[Path], cell_line: str) -> Annotated:
     by_line = [entry for path in paths if _is_xml(path) for entry in _xml_genes(path, cell_line)]
     told = {entry.id if isinstance(entry, _Gene) else entry.protein_id for entry in by_line}
     by_gene = (entry for path in paths if not _is_xml(path) for entry in _table_genes(path))
-    others = (entry for entry in by_gene if isinstance(entry, Problem) or entry.id not in told)
-    return collect(_annotated(entry) for entry in (*by_line, *others))
+    others = (entry for entry in by_gene if isinstance(entry, AnnotationProblem) or entry.id not in told)
+    return split_problems(_annotated(entry) for entry in (*by_line, *others))
 
 
 def _is_xml(path: Path) -> bool:
     return path.suffix.lower() == ".xml"
 
 
-def _annotated(entry: _Gene | Problem) -> AnnotatedProtein | Problem:
-    if isinstance(entry, Problem):
+def _annotated(entry: _Gene | AnnotationProblem) -> AnnotatedProtein | AnnotationProblem:
+    if isinstance(entry, AnnotationProblem):
         return entry
     names = (*entry.main, *entry.additional)
     if unknown := [name for name in names if name.casefold() not in _PLACES]:
-        return unknown_name(entry.id, entry.source, unknown[0])
+        return unknown_localization(entry.id, entry.source, unknown[0])
     if not entry.main:
         where = f" in {entry.cell_line}" if entry.cell_line else ""
-        return Problem(entry.id, entry.source, True, f"Gene '{entry.id}' has no location{where}.")
+        return AnnotationProblem(entry.id, entry.source, True, f"Gene '{entry.id}' has no location{where}.")
     distinct = {_PLACES[name.casefold()][0] for name in names}
-    places = in_order(place for name in entry.main for place in _PLACES[name.casefold()][1])
+    places = vocabulary_order(place for name in entry.main for place in _PLACES[name.casefold()][1])
     single = len(distinct) == 1
     return AnnotatedProtein(
         protein_id=entry.id,
@@ -106,40 +106,46 @@ def _annotated(entry: _Gene | Problem) -> AnnotatedProtein | Problem:
     )
 
 
-def _table_genes(path: Path) -> Iterator[_Gene | Problem]:
+def _table_genes(path: Path) -> Iterator[_Gene | AnnotationProblem]:
     needed = ("ensembl_gene_id", "main_location", "additional_location")
     for number, row in enumerate(read_rows(path, needed, _COLUMNS), 1):
         if not row["ensembl_gene_id"]:
-            yield Problem(f"row {number}", path.name, True, f"Row {number} has no 'Gene'; add the gene's id.")
+            yield AnnotationProblem(
+                f"row {number}", path.name, True, f"Row {number} has no 'Gene'; add the gene's id."
+            )
             continue
         yield _Gene(
             row["ensembl_gene_id"],
             path.name,
-            split_names(row["main_location"]),
-            split_names(row["additional_location"]),
+            split_cell(row["main_location"]),
+            split_cell(row["additional_location"]),
             row.get("gene_symbol") or None,
             row.get("accession") or None,
             None,
             row.get("sequence") or None,
-            cluster_number(row),
+            read_cluster(row),
         )
 
 
-def _xml_genes(path: Path, cell_line: str) -> Iterator[_Gene | Problem]:
+def _xml_genes(path: Path, cell_line: str) -> Iterator[_Gene | AnnotationProblem]:
     try:
         for _, element in ET.iterparse(path):
             if element.tag == "entry":
                 yield _xml_gene(element, path.name, cell_line)
                 element.clear()
     except (ET.ParseError, OSError) as error:
-        yield Problem(path.stem, path.name, True, f"'{path}' cannot be read ({error}); fetch it again.")
+        yield AnnotationProblem(
+            path.stem, path.name, True, f"'{path}' cannot be read ({error}); fetch it again."
+        )
 
 
-def _xml_gene(entry: ET.Element, source: str, cell_line: str) -> _Gene | Problem:
+def _xml_gene(entry: ET.Element, source: str, cell_line: str) -> _Gene | AnnotationProblem:
     identifier = entry.find("identifier")
     gene = "" if identifier is None else identifier.get("id", "")
     if not gene:
-        return Problem(source, source, True, f"An entry of '{source}' has no gene id; fetch it again.")
+        return AnnotationProblem(
+            source, source, True, f"An entry of '{source}' has no gene id; fetch it again."
+        )
     cells = entry.findall("antibody//cellExpression[@technology='ICC/IF']/subAssay/data")
     lines = {cell.findtext("cellLine", "").strip(): None for cell in cells}
     wanted = [
@@ -148,7 +154,7 @@ def _xml_gene(entry: ET.Element, source: str, cell_line: str) -> _Gene | Problem
     if not wanted:
         others = f"; it has {', '.join(lines)}" if lines else ""
         reason = f"Gene '{gene}' was not looked at in {cell_line_name(cell_line)}{others}."
-        return Problem(gene, source, True, reason)
+        return AnnotationProblem(gene, source, True, reason)
     return _Gene(
         gene,
         source,

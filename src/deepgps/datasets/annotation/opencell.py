@@ -5,16 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from deepgps.datasets.annotation.proteins import (
-    Annotated,
     AnnotatedProtein,
-    Problem,
-    cluster_number,
-    collect,
-    in_order,
-    split_names,
-    unknown_name,
+    AnnotationProblem,
+    AnnotationResult,
+    read_cluster,
+    read_rows,
+    split_cell,
+    split_problems,
+    unknown_localization,
+    vocabulary_order,
 )
-from deepgps.datasets.annotation.tables import read_rows
 from deepgps.localization import OPENCELL_CATEGORIES, major_localizations
 from deepgps.proteins.check import check_sequence, clean_sequence
 from deepgps.proteins.protein import Protein
@@ -24,7 +24,7 @@ OPENCELL_CELL_LINE = "HEK293T"
 _GRADES = tuple(f"annotations_grade_{grade}" for grade in (3, 2, 1))
 
 
-def annotate_opencell(table: Path, library: Path | None = None) -> Annotated:
+def annotate_opencell(table: Path, library: Path | None = None) -> AnnotationResult:
     """Apply the grade rule to OpenCell's table of annotations.
 
     Parameters
@@ -42,7 +42,9 @@ def annotate_opencell(table: Path, library: Path | None = None) -> Annotated:
     """
     accessions = _library(library) if library else {}
     rows = read_rows(table, ("target_name", "ensg_id", *_GRADES))
-    return collect(_opencell(row, number, table.name, accessions) for number, row in enumerate(rows, 1))
+    return split_problems(
+        _opencell(row, number, table.name, accessions) for number, row in enumerate(rows, 1)
+    )
 
 
 def _library(path: Path) -> Mapping[str, str]:
@@ -51,19 +53,21 @@ def _library(path: Path) -> Mapping[str, str]:
 
 def _opencell(
     row: Mapping[str, str], number: int, source: str, accessions: Mapping[str, str]
-) -> AnnotatedProtein | Problem:
+) -> AnnotatedProtein | AnnotationProblem:
     gene = row["ensg_id"]
     if not gene:
-        return Problem(f"row {number}", source, True, f"Row {number} has no 'ensg_id'; add the gene's id.")
-    grades = [split_names(row[column]) for column in _GRADES]
+        return AnnotationProblem(
+            f"row {number}", source, True, f"Row {number} has no 'ensg_id'; add the gene's id."
+        )
+    grades = [split_cell(row[column]) for column in _GRADES]
     major = major_localizations(grades[0], grades[1])
     if unknown := [name for name in major if name not in OPENCELL_CATEGORIES]:
-        return unknown_name(gene, source, unknown[0])
+        return unknown_localization(gene, source, unknown[0])
     if not major:
-        return Problem(
+        return AnnotationProblem(
             gene, source, True, f"Gene '{gene}' has no annotation of grade 3 or 2; it cannot be labelled."
         )
-    places = in_order(major)
+    places = vocabulary_order(major)
     return AnnotatedProtein(
         protein_id=gene,
         gene_symbol=row["target_name"] or None,
@@ -74,11 +78,11 @@ def _opencell(
         source="opencell",
         cell_line=OPENCELL_CELL_LINE,
         sequence=row.get("sequence") or None,
-        cluster=cluster_number(row),
+        cluster=read_cluster(row),
     )
 
 
-def with_sequences(annotated: Annotated, files: Sequence[Path] = ()) -> Annotated:
+def add_sequences(annotated: AnnotationResult, files: Sequence[Path] = ()) -> AnnotationResult:
     """Give each protein its sequence: its own, or that of its accession or gene id in the files.
 
     Parameters
@@ -99,14 +103,14 @@ def with_sequences(annotated: Annotated, files: Sequence[Path] = ()) -> Annotate
         If a file cannot be read.
     """
     known = {key: protein.sequence for path in files for protein, key in _keyed(path)}
-    found = Annotated(problems=list(annotated.problems))
+    found = AnnotationResult(problems=list(annotated.problems))
     for protein in annotated.proteins:
         raw = protein.sequence or known.get(protein.accession or "") or known.get(protein.protein_id) or ""
         sequence = clean_sequence(raw)
         wrong = check_sequence(protein.protein_id, sequence) if sequence else None
         if wrong or not sequence:
             reason = wrong or f"Gene '{protein.protein_id}' has no sequence; give it with --sequences."
-            found.problems.append(Problem(protein.protein_id, protein.source, False, reason))
+            found.problems.append(AnnotationProblem(protein.protein_id, protein.source, False, reason))
         found.proteins.append(replace(protein, sequence=None if wrong else sequence or None))
     return found
 
@@ -117,14 +121,14 @@ def _keyed(path: Path) -> Iterator[tuple[Protein, str]]:
             yield from ((protein, key) for key in (protein.accession, protein.id) if key)
 
 
-def not_longer(annotated: Annotated, max_length: int) -> Annotated:
+def drop_longer(annotated: AnnotationResult, max_length: int) -> AnnotationResult:
     """Leave out what has more than ``max_length`` residues, with a problem for each."""
-    found = Annotated(problems=list(annotated.problems))
+    found = AnnotationResult(problems=list(annotated.problems))
     for protein in annotated.proteins:
         length = len(protein.sequence or "")
         if length <= max_length:
             found.proteins.append(protein)
             continue
         reason = f"Gene '{protein.protein_id}' has {length:,} residues, more than {max_length:,}."
-        found.problems.append(Problem(protein.protein_id, protein.source, True, reason))
+        found.problems.append(AnnotationProblem(protein.protein_id, protein.source, True, reason))
     return found

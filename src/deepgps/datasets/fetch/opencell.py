@@ -1,13 +1,24 @@
-"""OpenCell, as its bucket and its portal have it: names, listings and tables. No network here."""
+"""Fetch OpenCell: its tables from the portal, and its images from the bucket."""
 
 import csv
 import io
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from deepgps.datasets.fetch.wanted import Target, plain_ensg
+from deepgps.datasets.fetch.download import Client
+from deepgps.datasets.fetch.folder import (
+    DownloadFolder,
+    Fetcher,
+    FetchSummary,
+    Progress,
+    RemoteFile,
+    SourceProtein,
+    select_proteins,
+    strip_version,
+)
 from deepgps.errors import DeepGPSError, InputError
 
 BUCKET = "https://czb-opencell.s3.us-west-2.amazonaws.com"
@@ -91,7 +102,7 @@ def _names(key: str) -> tuple[str, str] | None:
     return None
 
 
-def read_targets(annotations: str, library: str) -> list[Target]:
+def read_annotated_proteins(annotations: str, library: str) -> list[SourceProtein]:
     """Join the two tables by Ensembl gene id, never by symbol.
 
     Raises
@@ -100,11 +111,13 @@ def read_targets(annotations: str, library: str) -> list[Target]:
         If a table lacks a column.
     """
     accessions = {
-        plain_ensg(row["ensg_id"]): row["uniprot_id"].strip()
+        strip_version(row["ensg_id"]): row["uniprot_id"].strip()
         for row in _rows(library, LIBRARY, ("ensg_id", "uniprot_id"))
     }
     return [
-        Target(ensg := plain_ensg(row["ensg_id"]), row["target_name"].strip(), accessions.get(ensg, ""))
+        SourceProtein(
+            ensg := strip_version(row["ensg_id"]), row["target_name"].strip(), accessions.get(ensg, "")
+        )
         for row in _rows(annotations, ANNOTATIONS, ("ensg_id", "target_name"))
     ]
 
@@ -119,7 +132,7 @@ def _rows(text: str, name: str, needed: tuple[str, ...]) -> Iterator[dict[str, s
         yield {column: row[column] or "" for column in needed}
 
 
-def field_row(projection: Projection, target: Target) -> dict[str, str]:
+def field_row(projection: Projection, target: SourceProtein) -> dict[str, str]:
     """Row of ``fields.csv``."""
     return {
         "field": projection.field,
@@ -135,3 +148,79 @@ def field_row(projection: Projection, target: Target) -> dict[str, str]:
         "pixel_size_um": str(PIXEL_SIZE_UM),
         "note": "",
     }
+
+
+def fetch_opencell(
+    folder: Path,
+    client: Client,
+    progress: Progress,
+    *,
+    bucket: str = BUCKET,
+    portal: str = PORTAL,
+    ids: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> FetchSummary:
+    """Fetch OpenCell's tables and the projections of its annotated proteins.
+
+    Parameters
+    ----------
+    folder
+        Where to; ``annotations.csv``, ``library.csv``, ``images/`` and ``fields.csv``.
+    client, progress
+        What fetches, and what tells of it.
+    bucket, portal
+        Base addresses of the images and of the tables.
+    ids
+        Only these proteins: Ensembl gene ids, gene symbols or accessions.
+    limit
+        Only the first so many proteins of the bucket, in its order.
+
+    Raises
+    ------
+    InputError
+        If none of the ids is in OpenCell, or the folder cannot be used.
+    DeepGPSError
+        If the tables or the listing cannot be had.
+    """
+    parameters = {"bucket": bucket, "portal": portal, "proteins": ids, "limit": limit}
+    with DownloadFolder(folder, "opencell", parameters) as raw:
+        fetch = Fetcher(raw, client, progress)
+        tables = [
+            fetch.table(name, f"{portal}/{of}").decode("utf-8", errors="replace")
+            for name, of in (("annotations.csv", ANNOTATIONS), ("library.csv", LIBRARY))
+        ]
+        chosen, unknown = select_proteins(read_annotated_proteins(*tables), ids, "OpenCell")
+        targets = {target.ensg: target for target in chosen}
+        progress.begin("listing", None)
+        found = list(_projections(client, progress, bucket, targets, limit))
+        files = {_projection_file(bucket, each): each for each in found}
+        rows = [field_row(files[file], targets[file.protein]) for file in fetch.all("fields", list(files))]
+        if limit is None:
+            for ensg in targets.keys() - {each.ensg for each in found}:
+                raw.problem(ensg, "", "", "annotated, but there is no image of it in the bucket")
+        return fetch.finish(rows, (row["ensembl_gene_id"] for row in rows), unknown)
+
+
+def _projection_file(bucket: str, projection: Projection) -> RemoteFile:
+    url = file_url(bucket, projection.key)
+    return RemoteFile(projection.path, url, projection.ensg, projection.size)
+
+
+def _projections(
+    client: Client, progress: Progress, bucket: str, targets: dict[str, SourceProtein], limit: int | None
+) -> Iterator[Projection]:
+    """List the projections of the first so many proteins; pages are asked for as they are needed."""
+    token: str | None = None
+    seen: set[str] = set()
+    while True:
+        page, token = read_page(client.read(listing_url(bucket, token)))
+        progress.advance()
+        for projection in page:
+            if projection.ensg not in targets:
+                continue
+            seen.add(projection.ensg)
+            if limit is not None and len(seen) > limit:
+                return
+            yield projection
+        if token is None:
+            return

@@ -1,15 +1,77 @@
 """Structures from AlphaFold DB and sequences from UniProt, by accession, into a folder of raw files."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
-from deepgps.datasets.fetch import alphafold
 from deepgps.datasets.fetch.download import Client
-from deepgps.datasets.fetch.fetching import Fetch, Fetched, File, Progress
-from deepgps.datasets.fetch.raw import RawFolder, write_rows
+from deepgps.datasets.fetch.folder import (
+    DownloadFolder,
+    Fetcher,
+    FetchSummary,
+    Progress,
+    RemoteFile,
+    write_rows,
+)
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.files import atomic_path
 from deepgps.proteins.uniprot import UNIPROT, is_accession
+
+SITE = "https://ebi.ac.uk"
+COLUMNS = ("accession", "entry", "version", "path")
+Format = Literal["pdb", "cif"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A predicted structure; a long protein has several, fragment by fragment.
+
+    Attributes
+    ----------
+    accession, entry, version
+        As AlphaFold DB names it.
+    url
+        Where it lies.
+    """
+
+    accession: str
+    entry: str
+    version: str
+    url: str
+
+    @property
+    def path(self) -> str:
+        """Where it goes in a folder, under its own name."""
+        return f"structures/{urlsplit(self.url).path.rpartition('/')[2]}"
+
+
+def prediction_url(site: str, accession: str) -> str:
+    """Address that says where an accession's models lie; their names change with every version."""
+    return f"{site}/api/prediction/{accession}"
+
+
+def read_models(content: bytes, accession: str, format: Format) -> list[Model]:
+    """Read what the address above answers: the models of the accession itself, not of its other isoforms.
+
+    Raises
+    ------
+    DeepGPSError
+        If it is no such answer.
+    """
+    try:
+        return [
+            Model(accession, each["entryId"], str(each["latestVersion"]), each[f"{format}Url"])
+            for each in json.loads(content)
+            if each["uniprotAccession"] == accession and each.get(f"{format}Url")
+        ]
+    except (ValueError, KeyError, TypeError):
+        raise DeepGPSError(
+            f"AlphaFold DB's answer for '{accession}' cannot be read; its format may have changed."
+        ) from None
+
 
 STRUCTURES, SEQUENCES = "structures.csv", "sequences.fasta"
 
@@ -20,9 +82,9 @@ def fetch_structures(
     progress: Progress,
     accessions: Sequence[str],
     *,
-    site: str = alphafold.SITE,
-    format: alphafold.Format = "pdb",
-) -> Fetched:
+    site: str = SITE,
+    format: Format = "pdb",
+) -> FetchSummary:
     """Fetch the newest predicted structures of proteins.
 
     Parameters
@@ -44,13 +106,11 @@ def fetch_structures(
         If an id is no accession, or the folder cannot be used.
     """
     wanted = _accessions(accessions)
-    with RawFolder(folder, "structures", {"site": site, "proteins": wanted, "format": format}) as raw:
-        fetch = Fetch(raw, client, progress)
-        asked = [
-            File(f"predictions/{each}.json", alphafold.prediction_url(site, each), each) for each in wanted
-        ]
+    with DownloadFolder(folder, "structures", {"site": site, "proteins": wanted, "format": format}) as raw:
+        fetch = Fetcher(raw, client, progress)
+        asked = [RemoteFile(f"predictions/{each}.json", prediction_url(site, each), each) for each in wanted]
         models = {
-            File(model.path, model.url, model.accession): model
+            RemoteFile(model.path, model.url, model.accession): model
             for file in fetch.all("predictions", asked)
             for model in _models(raw, file, format)
         }
@@ -59,13 +119,13 @@ def fetch_structures(
             {"accession": model.accession, "entry": model.entry, "version": model.version, "path": model.path}
             for model in (models[file] for file in there)
         ]
-        write_rows(folder / STRUCTURES, alphafold.COLUMNS, rows)
+        write_rows(folder / STRUCTURES, COLUMNS, rows)
         return fetch.finish(None, (file.protein for file in there))
 
 
-def _models(raw: RawFolder, file: File, format: alphafold.Format) -> list[alphafold.Model]:
+def _models(raw: DownloadFolder, file: RemoteFile, format: Format) -> list[Model]:
     try:
-        models = alphafold.read_models((raw.path / file.name).read_bytes(), file.protein, format)
+        models = read_models((raw.path / file.name).read_bytes(), file.protein, format)
     except DeepGPSError as error:
         raw.problem(file.protein, file.name, file.url, str(error))
         return []
@@ -81,7 +141,7 @@ def fetch_sequences(
     accessions: Sequence[str],
     *,
     site: str = UNIPROT,
-) -> Fetched:
+) -> FetchSummary:
     """Fetch the sequences of proteins.
 
     Parameters
@@ -101,9 +161,11 @@ def fetch_sequences(
         If an id is no accession, or the folder cannot be used.
     """
     wanted = _accessions(accessions)
-    with RawFolder(folder, "sequences", {"site": site, "proteins": wanted}) as raw:
-        fetch = Fetch(raw, client, progress)
-        asked = [File(f"sequences/{each}.fasta", f"{site}/uniprotkb/{each}.fasta", each) for each in wanted]
+    with DownloadFolder(folder, "sequences", {"site": site, "proteins": wanted}) as raw:
+        fetch = Fetcher(raw, client, progress)
+        asked = [
+            RemoteFile(f"sequences/{each}.fasta", f"{site}/uniprotkb/{each}.fasta", each) for each in wanted
+        ]
         there = sorted(fetch.all("sequences", asked), key=lambda file: wanted.index(file.protein))
         entries = {
             file.protein: _named(file.protein, (folder / file.name).read_text(encoding="utf-8"))

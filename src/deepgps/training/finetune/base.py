@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from deepgps.bundle import METADATA_FILE, find_bundle, open_bundle
-from deepgps.datasets.crops.reading import MANIFEST
+from deepgps.datasets.crops.store import MANIFEST
 from deepgps.errors import InputError
 from deepgps.training.mini.run import GENERATOR
 from deepgps.training.recipe import RECIPE, MiniRecipe, Recipe, load_recipe

@@ -15,8 +15,7 @@ from torch import Tensor
 
 import deepgps
 from deepgps.arrays import Floats, Ints
-from deepgps.datasets.crops.reading import MANIFEST, CropStore, open_crops
-from deepgps.datasets.crops.shown import read_shown
+from deepgps.datasets.crops.store import MANIFEST, CropStore, open_crops, read_store_proteins
 from deepgps.errors import InputError
 from deepgps.files import atomic_path
 from deepgps.localization import ClassSet, class_set
@@ -111,7 +110,7 @@ def lab_crops(recipe: MiniRecipe, store: Path, split: Path | None) -> tuple[Crop
     check_crops(store, recipe.crop, f"model '{recipe.name}'")
     parts = read_parts(SplitSettings(), store, split)
     left_out = {}
-    for row in read_shown(store).to_dicts():
+    for row in read_store_proteins(store).to_dicts():
         reason = classify(row, classes).reason
         if reason := reason or (None if row["protein_id"] in parts else "It is in no part of the split."):
             left_out[row["protein_id"]] = reason

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepgps.datasets.crops.reading import open_crops
+from deepgps.datasets.crops.store import open_crops
 from deepgps.errors import InputError
 from deepgps.training.finetune.base import open_base
 from deepgps.training.finetune.settings import tuned_recipe

@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import deepgps
-from deepgps.datasets.crops.reading import INDEX, MANIFEST, CropStore
-from deepgps.datasets.crops.shown import PROTEINS
+from deepgps.datasets.crops.store import INDEX, MANIFEST, PROTEINS, CropStore
 from deepgps.datasets.fingerprints import fingerprints
 from deepgps.errors import InputError
 from deepgps.files import atomic_path

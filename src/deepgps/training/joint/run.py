@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from deepgps.datasets.crops.reading import MANIFEST
+from deepgps.datasets.crops.store import MANIFEST
 from deepgps.files import lock_folder, remove_temporary_files
 from deepgps.models.deepgps import DeepGPS
 from deepgps.training.claim import claim

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from deepgps.arrays import Doubles, Floats, Ints
-from deepgps.datasets.crops.reading import CropStore
 from deepgps.datasets.crops.settings import Source
+from deepgps.datasets.crops.store import CropStore
 from deepgps.localization import ClassSet
 from deepgps.training.mini.settings import ImageSettings
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader
 
-from deepgps.datasets.crops.reading import CropStore
+from deepgps.datasets.crops.store import CropStore
 from deepgps.models.deepgps import MiniGenerator
 from deepgps.models.grain import LEAST_ODDS, LEVELS, GrainMaps, grain_field, intensities
 from deepgps.training.mini.batches import Batch, Draws, ImageBatches

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from deepgps.datasets.crops.reading import CropStore
+from deepgps.datasets.crops.store import CropStore
 from deepgps.models.deepgps import MiniGenerator
 from deepgps.training.mini.batches import Batch, Draws, ImageBatches
 from deepgps.training.mini.grain import GrainTask

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 import deepgps
 from deepgps.arrays import Floats
-from deepgps.datasets.crops.reading import MANIFEST, open_crops
-from deepgps.datasets.crops.reference import prepare_images
-from deepgps.datasets.labels import load_labelled_proteins, opencell_places
+from deepgps.datasets.crops.reference import prepare_reference_crops
+from deepgps.datasets.crops.store import MANIFEST, open_crops
+from deepgps.datasets.labels import load_labelled_proteins, opencell_localizations
 from deepgps.errors import InputError
 from deepgps.localization import CLASS_SETS, class_set
 from deepgps.training.claim import claim, write_json
@@ -62,10 +62,12 @@ def train(recipe: MiniRecipe, data: Path, run: Path, *, resume: bool = False) ->
     if recipe.class_set == "mini" and not (run / "labels" / FILE).exists():
         fine = load_labelled_proteins(data, CLASS_SETS["all"])
         sets = [CLASS_SETS[name] for name in READ_OUT]
-        fit_class_sets(proteins, fine, opencell_places(data), sets, run / "labels")
+        fit_class_sets(proteins, fine, opencell_localizations(data), sets, run / "labels")
     if not (run / "crops" / MANIFEST).exists():
         crop = recipe.crop
-        prepare_images(data / "images", run / "crops", size_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
+        prepare_reference_crops(
+            data / "images", run / "crops", size_px=crop.size_px, pixel_size_um=crop.pixel_size_um
+        )
     if not (run / "images" / GENERATOR).exists():
         fresh, unseen = training_probabilities(run / "labels", proteins.sequences)
         pairing = Pairing(proteins, fresh, unseen, classes)

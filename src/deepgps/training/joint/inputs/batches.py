@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from deepgps.arrays import Floats, Ints
-from deepgps.datasets.crops.reading import CropStore
+from deepgps.datasets.crops.store import CropStore
 from deepgps.training.joint.inputs.augment import WAYS, laid
 
 

@@ -12,10 +12,8 @@ import polars as pl
 from deepgps.arrays import Floats, Ints
 from deepgps.bundle import CropSpec
 from deepgps.datasets.annotation.proteins import cell_line_key
-from deepgps.datasets.crops.reading import MANIFEST, CropStore, open_crops
-from deepgps.datasets.crops.shown import read_shown
-from deepgps.datasets.splits.files import read_proteins_to_split, read_split
-from deepgps.datasets.splits.split import PARTS, split_proteins
+from deepgps.datasets.crops.store import MANIFEST, CropStore, open_crops, read_store_proteins
+from deepgps.datasets.splits import PARTS, read_proteins_to_split, read_split, split_proteins
 from deepgps.errors import InputError
 from deepgps.images.processing import HIGH, LOW
 from deepgps.localization import class_set
@@ -94,7 +92,7 @@ def load_training_data(
     """
     _check_structures(recipe, structures)
     opened = open_crops(store)
-    proteins = _proteins(read_shown(store), opened.index)
+    proteins = _proteins(read_store_proteins(store), opened.index)
     check_crops(store, recipe.crop, f"recipe '{recipe.name}'")
     parts, lines = read_parts(recipe.split, store, split), _cell_lines(opened.index)
     judged = [(row, judge(row, recipe, lines[row["protein_id"]], parts)) for row in proteins]

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
-from deepgps.datasets.splits.split import PARTS
+from deepgps.datasets.splits import PARTS
 from deepgps.evaluation.labels import LabelReport
 from deepgps.reporting.charts import epoch_axis, line_chart, round_axis
 from deepgps.reporting.images import image_uri

@@ -1,1 +1,0 @@
-"""Splits: which proteins train, validate and test, by protein or by homology cluster."""
