@@ -20,7 +20,7 @@ EXAMPLE = "example"
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """What to draw into.
+    """What to draw, and into which nuclei.
 
     Parameters
     ----------
@@ -28,14 +28,14 @@ class Drawing:
         Images to draw into (TIFF, OME-TIFF, PNG), or names from ``deepgps nuclei list``.
     images
         Draw images; without them only labels are predicted, many times faster.
-    images
-        What to keep them in: two files for each, or one Zarr store (extra ``scale``).
+    image_format
+        How to store images: two files each, or one Zarr store (extra ``scale``).
     mean
-        Draw the mean of all images that could be, to measure in: smooth, as no single cell is.
+        Draw the mean of all possible images instead of one of them: smooth, to measure in.
     pixel_size_um
-        Edge of a pixel of the nucleus images in micrometres, where they do not say it themselves.
+        Pixel size of the nucleus images in micrometres; read from the files by default.
     channel
-        Channel of the nucleus in images of several, counted from 0; guessed if not given.
+        Index of the nucleus channel, from 0; guessed by default.
     """
 
     nucleus: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
