@@ -1,6 +1,6 @@
 # Every verb sets up what it needs: `make demo` and `make test` work on a fresh clone with Python 3.11 or later.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-web test-matrix check format constraints bench report quality quality-train \
+.PHONY: help demo test test-slow test-web test-matrix check format constraints docs bench report quality quality-train \
 	e2e e2e-data clean
 
 VENV := .venv
@@ -43,11 +43,15 @@ test-matrix: | $(VENV)/bin/python  ## Run the tests on each Python from 3.11 to 
 	@$(PIP) tox
 	@TORCH='$(TORCH)' WORKERS='$(WORKERS)' $(BIN)/tox run
 
-check: $(VENV)/.test  ## Lint, formatting, types and the layering of rooms
+check: $(VENV)/.test  ## Lint, formatting, types and the layering of packages
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.docs  ## Build the documentation site into ./site; a broken link or reference fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html; to read it: $(BIN)/python -m http.server --directory site"
 
 format: $(VENV)/.test  ## Format the code
 	$(BIN)/ruff check --fix-only $(CODE)
@@ -57,7 +61,7 @@ format: $(VENV)/.test  ## Format the code
 constraints: | $(VENV)/bin/python  ## Renew constraints.txt: the newest versions that fit together, on each Python
 	@$(PIP) uv
 	@echo "torch ; python_version < '3'" | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--extra train --extra scale --extra web-cluster --extra test --override /dev/stdin --no-annotate \
+		--extra train --extra scale --extra web-cluster --extra test --extra docs --override /dev/stdin --no-annotate \
 		--custom-compile-command 'make constraints' --output-file constraints.txt pyproject.toml
 
 bench: $(VENV)/.test  ## Measure start-up, speed and memory on this machine
@@ -92,7 +96,7 @@ e2e: $(VENV)/.test  ## Run the tutorial on training into ./e2e: from fetching to
 	@$(BIN)/python tests/docs/e2e.py e2e
 
 clean:  ## Remove the environment and what the verbs made
-	rm -rf $(VENV) demo report e2e e2e-data
+	rm -rf $(VENV) demo report e2e e2e-data site
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "deepGPS needs Python 3.11 or later; none was found. Name one: make PYTHON=..."; exit 1; }
@@ -110,3 +114,7 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@$(PIP) '$(TORCH)'
 	@$(PIP) --editable '.[train,scale,web-cluster,test]'
 	@touch $@ $(VENV)/.base
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/.test
+	@$(PIP) --editable '.[docs]'
+	@touch $@
