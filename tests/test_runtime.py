@@ -4,7 +4,7 @@ from onnx import TensorProto, helper
 
 from deepgps import runtime
 from deepgps.errors import InputError
-from deepgps.runtime import CUDA, chosen, open_graph, providers, runtimes
+from deepgps.runtime import CUDA, choose_runtime, open_graph, providers, supported_runtimes
 
 CPU = "CPUExecutionProvider"
 AMX = ("FP32", "INT8", "BF16")
@@ -22,18 +22,18 @@ AMX = ("FP32", "INT8", "BF16")
     ],
 )
 def test_the_fastest_that_is_there_is_chosen(named, precisions, best):
-    assert chosen(None, runtimes(named, precisions)) == best
-    assert chosen("", runtimes(named, precisions)) == best
-    assert chosen("cpu", runtimes(named, precisions)) == "cpu"
+    assert choose_runtime(None, supported_runtimes(named, precisions)) == best
+    assert choose_runtime("", supported_runtimes(named, precisions)) == best
+    assert choose_runtime("cpu", supported_runtimes(named, precisions)) == "cpu"
 
 
 def test_a_wish_that_cannot_be_met_is_refused_with_the_remedy():
     with pytest.raises(InputError, match="'openvino', which needs the extra 'openvino' and a processor"):
-        chosen("openvino", {"cpu"})
+        choose_runtime("openvino", {"cpu"})
     with pytest.raises(InputError, match="'cuda', which needs an NVIDIA GPU"):
-        chosen("cuda", {"cpu", "openvino"})
+        choose_runtime("cuda", {"cpu", "openvino"})
     with pytest.raises(InputError, match="is 'tpu'; use cuda, openvino, cpu, or leave it unset"):
-        chosen("tpu", {"cpu"})
+        choose_runtime("tpu", {"cpu"})
 
 
 def test_a_gpu_keeps_single_precision_and_the_processor_stands_behind_it():
@@ -65,7 +65,7 @@ def test_graphs_are_opened_as_the_setting_says(convolution, monkeypatch):
 
 
 def test_only_what_may_be_reduced_is(convolution, monkeypatch):
-    monkeypatch.setattr(runtime, "available", lambda: frozenset({"cpu", "openvino"}))
+    monkeypatch.setattr(runtime, "available_runtimes", lambda: frozenset({"cpu", "openvino"}))
     monkeypatch.setattr(runtime, "_OpenVino", lambda graph, threads: ("reduced", threads))
     monkeypatch.delenv("DEEPGPS_RUNTIME", raising=False)
     assert open_graph(convolution, 2, reduced=True) == ("reduced", 2)
@@ -74,7 +74,7 @@ def test_only_what_may_be_reduced_is(convolution, monkeypatch):
 
 def test_openvino_answers_as_onnx_runtime_does(convolution, monkeypatch):
     pytest.importorskip("openvino")
-    if "openvino" not in runtime.available():
+    if "openvino" not in runtime.available_runtimes():
         pytest.skip("this processor has no bfloat16")
     given = {"x": np.random.default_rng(0).random((2, 1, 8, 8), np.float32)}
     monkeypatch.setenv("DEEPGPS_RUNTIME", "openvino")

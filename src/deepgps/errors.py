@@ -1,12 +1,12 @@
-"""What can go wrong, in a sentence that names the thing, the value and the remedy."""
+"""The errors of deepGPS; each message names the thing, the value and the remedy."""
 
 
 class DeepGPSError(Exception):
-    """Any failure deepGPS explains itself; the command line ends with exit code 1."""
+    """An error that deepGPS explains; the command line exits with code 1."""
 
 
 class InputError(DeepGPSError):
-    """A user's file, sequence, image or option cannot be used; exit code 2."""
+    """A user's file, sequence, image or option cannot be used; the command line exits with code 2."""
 
 
 class BundleError(InputError):

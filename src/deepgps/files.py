@@ -16,36 +16,47 @@ TEMPORARY_PREFIX = ".deepgps-"
 
 
 def temporary_path(path: Path) -> Path:
-    """Hidden name beside a file, with the same extension."""
+    """Return a hidden path in the same folder, with the same suffix."""
     return path.with_name(TEMPORARY_PREFIX + path.name)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a path to write to; it becomes ``path`` when the block ends well and vanishes when it does not."""
-    draft = temporary_path(path)
-    try:
-        yield draft
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def remove_temporary_files(folder: Path) -> None:
-    """Remove what a killed run left half-written in a folder."""
-    # A writer may hide its own draft once more.
-    for pattern in (f"{TEMPORARY_PREFIX}*", f".{TEMPORARY_PREFIX}*"):
-        for draft in folder.glob(pattern):
-            draft.unlink(missing_ok=True)
-
-
-def record_ends(path: Path, *, quoted: bool) -> Iterator[int]:
-    """Walk through the whole records of a file; a torn last one is left out.
+    """Write a file completely or not at all.
 
     Parameters
     ----------
     path
-        A file of lines; one that does not exist has no records.
+        The file to write or replace.
+
+    Yields
+    ------
+    Path
+        A temporary path to write to. It becomes `path` when the block ends, and is removed if it raises.
+    """
+    temporary = temporary_path(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove files that a killed process left half-written in a folder."""
+    # A library that writes to a temporary path may itself use a temporary name beside it.
+    for pattern in (f"{TEMPORARY_PREFIX}*", f".{TEMPORARY_PREFIX}*"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+def record_ends(path: Path, *, quoted: bool) -> Iterator[int]:
+    """Yield the end of each complete record of a file; an incomplete last one is skipped.
+
+    Parameters
+    ----------
+    path
+        A text file; one that does not exist has no records.
     quoted
         Whether a line break inside double quotes belongs to the record (CSV, TSV).
 
@@ -67,7 +78,7 @@ def record_ends(path: Path, *, quoted: bool) -> Iterator[int]:
 
 
 def offset_after(path: Path, records: int, *, quoted: bool) -> int:
-    """Offset in bytes just after the first ``records`` records."""
+    """Return the offset in bytes just after the first `records` records."""
     offset = 0
     for count, end in enumerate(record_ends(path, quoted=quoted), start=1):
         if count > records:
@@ -77,14 +88,14 @@ def offset_after(path: Path, records: int, *, quoted: bool) -> int:
 
 
 class AppendFile:
-    """A file to which whole records are appended, each handed to the system before the next.
+    """A file to which complete records are appended, each written before the next.
 
     Parameters
     ----------
     path
-        The file; made if missing.
+        The file; created if missing.
     keep
-        Bytes of it to keep; what follows is cut off.
+        Bytes to keep; the rest is truncated.
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:
@@ -95,12 +106,12 @@ class AppendFile:
         os.lseek(self._handle, keep, os.SEEK_SET)
 
     def append(self, record: bytes) -> None:
-        """Append one record; if it does not fit on the disk, the file ends after the record before it.
+        """Append one record; if the disk is full, the file still ends after a complete record.
 
         Raises
         ------
         OSError
-            If it cannot be written whole.
+            If the record cannot be written completely.
         """
         try:
             rest = memoryview(record)
@@ -122,7 +133,7 @@ LOCK_FILE = ".deepgps.lock"
 
 
 def lock_folder(folder: Path) -> int:
-    """Lock a folder for this process; the system lets go of it however the process ends.
+    """Lock a folder for this process; the system unlocks it however the process ends.
 
     Returns
     -------
@@ -147,25 +158,25 @@ def lock_folder(folder: Path) -> int:
             f"Another deepGPS process is writing to '{folder}'; wait for it, or use another --out."
         ) from None
     except OSError:
-        # Some network file systems have no locks; working without one beats not working.
+        # Some network file systems have no locks; then the folder is used without one.
         pass
     return handle
 
 
 def cache_root() -> Path:
-    """Where the cache lies: in the environment's ``DEEPGPS_CACHE``, else in the user's cache folder."""
+    """Return the cache folder: ``DEEPGPS_CACHE`` from the environment, or the user's cache folder."""
     return Path(os.environ.get("DEEPGPS_CACHE") or user_cache_dir("deepgps"))
 
 
 def cache_files(target: Path, fill: Callable[[Path], None]) -> None:
-    """Put a folder of files into the cache, whole or not at all; any number of processes may try at once.
+    """Write a folder into the cache, completely or not at all; several processes may do so at once.
 
-    A cache that cannot be written, or is full, must not keep anyone from a prediction: then nothing is kept.
+    Nothing is cached if the cache cannot be written or is full: predictions work without it.
 
     Parameters
     ----------
     target
-        What it is to be called; one that is there, and cannot be used, is replaced.
+        The folder; an existing one is replaced.
     fill
         Called with an empty folder to write into.
     """
@@ -173,17 +184,17 @@ def cache_files(target: Path, fill: Callable[[Path], None]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=".deepgps-", dir=target.parent) as name:
-            draft = Path(name) / "whole"
-            draft.mkdir()
-            fill(draft)
-            for path in draft.iterdir():
-                _to_disk(path)
-            # Fails where another process was first, which kept the same.
-            draft.rename(target)
+            temporary = Path(name) / "files"
+            temporary.mkdir()
+            fill(temporary)
+            for path in temporary.iterdir():
+                _flush_to_disk(path)
+            # Fails if another process was faster, which wrote the same.
+            temporary.rename(target)
 
 
-def _to_disk(path: Path) -> None:
-    """Have the content on the disk before its name is: a lost supply of power leaves no files of zeros."""
+def _flush_to_disk(path: Path) -> None:
+    # The content must be on the disk before its name is, or a power failure leaves files of zeros.
     handle = os.open(path, os.O_RDWR)
     try:
         os.fsync(handle)

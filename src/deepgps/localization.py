@@ -1,8 +1,7 @@
-"""The vocabulary: where in the cell a protein can be, in the words of OpenCell, HPA and UniProt.
+"""Localizations in the vocabularies of OpenCell, HPA and UniProt, and class sets.
 
-A *localization* is one of OpenCell's 17 categories or one of two that OpenCell cannot see
-(``extracellular``, ``plastid``). A *class set* is what one model predicts: named classes, each a group of
-localizations.
+A *localization* is one of OpenCell's 17 categories, or ``extracellular`` or ``plastid``, which OpenCell
+cannot see. A *class set* is the set of classes that a model predicts; each is a group of localizations.
 """
 
 from collections.abc import Iterable, Mapping
@@ -70,7 +69,7 @@ HPA_TO_LOCALIZATIONS: Mapping[str, tuple[str, ...]] = {
     "Vesicles": ("vesicles",),
 }
 
-# UniProt's "Nucleus" does not say which part of it: nucleoplasm is the likely reading, nucleolus stays open.
+# UniProt's "Nucleus" does not say which part: nucleoplasm is the most likely one.
 UNIPROT_TO_LOCALIZATIONS: Mapping[str, tuple[str, ...]] = {
     "Nucleus": ("nucleoplasm",),
     "Cytoplasm": ("cytoplasmic",),
@@ -87,14 +86,14 @@ UNIPROT_TO_LOCALIZATIONS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ClassSet:
-    """What one model predicts.
+    """The classes that a model predicts.
 
     Attributes
     ----------
     name
-        The model family it belongs to, such as ``single-2``.
+        Name, such as ``single-2``.
     classes
-        Class slug to the localizations it stands for; the order is the order of every probability vector.
+        The localizations of each class, by slug, in the order of the probabilities.
     multi_label
         Whether a protein may belong to several classes at once.
     """
@@ -105,13 +104,13 @@ class ClassSet:
 
     @property
     def slugs(self) -> tuple[str, ...]:
-        """The classes' names, in order."""
+        """The names of the classes, in order."""
         return tuple(self.classes)
 
     def of(self, localizations: Iterable[str]) -> frozenset[str]:
-        """Map localizations onto the classes that stand for them."""
-        wanted = set(localizations)
-        return frozenset(slug for slug, members in self.classes.items() if wanted & set(members))
+        """Return the classes that contain any of the localizations."""
+        given = set(localizations)
+        return frozenset(slug for slug, members in self.classes.items() if given & set(members))
 
 
 def _one_to_one(name: str, slugs: Iterable[str], *, multi_label: bool) -> ClassSet:
@@ -147,7 +146,7 @@ CLASS_SETS: Mapping[str, ClassSet] = {
 
 
 def class_set(name: str) -> ClassSet:
-    """Look up a class set by name.
+    """Return a class set by name.
 
     Raises
     ------
@@ -161,8 +160,8 @@ def class_set(name: str) -> ClassSet:
 
 
 def major_localizations(grade_3: Iterable[str], grade_2: Iterable[str]) -> tuple[str, ...]:
-    """Apply the paper's grade rule: the localizations of the highest grade available, 3 else 2.
+    """Return a protein's major localizations by the paper's rule: those of grade 3, or else of grade 2.
 
-    Grade 1 never counts; exactly one major localization makes a protein single-localized.
+    Grade 1 never counts; a protein with exactly one major localization is single-localized.
     """
     return tuple(grade_3) or tuple(grade_2)

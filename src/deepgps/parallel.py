@@ -1,7 +1,6 @@
-"""One function over many items: here, on all local cores, or on a Dask cluster. Results come in order.
+"""Apply a function to many items: in this process, in local processes, or on a Dask cluster.
 
-A *pool* is anything with ``submit`` and ``shutdown`` in the manner of `concurrent.futures`: processes of this
-machine, or the workers behind a Dask scheduler. The same function runs in each, so the results are the same.
+A pool is a `concurrent.futures.Executor`: local processes, or the workers of a Dask scheduler.
 """
 
 import logging
@@ -19,11 +18,11 @@ from typing import Any, TypeVar
 from deepgps.errors import DeepGPSError, InputError
 
 ATTEMPTS = 2
-"""How often an item may take its worker down before it is given up."""
+"""How often an item may kill its worker before it is given up."""
 
 _CONNECT_S = 10
-_POLL_S, _ABSENT_S = 1, 5
-# How often to ask how many workers a cluster has by now.
+_POLL_S, _DISCONNECTED_S = 1, 5
+# How often to count the workers of a cluster, which may grow or shrink.
 _COUNT_S = 5
 
 Item = TypeVar("Item")
@@ -31,11 +30,11 @@ Result = TypeVar("Result")
 
 
 class WorkerDiedError(DeepGPSError):
-    """The process that worked on an item died, each time it was tried."""
+    """The worker process of an item died each time it was tried."""
 
 
 def cores() -> int:
-    """Count the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -48,22 +47,26 @@ def parallel_map(
     workers: int | None = None,
     scheduler: str | None = None,
 ) -> Iterator[Result | WorkerDiedError]:
-    """Apply a function to items, a few ahead of the reader, and give the results in the order of the items.
+    """Apply a function to items in parallel and yield the results in the order of the items.
 
-    Memory does not grow with the number of items: only about two for each worker are on their way at once.
-    A worker that dies is replaced and its items are done again; one that kills its worker every time gives a
-    `WorkerDiedError` in its place, and the others go on.
+    Items are read lazily, about two per worker ahead of the results. A worker that dies is replaced and its
+    items are computed again; an item that kills its worker each time results in a `WorkerDiedError`.
 
     Parameters
     ----------
     function
-        A function of a module, without side effects; items and results are pickled.
+        A module-level function without side effects; items and results are pickled.
     items
-        What to apply it to.
+        The items.
     workers
-        Local processes; all cores where it is not given, and no further process with 1.
+        Local processes; all cores if None; with 1, the items are computed in this process.
     scheduler
-        Address of a Dask scheduler (``tcp://…``), whose workers do it instead.
+        Address of a Dask scheduler (``tcp://…``), whose workers compute instead.
+
+    Returns
+    -------
+    Iterator
+        For each item the function's result, or a `WorkerDiedError`.
 
     Raises
     ------
@@ -73,7 +76,7 @@ def parallel_map(
         While iterating, if the scheduler is lost.
     """
     if workers is not None and workers < 1:
-        raise InputError(f"{workers} workers cannot work; give 1 or more with --workers.")
+        raise InputError(f"{workers} workers are too few; give 1 or more with --workers.")
     if scheduler is not None:
         return _on_dask(function, items, scheduler)
     count = cores() if workers is None else workers
@@ -102,10 +105,10 @@ def _in_order(
                     return
                 result = _outcome(waiting[0][1], lost)
             except BrokenProcessPool:
-                # Nobody knows which of them killed its worker: each is tried again, alone.
+                # It is unknown which of them killed its worker: each is tried again, alone.
                 while waiting:
-                    item, before = waiting.popleft()
-                    pool, result = _again(function, item, before, pool, open_pool)  # type: ignore[arg-type]
+                    item, earlier = waiting.popleft()
+                    pool, result = _retry(function, item, earlier, pool, open_pool)  # type: ignore[arg-type]
                     yield result
             else:
                 waiting.popleft()
@@ -120,36 +123,36 @@ _END: Any = object()
 
 
 def _outcome(future: Future[Result], lost: Callable[[], bool]) -> Result | WorkerDiedError:
-    # Where a scheduler is lost at the wrong moment, its client leaves a future unanswered for ever.
+    # If the scheduler is lost at the wrong moment, its client never resolves the future.
     while not wait([future], _POLL_S).done:
         if lost():
             raise DeepGPSError(_LOST)
     try:
         return future.result()
     except CancelledError:
-        # Nobody here cancels what is still waited for.
+        # Nothing here cancels a future that is still needed: Dask did.
         raise DeepGPSError(_LOST) from None
     except Exception as error:
-        # Dask has tried it on several workers itself.
+        # Dask has already tried several workers.
         if type(error).__name__ != "KilledWorker":
             raise
         return WorkerDiedError(_DIED)
 
 
-_LOST = "The Dask scheduler was lost before all was done; start it again, and then the same command."
+_LOST = "The Dask scheduler was lost before all items were done; start it again, and then the same command."
 _DIED = "Its worker died each time it was tried; give it more memory."
 
 
-def _again(
+def _retry(
     function: Callable[[Item], Result],
     item: Item,
-    before: Future[Result],
+    earlier: Future[Result],
     pool: Executor,
     open_pool: Callable[[], Executor],
 ) -> tuple[Executor, Result | WorkerDiedError]:
-    """Do an item alone, in a pool that may be broken; give the pool that is left, and the result."""
-    if before.done() and not before.cancelled() and before.exception() is None:
-        return pool, before.result()
+    """Compute one item alone, replacing broken pools; return the last pool and the result."""
+    if earlier.done() and not earlier.cancelled() and earlier.exception() is None:
+        return pool, earlier.result()
     for _ in range(1 + ATTEMPTS):
         try:
             return pool, pool.submit(function, item).result()
@@ -162,23 +165,23 @@ def _again(
 def _local_pool(count: int) -> Executor:
     from multiprocessing import get_context
 
-    # A forked child would inherit the locks of threads that it does not have.
-    return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_settle_worker)
+    # A forked child would inherit locks held by threads that it does not have.
+    return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_initialize_worker)
 
 
-def _settle_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it even when it is killed."""
+def _initialize_worker() -> None:
+    """Ignore Ctrl-C, which the parent handles, and exit when the parent dies."""
     from multiprocessing import parent_process
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
 
-    def follow() -> None:
+    def exit_with_parent() -> None:
         if parent is not None:
             parent.join()
             os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
 def _on_dask(
@@ -186,7 +189,7 @@ def _on_dask(
 ) -> Iterator[Result | WorkerDiedError]:
     from distributed import Client
 
-    # It prints a traceback where a scheduler is lost; what is raised here says it in a sentence.
+    # It prints a traceback when a scheduler is lost; the error raised here replaces it.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=_CONNECT_S, set_as_default=False)
@@ -199,16 +202,16 @@ def _on_dask(
         if not client.nthreads():
             raise InputError(f"Dask scheduler '{address}' has no workers; start some with 'dask worker'.")
         try:
-            threads = _twice_the_threads(client.nthreads)
-            yield from _in_order(function, items, client.get_executor, threads, _absence(client))
+            ahead = _twice_the_threads(client.nthreads)
+            yield from _in_order(function, items, client.get_executor, ahead, _disconnection(client))
         except Exception as error:
             if client.status == "running" or isinstance(error, DeepGPSError):
                 raise
             raise DeepGPSError(_LOST) from None
 
 
-def _absence(client: Any) -> Callable[[], bool]:
-    """Tell whether a client has been without its scheduler for some time."""
+def _disconnection(client: Any) -> Callable[[], bool]:
+    """Return a function that checks whether a client has lost its scheduler for some time."""
     since: float | None = None
 
     def lost() -> bool:
@@ -217,19 +220,19 @@ def _absence(client: Any) -> Callable[[], bool]:
             since = None
             return False
         since = since or time.monotonic()
-        return time.monotonic() - since > _ABSENT_S
+        return time.monotonic() - since > _DISCONNECTED_S
 
     return lost
 
 
 def _twice_the_threads(count: Callable[[], Mapping[str, int]]) -> Callable[[], int]:
-    """Follow a cluster that grows and shrinks, without asking it for every item."""
-    asked, threads = float("-inf"), 1
+    """Return a function that counts a cluster's threads, at most once in `_COUNT_S` seconds."""
+    counted, threads = float("-inf"), 1
 
     def ahead() -> int:
-        nonlocal asked, threads
-        if (now := time.monotonic()) - asked >= _COUNT_S:
-            asked, threads = now, max(1, sum(count().values()))
+        nonlocal counted, threads
+        if (now := time.monotonic()) - counted >= _COUNT_S:
+            counted, threads = now, max(1, sum(count().values()))
         return 2 * threads
 
     return ahead

@@ -1,7 +1,7 @@
-"""Where graphs are computed: on a GPU, by OpenVINO in bfloat16, or by ONNX Runtime on the processor.
+"""Run ONNX graphs: on a GPU, with OpenVINO in bfloat16, or with ONNX Runtime on the CPU.
 
-What is best is chosen by itself, from what is installed and what the machine has; ``DEEPGPS_RUNTIME`` names
-one instead. `docs/explanation/performance.md` has what each gains and what it changes.
+The fastest available runtime is used, unless the environment variable ``DEEPGPS_RUNTIME`` names another.
+`docs/explanation/performance.md` has their speed and accuracy.
 """
 
 import io
@@ -28,7 +28,7 @@ _NEEDS = {
 
 
 class Graph(Protocol):
-    """An ONNX graph, ready to compute."""
+    """An ONNX graph, ready to run."""
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -39,65 +39,73 @@ class Graph(Protocol):
         """Names of its outputs."""
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, Any]) -> Any:
-        """Compute the outputs of these names from arrays by the names of the inputs."""
+        """Compute the named outputs from arrays by input name."""
 
 
 def open_graph(graph: Path | bytes, threads: int | None = None, *, reduced: bool = False) -> Graph:
-    """Open an ONNX graph, a file or its content, where it computes fastest.
+    """Open an ONNX graph with the fastest available runtime.
 
     Parameters
     ----------
     graph
-        The graph.
+        A file, or its content.
     threads
-        Threads of the processor; all cores if None.
+        CPU threads; all cores if None.
     reduced
-        Whether bfloat16 is enough, as it is for images; labels are computed in single precision.
+        Whether bfloat16 is precise enough, as it is for images; labels need single precision.
+
+    Returns
+    -------
+    Graph
+        The loaded graph.
 
     Raises
     ------
     InputError
-        If ``DEEPGPS_RUNTIME`` names none, or one that is not there.
+        If ``DEEPGPS_RUNTIME`` is unknown or not available.
     """
-    runtime = chosen(os.environ.get(SETTING), available())
+    runtime = choose_runtime(os.environ.get(SETTING), available_runtimes())
     if runtime == "openvino" and reduced:
         return _OpenVino(graph, threads)
     return _onnxruntime(graph, threads, on_gpu=runtime == "cuda")
 
 
-def chosen(wanted: str | None, there: Collection[Runtime]) -> Runtime:
-    """Choose a runtime: the one wanted, else the fastest that is there.
+def choose_runtime(requested: str | None, available: Collection[Runtime]) -> Runtime:
+    """Return the requested runtime, or the fastest available one if None or empty.
 
     Raises
     ------
     InputError
-        If none is of that name, or it is not there.
+        If the requested runtime is unknown or not available.
     """
-    if not wanted:
-        fastest: Runtime = next(each for each in get_args(Runtime) if each in there)
+    if not requested:
+        fastest: Runtime = next(each for each in get_args(Runtime) if each in available)
         return fastest
-    known: Runtime | None = next((each for each in get_args(Runtime) if each == wanted), None)
+    known: Runtime | None = next((each for each in get_args(Runtime) if each == requested), None)
     if known is None:
-        raise InputError(f"{SETTING} is '{wanted}'; use {', '.join(get_args(Runtime))}, or leave it unset.")
-    if known not in there:
-        raise InputError(f"{SETTING} is '{wanted}', which needs {_NEEDS[wanted]}; install it, or unset it.")
+        raise InputError(
+            f"{SETTING} is '{requested}'; use {', '.join(get_args(Runtime))}, or leave it unset."
+        )
+    if known not in available:
+        needs = _NEEDS[requested]
+        raise InputError(f"{SETTING} is '{requested}', which needs {needs}; install it, or unset it.")
     return known
 
 
 @cache
-def available() -> frozenset[Runtime]:
-    """Look what is installed, and what of it this machine can use."""
+def available_runtimes() -> frozenset[Runtime]:
+    """Return the runtimes that are installed and that this machine can use."""
     import onnxruntime
 
-    return runtimes(onnxruntime.get_available_providers(), _openvino_precisions())
+    return supported_runtimes(onnxruntime.get_available_providers(), _openvino_precisions())
 
 
-def runtimes(providers: Collection[str], precisions: Collection[str]) -> frozenset[Runtime]:
-    """Tell the runtimes from ONNX Runtime's providers and the precisions that OpenVINO is fast in."""
+def supported_runtimes(providers: Collection[str], precisions: Collection[str]) -> frozenset[Runtime]:
+    """Return the runtimes, given ONNX Runtime's providers and the precisions that OpenVINO supports."""
     found: set[Runtime] = {"cpu"}
     if CUDA in providers:
         found.add("cuda")
-    # In float32 it is no faster than ONNX Runtime.
+    # In float32, OpenVINO is no faster than ONNX Runtime.
     if "BF16" in precisions:
         found.add("openvino")
     return frozenset(found)
@@ -118,7 +126,7 @@ def _onnxruntime(graph: Path | bytes, threads: int | None, *, on_gpu: bool) -> G
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
-    # Threads that spin while they wait slow down whatever else the machine is doing, and save nothing here.
+    # Spinning threads slow down other processes, and save nothing here.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if on_gpu and hasattr(onnxruntime, "preload_dlls"):
         # Finds CUDA's libraries where pip put them.
@@ -127,14 +135,14 @@ def _onnxruntime(graph: Path | bytes, threads: int | None, *, on_gpu: bool) -> G
 
 
 def providers(*, on_gpu: bool) -> list[str | tuple[str, dict[str, str]]]:
-    """Name ONNX Runtime's providers, the first one that is to be used first."""
-    # TF32 would keep 10 bits of the 23 that a number has on the processor.
+    """Return ONNX Runtime's providers in order of preference."""
+    # TF32 keeps 10 of the 23 mantissa bits that numbers have on the CPU.
     gpu: list[str | tuple[str, dict[str, str]]] = [(CUDA, {"use_tf32": "0"})] if on_gpu else []
     return [*gpu, "CPUExecutionProvider"]
 
 
 class _OnnxRuntime:
-    """A graph that ONNX Runtime computes."""
+    """A graph run by ONNX Runtime."""
 
     def __init__(self, session: Any) -> None:
         self.run = session.run
@@ -143,7 +151,7 @@ class _OnnxRuntime:
 
 
 class _OpenVino:
-    """A graph that OpenVINO computes on the processor, its convolutions and products in bfloat16."""
+    """A graph run by OpenVINO on the CPU, with convolutions and matrix products in bfloat16."""
 
     def __init__(self, graph: Path | bytes, threads: int | None) -> None:
         import openvino
@@ -156,7 +164,7 @@ class _OpenVino:
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._request = core.compile_model(model, "CPU", settings).create_infer_request()
-        # A request holds the memory of one computation.
+        # An inference request can run one computation at a time.
         self._lock = Lock()
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, Any]) -> list[Floats]:

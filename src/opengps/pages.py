@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import FormData
 
 from deepgps.bundle import Bundle
-from deepgps.bundle.metrics_table import HEADINGS, arranged, shown
+from deepgps.bundle.metrics_table import HEADINGS, format_metric, group_metrics
 from deepgps.images.cell import DEFAULT_CELLS
 from deepgps.results.table import table_line
 from opengps.api import SeenBy, cancel_prediction
@@ -241,7 +241,7 @@ def show_model(request: Request, name: str) -> Response:
     """One model and its card."""
     bundle = find_model(name, "name")
     card = bundle.read("CARD.md").decode("utf-8", errors="replace")
-    quality = arranged(bundle.metadata.metrics)
+    quality = group_metrics(bundle.metadata.metrics)
     return page(
         request,
         "model.html",
@@ -251,7 +251,7 @@ def show_model(request: Request, name: str) -> Response:
         card=card,
         quality=quality,
         headings=HEADINGS,
-        shown=shown,
+        format_metric=format_metric,
     )
 
 
@@ -262,15 +262,15 @@ def list_nuclei(request: Request, model: SeenBy = "") -> Response:
     # One model of each size and scale.
     crops = {bundle.metadata.crop: name for name, bundle in reversed(models().items())}
     crop = find_model(chosen, "model").metadata.crop if chosen else None
-    shown = nucleus_for(DEFAULT_CELLS[0], crop)
+    cell = nucleus_for(DEFAULT_CELLS[0], crop)
     return page(
         request,
         "nuclei.html",
         nuclei=DEFAULT_CELLS,
         model=chosen,
         others=sorted(set(crops.values()) - {crops.get(crop, "")}) if crop else [],
-        edge_px=shown.nucleus.shape[0],
-        pixel_size_um=shown.pixel_size_um,
+        edge_px=cell.nucleus.shape[0],
+        pixel_size_um=cell.pixel_size_um,
     )
 
 

@@ -68,7 +68,7 @@ def test_a_model_says_whether_it_needs_structures(command, structures, proteins,
     assert run(command) == 2
     assert "Model 'toy' uses structures; give their folder with --structures." in capsys.readouterr().err
     assert run([*command, "--structures", str(tmp_path / "nowhere")]) == 2
-    assert "nowhere' is no folder of structures; check its name." in capsys.readouterr().err
+    assert "nowhere' is not a folder of structures; check its name." in capsys.readouterr().err
     out = tmp_path / "out"
     blind = ["predict", str(proteins), "--out", str(out), "--structures", str(structures)]
     assert run(blind) == 2

@@ -118,7 +118,7 @@ def test_a_protein_without_a_structure_is_rejected_with_the_reason_and_the_other
     joint_export, structures
 ):
     predictor = Predictor(joint_export("structure")[1], threads=1, structures=structures)
-    reason = f"No structure of 'two' lies in '{structures}'; fetch it with deepgps data fetch structures."
+    reason = f"There is no structure of 'two' in '{structures}'; fetch it with deepgps data fetch structures."
     other = Rejection("x", "y", "z")
     assert list(predictor.reject_unusable([*PROTEINS, other])) == [
         PROTEINS[0],
@@ -126,7 +126,7 @@ def test_a_protein_without_a_structure_is_rejected_with_the_reason_and_the_other
         PROTEINS[2],
         other,
     ]
-    with pytest.raises(InputError, match="No structure of 'two' lies in"):
+    with pytest.raises(InputError, match="There is no structure of 'two' in"):
         list(predictor.predict(PROTEINS, images=False))
 
 
@@ -139,7 +139,7 @@ def test_structures_must_be_given_where_they_are_looked_at_and_only_there(joint_
         Predictor(joint_export("both")[1])
     with pytest.raises(InputError, match="'toy' uses no structures; leave --structures out"):
         Predictor(joint_export("sequence")[1], structures=structures)
-    with pytest.raises(InputError, match="nowhere' is no folder of structures"):
+    with pytest.raises(InputError, match="nowhere' is not a folder of structures"):
         Predictor(joint_export("structure")[1], structures=structures / "nowhere")
 
 

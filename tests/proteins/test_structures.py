@@ -30,7 +30,7 @@ def test_atoms_become_centred_points_with_their_element(tmp_path, small, name, f
     assert [ATOMS[each] for each in kept.element] == [tuple(each) for each in cloud.points[:, 3:]]
     np.testing.assert_allclose(cloud.points[:, :3], kept.coord - kept.coord.mean(0), atol=2e-3)
     np.testing.assert_allclose(cloud.points[:, :3].mean(0), 0, atol=1e-5)
-    assert cloud.notes == (f"Of structure '{name}' only C, N and O were read; left out: 2 S.",)
+    assert cloud.notes == (f"Only C, N and O of structure '{name}' were read; left out: 2 S.",)
 
 
 @pytest.mark.parametrize("residues", [25, 140])
@@ -60,7 +60,7 @@ def test_what_is_not_of_the_protein_is_left_out_and_counted(tmp_path, small):
         cloud = read_structure(save(tmp_path / f"a.{format}", write(atoms)))
         assert len(cloud.points) == (small.element != "S").sum()
         assert cloud.notes == (
-            f"Of structure 'a.{format}' only C, N and O were read; "
+            f"Only C, N and O of structure 'a.{format}' were read; "
             "left out: 7 H, 2 S, 1 SE, 5 outside the protein.",
         )
 
@@ -74,7 +74,7 @@ def test_a_bare_backbone_is_read_and_noted(tmp_path, small):
     cloud = read_structure(save(tmp_path / "a.pdb", pdb(backbone)))
     assert len(cloud.points) == 4 * 8
     assert cloud.notes == (
-        "Structure 'a.pdb' has hardly more than its backbone; side chains seem to be missing.",
+        "Structure 'a.pdb' has little more than its backbone; side chains seem to be missing.",
     )
 
 
@@ -87,7 +87,7 @@ def test_of_several_models_the_first_is_read(tmp_path, format):
     cloud = read_structure(save(tmp_path / f"two.{format}", FORMATS[format](both)))
     alone = read_structure(save(tmp_path / f"one.{format}", FORMATS[format](first)))
     np.testing.assert_array_equal(cloud.points, alone.points)
-    assert cloud.notes == (f"Structure 'two.{format}' holds 2 models; the first was read.",)
+    assert cloud.notes == (f"Structure 'two.{format}' has 2 models; the first was read.",)
 
 
 def test_elements_that_are_not_written_are_told_by_the_name(tmp_path, small):
@@ -140,11 +140,11 @@ def test_a_number_that_is_none_is_refused(tmp_path, small):
 def test_what_holds_no_single_whole_protein_is_refused(tmp_path, small, format):
     write, path = FORMATS[format], tmp_path / f"a.{format}"
     dna = hetero(["P", "O5'", "C5'"], ["P", "O", "C"], "DA")
-    assert refused(path, write(dna)).endswith("holds no amino acids; give that of a protein.")
+    assert refused(path, write(dna)).endswith("has no amino acids; give that of a protein.")
     trace = refused(path, write(small[small.atom_name == "CA"]))
-    assert trace.endswith("has 1.0 C, N and O a residue; give one with all its atoms.")
+    assert trace.endswith("has 1.0 C, N and O per residue; give one with all its atoms.")
     chains = biotite.concatenate([small, helix(["LYS"] * 3, "B")])
-    assert refused(path, write(chains)).endswith("holds 2 protein chains (A, B); give one protein alone.")
+    assert refused(path, write(chains)).endswith("has 2 protein chains (A, B); give a single protein.")
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -161,7 +161,7 @@ def test_a_prediction_must_have_all_residues_but_an_experiment_need_not(tmp_path
     "name", ["AF-Q8WZ42-F2-model_v4.pdb", "af-q8wz42-f13-model_v4.cif.gz", "AF-P1-2-F2.cif"]
 )
 def test_a_fragment_is_refused(tmp_path, small, name):
-    assert "of a longer protein; only whole ones are read." in refused(tmp_path / name, pdb(small))
+    assert "of a longer protein; only complete proteins are read." in refused(tmp_path / name, pdb(small))
 
 
 def test_files_that_cannot_be_had_are_refused(tmp_path, small):
@@ -233,7 +233,7 @@ def test_the_same_seed_takes_the_same_points(count):
 
 @pytest.mark.parametrize(("points", "count"), [(0, 10), (10, 0), (10, -1)])
 def test_no_points_are_refused(points, count):
-    with pytest.raises(ValueError, match="both must be positive"):
+    with pytest.raises(ValueError, match="both numbers must be positive"):
         sample_points(numbered(points), count)
 
 
@@ -270,16 +270,16 @@ def test_missing_structures_are_listed_each_with_its_reason(folder):
     found, missing = read_structures(str(folder), ["P00005", "P00003", "P00004", "P00006"])
     assert list(found) == ["P00005"]
     assert missing == {
-        "P00003": f"'P00003' lies in '{folder}' in fragments (up to F2), as longer proteins do; "
-        "only whole ones are read.",
+        "P00003": f"'P00003' is in '{folder}' as fragments (up to F2), like other long proteins; "
+        "only complete proteins are read.",
         "P00004": "Structure 'AF-P00004-F1-model_v4.pdb' is neither PDB nor mmCIF; "
         "give one of them, plain or gzip.",
-        "P00006": f"No structure of 'P00006' lies in '{folder}'; "
+        "P00006": f"There is no structure of 'P00006' in '{folder}'; "
         "fetch it with deepgps data fetch structures.",
     }
 
 
 def test_a_folder_that_is_none_is_refused(folder):
     for path in (folder / "no", folder / "P00005.cif"):
-        with pytest.raises(InputError, match=r"is no folder of structures; check its name\."):
+        with pytest.raises(InputError, match=r"is not a folder of structures; check its name\."):
             read_structures(path, ["P00001"])

@@ -1,4 +1,4 @@
-"""A model's figures as a table: protocols side by side, baselines beside what they are baselines of."""
+"""A bundle's metrics as tables: protocols in columns, and baselines below the model."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,23 +6,23 @@ from dataclasses import dataclass, field
 
 from deepgps.bundle.metadata import Metric
 
-HEADINGS: Mapping[str, str] = {"A": "without homologs (A)", "B": "with homologs (B)", "": "figure"}
-"""What stands over the figures of a protocol."""
+HEADINGS: Mapping[str, str] = {"A": "without homologs (A)", "B": "with homologs (B)", "": "value"}
+"""Column headings of the protocols."""
 
-_SUBJECT = re.compile(r"(?P<of>.*?)(?:, (?P<protocol>[AB]))?", re.DOTALL)
-_FIGURE = re.compile(r"(?P<figure>.*?)(?: of the baseline '(?P<baseline>.*)')?", re.DOTALL)
+_GROUP = re.compile(r"(?P<group>.*?)(?:, (?P<protocol>[AB]))?", re.DOTALL)
+_METRIC = re.compile(r"(?P<metric>.*?)(?: of the baseline '(?P<baseline>.*)')?", re.DOTALL)
 
 
 @dataclass(slots=True)
-class Cell:
-    """A figure under one protocol.
+class MetricCell:
+    """A metric under one protocol.
 
     Attributes
     ----------
     metric
-        What was measured of the model; None where only a baseline was.
+        The model's value; None if only baselines were measured.
     baselines
-        The same of what needs no model, by name.
+        The values of baselines, by name.
     """
 
     metric: Metric | None = None
@@ -30,75 +30,88 @@ class Cell:
 
 
 @dataclass(slots=True)
-class Subject:
-    """What was measured of one subject.
+class MetricGroup:
+    """The metrics of one evaluation, such as that of a class set.
 
     Attributes
     ----------
-    figures
-        Cells by figure and protocol: ``A``, ``B``, or an empty text where there is none.
+    metrics
+        Cells by metric and protocol: ``A``, ``B``, or an empty string if there are no protocols.
     """
 
-    figures: dict[str, dict[str, Cell]] = field(default_factory=dict)
+    metrics: dict[str, dict[str, MetricCell]] = field(default_factory=dict)
 
     @property
     def protocols(self) -> list[str]:
-        """The protocols that any figure was measured under."""
-        return sorted(set().union(*self.figures.values()))
+        """All protocols of the group."""
+        return sorted(set().union(*self.metrics.values()))
 
     def rows(self) -> Iterator[tuple[str, ...]]:
-        """Rows of text: what, a figure for each of `protocols`, and how many it was measured on.
+        """Yield rows of text, with baselines below the model.
 
-        The baselines of a figure stand below it.
+        Yields
+        ------
+        tuple of str
+            Name of the metric or baseline, its value under each protocol, and the number of samples.
         """
-        for what, cells in self.figures.items():
-            here = [cells.get(protocol, Cell()) for protocol in self.protocols]
-            yield _row(what, [each.metric for each in here])
-            for name in dict.fromkeys(name for each in here for name in each.baselines):
-                yield _row(f"baseline '{name}'", [each.baselines.get(name) for each in here])
+        for name, by_protocol in self.metrics.items():
+            cells = [by_protocol.get(protocol, MetricCell()) for protocol in self.protocols]
+            yield _row(name, [cell.metric for cell in cells])
+            for baseline in dict.fromkeys(baseline for cell in cells for baseline in cell.baselines):
+                yield _row(f"baseline '{baseline}'", [cell.baselines.get(baseline) for cell in cells])
 
 
-def _row(what: str, metrics: list[Metric | None]) -> tuple[str, ...]:
+def _row(name: str, metrics: list[Metric | None]) -> tuple[str, ...]:
     counts = dict.fromkeys(str(each.n) for each in metrics if each and each.n)
-    return (what, *(shown(each) if each else "" for each in metrics), ", ".join(counts))
+    return (name, *(format_metric(each) if each else "" for each in metrics), ", ".join(counts))
 
 
-def shown(metric: Metric) -> str:
-    """Write a figure with its interval, where it has one."""
+def format_metric(metric: Metric) -> str:
+    """Format a metric with its interval, if it has one."""
     interval = f" [{metric.low:.3f}, {metric.high:.3f}]" if None not in (metric.low, metric.high) else ""
     return f"{metric.value:.3f}{interval}"
 
 
-def arranged(metrics: Mapping[str, Metric]) -> dict[str, Subject]:
-    """Arrange a bundle's metrics by subject.
+def group_metrics(metrics: Mapping[str, Metric]) -> dict[str, MetricGroup]:
+    """Group a bundle's metrics.
 
-    They are named as ``SUBJECT, PROTOCOL: FIGURE of the baseline 'NAME'``, of which only the figure must be.
+    Parameters
+    ----------
+    metrics
+        By name: ``GROUP, PROTOCOL: METRIC of the baseline 'NAME'``, of which only the metric is required.
+
+    Returns
+    -------
+    dict of MetricGroup
+        By group; the empty string if the name has none.
     """
-    table: dict[str, Subject] = {}
+    groups: dict[str, MetricGroup] = {}
     for name, metric in metrics.items():
-        subject, _, rest = name.rpartition(": ")
-        of, figure = _SUBJECT.fullmatch(subject), _FIGURE.fullmatch(rest)
-        assert of and figure  # they match every text
-        row = table.setdefault(of["of"], Subject()).figures.setdefault(figure["figure"], {})
-        cell = row.setdefault(of["protocol"] or "", Cell())
-        if figure["baseline"]:
-            cell.baselines[figure["baseline"]] = metric
+        before, _, after = name.rpartition(": ")
+        group, measured = _GROUP.fullmatch(before), _METRIC.fullmatch(after)
+        assert group and measured  # both patterns match every string
+        by_protocol = groups.setdefault(group["group"], MetricGroup()).metrics.setdefault(
+            measured["metric"], {}
+        )
+        cell = by_protocol.setdefault(group["protocol"] or "", MetricCell())
+        if measured["baseline"]:
+            cell.baselines[measured["baseline"]] = metric
         else:
             cell.metric = metric
-    return table
+    return groups
 
 
-def text_lines(metrics: Mapping[str, Metric]) -> Iterator[str]:
-    """Set a bundle's metrics for a console, a block of each subject."""
-    subjects = arranged(metrics)
-    whats = [what for subject in subjects.values() for what, *_ in subject.rows()]
-    width = max(map(len, (*whats, *subjects)), default=0)
-    for name, subject in subjects.items():
-        headings = [HEADINGS[each] for each in subject.protocols]
-        yield _line((name, *headings, "n"), width + 2)
-        yield from (f"  {_line(row, width)}" for row in subject.rows())
+def metric_lines(metrics: Mapping[str, Metric]) -> Iterator[str]:
+    """Format a bundle's metrics for a console, a block for each group."""
+    groups = group_metrics(metrics)
+    names = [name for group in groups.values() for name, *_ in group.rows()]
+    width = max(map(len, (*names, *groups)), default=0)
+    for title, group in groups.items():
+        headings = [HEADINGS[protocol] for protocol in group.protocols]
+        yield _line((title, *headings, "n"), width + 2)
+        yield from (f"  {_line(row, width)}" for row in group.rows())
 
 
 def _line(row: Sequence[str], width: int) -> str:
-    what, *figures, count = row
-    return (f"{what:<{width}}  " + "".join(f"{each:<24}" for each in figures) + count).rstrip()
+    name, *values, count = row
+    return (f"{name:<{width}}  " + "".join(f"{value:<24}" for value in values) + count).rstrip()

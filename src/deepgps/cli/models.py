@@ -34,7 +34,7 @@ def info(name: str) -> None:
         Name of an installed model, or a path to a bundle; a class set may follow behind a colon.
     """
     from deepgps.bundle import open_model
-    from deepgps.bundle.metrics_table import text_lines
+    from deepgps.bundle.metrics_table import metric_lines
 
     bundle = open_model(name)
     metadata = bundle.metadata
@@ -52,7 +52,7 @@ def info(name: str) -> None:
     }
     for label, fact in facts.items():
         print(f"{label + ':':<13}{fact}")
-    print("quality:", *(f"  {line}" for line in text_lines(metadata.metrics)), sep="\n")
+    print("quality:", *(f"  {line}" for line in metric_lines(metadata.metrics)), sep="\n")
     print("trained on:" + "".join(f"\n  {key}: {what}" for key, what in metadata.training_data.items()))
 
 

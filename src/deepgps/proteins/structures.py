@@ -17,9 +17,9 @@ from deepgps.arrays import Floats
 from deepgps.errors import InputError, MissingExtraError
 
 ELEMENTS = ("C", "N", "O")
-# Of them a residue's backbone has 4, an average residue nearly 8.
-BACKBONE = 4
-FEW = 4.5
+# Atoms of these elements per residue: the backbone has 4, an average residue nearly 8.
+BACKBONE_ATOMS = 4
+FEW_ATOMS = 4.5
 
 _FRAGMENT = re.compile(r"AF-.+-F(\d+)\b", re.I)
 _MMCIF = re.compile(r"(?:\s*#.*\n)*\s*data_", re.I)
@@ -34,9 +34,9 @@ class PointCloud:
     Attributes
     ----------
     points
-        (n, 6) float32: x, y, z in Å, their mean 0; then, for C, N and O, 1 if the atom is one, else 0.
+        (n, 6) float32: centred x, y, z in Å, then 1 or 0 for each of C, N and O.
     notes
-        Sentences on what was left out.
+        What was left out, in sentences.
     """
 
     points: Floats
@@ -44,25 +44,25 @@ class PointCloud:
 
 
 def read_structure(path: str | Path) -> PointCloud:
-    """Read every C, N and O of a protein, in the order of the file.
+    """Read the C, N and O atoms of a protein, in the order of the file.
 
     Parameters
     ----------
     path
-        PDB or mmCIF, plain or gzip, told by content. Of several models the first is read, of alternative
-        places the first; water, ligands, nucleic acids and other elements are left out.
+        PDB or mmCIF, plain or gzip, detected by content. Only the first model and the first alternative
+        location are read; water, ligands, nucleic acids and other elements are left out.
 
     Returns
     -------
     PointCloud
-        All its C, N and O, with notes on the rest.
+        The atoms, with notes on what was left out.
 
     Raises
     ------
     InputError
         If the file is missing, damaged, neither PDB nor mmCIF, without a protein, with several chains or
-        without a whole backbone; if it is named as AlphaFold DB's (``AF-…``), also if it is a fragment of a
-        longer protein, or has fewer residues than its sequence.
+        without a complete backbone; if it is named like those of AlphaFold DB (``AF-…``), also if it is a
+        fragment of a longer protein, or has fewer residues than its sequence.
     MissingExtraError
         If biotite is not installed.
     """
@@ -70,13 +70,13 @@ def read_structure(path: str | Path) -> PointCloud:
     if (fragment := _FRAGMENT.match(path.name)) and int(fragment[1]) != 1:
         raise InputError(
             f"Structure '{path.name}' is fragment {fragment[1]} of a longer protein; "
-            "only whole ones are read."
+            "only complete proteins are read."
         )
-    atoms, models, declared = _parsed(_text(path), path.name)
+    atoms, models, declared = _parse(_text(path), path.name)
     protein = _one_protein(atoms, path.name)
-    residues = _residues(protein, declared if fragment else 0, path.name)
+    residues = _count_residues(protein, declared if fragment else 0, path.name)
     kept = protein[np.isin(protein.element, ELEMENTS)]
-    bare = _residue_size(kept, residues, path.name) < FEW
+    bare = _atoms_per_residue(kept, residues, path.name) < FEW_ATOMS
     return PointCloud(_points(kept), tuple(_notes(atoms, protein, models, bare, path.name)))
 
 
@@ -98,8 +98,8 @@ def _text(path: Path) -> str:
     return content.decode("utf-8", errors="replace")
 
 
-def _parsed(text: str, name: str) -> tuple[Any, int, int]:
-    """Read the atoms of the first model, the number of models, and that of residues named (0 if none are)."""
+def _parse(text: str, name: str) -> tuple[Any, int, int]:
+    """Return the first model's atoms, the number of models, and of residues that the file declares, or 0."""
     try:
         import biotite.structure.io.pdb  # noqa: F401
     except ModuleNotFoundError as error:
@@ -110,11 +110,11 @@ def _parsed(text: str, name: str) -> tuple[Any, int, int]:
         raise InputError(f"Structure '{name}' is neither PDB nor mmCIF; give one of them, plain or gzip.")
     try:
         with warnings.catch_warnings(action="ignore"):
-            parsed = _parsed_mmcif(text) if mmcif else _parsed_pdb(text)
+            parsed = _parse_mmcif(text) if mmcif else _parse_pdb(text)
         if not np.isfinite(parsed[0].coord).all():
             raise ValueError("a coordinate is not a number")
     except Exception as error:
-        # A parser of biotite's raises whatever it stumbles on.
+        # biotite's parsers raise exceptions of any type.
         why = (str(error).splitlines() or [""])[0]
         raise InputError(
             f"Structure '{name}' is damaged or incomplete ({why}); make or fetch it again."
@@ -122,7 +122,7 @@ def _parsed(text: str, name: str) -> tuple[Any, int, int]:
     return parsed
 
 
-def _parsed_pdb(text: str) -> tuple[Any, int, int]:
+def _parse_pdb(text: str) -> tuple[Any, int, int]:
     from biotite.structure.io.pdb import PDBFile
 
     file = PDBFile.read(io.StringIO(text))
@@ -130,7 +130,7 @@ def _parsed_pdb(text: str) -> tuple[Any, int, int]:
     return file.get_structure(model=1), file.get_model_count(), int(declared[1]) if declared else 0
 
 
-def _parsed_mmcif(text: str) -> tuple[Any, int, int]:
+def _parse_mmcif(text: str) -> tuple[Any, int, int]:
     from biotite.structure.io.pdbx import CIFFile, get_model_count, get_structure
 
     file = CIFFile.read(io.StringIO(text))
@@ -143,17 +143,16 @@ def _one_protein(atoms: Any, name: str) -> Any:
 
     protein = atoms[filter_amino_acids(atoms)]
     if not len(protein):
-        raise InputError(f"Structure '{name}' holds no amino acids; give that of a protein.")
+        raise InputError(f"Structure '{name}' has no amino acids; give that of a protein.")
     if len(chains := np.unique(protein.chain_id)) > 1:
         raise InputError(
-            f"Structure '{name}' holds {len(chains)} protein chains ({', '.join(chains)}); "
-            "give one protein alone."
+            f"Structure '{name}' has {len(chains)} protein chains ({', '.join(chains)}); "
+            "give a single protein."
         )
     return protein
 
 
-def _residues(protein: Any, declared: int, name: str) -> int:
-    """Count the residues; refused where there are fewer than declared."""
+def _count_residues(protein: Any, declared: int, name: str) -> int:
     from biotite.structure import get_residue_count
 
     residues: int = get_residue_count(protein)
@@ -164,12 +163,11 @@ def _residues(protein: Any, declared: int, name: str) -> int:
     return residues
 
 
-def _residue_size(kept: Any, residues: int, name: str) -> float:
-    """C, N and O a residue; refused where even the backbone is not whole."""
+def _atoms_per_residue(kept: Any, residues: int, name: str) -> float:
     size: float = len(kept) / residues
-    if size < BACKBONE:
+    if size < BACKBONE_ATOMS:
         raise InputError(
-            f"Structure '{name}' has {size:.1f} C, N and O a residue; give one with all its atoms."
+            f"Structure '{name}' has {size:.1f} C, N and O per residue; give one with all its atoms."
         )
     return size
 
@@ -185,11 +183,11 @@ def _notes(atoms: Any, protein: Any, models: int, bare: bool, name: str) -> list
     counted = [f"{count} {element}" for element, count in sorted(others.items())]
     if outside := len(atoms) - len(protein):
         counted.append(f"{outside} outside the protein")
-    notes = [f"Structure '{name}' holds {models} models; the first was read."] if models > 1 else []
+    notes = [f"Structure '{name}' has {models} models; the first was read."] if models > 1 else []
     if bare:
-        notes.append(f"Structure '{name}' has hardly more than its backbone; side chains seem to be missing.")
+        notes.append(f"Structure '{name}' has little more than its backbone; side chains seem to be missing.")
     if counted:
-        notes.append(f"Of structure '{name}' only C, N and O were read; left out: {', '.join(counted)}.")
+        notes.append(f"Only C, N and O of structure '{name}' were read; left out: {', '.join(counted)}.")
     return notes
 
 
@@ -199,55 +197,54 @@ _NAME = re.compile(
 
 
 def sample_points(points: Floats, count: int, seed: int = 0) -> Floats:
-    """Take a fixed number of points.
+    """Sample a fixed number of points.
 
     Parameters
     ----------
     points
         (n, 6).
     count
-        How many.
+        Number of points.
     seed
-        The same seed takes the same points, whatever was sampled before.
+        Seed of the sample.
 
     Returns
     -------
     ndarray
-        (count, 6), in random order. Of more points, each is taken once at most. Fewer are all taken, and the
-        rest is drawn among them with replacement: to PointNet, a point that is there twice is there once.
+        (count, 6), in random order, sampled without replacement. If there are too few points, all are taken
+        and the rest are sampled from them with replacement: PointNet ignores repeated points.
 
     Raises
     ------
     ValueError
-        If there are no points, or none are wanted.
+        If there are no points, or `count` is not positive.
     """
     if count < 1 or not len(points):
-        raise ValueError(f"{count} of {len(points)} points were asked for; both must be positive.")
+        raise ValueError(f"{count} of {len(points)} points cannot be sampled; both numbers must be positive.")
     generator = np.random.default_rng(seed)
-    once = generator.permutation(len(points))[:count]
-    again = generator.integers(len(points), size=count - len(once))
-    taken: Floats = points[generator.permutation(np.concatenate([once, again]))]
-    return taken
+    distinct = generator.permutation(len(points))[:count]
+    repeated = generator.integers(len(points), size=count - len(distinct))
+    sample: Floats = points[generator.permutation(np.concatenate([distinct, repeated]))]
+    return sample
 
 
 def read_structures(
     folder: str | Path, accessions: Iterable[str]
 ) -> tuple[dict[str, PointCloud], dict[str, str]]:
-    """Read the structures of proteins, and list those that cannot be had.
+    """Read the structures of proteins, and list the missing ones.
 
     Parameters
     ----------
     folder
-        What ``deepgps data fetch structures`` wrote, or files named as AlphaFold DB's
-        (``AF-P04637-F1-model_v6.pdb``) or by accession (``P04637.cif.gz``). Of several the newest version is
-        read.
+        Written by ``deepgps data fetch structures``, or with files named as in AlphaFold DB
+        (``AF-P04637-F1-model_v6.pdb``) or by accession (``P04637.cif.gz``). The newest version is read.
     accessions
         UniProt accessions, in either case.
 
     Returns
     -------
     tuple of dict
-        Found, by accession: all its points. Missing, by accession: a sentence that says why.
+        The structures found, by accession, and why others are missing, by accession.
 
     Raises
     ------
@@ -268,7 +265,7 @@ def read_structures(
 
 
 def structure_finder(folder: str | Path) -> Callable[[str], Path]:
-    """List a folder once, and find the file of one accession after the other in it.
+    """List a folder once, and return a function that finds the file of an accession in it.
 
     Parameters
     ----------
@@ -278,7 +275,7 @@ def structure_finder(folder: str | Path) -> Callable[[str], Path]:
     Returns
     -------
     Callable
-        From an accession to its newest file; raises InputError where there is none, or only fragments.
+        From an accession to its newest file; it raises an InputError if there is none, or only fragments.
 
     Raises
     ------
@@ -290,7 +287,7 @@ def structure_finder(folder: str | Path) -> Callable[[str], Path]:
 
 
 def structure_files(folder: str | Path) -> list[Path]:
-    """List the files in a folder that are named as structures are, by name.
+    """Return the structure files in a folder, sorted by name.
 
     Raises
     ------
@@ -302,7 +299,7 @@ def structure_files(folder: str | Path) -> list[Path]:
 
 def _files(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
-        raise InputError(f"'{folder}' is no folder of structures; check its name.")
+        raise InputError(f"'{folder}' is not a folder of structures; check its name.")
     files: dict[str, list[Path]] = {}
     for path in (*folder.glob("*"), *folder.glob("structures/*")):
         if named := _NAME.fullmatch(path.name):
@@ -313,12 +310,13 @@ def _files(folder: Path) -> dict[str, list[Path]]:
 def _newest(paths: list[Path], accession: str, folder: str | Path) -> Path:
     if not paths:
         raise InputError(
-            f"No structure of '{accession}' lies in '{folder}'; fetch it with deepgps data fetch structures."
+            f"There is no structure of '{accession}' in '{folder}'; "
+            "fetch it with deepgps data fetch structures."
         )
     if (last := max(_number(path, "fragment") for path in paths)) > 1:
         raise InputError(
-            f"'{accession}' lies in '{folder}' in fragments (up to F{last}), as longer proteins do; "
-            "only whole ones are read."
+            f"'{accession}' is in '{folder}' as fragments (up to F{last}), like other long proteins; "
+            "only complete proteins are read."
         )
     return max(paths, key=lambda path: (_number(path, "version"), path.name))
 

@@ -1,8 +1,8 @@
-"""Long sequences as overlapping windows, so that nothing is cut."""
+"""Split long sequences into overlapping windows."""
 
 
 def window_count(length: int, max_length: int) -> int:
-    """Count the windows that `windows` gives for a sequence of this length.
+    """Return the number of windows of a sequence.
 
     Parameters
     ----------
@@ -13,12 +13,12 @@ def window_count(length: int, max_length: int) -> int:
     """
     if length <= max_length:
         return 1
-    step = max_length - _least_overlap(max_length)
+    step = max_length - _min_overlap(max_length)
     return 1 + -(-(length - max_length) // step)
 
 
 def windows(sequence: str, max_length: int) -> list[str]:
-    """Cut a sequence into evenly spaced windows that together cover every residue.
+    """Split a sequence into evenly spaced windows that together cover every residue.
 
     Parameters
     ----------
@@ -30,9 +30,8 @@ def windows(sequence: str, max_length: int) -> list[str]:
     Returns
     -------
     list of str
-        The whole sequence if it fits; else windows of exactly `max_length` residues, the first at the
-        N-terminus, the last at the C-terminus, neighbours sharing at least a quarter of a window. Their
-        number grows linearly with the sequence.
+        The whole sequence if it fits; otherwise windows of exactly `max_length` residues, from the N-terminus
+        to the C-terminus, which overlap by at least a quarter of a window.
 
     Raises
     ------
@@ -43,7 +42,7 @@ def windows(sequence: str, max_length: int) -> list[str]:
 
 
 def window_starts(length: int, max_length: int) -> list[int]:
-    """Say where the windows of `windows` begin, counted from 0.
+    """Return the start of each window, from 0.
 
     Parameters
     ----------
@@ -63,6 +62,6 @@ def window_starts(length: int, max_length: int) -> list[int]:
     return [number * (length - max_length) // last for number in range(last + 1)] if last else [0]
 
 
-def _least_overlap(max_length: int) -> int:
-    # A quarter gives a motif at one window's edge its context in the next, for a third more work.
+def _min_overlap(max_length: int) -> int:
+    # With a quarter, a motif at the edge of a window has its context in the next, for a third more work.
     return max_length // 4

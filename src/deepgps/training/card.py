@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from deepgps.bundle import Metric
-from deepgps.bundle.metrics_table import HEADINGS, Subject, arranged
+from deepgps.bundle.metrics_table import HEADINGS, MetricGroup, group_metrics
 
 
 def card(fields: Mapping[str, Any], parts: Mapping[str, str], **values: object) -> str:
@@ -46,10 +46,10 @@ def metric_table(metrics: Mapping[str, Metric]) -> str:
     """Set measured figures as Markdown tables, one of each subject."""
     if not metrics:
         return "Not measured yet."
-    return "\n\n".join(_table(name, subject) for name, subject in arranged(metrics).items())
+    return "\n\n".join(_table(name, subject) for name, subject in group_metrics(metrics).items())
 
 
-def _table(name: str, subject: Subject) -> str:
+def _table(name: str, subject: MetricGroup) -> str:
     head = (name, *(HEADINGS[each] for each in subject.protocols), "n")
     lines = (head, ("---",) * len(head), *subject.rows())
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

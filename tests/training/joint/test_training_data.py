@@ -146,7 +146,7 @@ def test_structures_are_sampled_and_missing_ones_listed(store, structures):
     data = load_training_data(both, store, structures=structures)
     assert data.points.shape == (len(data.protein_ids), 32, 6)
     assert data.points.dtype == np.float32
-    assert reasons(data)["ENSG022"].startswith("No structure of 'P00022' lies in")
+    assert reasons(data)["ENSG022"].startswith("There is no structure of 'P00022' in")
     assert "ENSG005" in data.protein_ids
     again = load_training_data(both, store, structures=structures)
     np.testing.assert_array_equal(data.points, again.points)
