@@ -3,8 +3,6 @@
 import re
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import get_args
 
 import pytest
 from documents import ROOT, blocks, document, first_names, rows, section
