@@ -1,8 +1,7 @@
-"""openGPS, the website: Predict, Submit and their REST API over `deepgps.prediction` and `deepgps.results`.
+"""openGPS, the website: pages and a REST API for `deepgps.prediction.predictor.Predictor`.
 
-A visitor's request becomes a *job*: proteins, nuclei and a model, kept in the database under an id that
-cannot be guessed. A worker takes a *turn* of whichever job has waited longest: it predicts a few proteins
-into the job's folder with `deepgps.results.save` and copies each finished row into the database, where pages
-and API read it. A queue message only wakes a worker; what is to be done stands in the database, so that a
-message or a process may be lost at any moment. What a lab submits of its own: `opengps.submissions`.
+A request becomes a *job* in the database. The table of jobs is the queue: a worker leases the job that has
+waited longest, computes a *chunk* of it and releases it. Finished results are rows of the database; their
+images are in the file storage. Follow a request through `opengps.app`, `api`, `requests` and `jobs`, and a
+job through `opengps.worker`, `queue` and `storage`. Images that labs submit: `opengps.submissions`.
 """

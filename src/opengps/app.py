@@ -1,7 +1,9 @@
-"""The app factory."""
+"""The app: routes, error handlers, health and metrics."""
 
 import json
 import logging
+import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,109 +12,139 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy import func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 from starlette.exceptions import HTTPException
 
 from deepgps import __version__
 from opengps import api, downloads, pages
-from opengps.guard import ANSWER_HEADERS, Guard
-from opengps.metrics import metrics
-from opengps.problems import RefusedError, refused
-from opengps.queue import Site, open_site
-from opengps.receiving import invalid
-from opengps.rendering import API, HERE, respond
+from opengps.database import OPEN_STATUSES, ImagePair, Job
+from opengps.errors import RequestError, request_error, validation_error
+from opengps.jobs import SiteDep
+from opengps.rendering import PACKAGE, error_response
+from opengps.schemas import API
+from opengps.security import SECURITY_HEADERS, SecurityMiddleware
 from opengps.settings import Settings
-from opengps.submissions import api as submissions
-from opengps.submissions import pages as submission_pages
-from opengps.submissions import views as submitted
+from opengps.site import Site, open_site
+from opengps.submissions import routes as submissions
+from opengps.submissions.store import STATUSES
 
-_ABOUT = (
-    "Where in the cell does this protein go? Send proteins, get a prediction's address (202), ask it until "
-    "`status` is `finished`, and fetch rows, tables and images; rows arrive while it runs. "
-    'Every error has one shape: `{"errors": [{"code", "message", "where"}]}`'
+_DESCRIPTION = (
+    "Where in the cell does this protein go? Send proteins and get the address of a prediction (202); poll it "
+    "until `status` is `finished`, and fetch results, tables and images; results are there while it runs. "
+    'Every error has the form `{"errors": [{"code", "message", "field"}]}`'
 )
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Make the site's app."""
+    """Create the site's app."""
     app = FastAPI(
         title="openGPS",
         version=__version__,
-        description=_ABOUT,
+        description=_DESCRIPTION,
         openapi_url=f"{API}/openapi.json",
         docs_url=None,
         redoc_url=None,
     )
     app.state.site = open_site(settings)
-    for router in (api.router, downloads.router, submissions.router, submitted.router):
-        _name_routes(router)
+    for router in (api.router, downloads.router, submissions.api_router, submissions.files_router):
+        _set_summaries(router)
         app.include_router(router, prefix=API)
-    for files in (downloads.router, submitted.router):
-        app.include_router(files, include_in_schema=False)
-    app.include_router(pages.router)
-    app.include_router(submission_pages.router)
+    for router in (downloads.router, submissions.files_router):
+        app.include_router(router, include_in_schema=False)
+    for router in (pages.router, submissions.pages_router):
+        app.include_router(router, include_in_schema=False)
     app.add_api_route("/health", health, include_in_schema=False)
     app.add_api_route("/metrics", metrics, include_in_schema=False)
-    app.mount("/static", StaticFiles(directory=HERE / "static"))
-    app.mount("/api/assets", StaticFiles(directory=_swagger()))
-    app.add_exception_handler(RefusedError, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
-    app.add_middleware(Guard, settings=settings)
+    app.mount("/static", StaticFiles(directory=PACKAGE / "static"))
+    app.mount("/api/assets", StaticFiles(directory=_swagger_assets()))
+    app.add_exception_handler(RequestError, _handle_request_error)
+    app.add_exception_handler(RequestValidationError, _handle_validation_error)
+    app.add_exception_handler(HTTPException, _handle_http_error)
+    app.add_exception_handler(Exception, _handle_unexpected_error)
+    app.add_middleware(SecurityMiddleware, settings=settings)
     return app
 
 
-def _name_routes(router: APIRouter) -> None:
-    """Call each route in the API's listing what the first line of its docstring says."""
+def _set_summaries(router: APIRouter) -> None:
+    """Use the first line of its docstring as a route's summary."""
     for route in router.routes:
         if isinstance(route, APIRoute):
             route.summary = (route.endpoint.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
 
-def health(request: Request) -> Response:
-    """Tell whether the server and its database answer."""
-    site: Site = request.app.state.site
-    with site.sessions() as session:
-        session.connection()
-    return JSONResponse({"status": "ok", "version": __version__})
-
-
-def _swagger() -> Path:
-    """Find Swagger UI in the installed package that brings it."""
+def _swagger_assets() -> Path:
+    """Return the folder of Swagger UI in an installed package."""
     found = find_spec("fastapi_offline")
     if found is None or found.origin is None:
         raise ModuleNotFoundError("fastapi-offline is not installed", name="fastapi_offline")
     return Path(found.origin).parent / "static"
 
 
-def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RefusedError)
-    return respond(request, error)
+def health(site: SiteDep) -> Response:
+    """Report whether the server and its database answer."""
+    with site.sessions() as session:
+        session.connection()
+    return JSONResponse({"status": "ok", "version": __version__})
 
 
-def _invalid(request: Request, error: Exception) -> Response:
+def metrics(site: SiteDep) -> Response:
+    """Report jobs and submitted images by status, and the longest wait, for Prometheus."""
+    media_type = "text/plain; version=0.0.4; charset=utf-8"
+    return Response("\n".join(_metric_lines(site)) + "\n", media_type=media_type)
+
+
+def _metric_lines(site: Site) -> Iterator[str]:
+    waiting = select(func.min(Job.queued_at)).where(Job.status.in_(OPEN_STATUSES), Job.worker.is_(None))
+    with site.sessions() as session:
+        jobs, images = _count_by_status(session, Job.status), _count_by_status(session, ImagePair.status)
+        first = session.scalar(waiting)
+    yield from _gauge("opengps_jobs", "Jobs by status")
+    for status in (*OPEN_STATUSES, "finished", "failed", "cancelled"):
+        yield f'opengps_jobs{{status="{status}"}} {jobs.get(status, 0)}'
+    yield from _gauge("opengps_submitted_images", "Submitted images by status")
+    for status in STATUSES:
+        yield f'opengps_submitted_images{{status="{status}"}} {images.get(status, 0)}'
+    yield from _gauge("opengps_longest_wait_seconds", "How long the first job in the queue has waited")
+    yield f"opengps_longest_wait_seconds {0.0 if first is None else max(0.0, time.time() - first):.3f}"
+
+
+def _count_by_status(session: Session, status: InstrumentedAttribute[str]) -> dict[str, int]:
+    return {row[0]: row[1] for row in session.execute(select(status, func.count()).group_by(status))}
+
+
+def _gauge(name: str, description: str) -> Iterator[str]:
+    yield f"# HELP {name} {description}"
+    yield f"# TYPE {name} gauge"
+
+
+def _handle_request_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return error_response(request, error)
+
+
+def _handle_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return respond(request, invalid(error.errors()))
+    return error_response(request, validation_error(error.errors()))
 
 
-_SAID = {
-    404: ("not_found", "There is nothing at this address."),
-    405: ("method_not_allowed", "This address does not take this method."),
-}
-
-
-def _http(request: Request, error: Exception) -> Response:
+def _handle_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code, said = _SAID.get(error.status_code, ("http", str(error.detail)))
-    answer = respond(request, refused(error.status_code, code, said))
-    answer.headers.update(error.headers or {})
-    return answer
+    if error.status_code == 404:
+        found = request_error(404, "not_found", "There is nothing at this address.")
+    elif error.status_code == 405:
+        found = request_error(405, "method_not_allowed", "This address does not support this method.")
+    else:
+        found = request_error(error.status_code, "http_error", str(error.detail))
+    response = error_response(request, found)
+    response.headers.update(error.headers or {})
+    return response
 
 
-def _unexpected(request: Request, error: Exception) -> Response:
+def _handle_unexpected_error(request: Request, error: Exception) -> Response:
     logging.getLogger("opengps").error("%s failed: %s", json.dumps(request.url.path), type(error).__name__)
-    said = "This should not have happened; the operator finds it in the log. Try again, or tell the operator."
-    answer = respond(request, refused(500, "unexpected", said))
-    # This is answered outside of the guard.
-    answer.headers.update(ANSWER_HEADERS)
-    return answer
+    message = "An unexpected error occurred; the operator finds it in the log. Try again, or tell the operator."
+    response = error_response(request, request_error(500, "internal_error", message))
+    # This response does not pass through the middleware.
+    response.headers.update(SECURITY_HEADERS)
+    return response

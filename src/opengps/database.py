@@ -1,44 +1,243 @@
-"""The connection to the database."""
+"""The database: its tables, and how to connect to it. Times are seconds since 1970, UTC."""
 
 import random
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import (
+    JSON,
+    Connection,
+    Engine,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    create_engine,
+    event,
+)
 from sqlalchemy.exc import ArgumentError, OperationalError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from deepgps.errors import DeepGPSError, InputError
-from opengps.migrations import NewerSchemaError, bring_up_to_date
 from opengps.settings import Settings
 
 Sessions = sessionmaker[Session]
 
-# SQLite waits so long for another writer; turns write for milliseconds.
+OPEN_STATUSES = ("queued", "running")
+"""Statuses of a job that still has something to compute."""
+
+
+class Base(DeclarativeBase):
+    """Base class of all tables."""
+
+
+class Job(Base):
+    """One request to predict proteins."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_status_queued_at", "status", "queued_at"),)
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    """22 random characters; whoever knows it may read and delete the job."""
+    status: Mapped[str] = mapped_column(String(16), default="queued")
+    """``queued``, ``running``, ``finished``, ``failed`` or ``cancelled``."""
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+    expires_at: Mapped[float]
+    """When the job and its results are deleted."""
+    queued_at: Mapped[float]
+    """Since when the job has waited for its next chunk."""
+    model: Mapped[str] = mapped_column(String(200))
+    version: Mapped[str] = mapped_column(String(200))
+    model_sha256: Mapped[str] = mapped_column(String(64))
+    classes: Mapped[list[str]] = mapped_column(JSON)
+    images: Mapped[bool]
+    """Whether images are drawn."""
+    mean: Mapped[bool] = mapped_column(default=False)
+    """Whether each image is the mean of all possible images."""
+    nuclei: Mapped[list[str]] = mapped_column(JSON)
+    """Names of the nucleus images; empty without images."""
+    total: Mapped[int]
+    """Number of input records, including rejected ones."""
+    predicted: Mapped[int] = mapped_column(default=0)
+    rejected: Mapped[int] = mapped_column(default=0)
+    next_record: Mapped[int] = mapped_column(default=0)
+    """Number of the first input record that is not done."""
+    worker: Mapped[str | None] = mapped_column(String(200))
+    """The worker that holds the lease, ``host:pid:token``."""
+    lease_expires_at: Mapped[float] = mapped_column(default=0.0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    """Chunks started since the last finished protein."""
+    error: Mapped[str | None] = mapped_column(Text)
+    """Why the job failed."""
+
+
+def _job_id() -> Mapped[str]:
+    return mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+
+
+class InputRecord(Base):
+    """One record of a job's input: a protein, a rejected record, or a name that is not looked up yet."""
+
+    __tablename__ = "input_records"
+
+    job_id: Mapped[str] = _job_id()
+    number: Mapped[int] = mapped_column(primary_key=True)
+    """Place in the input, from 0."""
+    protein_id: Mapped[str] = mapped_column(Text)
+    sequence: Mapped[str | None] = mapped_column(Text)
+    gene_symbol: Mapped[str | None] = mapped_column(Text)
+    accession: Mapped[str | None] = mapped_column(Text)
+    source: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)
+    """Why it is rejected. A record with neither sequence nor reason is still to be looked up."""
+
+
+class UploadedNucleus(Base):
+    """A visitor's nucleus image, cropped and normalised."""
+
+    __tablename__ = "uploaded_nuclei"
+
+    job_id: Mapped[str] = _job_id()
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    pixels: Mapped[bytes] = mapped_column(LargeBinary)
+    """float32 in [0, 1], row by row."""
+    size_px: Mapped[int]
+    pixel_size_um: Mapped[float]
+    warnings: Mapped[list[str]] = mapped_column(JSON)
+
+
+class Result(Base):
+    """One protein in one nucleus: the record, and the columns it is sorted and filtered by."""
+
+    __tablename__ = "results"
+
+    job_id: Mapped[str] = _job_id()
+    number: Mapped[int] = mapped_column(primary_key=True)
+    """Place in the results, from 0."""
+    protein_id: Mapped[str] = mapped_column(Text)
+    localizations: Mapped[str] = mapped_column(Text)
+    """``|a|b|``, so that a class is not found within another's name."""
+    confidence: Mapped[float | None]
+    """None for a model without classes."""
+    intranuclear_fraction: Mapped[float | None]
+    nucleus: Mapped[str | None] = mapped_column(Text)
+    record: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """A line of ``results.jsonl``."""
+
+
+class Usage(Base):
+    """A job that an address started; deleted after an hour."""
+
+    __tablename__ = "usage"
+    __table_args__ = (Index("ix_usage_address_created_at", "address", "created_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float]
+    proteins: Mapped[int]
+
+
+class Submission(Base):
+    """The images that a contributor sent in one request."""
+
+    __tablename__ = "submissions"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    """22 random characters; whoever knows it may read and delete the submission."""
+    created_at: Mapped[float]
+    address: Mapped[str | None] = mapped_column(String(64))
+    """The sender's network address; deleted after an hour."""
+    contributor: Mapped[str] = mapped_column(Text)
+    licence: Mapped[str] = mapped_column(String(40))
+    model: Mapped[str] = mapped_column(String(200), default="")
+    """The model to compare with; the default model if empty."""
+    consent: Mapped[str] = mapped_column(Text)
+    """The text the contributor agreed to."""
+    rejected: Mapped[list[dict[str, str]]] = mapped_column(JSON)
+    """Rows of the batch that could not be used, and why."""
+
+
+class ImagePair(Base):
+    """A submitted image: nucleus and protein of the same cells; its files are named after its checksum."""
+
+    __tablename__ = "image_pairs"
+    # A moderator's number must never refer to another image than before.
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    submission_id: Mapped[str] = mapped_column(ForeignKey("submissions.id", ondelete="CASCADE"), index=True)
+    status: Mapped[str] = mapped_column(String(16), default="pending")
+    """``pending``, ``accepted`` or ``rejected``."""
+    decided_at: Mapped[float | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    """The moderator's reason."""
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    """Checksum of the pixels of both channels as sent."""
+    protein_id: Mapped[str] = mapped_column(Text)
+    sequence: Mapped[str | None] = mapped_column(Text)
+    gene_symbol: Mapped[str | None] = mapped_column(Text)
+    accession: Mapped[str | None] = mapped_column(Text)
+    localizations: Mapped[str] = mapped_column(Text)
+    """Joined by ``|``."""
+    cell_line: Mapped[str] = mapped_column(Text)
+    microscope: Mapped[str] = mapped_column(Text)
+    pixel_size_um: Mapped[float]
+    provenance: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """Names and checksums of the files as sent, and the version of deepGPS that read them."""
+    crops: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    """The row of each crop in the index of a crop store."""
+    central_crop: Mapped[int]
+    """The crop that is compared: the one closest to the centre of the field."""
+    lease_expires_at: Mapped[float | None] = mapped_column(default=0.0, index=True)
+    """From when a worker may compare it; None when there is nothing left to compare."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    comparison: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    problem: Mapped[str | None] = mapped_column(Text)
+    """Why it cannot be compared."""
+
+
+def iso_time(seconds: float) -> str:
+    """Format a time: ISO 8601, UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+# How long SQLite waits for another writer; transactions take milliseconds.
 _BUSY_MS = 20_000
-_ASK_AGAIN_S = 0.05
+_RETRY_S = 0.05
+# Any number, as long as all processes of a site use the same one.
+_MIGRATION_LOCK = 6_021_023
 
 
 def connect(settings: Settings) -> Sessions:
-    """Open the database, made or brought up to date; ``with sessions.begin() as session`` is one transaction.
+    """Open the database; create or migrate it if necessary.
+
+    Returns
+    -------
+    Sessions
+        ``with sessions.begin() as session`` is one transaction.
 
     Raises
     ------
     DeepGPSError
-        If it cannot be opened, or belongs to a newer version.
+        If the database cannot be opened, or its schema is newer than this version of openGPS.
     """
     engine = _engine(settings)
     try:
-        bring_up_to_date(engine)
-    except NewerSchemaError as error:
-        found, newest = error.args
-        raise InputError(
-            f"The database is of a newer openGPS: its schema is '{found}', the newest known here '{newest}'. "
-            "Upgrade deepGPS, or give another database."
-        ) from None
+        migrate(engine)
     except OperationalError as error:
-        # The address holds a password.
+        # The address contains a password.
         address = engine.url.render_as_string(hide_password=True)
         reason = str(error.orig).strip().partition("\n")[0].rstrip(".")
         raise DeepGPSError(f"The database '{address}' cannot be opened ({reason}).") from None
@@ -47,28 +246,28 @@ def connect(settings: Settings) -> Sessions:
 
 def _engine(settings: Settings) -> Engine:
     try:
-        # Without its parameters, an error tells no sequence to the log.
+        # With hidden parameters, an error writes no sequence to the log.
         engine = create_engine(settings.database, pool_pre_ping=True, hide_parameters=True)
     except ArgumentError:
-        said = "Setting OPENGPS_DATABASE_URL is no address of a database; write postgresql+psycopg://…."
-        raise InputError(said) from None
+        raise InputError(
+            "Setting OPENGPS_DATABASE_URL is not the address of a database; use postgresql+psycopg://…."
+        ) from None
     if engine.dialect.name == "sqlite":
         settings.data.mkdir(parents=True, exist_ok=True)
-        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "connect", _configure_sqlite)
     return engine
 
 
-def _set_up_sqlite(connection: Any, _: object) -> None:
+def _configure_sqlite(connection: Any, _: object) -> None:
     connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
-    _write_ahead(connection)
+    _enable_wal(connection)
     for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _write_ahead(connection: Any) -> None:
-    # WAL: readers and one writer do not wait for each other, and a killed process leaves the file whole.
-    # A new file changes to it once. For that SQLite itself does not wait: of processes that start at once,
-    # one changes it and the others are refused, and ask again.
+def _enable_wal(connection: Any) -> None:
+    # WAL: readers and one writer do not block each other, and a killed process leaves the file intact.
+    # A new file is switched once. SQLite does not wait for the lock this needs, so we retry.
     until = time.monotonic() + _BUSY_MS / 1000
     while True:
         try:
@@ -77,4 +276,64 @@ def _write_ahead(connection: Any) -> None:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
-        time.sleep(_ASK_AGAIN_S * random.random())
+        time.sleep(_RETRY_S * random.random())
+
+
+def migrate(engine: Engine) -> None:
+    """Bring a database to the newest schema; one process migrates while the others wait.
+
+    Raises
+    ------
+    InputError
+        If the schema is unknown to this version of openGPS.
+    """
+    config = alembic_config()
+    scripts = ScriptDirectory.from_config(config)
+    newest = scripts.get_current_head()
+    with engine.connect() as connection:
+        if schema_version(connection) == newest:
+            return
+    with engine.connect() as connection, _exclusive(connection):
+        found = schema_version(connection)
+        if found not in {None, *(script.revision for script in scripts.walk_revisions())}:
+            raise InputError(
+                f"The database was created by a newer openGPS: its schema is '{found}', the newest one known "
+                f"here is '{newest}'. Upgrade deepGPS, or use another database."
+            )
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def alembic_config() -> Config:
+    """Return the configuration of Alembic."""
+    config = Config()
+    folder = Path(__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.set_main_option("file_template", "v%%(rev)s_%%(slug)s")
+    return config
+
+
+def schema_version(connection: Connection) -> str | None:
+    """Return the schema version of a database; None if it is empty."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+@contextmanager
+def _exclusive(connection: Connection) -> Iterator[None]:
+    """Lock the database for one transaction that contains the whole migration."""
+    sqlite = connection.dialect.name == "sqlite"
+    if sqlite:
+        # SQLite changes a table by copying it; the rows that refer to it must not be deleted with the old one.
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+    try:
+        yield
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    finally:
+        if sqlite:
+            connection.exec_driver_sql("PRAGMA foreign_keys=ON")

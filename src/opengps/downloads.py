@@ -1,4 +1,4 @@
-"""Results as files, under the same names for pages and API: ``/predictions/…``, ``/api/v1/predictions/…``."""
+"""Results as files, at the same paths for pages and API: ``/predictions/…`` and ``/api/v1/predictions/…``."""
 
 import io
 import json
@@ -6,15 +6,14 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import chain
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter
-from fastapi import Path as InPath
+from fastapi import Path as PathParameter
 from fastapi.responses import Response, StreamingResponse
 from PIL import Image
-from sqlalchemy import select
 
 from deepgps.images.write import FULL_SCALE
 from deepgps.results.folder import RECORDS_FILE, REPORT_FILE
@@ -22,219 +21,206 @@ from deepgps.results.image_files import EXTENSIONS, IMAGES
 from deepgps.results.images import overlay, stretched
 from deepgps.results.run import RUN_FILE
 from deepgps.results.table import cells, columns, json_line, table_line
-from opengps.catalogue import grey_png, png
-from opengps.problems import Problems, RefusedError, not_found
-from opengps.queue import Site
-from opengps.shelf import job_key, shelf_of
-from opengps.store import find_row, rejections
-from opengps.tables import Job, Row
-from opengps.views import JobHere, SiteHere
-from opengps.workplace import image_names
+from opengps.database import Job, Result
+from opengps.errors import ErrorResponse, RequestError, not_found
+from opengps.jobs import JobDep, SiteDep, get_result, image_keys, iterate_results, rejected_records
+from opengps.models import encode_png, grey_png
+from opengps.schemas import MAX_INTEGER
+from opengps.site import Site
+from opengps.storage import job_key
 
-MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Problems}, 422: {"model": Problems}}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorResponse}, 422: {"model": ErrorResponse}}
 LAYERS = ("nucleus.png", "protein.png", "overlay.png", "nucleus-blue.png", "protein-yellow.png", "small.png")
 _SMALL_PX = 128
-# A spreadsheet computes a cell that begins so; what a stranger called a protein is never a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_MOST_NUMBER = 2**31 - 1
+# A spreadsheet evaluates a cell that starts so; a protein's id is never a formula.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_IMAGE_CACHE = {"Cache-Control": "private, max-age=3600"}
 
-router = APIRouter(responses=MISSING, tags=["downloads"])
-RowNumber = Annotated[
-    int, InPath(ge=0, le=_MOST_NUMBER, description="The row's place in the results, from 0")
+router = APIRouter(responses=NOT_FOUND, tags=["downloads"])
+ResultNumber = Annotated[
+    int, PathParameter(ge=0, le=MAX_INTEGER, description="Place in the results, from 0")
 ]
 
 
-def kinds(kind: str, **schema: Any) -> dict[str, Any]:
-    """Describe a route that answers with a file."""
-    shown = {kind: {"schema": schema or {"type": "string"}}}
-    return {"response_class": Response, "responses": {200: {"content": shown}, **MISSING}}
+def file_route(media_type: str, **schema: Any) -> dict[str, Any]:
+    """Describe a route that returns a file."""
+    content = {media_type: {"schema": schema or {"type": "string"}}}
+    return {"response_class": Response, "responses": {200: {"content": content}, **NOT_FOUND}}
 
 
-@router.get("/predictions/{job_id}/results.csv", **kinds("text/csv"))
-def results_csv(site: SiteHere, job: JobHere) -> Response:
-    """Get the table as CSV."""
-    return _table(site, job, ",", "text/csv", "results.csv")
+@router.get("/predictions/{job_id}/results.csv", **file_route("text/csv"))
+def results_csv(site: SiteDep, job: JobDep) -> Response:
+    """Download the table as CSV."""
+    content = _table(iterate_results(site, job.id), job, ",")
+    return _attachment(content, "text/csv; charset=utf-8", job, "results.csv")
 
 
-@router.get("/predictions/{job_id}/results.tsv", **kinds("text/tab-separated-values"))
-def results_tsv(site: SiteHere, job: JobHere) -> Response:
-    """Get the table as TSV."""
-    return _table(site, job, "\t", "text/tab-separated-values", "results.tsv")
+@router.get("/predictions/{job_id}/results.tsv", **file_route("text/tab-separated-values"))
+def results_tsv(site: SiteDep, job: JobDep) -> Response:
+    """Download the table as TSV."""
+    content = _table(iterate_results(site, job.id), job, "\t")
+    return _attachment(content, "text/tab-separated-values; charset=utf-8", job, "results.tsv")
 
 
 @router.get(
-    "/predictions/{job_id}/results.json", **kinds("application/json", type="array", items={"type": "object"})
+    "/predictions/{job_id}/results.json",
+    **file_route("application/json", type="array", items={"type": "object"}),
 )
-def results_json(site: SiteHere, job: JobHere) -> Response:
-    """Get all rows with probabilities, evidence and warnings as JSON."""
-    records = [row.record for row in _rows(site, job)]
-    return _attached(json.dumps(records, ensure_ascii=False), "application/json", job, "results.json")
+def results_json(site: SiteDep, job: JobDep) -> Response:
+    """Download all results with probabilities, evidence and warnings as JSON."""
+    records = [result.record for result in iterate_results(site, job.id)]
+    content = json.dumps(records, ensure_ascii=False).encode()
+    return _attachment(content, "application/json", job, "results.json")
 
 
-@router.get("/predictions/{job_id}/rejected.csv", **kinds("text/csv"))
-def rejected_csv(site: SiteHere, job: JobHere) -> Response:
-    """Get the records that could not be used, and why."""
-    return _attached(_rejected(site, job), "text/csv", job, "rejected.csv")
+@router.get("/predictions/{job_id}/rejected.csv", **file_route("text/csv"))
+def rejected_csv(site: SiteDep, job: JobDep) -> Response:
+    """Download the input records that could not be used, and why."""
+    return _attachment(_rejected_table(site, job), "text/csv", job, "rejected.csv")
 
 
-@router.get("/predictions/{job_id}/images.zip", **kinds("application/zip"))
-def images_zip(site: SiteHere, job: JobHere) -> Response:
-    """Get all images, OME-TIFF and PNG, as a ZIP."""
-    return _zipped(_kept_files(site, job, _images(site, job)), job, "images.zip")
+@router.get("/predictions/{job_id}/images.zip", **file_route("application/zip"))
+def images_zip(site: SiteDep, job: JobDep) -> Response:
+    """Download all images, OME-TIFF and PNG, as a ZIP."""
+    return _zip_response(_stored_files(site, job, _image_keys(site, job)), job, "images.zip")
 
 
-@router.get("/predictions/{job_id}/results.zip", **kinds("application/zip"))
-def results_zip(site: SiteHere, job: JobHere) -> Response:
-    """Get everything as a ZIP: tables, images, report and run record."""
-    made = [
-        ("results.csv", _lines(_rows(site, job), job, ",")),
-        ("results.tsv", _lines(_rows(site, job), job, "\t")),
-        ("rejected.csv", _rejected(site, job)),
-        (RECORDS_FILE, b"".join(json_line(row.record) for row in _rows(site, job))),  # type: ignore[arg-type]
+@router.get("/predictions/{job_id}/results.zip", **file_route("application/zip"))
+def results_zip(site: SiteDep, job: JobDep) -> Response:
+    """Download everything as a ZIP: tables, images, report and run record."""
+    records = (json_line(result.record) for result in iterate_results(site, job.id))  # type: ignore[arg-type]
+    tables = [
+        ("results.csv", _table(iterate_results(site, job.id), job, ",")),
+        ("results.tsv", _table(iterate_results(site, job.id), job, "\t")),
+        ("rejected.csv", _rejected_table(site, job)),
+        (RECORDS_FILE, b"".join(records)),
     ]
-    kept = [REPORT_FILE, RUN_FILE, *_images(site, job)]
-    return _zipped(chain(made, _kept_files(site, job, kept)), job, "results.zip")
+    keys = [f"{job_key(job.id)}/{name}" for name in (REPORT_FILE, RUN_FILE)]
+    stored = _stored_files(site, job, [*keys, *_image_keys(site, job)])
+    return _zip_response(chain(tables, stored), job, "results.zip")
 
 
-@router.get("/predictions/{job_id}/results/{number}/image.png", **kinds("image/png"))
-def image_png(site: SiteHere, job: JobHere, number: RowNumber) -> Response:
-    """Get the labelled image of one row: nucleus, protein and overlay."""
-    _, content = _image(site, job, number, ".png")
-    return Response(content, media_type="image/png", headers=_kept())
+@router.get("/predictions/{job_id}/results/{number}/image.png", **file_route("image/png"))
+def image_png(site: SiteDep, job: JobDep, number: ResultNumber) -> Response:
+    """Get the labelled image of one result: nucleus, protein and overlay."""
+    _, content = _read_image(site, job, number, ".png")
+    return Response(content, media_type="image/png", headers=_IMAGE_CACHE)
 
 
-@router.get("/predictions/{job_id}/results/{number}/image.ome.tif", **kinds("image/tiff"))
-def image_tiff(site: SiteHere, job: JobHere, number: RowNumber) -> Response:
-    """Get the intensities of one row to measure: OME-TIFF of nucleus and protein, with the pixel size."""
-    name, content = _image(site, job, number, ".ome.tif")
-    named = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(content, media_type="image/tiff", headers={**_kept(), **named})
+@router.get("/predictions/{job_id}/results/{number}/image.ome.tif", **file_route("image/tiff"))
+def image_tiff(site: SiteDep, job: JobDep, number: ResultNumber) -> Response:
+    """Get the intensities of one result: OME-TIFF of nucleus and protein, with the pixel size."""
+    name, content = _read_image(site, job, number, ".ome.tif")
+    disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(content, media_type="image/tiff", headers={**_IMAGE_CACHE, **disposition})
 
 
-@router.get("/predictions/{job_id}/results/{number}/{layer}.png", **kinds("image/png"))
-def layer_png(site: SiteHere, job: JobHere, number: RowNumber, layer: str) -> Response:
-    """Get one layer of an image, stretched for display: nucleus, protein, or both, small or in colour."""
+@router.get("/predictions/{job_id}/results/{number}/{layer}.png", **file_route("image/png"))
+def layer_png(site: SiteDep, job: JobDep, number: ResultNumber, layer: str) -> Response:
+    """Get one layer of an image, stretched for display: nucleus, protein or overlay."""
     if f"{layer}.png" not in LAYERS:
-        raise not_found(f"There is no layer '{layer[:80]}'; there is: {', '.join(LAYERS)}.", "layer")
-    _, content = _image(site, job, number, ".ome.tif")
-    return Response(_layer(content, layer), media_type="image/png", headers=_kept())
+        raise not_found(f"There is no layer '{layer[:80]}'; choose from: {', '.join(LAYERS)}.", "layer")
+    _, content = _read_image(site, job, number, ".ome.tif")
+    return Response(_draw_layer(content, layer), media_type="image/png", headers=_IMAGE_CACHE)
 
 
-def _kept() -> dict[str, str]:
-    return {"Cache-Control": "private, max-age=3600"}
+def escape_formula(value: str) -> str:
+    """Prevent a spreadsheet from evaluating a cell: put an apostrophe before a formula."""
+    return f"'{value}" if value.startswith(_FORMULA_STARTS) else value
 
 
-def _rows(site: Site, job: Job) -> Iterator[Row]:
-    with site.sessions() as session:
-        chosen = select(Row).where(Row.job_id == job.id).order_by(Row.number)
-        yield from session.scalars(chosen.execution_options(yield_per=200))
-
-
-def harmless(value: str) -> str:
-    """Keep a spreadsheet from taking a cell for a formula: an apostrophe goes before it."""
-    return f"'{value}" if value.startswith(_FORMULA) else value
-
-
-def _lines(rows: Iterable[Row], job: Job, delimiter: str) -> bytes:
+def _table(results: Iterable[Result], job: Job, delimiter: str) -> bytes:
     lines = [table_line(columns(job.classes), delimiter)]
-    for row in rows:
-        values = cells(row.record, job.classes)  # type: ignore[arg-type]
-        lines.append(table_line([harmless(value) for value in values], delimiter))
+    for result in results:
+        values = cells(result.record, job.classes)  # type: ignore[arg-type]
+        lines.append(table_line([escape_formula(value) for value in values], delimiter))
     return b"".join(lines)
 
 
-def _rejected(site: Site, job: Job) -> bytes:
+def _rejected_table(site: Site, job: Job) -> bytes:
     lines = [table_line(["Protein_ID", "Source", "Reason"])]
-    for entry in rejections(site.sessions, job.id):
-        values = (entry.protein_id, entry.source, entry.reason or "")
-        lines.append(table_line([harmless(value) for value in values]))
+    for record in rejected_records(site, job.id):
+        values = (record.protein_id, record.source, record.reason or "")
+        lines.append(table_line([escape_formula(value) for value in values]))
     return b"".join(lines)
 
 
-def _table(site: Site, job: Job, delimiter: str, kind: str, name: str) -> Response:
-    return _attached(_lines(_rows(site, job), job, delimiter), f"{kind}; charset=utf-8", job, name)
-
-
-def _attachment(job: Job, name: str) -> dict[str, str]:
-    # The first letters of the id tell two downloads apart and do not give the job away.
+def _attachment_headers(job: Job, name: str) -> dict[str, str]:
+    # The start of the id distinguishes downloads, and does not give access to the job.
     return {
         "Content-Disposition": f'attachment; filename="opengps-{job.id[:6]}-{name}"',
         "Cache-Control": "no-store",
     }
 
 
-def _attached(content: bytes | str, kind: str, job: Job, name: str) -> Response:
-    return Response(content, media_type=kind, headers=_attachment(job, name))
+def _attachment(content: bytes, media_type: str, job: Job, name: str) -> Response:
+    return Response(content, media_type=media_type, headers=_attachment_headers(job, name))
 
 
-def _images(site: Site, job: Job) -> list[str]:
-    # All before the first is sent: a slow receiver keeps no connection to the database.
-    return list(image_names(row.record for row in _rows(site, job)))  # type: ignore[misc]
+def _image_keys(site: Site, job: Job) -> list[str]:
+    # All keys before the first file is sent: a slow download does not hold a database connection.
+    return image_keys(job.id, iterate_results(site, job.id))
 
 
-def _kept_files(site: Site, job: Job, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    for name in names:
+def _stored_files(site: Site, job: Job, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    for key in keys:
         try:
-            content = shelf_of(site.settings).read(f"{job_key(job.id)}/{name}")
+            content = site.storage.read(key)
         except FileNotFoundError:
-            # The sweep may take a file away while it is fetched.
+            # There is no report yet, or the job was deleted during the download.
             continue
-        yield name, content
+        yield key.removeprefix(f"{job_key(job.id)}/"), content
 
 
-class _Pipe(io.RawIOBase):
-    """What a ZIP is written to, to be taken away piece by piece."""
+class _Buffer(io.RawIOBase):
+    """What a ZIP is written to, and taken from part by part."""
 
     def __init__(self) -> None:
-        self.pieces: list[bytes] = []
+        self._parts: list[bytes] = []
 
     def writable(self) -> bool:
         return True
 
-    def write(self, piece: Any) -> int:
-        self.pieces.append(bytes(piece))
-        return len(piece)
+    def write(self, part: Any) -> int:
+        self._parts.append(bytes(part))
+        return len(part)
 
-    def taken(self) -> bytes:
-        whole, self.pieces = b"".join(self.pieces), []
-        return whole
-
-
-def _zipped(files: Iterable[tuple[str, bytes]], job: Job, name: str) -> Response:
-    def pieces() -> Iterator[bytes]:
-        pipe = _Pipe()
-        with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for inner, content in files:
-                stored = inner.endswith(EXTENSIONS)
-                archive.writestr(inner, content, zipfile.ZIP_STORED if stored else None)
-                yield pipe.taken()
-        yield pipe.taken()
-
-    return StreamingResponse(pieces(), media_type="application/zip", headers=_attachment(job, name))
+    def take(self) -> bytes:
+        content, self._parts = b"".join(self._parts), []
+        return content
 
 
-def _image(site: Site, job: Job, number: int, extension: str) -> tuple[str, bytes]:
-    """Find the name of a row's image, and its bytes."""
-    name = _image_name(site, job, number, extension)
+def _zip_response(files: Iterable[tuple[str, bytes]], job: Job, name: str) -> Response:
+    def parts() -> Iterator[bytes]:
+        buffer = _Buffer()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for path, content in files:
+                # Images are compressed already.
+                archive.writestr(path, content, zipfile.ZIP_STORED if path.endswith(EXTENSIONS) else None)
+                yield buffer.take()
+        yield buffer.take()
+
+    return StreamingResponse(parts(), media_type="application/zip", headers=_attachment_headers(job, name))
+
+
+def _read_image(site: Site, job: Job, number: int, extension: str) -> tuple[str, bytes]:
+    """Return the file name and the content of a result's image."""
+    stem = get_result(site, job.id, number).record["images"]
+    if stem is None:
+        raise _no_image(number)
+    name = PurePosixPath(f"{stem}{extension}").name
     try:
-        return name, shelf_of(site.settings).read(f"{job_key(job.id)}/{IMAGES}/{name}")
+        return name, site.storage.read(f"{job_key(job.id)}/{IMAGES}/{name}")
     except FileNotFoundError:
         raise _no_image(number) from None
 
 
-def _image_name(site: Site, job: Job, number: int, extension: str) -> str:
-    row = find_row(site.sessions, job.id, number)
-    if row is None or row.record["images"] is None:
-        raise _no_image(number)
-    return Path(row.record["images"] + extension).name
-
-
-def _no_image(number: int) -> RefusedError:
-    return not_found(f"Row {number} of this prediction has no image.", "number")
+def _no_image(number: int) -> RequestError:
+    return not_found(f"Result {number} of this prediction has no image.", "number")
 
 
 @lru_cache(maxsize=512)
-def _layer(content: bytes, layer: str) -> bytes:
+def _draw_layer(content: bytes, layer: str) -> bytes:
     import tifffile
 
     nucleus, protein = tifffile.imread(io.BytesIO(content)).astype(np.float32) / FULL_SCALE
@@ -248,4 +234,4 @@ def _layer(content: bytes, layer: str) -> bytes:
     image = Image.fromarray(overlay(blue, yellow))
     if layer == "small":
         image.thumbnail((_SMALL_PX, _SMALL_PX))
-    return png(image)
+    return encode_png(image)

@@ -1,6 +1,6 @@
-"""The pages; none of them needs JavaScript."""
+"""The pages of predictions, models and nuclei; none of them needs JavaScript."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import ceil
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -10,225 +10,215 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import FormData
 
 from deepgps.bundle import Bundle
-from deepgps.bundle.metrics_table import HEADINGS, format_metric, group_metrics
-from deepgps.images.cell import DEFAULT_CELLS
+from deepgps.bundle.metrics_table import HEADINGS, arranged, shown
+from deepgps.images.defaults import DEFAULT_NAMES
 from deepgps.results.table import table_line
-from opengps.api import SeenBy, cancel_prediction
-from opengps.catalogue import find_model, models, nucleus_for, preferred
-from opengps.downloads import RowNumber
+from opengps.api import ModelQuery
+from opengps.database import OPEN_STATUSES, InputRecord
+from opengps.downloads import ResultNumber
+from opengps.errors import RequestError
 from opengps.examples import GALLERY, example_fasta
-from opengps.problems import RefusedError, not_found
-from opengps.receiving import accept, read_form, receive_form
-from opengps.rendering import page
-from opengps.store import (
-    SORTS,
-    View,
+from opengps.jobs import (
+    DOWNLOADS,
+    SORT_COLUMNS,
+    JobDep,
+    ResultQuery,
+    SiteDep,
+    cancel_job,
     delete_job,
-    find_entry,
-    find_row,
-    find_rows,
-    rejections,
-    rows_of_protein,
+    find_input,
+    get_result,
+    job_status,
+    list_results,
+    rejected_records,
+    results_of_protein,
 )
-from opengps.tables import OPEN, Entry, Job
-from opengps.views import DOWNLOADS, JobHere, SiteHere, status_of
+from opengps.models import available_model, default_cell, get_model, models
+from opengps.rendering import form_errors, page
+from opengps.requests import client_address, parse_form, receive_form, submit_job
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter()
 
 ROWS_PER_PAGE = 50
-# Beyond so many, a drop-down of images and rejected records is a download's business.
-_REJECTED_SHOWN = 20
+_MAX_REJECTED = 20
 
 
 @router.get("/")
 def home(request: Request) -> Response:
-    """What the site does, an example, what it cannot tell, how to cite."""
+    """The home page: what the site does, an example, its limits, how to cite."""
     return page(request, "home.html", example=example_fasta(), gallery=GALLERY)
 
 
 @router.get("/predict")
-def predict_form(request: Request, example: bool = False, model: str = "") -> Response:
+def prediction_form(request: Request, example: bool = False, model: str = "") -> Response:
     """The form."""
     values = {"proteins": example_fasta() if example else "", "model": model}
-    return _form(request, values, DEFAULT_CELLS[:1], [])
+    return _form(request, values, DEFAULT_NAMES[:1])
 
 
 @router.get("/predictions")
 def predictions() -> Response:
-    """Lead who cuts an address short back to the form: jobs are nobody's to list."""
+    """Redirect to the form: nobody can list jobs."""
     return RedirectResponse("/predict", 303)
 
 
 @router.post("/predictions")
-async def create(request: Request, site: SiteHere) -> Response:
-    """Send the form; errors stand beside their fields."""
+async def create_prediction(request: Request, site: SiteDep) -> Response:
+    """Receive the form; show errors beside their fields."""
     form = FormData()
     try:
         form = await receive_form(request, site.settings, site.settings.max_nuclei + 1)
-        order, file, uploads = await read_form(form)
-        if not order.images:
-            # Then the form's choice of nuclei, which cannot be empty, and of mean images say nothing.
-            order = order.model_copy(update={"nuclei": [], "mean": False})
-        address = request.client.host if request.client else ""
-        job_id = await accept(site, address, order, file, uploads)
-    except RefusedError as error:
+        sent, file, images = await parse_form(form)
+        if not sent.images:
+            # The form always sends a nucleus.
+            sent = sent.model_copy(update={"nuclei": [], "mean": False})
+        job_id = await submit_job(site, client_address(request), sent, file, images)
+    except RequestError as error:
         values = {name: value for name, value in form.items() if isinstance(value, str)}
         nuclei = [name for name in form.getlist("nuclei") if isinstance(name, str)]
-        answer = _form(request, values, nuclei, error.problems, error.status)
-        if error.retry_after is not None:
-            answer.headers["Retry-After"] = str(error.retry_after)
-        return answer
+        return _form(request, values, nuclei, error)
     return RedirectResponse(f"/predictions/{job_id}", 303)
 
 
 def _form(
-    request: Request,
-    values: Mapping[str, Any],
-    nuclei: Sequence[str],
-    problems: Sequence[Any],
-    status: int = 200,
+    request: Request, values: dict[str, str], nuclei: Sequence[str], error: RequestError | None = None
 ) -> Response:
-    beside: dict[str, list[str]] = {}
-    for problem in problems:
-        beside.setdefault((problem.where or "").partition(".")[0], []).append(problem.message)
-    return page(
+    response = page(
         request,
         "predict.html",
-        status,
+        error.status if error else 200,
         values=values,
-        chosen=nuclei,
-        errors=beside,
-        beside_fields=any(beside),
+        chosen_nuclei=nuclei,
+        errors=form_errors(error),
         models=models(),
-        wanted=preferred(values.get("model") or ""),
-        nuclei=DEFAULT_CELLS,
-        base=str(request.base_url).rstrip("/"),
+        chosen_model=available_model(values.get("model") or ""),
+        nuclei=DEFAULT_NAMES,
     )
+    if error and error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 @router.get("/predictions/{job_id}")
 def show_prediction(
     request: Request,
-    site: SiteHere,
-    job: JobHere,
+    site: SiteDep,
+    job: JobDep,
     q: Annotated[str, Query(max_length=200)] = "",
     localization: Annotated[str, Query(max_length=80)] = "",
     confidence: Annotated[str, Query(max_length=10)] = "",
     sort: str = "input",
     order: str = "asc",
-    show: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    number: Annotated[int, Query(ge=1, le=100_000, alias="page")] = 1,
 ) -> Response:
-    """A job: how far it is, and its results as far as they are there."""
-    view = View(
+    """The page of a job: its progress and its results so far."""
+    query = ResultQuery(
         text=q.replace("\0", ""),
         localization=localization.replace("\0", ""),
-        confidence=_share(confidence),
-        sort=sort if sort in SORTS else "input",
+        confidence=_probability(confidence),
+        sort=sort if sort in SORT_COLUMNS else "input",
         descending=order == "desc",
-        offset=(show - 1) * ROWS_PER_PAGE,
+        offset=(number - 1) * ROWS_PER_PAGE,
         limit=ROWS_PER_PAGE,
     )
-    rows, total = find_rows(site.sessions, job.id, view)
+    results, total = list_results(site, job.id, query)
     return page(
         request,
         "prediction.html",
         job=job,
-        status=status_of(site, job),
-        active=job.status in OPEN,
-        rows=rows,
+        status=job_status(site, job),
+        active=job.status in OPEN_STATUSES,
+        results=results,
         total=total,
-        view=view,
-        place=show,
-        places=max(1, ceil(total / ROWS_PER_PAGE)),
-        link=_linker(view),
-        rejected=rejections(site.sessions, job.id)[:_REJECTED_SHOWN] if job.rejected else [],
+        query=query,
+        page_number=number,
+        pages=max(1, ceil(total / ROWS_PER_PAGE)),
+        link=_link_to(query),
+        rejected=rejected_records(site, job.id)[:_MAX_REJECTED] if job.rejected else [],
         downloads=[name for name in DOWNLOADS if job.images or name != "images.zip"],
-        base=str(request.base_url).rstrip("/"),
     )
 
 
-def _share(text: str) -> float:
+def _probability(text: str) -> float:
     try:
         return min(max(float(text), 0.0), 1.0)
     except ValueError:
         return 0.0
 
 
-def _linker(view: View) -> Any:
-    """Make links to the same view with another order or place."""
-    kept = {
-        "q": view.text,
-        "localization": view.localization,
-        "confidence": f"{view.confidence:g}" if view.confidence else "",
-        "sort": view.sort,
-        "order": "desc" if view.descending else "asc",
+def _link_to(query: ResultQuery) -> Any:
+    """Return a function that links to the same query with some fields changed."""
+    fields = {
+        "q": query.text,
+        "localization": query.localization,
+        "confidence": f"{query.confidence:g}" if query.confidence else "",
+        "sort": query.sort,
+        "order": "desc" if query.descending else "asc",
     }
 
     def link(**changes: Any) -> str:
-        fields = {name: value for name, value in {**kept, **changes}.items() if value != ""}
-        return f"?{urlencode(fields)}#results"
+        changed = {name: value for name, value in {**fields, **changes}.items() if value != ""}
+        return f"?{urlencode(changed)}#results"
 
     return link
 
 
 @router.get("/predictions/{job_id}/results/{number}")
-def show_result(request: Request, site: SiteHere, job: JobHere, number: RowNumber) -> Response:
-    """One protein: its images, probabilities, evidence, and itself in other nuclei."""
-    row = find_row(site.sessions, job.id, number)
-    if row is None:
-        raise not_found(f"There is no row {number} in this prediction.", "number")
-    siblings = rows_of_protein(site.sessions, job.id, row.protein_id)
-    entry = find_entry(site.sessions, job.id, row.protein_id)
+def show_result(request: Request, site: SiteDep, job: JobDep, number: ResultNumber) -> Response:
+    """The page of one protein: images, probabilities, evidence, other nuclei."""
+    result = get_result(site, job.id, number)
+    record = find_input(site, job.id, result.protein_id)
     bundle = models().get(job.model)
+    if bundle is not None and bundle.sha256 != job.model_sha256:
+        bundle = None
+    following = ResultQuery(offset=number + 1, limit=1)
     return page(
         request,
         "result.html",
         job=job,
-        row=row,
-        record=row.record,
-        ranked=sorted(row.record["probabilities"].items(), key=lambda item: -item[1]),
-        bundle=bundle if bundle is not None and bundle.sha256 == job.sha256 else None,
-        thresholds=_thresholds(bundle, job),
-        siblings=siblings,
-        entry=entry,
-        again=_as_table(entry) if entry else "",
-        others=[name for name in DEFAULT_CELLS if name not in job.nuclei],
-        before=number - 1 if number else None,
-        after=number + 1 if find_row(site.sessions, job.id, number + 1) else None,
-        base=str(request.base_url).rstrip("/"),
+        result=result,
+        record=result.record,
+        ranked=sorted(result.record["probabilities"].items(), key=lambda item: -item[1]),
+        bundle=bundle,
+        thresholds=_thresholds(bundle),
+        same_protein=results_of_protein(site, job.id, result.protein_id),
+        input=record,
+        as_table=_as_table(record) if record else "",
+        other_nuclei=[name for name in DEFAULT_NAMES if name not in job.nuclei],
+        previous=number - 1 if number else None,
+        next=number + 1 if list_results(site, job.id, following)[0] else None,
     )
 
 
-def _as_table(entry: Entry) -> str:
-    """Write a protein so that its id, whatever it holds, is read back unchanged."""
-    lines = table_line(["id", "sequence"]) + table_line([entry.protein_id, entry.sequence or ""])
+def _as_table(record: InputRecord) -> str:
+    """Write a protein so that any id is read back unchanged."""
+    lines = table_line(["id", "sequence"]) + table_line([record.protein_id, record.sequence or ""])
     return lines.decode()
 
 
-def _thresholds(bundle: Any, job: Job) -> dict[str, float]:
-    if bundle is None or bundle.sha256 != job.sha256 or not bundle.metadata.multi_label:
+def _thresholds(bundle: Bundle | None) -> dict[str, float]:
+    if bundle is None or not bundle.metadata.multi_label:
         return {}
     return dict(zip(bundle.metadata.classes, bundle.metadata.thresholds, strict=True))
 
 
 @router.post("/predictions/{job_id}/cancel")
-def cancel(site: SiteHere, job: JobHere) -> Response:
-    """Stop a job; one that is over already stays as it is."""
-    if job.status in OPEN:
-        cancel_prediction(site, job)
+def cancel_prediction(site: SiteDep, job: JobDep) -> Response:
+    """Cancel a job; a finished one stays as it is."""
+    cancel_job(site, job.id)
     return RedirectResponse(f"/predictions/{job.id}", 303)
 
 
 @router.post("/predictions/{job_id}/delete")
-def delete(request: Request, site: SiteHere, job: JobHere) -> Response:
+def delete_prediction(request: Request, site: SiteDep, job: JobDep) -> Response:
     """Delete a job."""
-    delete_job(site.sessions, site.settings, job.id)
+    delete_job(site, job.id)
     return page(request, "deleted.html")
 
 
 @router.get("/models")
 def list_models(request: Request) -> Response:
-    """The installed models."""
+    """The installed models, each with its class sets."""
     families: dict[str, dict[str, Bundle]] = {}
     for name, bundle in models().items():
         family = name if bundle.class_set is None else name.rpartition(":")[0]
@@ -238,49 +228,47 @@ def list_models(request: Request) -> Response:
 
 @router.get("/models/{name}")
 def show_model(request: Request, name: str) -> Response:
-    """One model and its card."""
-    bundle = find_model(name, "name")
-    card = bundle.read("CARD.md").decode("utf-8", errors="replace")
-    quality = group_metrics(bundle.metadata.metrics)
+    """The page of one model, with its card."""
+    bundle = get_model(name, "name")
     return page(
         request,
         "model.html",
         name=name,
         bundle=bundle,
         metadata=bundle.metadata,
-        card=card,
-        quality=quality,
+        card=bundle.read("CARD.md").decode("utf-8", errors="replace"),
+        quality=arranged(bundle.metadata.metrics),
         headings=HEADINGS,
-        format_metric=format_metric,
+        shown=shown,
     )
 
 
 @router.get("/nuclei")
-def list_nuclei(request: Request, model: SeenBy = "") -> Response:
-    """The default nuclei, as a model sees them."""
-    chosen = model or preferred() or ""
+def list_nuclei(request: Request, model: ModelQuery = "") -> Response:
+    """The default nuclei, fitted to a model's crops."""
+    chosen = model or available_model() or ""
     # One model of each size and scale.
-    crops = {bundle.metadata.crop: name for name, bundle in reversed(models().items())}
-    crop = find_model(chosen, "model").metadata.crop if chosen else None
-    cell = nucleus_for(DEFAULT_CELLS[0], crop)
+    by_crop = {bundle.metadata.crop: name for name, bundle in reversed(models().items())}
+    crop = get_model(chosen, "model").metadata.crop if chosen else None
+    first = default_cell(DEFAULT_NAMES[0], crop)
     return page(
         request,
         "nuclei.html",
-        nuclei=DEFAULT_CELLS,
+        nuclei=DEFAULT_NAMES,
         model=chosen,
-        others=sorted(set(crops.values()) - {crops.get(crop, "")}) if crop else [],
-        edge_px=cell.nucleus.shape[0],
-        pixel_size_um=cell.pixel_size_um,
+        others=sorted(set(by_crop.values()) - {by_crop.get(crop, "")}) if crop else [],
+        size_px=first.nucleus.shape[0],
+        pixel_size_um=first.pixel_size_um,
     )
 
 
 @router.get("/privacy")
 def privacy(request: Request) -> Response:
-    """What is kept, how long, and the limits."""
+    """What is stored, for how long, and the limits."""
     return page(request, "privacy.html")
 
 
 @router.get("/api")
 def api_page(request: Request) -> Response:
-    """The API, to try out; its assets come from an installed package."""
-    return page(request, "api.html", base=str(request.base_url).rstrip("/"))
+    """The API, to try out."""
+    return page(request, "api.html")

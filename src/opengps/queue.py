@@ -1,149 +1,166 @@
-"""The queue that wakes workers, and the worker."""
+"""The job queue, which is the table of jobs: workers lease jobs, extend the lease, and release it.
 
-import logging
+The open job that has waited longest comes first. A worker leases it for one chunk and releases it, and it
+waits again; so a single protein waits for one chunk of a large batch, and not for the batch. Every change of
+a leased job is one transaction with the condition that the lease is still held: a worker that was killed
+leaves a lease that expires, and one that was slow and lost its lease cannot change anything.
+"""
+
 import os
-import signal
-import sys
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+import secrets
+import socket
+import time
+from collections.abc import Sequence
 
-from huey import Huey, RedisHuey, SqliteHuey, crontab
+from sqlalchemy import ColumnElement, func, or_, select, update
 
-from deepgps.bundle import DEFAULT_MODEL
-from deepgps.errors import DeepGPSError
-from opengps.claims import free_the_dead, is_due
-from opengps.database import Sessions, connect
-from opengps.logs import set_up_logs
-from opengps.settings import Settings
-from opengps.shelf import shelf_of
-from opengps.store import purge
-from opengps.submissions.comparing import compare_next, is_comparison_due
-from opengps.submissions.store import purge_submissions
-from opengps.turns import take_turn, warm_up
-from opengps.workplace import sweep_scratch
+from opengps.database import OPEN_STATUSES, InputRecord, Job, Result
+from opengps.site import Site
 
-# How often an idle worker looks, in seconds: a visitor waits for it.
-_LOOK_S = 0.05
-_LOOK_AT_MOST_S = 0.25
-_KINDNESS = 5
+# A new process may get the number of an old one.
+_PROCESS_TOKEN = secrets.token_hex(4)
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What server and workers share.
-
-    Attributes
-    ----------
-    settings, sessions
-        The settings and the database.
-    queue
-        Whose messages wake workers.
-    wake
-        Tells a worker that there is something to do.
-    """
-
-    settings: Settings
-    sessions: Sessions
-    queue: Huey
-    wake: Callable[[], object]
+class LeaseLostError(Exception):
+    """The job was cancelled or deleted, or another worker has taken over its lease."""
 
 
-def open_site(settings: Settings) -> Site:
-    """Open the database, the shelf and the queue of a site, made if missing.
-
-    Raises
-    ------
-    DeepGPSError
-        If one of them cannot be reached.
-    """
-    settings.data.mkdir(parents=True, exist_ok=True)
-    sessions, queue = connect(settings), _open_queue(settings)
-    shelf_of(settings).check()
-
-    @queue.task()  # type: ignore[untyped-decorator]
-    def turn() -> None:
-        try:
-            free_the_dead(sessions)
-            take_turn(sessions, settings)
-            compare_next(sessions, settings)
-        finally:
-            # A message may have died with another worker: whoever finds work left passes the word on.
-            if is_due(sessions) or is_comparison_due(sessions, settings):
-                turn()
-
-    @queue.periodic_task(crontab())  # type: ignore[untyped-decorator]
-    def sweep() -> None:
-        purge(sessions, settings)
-        purge_submissions(sessions, settings)
-        sweep_scratch(settings)
-        free_the_dead(sessions)
-        if is_due(sessions) or is_comparison_due(sessions, settings):
-            turn()
-
-    def wake() -> None:
-        try:
-            turn()
-        except Exception as error:  # the job is kept: who sweeps finds it when the queue is there again
-            logging.getLogger("opengps").error("The queue cannot be reached: %s", type(error).__name__)
-
-    return Site(settings, sessions, queue, wake)
+def worker_name() -> str:
+    """Return the name of this process: host, process number, a random token."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_PROCESS_TOKEN}"
 
 
-def _open_queue(settings: Settings) -> Huey:
-    if not settings.queue_url:
-        return SqliteHuey("opengps", filename=str(settings.data / "queue.db"), results=False)
-    from redis.exceptions import RedisError
+def lease_job(site: Site) -> Job | None:
+    """Lease the job that has waited longest; return None if no job waits."""
+    now = time.time()
+    with site.sessions() as session:
+        # An idle worker only reads: writing would lock SQLite.
+        if session.scalar(select(Job.id).where(_is_waiting(now)).limit(1)) is None:
+            return None
+    # One statement, so that two workers never lease the same job.
+    first = select(Job.id).where(_is_waiting(now)).order_by(Job.queued_at).limit(1).scalar_subquery()
+    statement = (
+        update(Job)
+        .where(Job.id == first, _is_waiting(now))
+        .values(
+            status="running",
+            started_at=func.coalesce(Job.started_at, now),
+            worker=worker_name(),
+            lease_expires_at=now + site.settings.lease_s,
+            attempts=Job.attempts + 1,
+        )
+        .returning(Job)
+    )
+    with site.sessions.begin() as session:
+        job = session.scalars(statement).one_or_none()
+    if job is not None and job.attempts > site.settings.max_attempts:
+        times = site.settings.max_attempts
+        error = f"This job stopped {times} times at the same protein; leave that protein out and try again."
+        release_job(site, job, status="failed", error=error)
+        return lease_job(site)
+    return job
 
-    try:
-        queue = RedisHuey("opengps", url=settings.queue_url, results=False)
-        queue.storage.conn.ping()
-    except (RedisError, ValueError) as error:
-        # Not the address: it holds a password.
-        reason = str(error).rstrip(".")
-        raise DeepGPSError(f"The queue at OPENGPS_QUEUE_URL cannot be reached ({reason}).") from None
-    return queue
+
+def _is_waiting(now: float) -> ColumnElement[bool]:
+    return Job.status.in_(OPEN_STATUSES) & or_(Job.worker.is_(None), Job.lease_expires_at < now)
 
 
-def run_worker(settings: Settings, *, tied: bool = False) -> None:
-    """Work until told to stop.
+def save_progress(
+    site: Site, job: Job, *, next_record: int | None = None, results: Sequence[Result] = ()
+) -> None:
+    """Extend the lease, and add the results of a finished protein in the same transaction.
 
     Parameters
     ----------
-    settings
-        Those of the site.
-    tied
-        Whether to end when stdin does, and with it the server that started this worker.
+    site, job
+        The site and the leased job.
+    next_record
+        Number of the first input record that is not done.
+    results
+        New results, one per nucleus image.
+
+    Raises
+    ------
+    LeaseLostError
+        If the job is cancelled, deleted or leased by another worker. Only in the first case are the results
+        added.
     """
-    set_up_logs()
-    if hasattr(os, "nice"):
-        # Pages are answered before images are drawn.
-        os.nice(_KINDNESS)
-    site = open_site(settings)
-    if tied:
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
-    _warm_up()
-    # The first turn takes back those of the dead, which may be all that is to do.
-    site.wake()
-    site.queue.create_consumer(
-        workers=1, initial_delay=_LOOK_S, max_delay=_LOOK_AT_MOST_S, graceful_signal="TERM"
-    ).run()
+    values = {"lease_expires_at": time.time() + site.settings.lease_s, "attempts": 0}
+    if next_record is not None:
+        values["next_record"] = next_record
+    if results:
+        values["predicted"] = Job.predicted + 1
+    held = update(Job).where(Job.id == job.id, Job.worker == worker_name()).values(values)
+    with site.sessions.begin() as session:
+        status = session.execute(held.returning(Job.status)).scalar_one_or_none()
+        if status is None:
+            raise LeaseLostError
+        session.add_all(results)
+    if status not in OPEN_STATUSES:
+        raise LeaseLostError
 
 
-def _warm_up() -> None:
+def save_lookup(site: Site, job: Job, record: InputRecord) -> None:
+    """Extend the lease, and save a record that was looked up in the same transaction.
+
+    Raises
+    ------
+    LeaseLostError
+        If the job is cancelled, deleted or leased by another worker.
+    """
+    rejected = int(record.reason is not None)
+    held = update(Job).where(Job.id == job.id, Job.worker == worker_name(), Job.status.in_(OPEN_STATUSES))
+    values = {
+        "lease_expires_at": time.time() + site.settings.lease_s,
+        "attempts": 0,
+        "rejected": Job.rejected + rejected,
+    }
+    with site.sessions.begin() as session:
+        if not session.execute(held.values(values)).rowcount:  # type: ignore[attr-defined]
+            raise LeaseLostError
+        session.merge(record)
+
+
+def release_job(site: Site, job: Job, *, status: str | None = None, error: str | None = None) -> None:
+    """Release a job if its lease is still held: it waits for its next chunk, or is done.
+
+    Parameters
+    ----------
+    site, job
+        The site and the leased job.
+    status
+        The final status, if the job is done; a cancelled job stays cancelled.
+    error
+        Why it failed.
+    """
+    now = time.time()
+    held = (Job.id == job.id) & (Job.worker == worker_name())
+    with site.sessions.begin() as session:
+        if status is not None:
+            done = update(Job).where(held, Job.status.in_(OPEN_STATUSES))
+            session.execute(done.values(status=status, finished_at=now, error=error))
+        session.execute(update(Job).where(held).values(worker=None, lease_expires_at=0.0, queued_at=now))
+
+
+def release_dead_workers(site: Site) -> None:
+    """Release the jobs of workers on this machine that no longer run."""
+    with site.sessions() as session:
+        leased = session.execute(select(Job.id, Job.worker).where(Job.worker.is_not(None))).all()
+    for job_id, worker in leased:
+        host, pid, token = worker.split(":")
+        if host == socket.gethostname() and not _is_running(int(pid), token):
+            with site.sessions.begin() as session:
+                held = update(Job).where(Job.id == job_id, Job.worker == worker)
+                session.execute(held.values(worker=None, lease_expires_at=0.0))
+
+
+def _is_running(pid: int, token: str) -> bool:
+    if pid == os.getpid():
+        return token == _PROCESS_TOKEN
     try:
-        warm_up(DEFAULT_MODEL)
-    except DeepGPSError as error:
-        logging.getLogger("opengps").warning("%s", error)
-
-
-def _end_with_stdin() -> None:
-    # Not through sys.stdin, whose lock a waiting thread would hold while Python shuts down.
-    while os.read(sys.stdin.fileno(), 1024):
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def main() -> None:
-    """Run the worker that ``deepgps serve`` starts."""
-    run_worker(Settings.load(), tied=True)
+    return True

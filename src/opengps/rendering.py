@@ -13,72 +13,78 @@ from starlette.templating import Jinja2Templates
 
 from deepgps import __version__
 from deepgps.reporting.charts import bar
-from opengps.catalogue import hindrance, predicts, spoken
-from opengps.problems import RefusedError
+from opengps.errors import RequestError
+from opengps.models import class_name, describe_classes, unavailable_reason
+from opengps.schemas import API
 
-HERE = Path(__file__).parent
-API = "/api/v1"
+PACKAGE = Path(__file__).parent
 
-templates = Jinja2Templates(directory=HERE / "templates")
+templates = Jinja2Templates(directory=PACKAGE / "templates")
 templates.env.trim_blocks = templates.env.lstrip_blocks = True
 
 
-def when(seconds: float | None) -> str | None:
-    """Say a time: ISO 8601, UTC, to the second."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def day(seconds: float) -> str:
-    """Say a time on a page."""
+def format_time(seconds: float) -> str:
+    """Format a time for a page."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%-d %B %Y, %H:%M UTC")
 
 
-def size(count: int) -> str:
-    """Say a number of bytes on a page."""
+def format_bytes(count: int) -> str:
+    """Format a number of bytes for a page."""
     return f"{count / 1e6:g} MB" if count >= 1e5 else f"{count:,} bytes"
 
 
-def _mark() -> str:
-    """Tell the styles and scripts of this release from any others, so that browsers may keep them."""
+def nucleus_image_url(name: str, model: str) -> str:
+    """Return the address of the image of a default nucleus, fitted to a model's crops if one is named."""
+    return f"{API}/nuclei/{name}/image.png" + (f"?{urlencode({'model': model})}" if model else "")
+
+
+def _static_hash() -> str:
+    """Hash styles and scripts, so that browsers may cache them until they change."""
     digest = sha256()
-    for file in sorted((HERE / "static").glob("*.*")):
+    for file in sorted((PACKAGE / "static").glob("*.*")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:8]
 
 
-def nucleus_image(name: str, model: str) -> str:
-    """Address of the image of a default nucleus, as a model sees it if one is named."""
-    return f"{API}/nuclei/{name}/image.png" + (f"?{urlencode({'model': model})}" if model else "")
+templates.env.filters |= {"class_name": class_name, "time": format_time, "bytes": format_bytes}
+templates.env.globals |= {
+    "version": __version__,
+    "api": API,
+    "bar": bar,
+    "static_hash": _static_hash(),
+    "describe_classes": describe_classes,
+    "unavailable_reason": unavailable_reason,
+    "nucleus_image_url": nucleus_image_url,
+}
 
 
-templates.env.filters |= {"spoken": spoken, "day": day, "bytes": size}
-templates.env.globals |= {"software": __version__, "api": API, "hindrance": hindrance, "predicts": predicts}
-templates.env.globals["bar"] = bar
-templates.env.globals |= {"nucleus_image": nucleus_image, "mark": _mark()}
-
-
-def page(request: Request, template: str, code: int = 200, /, **context: Any) -> Response:
-    """Render a page, answered with an HTTP status."""
+def page(request: Request, template: str, status: int = 200, /, **context: Any) -> Response:
+    """Render a page."""
     context["settings"] = request.app.state.site.settings
-    answer = templates.TemplateResponse(request, template, context, status_code=code)
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+    context["base_url"] = str(request.base_url).rstrip("/")
+    response = templates.TemplateResponse(request, template, context, status_code=status)
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
-def is_api(request: Request) -> bool:
-    """Whether a program asks, and not a browser for a page."""
-    return request.url.path.startswith("/api/")
+def error_response(request: Request, error: RequestError) -> Response:
+    """Return an error as JSON for the API, and as a page for a browser."""
+    if request.url.path.startswith("/api/"):
+        content = {"errors": [each.model_dump() for each in error.errors]}
+        response: Response = JSONResponse(content, error.status)
+    else:
+        title = HTTPStatus(error.status).phrase
+        response = page(
+            request, "error.html", error.status, title=title, status=error.status, errors=error.errors
+        )
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
-def respond(request: Request, error: RefusedError) -> Response:
-    """Answer with an error: JSON to a program, a page to a person."""
-    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    if is_api(request):
-        content = {"errors": [problem.model_dump() for problem in error.problems]}
-        return JSONResponse(content, error.status, headers)
-    title = HTTPStatus(error.status).phrase
-    answer = page(
-        request, "error.html", error.status, title=title, problems=error.problems, code=error.status
-    )
-    answer.headers.update(headers)
-    return answer
+def form_errors(error: RequestError | None) -> dict[str, list[str]]:
+    """Group the messages of an error by the field of the form that they stand beside."""
+    messages: dict[str, list[str]] = {}
+    for each in error.errors if error else ():
+        messages.setdefault((each.field or "").partition(".")[0], []).append(each.message)
+    return messages

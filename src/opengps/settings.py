@@ -1,4 +1,4 @@
-"""What an operator may set: each field is an environment variable, ``OPENGPS_`` and the name in capitals."""
+"""Settings: each field is an environment variable, ``OPENGPS_`` and the name in capitals."""
 
 from pathlib import Path
 from typing import Self
@@ -12,97 +12,96 @@ PREFIX = "OPENGPS_"
 
 
 class Settings(BaseSettings):
-    """All settings of the site and its workers."""
+    """All settings of the site and its workers; ``docs/reference/web.md`` shows these docstrings."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
 
     data: Path = Path("opengps-data")
-    """Folder of the database, the queue and the files of jobs and submissions."""
+    """Folder of the database, the stored files, and cached UniProt entries."""
     database_url: str = ""
-    """SQLAlchemy address of the database; SQLite in the data folder where empty."""
-    queue_url: str = ""
-    """Address of a Redis server (``redis://…``) through which workers are woken; SQLite in the data folder
-    where empty."""
-    files_url: str = ""
-    """Where the files of jobs and submissions are kept, as fsspec says it (``s3://…``, ``file:///…``), for
-    several machines to share; the data folder where empty."""
+    """SQLAlchemy URL of the database; if empty, SQLite in the data folder."""
+    storage_url: str = ""
+    """fsspec URL under which the files of jobs and submissions are stored, such as `s3://BUCKET/FOLDER` or
+    `file:///FOLDER`; if empty, the data folder."""
     allowed_hosts: str = ""
-    """Host names the site answers to, joined by commas; where empty, those of this machine if it listens to
-    nobody else, and any if it does."""
+    """Host names that the site answers to, separated by commas; if empty, any, or only those of this machine
+    if the server listens on no other."""
     trusted_proxies: str = "127.0.0.1"
-    """Addresses, joined by commas, whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed."""
+    """Addresses, separated by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted."""
     contact: str = ""
-    """Who runs the site, shown on every page: a name, an address."""
+    """Who runs the site: a name and an address, shown on every page."""
 
     retention_days: float = Field(14, gt=0)
     """Days until a job and its results are deleted."""
     max_proteins: int = Field(500, ge=1)
-    """Proteins in a job."""
+    """Proteins of a job."""
     max_residues: int = Field(40_000, ge=10)
     """Residues of one protein."""
     max_total_residues: int = Field(1_000_000, ge=10)
-    """Residues of all proteins of a job together."""
+    """Residues of all proteins of a job."""
     max_nuclei: int = Field(8, ge=1)
-    """Nuclei in a job, chosen and uploaded ones together."""
-    max_rows: int = Field(1_500, ge=1)
-    """Images in a job: proteins times nuclei."""
+    """Nucleus images of a job."""
+    max_images: int = Field(1_500, ge=1)
+    """Images of a job: proteins times nucleus images."""
     max_table_bytes: int = Field(5_000_000, ge=1)
     """Bytes of a protein file or text, unpacked."""
     max_image_bytes: int = Field(30_000_000, ge=1)
-    """Bytes of one nucleus image."""
+    """Bytes of one image file."""
     max_image_pixels: int = Field(25_000_000, ge=1)
-    """Pixels of one nucleus image, all channels together."""
+    """Pixels of one image, all channels together."""
     max_image_planes: int = Field(64, ge=1)
-    """Planes of one image: its channels, and whatever else it stacks."""
+    """Planes of one image: channels, z, time."""
     max_request_bytes: int = Field(64_000_000, ge=1)
-    """Bytes of a whole request."""
+    """Bytes of a request."""
     max_submission_images: int = Field(50, ge=1)
-    """Images in a submission."""
+    """Images of a submission."""
     max_unpacked_bytes: int = Field(400_000_000, ge=1)
     """Bytes of a submission's files, unpacked."""
     body_timeout_s: float = Field(60, gt=0)
-    """Seconds to wait for the next piece of a request's body."""
+    """Seconds to wait for the next part of a request's body."""
 
     max_open_jobs: int = Field(1_000, ge=1)
-    """Jobs that may wait or run at a time, of all visitors together."""
+    """Unfinished jobs of all visitors together."""
     jobs_per_hour: int = Field(120, ge=1)
-    """Jobs that one address may start in an hour."""
+    """Jobs that one address may start per hour."""
     proteins_per_hour: int = Field(5_000, ge=1)
-    """Proteins that one address may send in an hour."""
+    """Proteins that one address may send per hour."""
     images_per_hour: int = Field(200, ge=1)
-    """Images that one address may submit in an hour."""
-    max_pending: int = Field(5_000, ge=0)
-    """Submitted images that may wait for a moderator, of all visitors together; 0 takes none."""
+    """Images that one address may submit per hour."""
+    max_pending_images: int = Field(5_000, ge=0)
+    """Submitted images that may wait for a moderator; 0 closes submission."""
     requests_per_minute: int = Field(3_000, ge=1)
-    """Requests that one address may make of one server process in a minute."""
+    """Requests that one address may send to one server process per minute."""
 
     lookups: bool = True
     """Whether accessions and gene symbols are looked up in UniProt."""
     uniprot_url: str = "https://rest.uniprot.org"
-    """The server they are looked up at."""
+    """The server to look them up at."""
 
-    turn_images: int = Field(8, ge=1)
-    """Images that a job gets drawn before another job's turn."""
-    turn_labels: int = Field(128, ge=1)
-    """Proteins that a job without images gets predicted before another job's turn."""
-    turn_lookup_s: float = Field(2, gt=0)
-    """Seconds for which a job's names are looked up before another job's turn."""
+    chunk_images: int = Field(8, ge=1)
+    """Images that a worker draws for a job before it turns to the next job."""
+    chunk_proteins: int = Field(128, ge=1)
+    """Proteins that a worker predicts for a job without images before it turns to the next job."""
+    chunk_lookup_s: float = Field(2, gt=0)
+    """Seconds that a worker looks up names for a job before it turns to the next job."""
     lease_s: float = Field(120, gt=0)
-    """Seconds without a finished protein after which a worker's turn may be taken over by another."""
+    """Seconds without a finished protein after which another worker may take over a job."""
     max_attempts: int = Field(3, ge=1)
-    """Turns in a row that may break off without a finished protein before the job counts as failed."""
+    """Times that a job may stop without a finished protein before it fails."""
 
     @classmethod
-    def load(cls, **given: object) -> Self:
-        """Read the environment; what is given and not None comes first.
+    def load(cls, **values: object) -> Self:
+        """Read the settings from the environment; values that are passed and not None take precedence.
 
         Raises
         ------
         InputError
-            If a value cannot be used.
+            If a value is invalid.
         """
         try:
-            return cls(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+            return cls(**{name: value for name, value in values.items() if value is not None})  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors()[0]
             name = f"{PREFIX}{str(first['loc'][0]).upper()}"
@@ -110,5 +109,5 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> str:
-        """Address of the database in use."""
+        """URL of the database in use."""
         return self.database_url or f"sqlite:///{self.data.absolute() / 'opengps.db'}"

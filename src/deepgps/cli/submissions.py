@@ -1,4 +1,4 @@
-"""``deepgps submissions``: what a moderator of an openGPS website does with the images sent to it."""
+"""``deepgps submissions``: moderate the images that were submitted to an openGPS website."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from opengps.database import Sessions
-    from opengps.settings import Settings
-    from opengps.submissions.tables import ImagePair, Submission
+    from opengps.database import ImagePair, Submission
+    from opengps.site import Site
 
 _Flag = Annotated[bool, Parameter(negative=())]
 
 
-def _open(data: Path | None) -> tuple["Sessions", "Settings"]:
+def _open(data: Path | None) -> "Site":
     from deepgps.errors import InputError
-    from opengps.database import connect
     from opengps.settings import Settings
+    from opengps.site import open_site
 
     settings = Settings.load(data=data)
     if not settings.database_url and not (settings.data / "opengps.db").exists():
-        raise InputError(f"'{settings.data}' holds no website; give its folder with --data.")
-    return connect(settings), settings
+        raise InputError(f"'{settings.data}' is not the folder of a website; give it with --data.")
+    return open_site(settings)
 
 
 def list_submissions(
@@ -32,28 +31,28 @@ def list_submissions(
     Parameters
     ----------
     data
-        Folder of the website; ``OPENGPS_DATA`` where it is not given.
+        Folder of the website; ``OPENGPS_DATA`` if not given.
     status
-        Which to list.
+        Which images to list.
     """
-    from opengps.submissions.moderation import listed
+    from opengps.submissions.store import images_by_status
 
-    sessions, _ = _open(data)
+    site = _open(data)
     header = (
-        *("number", "status", "protein", "localizations", "cell_line", "cells", "r", "ssim", "model_says"),
+        *("number", "status", "protein", "localizations", "cell_line", "cells", "r", "ssim", "predicted"),
         *("contributor", "licence", "page"),
     )
     print("\t".join(header))
-    for image, submission in listed(sessions, None if status == "all" else status):
-        print("\t".join(_cells(image, submission)))
+    for image, submission in images_by_status(site.sessions, None if status == "all" else status):
+        print("\t".join(_values(image, submission)))
 
 
-def _cells(image: "ImagePair", submission: "Submission") -> tuple[str, ...]:
-    found = image.comparison or {}
-    r, ssim = ("" if found.get(name) is None else f"{found[name]:.3f}" for name in ("r", "ssim"))
+def _values(image: "ImagePair", submission: "Submission") -> tuple[str, ...]:
+    comparison = image.comparison or {}
+    r, ssim = ("" if comparison.get(name) is None else f"{comparison[name]:.3f}" for name in ("r", "ssim"))
     return (
         *(str(image.number), image.status, image.protein_id, image.localizations),
-        *(image.cell_line, str(len(image.rows)), r, ssim, "|".join(found.get("localizations", ()))),
+        *(image.cell_line, str(len(image.crops)), r, ssim, "|".join(comparison.get("localizations", ()))),
         *(submission.contributor, submission.licence, f"/submissions/{submission.id}"),
     )
 
@@ -66,9 +65,9 @@ def accept(*numbers: int, data: Path | None = None) -> None:
     numbers
         Numbers of the images, as ``list`` shows them.
     data
-        Folder of the website; ``OPENGPS_DATA`` where it is not given.
+        Folder of the website; ``OPENGPS_DATA`` if not given.
     """
-    _decide(numbers, "accepted", None, data)
+    _moderate(numbers, "accepted", None, data)
 
 
 def reject(*numbers: int, reason: str | None = None, data: Path | None = None) -> None:
@@ -79,21 +78,20 @@ def reject(*numbers: int, reason: str | None = None, data: Path | None = None) -
     numbers
         Numbers of the images, as ``list`` shows them.
     reason
-        What the contributor is told.
+        Shown to the contributor.
     data
-        Folder of the website; ``OPENGPS_DATA`` where it is not given.
+        Folder of the website; ``OPENGPS_DATA`` if not given.
     """
-    _decide(numbers, "rejected", reason, data)
+    _moderate(numbers, "rejected", reason, data)
 
 
-def _decide(numbers: tuple[int, ...], status: str, reason: str | None, data: Path | None) -> None:
+def _moderate(numbers: tuple[int, ...], status: str, reason: str | None, data: Path | None) -> None:
     from deepgps.errors import InputError
-    from opengps.submissions.moderation import decide
+    from opengps.submissions.store import moderate
 
     if not numbers:
-        raise InputError("No image is named; give numbers as 'deepgps submissions list' shows them.")
-    sessions, _ = _open(data)
-    decide(sessions, numbers, status, reason)
+        raise InputError("No image is given; give numbers as 'deepgps submissions list' shows them.")
+    moderate(_open(data).sessions, numbers, status, reason)
     print(f"{status}: {', '.join(map(str, numbers))}")
 
 
@@ -103,16 +101,13 @@ def export(out: Path, *, data: Path | None = None, overwrite: _Flag = False) -> 
     Parameters
     ----------
     out
-        Folder of the store; made if missing.
+        Folder of the store; created if missing.
     data
-        Folder of the website; ``OPENGPS_DATA`` where it is not given.
+        Folder of the website; ``OPENGPS_DATA`` if not given.
     overwrite
-        Replace what it holds of an earlier export.
+        Replace an earlier export.
     """
     from opengps.submissions.export import export_accepted
 
-    sessions, settings = _open(data)
-    done = export_accepted(sessions, settings, out, overwrite=overwrite)
-    print(
-        f"{done.crops:,} crops of {done.proteins:,} proteins from {done.image_pairs:,} images are in {out}."
-    )
+    done = export_accepted(_open(data), out, overwrite=overwrite)
+    print(f"Wrote {done.crops:,} crops of {done.proteins:,} proteins from {done.images:,} images to {out}.")

@@ -21,31 +21,31 @@ def serve(
     Parameters
     ----------
     host
-        Address to listen on; ``0.0.0.0`` is every one of this machine.
+        Address to listen on; ``0.0.0.0`` for all of this machine.
     port
         Port to listen on.
     data
-        Folder of the database and the results; made if missing.
+        Folder of the database and the results; created if missing.
     worker
         Run a worker beside the server; without one, start ``deepgps worker``.
     """
-    from opengps.serving import serve as run
+    from opengps.server import serve as run
     from opengps.settings import Settings
 
     run(Settings.load(data=data), host, port, worker=worker)
 
 
 def worker(*, data: Path | None = None) -> None:
-    """Run a further worker for an openGPS website.
+    """Run another worker for an openGPS website.
 
     Parameters
     ----------
     data
         Folder of the website's database and results.
     """
-    from opengps.queue import run_worker
     from opengps.settings import Settings
+    from opengps.worker import run_worker
 
     settings = Settings.load(data=data)
-    print(f"Working on what '{settings.data.absolute()}' holds; stop with Ctrl-C.", flush=True)
+    print(f"Worker for '{settings.data.absolute()}'; stop with Ctrl-C.", flush=True)
     run_worker(settings)

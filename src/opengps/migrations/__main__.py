@@ -8,20 +8,20 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
-from opengps.migrations import alembic_config, bring_up_to_date
+from opengps.database import alembic_config, migrate
 
 
-def write_next(words: str) -> None:
-    """Hold the tables against what all migrations so far make, and write down what is missing."""
+def write_migration(message: str) -> None:
+    """Compare the tables with the newest schema and write a migration with the difference."""
     config = alembic_config()
     newest = ScriptDirectory.from_config(config).get_current_head() or "0"
     with TemporaryDirectory() as folder:
         engine = create_engine(f"sqlite:///{Path(folder) / 'empty.db'}")
-        bring_up_to_date(engine)
+        migrate(engine)
         with engine.connect() as connection:
             config.attributes["connection"] = connection
-            command.revision(config, words, autogenerate=True, rev_id=f"{int(newest) + 1:04d}")
+            command.revision(config, message, autogenerate=True, rev_id=f"{int(newest) + 1:04d}")
 
 
 if __name__ == "__main__":
-    write_next(sys.argv[1])
+    write_migration(sys.argv[1])

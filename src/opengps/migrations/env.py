@@ -1,14 +1,13 @@
-"""What Alembic runs: the migrations, on the connection that `opengps.migrations` gives it."""
+"""Run the migrations on the connection that `opengps.database.migrate` passes."""
 
 from alembic import context
 
-from opengps.submissions.tables import Submission
+from opengps.database import Base
 
 context.configure(
     connection=context.config.attributes["connection"],
-    # Of all tables, those of submissions and the others.
-    target_metadata=Submission.metadata,
-    # SQLite changes a table by copying it; a migration written so runs on PostgreSQL, too.
+    target_metadata=Base.metadata,
+    # SQLite changes a table by copying it; such a migration also runs on PostgreSQL.
     render_as_batch=True,
 )
 with context.begin_transaction():

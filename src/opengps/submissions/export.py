@@ -1,4 +1,4 @@
-"""Accepted images as a crop store that ``deepgps train`` and ``deepgps finetune`` take."""
+"""Accepted images as a crop store that ``deepgps train`` and ``deepgps finetune`` read."""
 
 import hashlib
 import json
@@ -11,163 +11,145 @@ import polars as pl
 
 import deepgps
 from deepgps.datasets.crops.prepare import SCHEMA
-from deepgps.datasets.crops.store import PROTEINS, CropStoreWriter
+from deepgps.datasets.crops.shown import PROTEINS
+from deepgps.datasets.crops.writing import StoreDraft
 from deepgps.errors import InputError
-from deepgps.files import atomic_path
+from deepgps.files.atomic import replacing
 from deepgps.results.table import table_line
-from opengps.database import Sessions
-from opengps.downloads import harmless
-from opengps.rendering import when
-from opengps.settings import Settings
-from opengps.submissions.moderation import listed
-from opengps.submissions.reading import CROPPED
-from opengps.submissions.store import Kept, read_array
-from opengps.submissions.tables import ImagePair, Submission
+from opengps.database import ImagePair, Submission, iso_time
+from opengps.downloads import escape_formula
+from opengps.site import Site
+from opengps.submissions.requests import CROP_SETTINGS
+from opengps.submissions.store import ImageFile, images_by_status, read_array
 
 PROVENANCE = "provenance.csv"
-_COLUMNS = (
+_PROVENANCE_COLUMNS = (
     *("field", "number", "sha256", "protein_id", "localizations", "cell_line", "microscope"),
     *("pixel_size_um", "contributor", "licence", "received", "files", "consent"),
 )
-_TABLE = {
-    **dict.fromkeys(
-        ("protein_id", "localizations", "gene_symbol", "accession", "sequence"),
-        pl.String,
-    ),
+_PROTEIN_SCHEMA = {
+    **dict.fromkeys(("protein_id", "localizations", "gene_symbol", "accession", "sequence"), pl.String),
     "single_localized": pl.Boolean,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """How much a store holds."""
+class ExportSummary:
+    """Size of a store."""
 
-    image_pairs: int
+    images: int
     proteins: int
     crops: int
 
 
-def export_accepted(
-    sessions: Sessions, settings: Settings, out: Path, *, overwrite: bool = False
-) -> Exported:
-    """Write the accepted images to a crop store, its proteins and their provenance beside.
+def export_accepted(site: Site, out: Path, *, overwrite: bool = False) -> ExportSummary:
+    """Write the accepted images to a crop store, with their proteins and provenance.
 
     Parameters
     ----------
-    sessions, settings
-        Those of the site.
+    site
+        The site.
     out
-        Folder of the store; made if missing.
+        Folder of the store; created if missing.
     overwrite
-        Replace what it holds of an earlier export.
+        Replace an earlier export.
 
     Raises
     ------
     InputError
-        If nothing is accepted, or the folder holds crops of anything else.
+        If no image is accepted, or the folder contains other crops.
     """
-    accepted = listed(sessions, "accepted")
+    accepted = images_by_status(site.sessions, "accepted")
     if not accepted:
         raise InputError("No image is accepted yet; see 'deepgps submissions list'.")
-    names = _protein_ids([image_pair for image_pair, _ in accepted])
-    rows = {image_pair.number: _rows(image_pair, names[image_pair.number]) for image_pair, _ in accepted}
-    counts = Exported(len(accepted), len(set(names.values())), sum(map(len, rows.values())))
-    with CropStoreWriter(out, _inputs(rows), overwrite=overwrite) as draft:
+    ids = _protein_ids([image for image, _ in accepted])
+    rows = {image.number: _index_rows(image, ids[image.number]) for image, _ in accepted}
+    summary = ExportSummary(len(accepted), len(set(ids.values())), sum(map(len, rows.values())))
+    with StoreDraft(out, _identity(rows), overwrite=overwrite) as draft:
         if draft.complete:
-            return counts
-        for image_pair, _ in accepted[draft.done :]:
-            crops = read_array(settings, image_pair, Kept.CROPS)
-            name = names[image_pair.number]
-            draft.add(
-                crops,
-                rows[image_pair.number],
-                {"field": image_pair.sha256[:16], "problem": None, "protein": name},
-            )
-        _write_proteins(out, accepted, names)
-        _write_provenance(out, accepted, names)
-        size = {"size_px": CROPPED.size_px, "pixel_size_um": CROPPED.pixel_size_um}
-        found = {"crops": counts.crops, "fields": counts.image_pairs, "left_out": 0}
-        draft.finish({"deepgps": deepgps.__version__, **size, **found}, SCHEMA)
-    return counts
+            return summary
+        for image, _ in accepted[draft.done :]:
+            crops = read_array(site, image, ImageFile.CROPS)
+            field = {"field": image.sha256[:16], "problem": None, "protein": ids[image.number]}
+            draft.add(crops, rows[image.number], field)
+        _write_proteins(out, accepted, ids)
+        _write_provenance(out, accepted, ids)
+        size = {"size_px": CROP_SETTINGS.size_px, "pixel_size_um": CROP_SETTINGS.pixel_size_um}
+        counts = {"crops": summary.crops, "fields": summary.images, "left_out": 0}
+        draft.finish({"deepgps": deepgps.__version__, **size, **counts}, SCHEMA)
+    return summary
 
 
-def _inputs(rows: Mapping[int, Any]) -> dict[str, Any]:
-    """Tell what makes two exports the same; the names are those that a refusal says."""
+def _identity(rows: Mapping[int, Any]) -> dict[str, Any]:
+    """Return what two identical exports have in common; messages use these names."""
     text = json.dumps(list(rows.values()), sort_keys=True)
     return {
         "version of deepGPS": deepgps.__version__,
         "choice of accepted images": hashlib.sha256(text.encode()).hexdigest(),
-        "settings": CROPPED.model_dump(mode="json"),
+        "settings": CROP_SETTINGS.model_dump(mode="json"),
     }
 
 
-def _protein_ids(image_pairs: Iterable[ImagePair]) -> dict[int, str]:
-    """Name the protein of each image: its accession, else what its contributor called it.
+def _protein_ids(images: Iterable[ImagePair]) -> dict[int, str]:
+    """Return the protein id of each image: its accession, or else the contributor's name for it.
 
-    Where two contributors call different sequences alike, the later one's name says so.
+    If two contributors use the same name for different sequences, the later one gets a suffix.
     """
     sequences: dict[str, str | None] = {}
-    names = {}
-    for image_pair in image_pairs:
-        name = image_pair.accession or image_pair.protein_id
-        known = sequences.setdefault(name, image_pair.sequence)
-        if known != image_pair.sequence:
-            name = f"{name}~{hashlib.sha256((image_pair.sequence or '').encode()).hexdigest()[:8]}"
-        names[image_pair.number] = name
-    return names
+    ids = {}
+    for image in images:
+        name = image.accession or image.protein_id
+        if sequences.setdefault(name, image.sequence) != image.sequence:
+            name = f"{name}~{hashlib.sha256((image.sequence or '').encode()).hexdigest()[:8]}"
+        ids[image.number] = name
+    return ids
 
 
-def _rows(image_pair: ImagePair, name: str) -> list[dict[str, Any]]:
-    shown = {
-        "protein_id": name,
-        "group": name,
-        "gene_symbol": image_pair.gene_symbol or "",
-        "accession": image_pair.accession or "",
-        "localizations": image_pair.localizations,
-        "cell_line": image_pair.cell_line,
+def _index_rows(image: ImagePair, protein_id: str) -> list[dict[str, Any]]:
+    common = {
+        "protein_id": protein_id,
+        "group": protein_id,
+        "gene_symbol": image.gene_symbol or "",
+        "accession": image.accession or "",
+        "localizations": image.localizations,
+        "cell_line": image.cell_line,
     }
-    return [{**row, **shown} for row in image_pair.rows]
+    return [{**crop, **common} for crop in image.crops]
 
 
 def _write_proteins(
-    out: Path, accepted: Sequence[tuple[ImagePair, Submission]], names: Mapping[int, str]
+    out: Path, accepted: Sequence[tuple[ImagePair, Submission]], ids: Mapping[int, str]
 ) -> None:
-    """Write a row for each protein; where its images show it in several places, all of them."""
+    """Write one row per protein, with the localizations of all its images."""
     rows: dict[str, dict[str, Any]] = {}
-    places: dict[str, dict[str, None]] = {}
-    for image_pair, _ in accepted:
-        name = names[image_pair.number]
-        places.setdefault(name, {}).update(dict.fromkeys(image_pair.localizations.split("|")))
-        rows[name] = {
-            "protein_id": name,
-            "localizations": "|".join(places[name]),
-            "gene_symbol": image_pair.gene_symbol,
-            "accession": image_pair.accession,
-            "sequence": image_pair.sequence,
-            "single_localized": len(places[name]) == 1,
+    localizations: dict[str, dict[str, None]] = {}
+    for image, _ in accepted:
+        protein_id = ids[image.number]
+        found = localizations.setdefault(protein_id, {})
+        found.update(dict.fromkeys(image.localizations.split("|")))
+        rows[protein_id] = {
+            "protein_id": protein_id,
+            "localizations": "|".join(found),
+            "gene_symbol": image.gene_symbol,
+            "accession": image.accession,
+            "sequence": image.sequence,
+            "single_localized": len(found) == 1,
         }
-    with atomic_path(out / PROTEINS) as draft:
-        pl.DataFrame(list(rows.values()), _TABLE).write_parquet(draft)
+    with replacing(out / PROTEINS) as draft:
+        pl.DataFrame(list(rows.values()), _PROTEIN_SCHEMA).write_parquet(draft)
 
 
 def _write_provenance(
-    out: Path, accepted: Sequence[tuple[ImagePair, Submission]], names: Mapping[int, str]
+    out: Path, accepted: Sequence[tuple[ImagePair, Submission]], ids: Mapping[int, str]
 ) -> None:
-    with atomic_path(out / PROVENANCE) as draft, draft.open("wb") as file:
-        file.write(table_line(_COLUMNS))
-        for image_pair, submission in accepted:
-            files = " ".join(
-                f"{each['name']} sha256:{each['sha256']}" for each in image_pair.provenance["files"]
+    with replacing(out / PROVENANCE) as draft, draft.open("wb") as file:
+        file.write(table_line(_PROVENANCE_COLUMNS))
+        for image, submission in accepted:
+            files = (f"{each['name']} sha256:{each['sha256']}" for each in image.provenance["files"])
+            values = (
+                *(image.sha256[:16], str(image.number), image.sha256, ids[image.number]),
+                *(image.localizations, image.cell_line, image.microscope, f"{image.pixel_size_um:g}"),
+                *(submission.contributor, submission.licence, iso_time(submission.created_at)),
+                *(" ".join(files), submission.consent),
             )
-            cells = (
-                *(
-                    image_pair.sha256[:16],
-                    str(image_pair.number),
-                    image_pair.sha256,
-                    names[image_pair.number],
-                ),
-                *(image_pair.localizations, image_pair.cell_line, image_pair.microscope),
-                *(f"{image_pair.pixel_size_um:g}", submission.contributor, submission.licence),
-                *(when(submission.created) or "", files, submission.consent),
-            )
-            file.write(table_line([harmless(cell) for cell in cells]))
+            file.write(table_line([escape_formula(value) for value in values]))

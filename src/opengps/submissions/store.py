@@ -1,4 +1,4 @@
-"""Submissions in the database and on disk."""
+"""Submissions in the database and in the file storage; what moderators decide."""
 
 import io
 import secrets
@@ -8,51 +8,50 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import delete, func, select, update
 
-from deepgps.arrays import Bytes
-from opengps.database import Sessions
-from opengps.problems import refused
-from opengps.settings import Settings
-from opengps.shelf import shelf_of, submission_key
-from opengps.store import VISIT_S
-from opengps.submissions.reading import Read
-from opengps.submissions.schemas import CONSENT, SenderFields
-from opengps.submissions.tables import ImagePair, Submission
+from deepgps.errors import InputError
+from opengps.database import ImagePair, Sessions, Submission
+from opengps.errors import request_error
+from opengps.jobs import HOUR_S, remove_orphans
+from opengps.site import Site
+from opengps.storage import submission_key
+from opengps.submissions.schemas import CONSENT, SubmissionFields
 
-_ORPHAN_S = 3600.0
-_BUSY_S = 3600
+STATUSES = ("pending", "accepted", "rejected")
+_BUSY_RETRY_S = 3600
 
 
-def new_id() -> str:
-    """Make a submission's id: 128 random bits."""
+def new_submission_id() -> str:
+    """Return a new id: 128 random bits."""
     return secrets.token_urlsafe(16)
 
 
-class Kept(StrEnum):
-    """What is kept of an image, by the ends of its files' names."""
+class ImageFile(StrEnum):
+    """The stored files of an image, by the ends of their names."""
 
     FIELD = ".ome.tif"
-    """The raw intensities of both images."""
+    """Both images as sent, without loss."""
     CROPS = ".npy"
-    """Its crops, (n, 2, S, S) uint8."""
-    DRAWN = ".drawn.npy"
-    """Its comparison, (3, S, S) uint8: nucleus, real and drawn protein."""
+    """Its crops, (n, 2, S, S) uint8: nucleus and protein."""
+    COMPARISON = ".comparison.npy"
+    """The compared crop, (3, S, S) uint8: nucleus, submitted protein, drawn protein."""
 
 
-def image_key(image_pair: ImagePair, kept: Kept) -> str:
-    """Name a file of an image on the shelf."""
-    return f"{submission_key(image_pair.submission_id)}/{image_pair.sha256}{kept}"
+def image_key(image: ImagePair, file: ImageFile) -> str:
+    """Return the storage key of a file of an image."""
+    return f"{submission_key(image.submission_id)}/{image.sha256}{file}"
 
 
-def write_array(settings: Settings, image_pair: ImagePair, kept: Kept, array: Bytes) -> None:
-    """Write an array of an image."""
+def write_array(site: Site, image: ImagePair, file: ImageFile, array: NDArray[np.uint8]) -> None:
+    """Store an array of an image."""
     content = io.BytesIO()
     np.save(content, array)
-    shelf_of(settings).write(image_key(image_pair, kept), content.getvalue())
+    site.storage.write({image_key(image, file): content.getvalue()})
 
 
-def read_array(settings: Settings, image_pair: ImagePair, kept: Kept) -> Bytes:
+def read_array(site: Site, image: ImagePair, file: ImageFile) -> NDArray[np.uint8]:
     """Read an array of an image.
 
     Raises
@@ -60,131 +59,125 @@ def read_array(settings: Settings, image_pair: ImagePair, kept: Kept) -> Bytes:
     FileNotFoundError
         If it was deleted.
     """
-    content = shelf_of(settings).read(image_key(image_pair, kept))
-    array: Bytes = np.load(io.BytesIO(content))
+    array: NDArray[np.uint8] = np.load(io.BytesIO(site.storage.read(image_key(image, file))))
     return array
 
 
-def write_files(settings: Settings, read: Read) -> None:
-    """Write the files of an image: the images without loss, and the crops."""
-    shelf_of(settings).write(image_key(read.image_pair, Kept.FIELD), _field(read))
-    write_array(settings, read.image_pair, Kept.CROPS, read.crops)
-
-
-def _field(read: Read) -> bytes:
-    import tifffile
-
-    images, um, content = read.images, read.images.pixel_size_um, io.BytesIO()
-    tifffile.imwrite(
-        content,
-        np.stack([images.nucleus, images.protein]),
-        ome=True,
-        photometric="minisblack",
-        compression="zlib",
-        metadata={
-            "axes": "CYX",
-            "Channel": {"Name": ["nucleus", "protein"]},
-            "PhysicalSizeX": um,
-            "PhysicalSizeXUnit": "µm",
-            "PhysicalSizeY": um,
-            "PhysicalSizeYUnit": "µm",
-        },
-    )
-    return content.getvalue()
-
-
-def is_known(sessions: Sessions, checksum: str) -> bool:
-    """Whether these pixels were submitted before, whatever became of them."""
-    with sessions() as session:
-        return session.scalar(select(ImagePair.number).where(ImagePair.sha256 == checksum)) is not None
+def is_duplicate(site: Site, sha256: str) -> bool:
+    """Return whether these pixels were submitted before, whatever was decided."""
+    with site.sessions() as session:
+        return session.scalar(select(ImagePair.number).where(ImagePair.sha256 == sha256)) is not None
 
 
 def create_submission(
-    sessions: Sessions,
+    site: Site,
     submission_id: str,
-    sender: SenderFields,
+    fields: SubmissionFields,
     address: str,
-    image_pairs: Sequence[ImagePair],
+    images: Sequence[ImagePair],
     rejected: Sequence[dict[str, str]],
 ) -> None:
-    """Keep a submission whose files are written."""
+    """Add a submission, whose files are stored already, to the database."""
     submission = Submission(
         id=submission_id,
-        created=time.time(),
+        created_at=time.time(),
         address=address,
-        contributor=sender.contributor,
-        licence=sender.licence,
-        model=sender.model,
+        contributor=fields.contributor,
+        licence=fields.licence,
+        model=fields.model,
         consent=CONSENT,
         rejected=list(rejected),
     )
-    with sessions.begin() as session:
+    with site.sessions.begin() as session:
         session.add(submission)
         session.flush()
-        session.add_all(image_pairs)
+        session.add_all(images)
 
 
-def check_submission_quota(sessions: Sessions, settings: Settings, address: str, image_pairs: int) -> None:
-    """Refuse a submission that is too much for one address, or for the moderators.
+def check_submission_quota(site: Site, address: str, images: int) -> None:
+    """Refuse a submission that exceeds the quota of its address, or what moderators can handle.
 
     Raises
     ------
-    RefusedError
+    RequestError
         429, with the seconds to wait.
     """
-    now = time.time()
-    mine = (Submission.address == address) & (Submission.created > now - VISIT_S)
-    sent = (
-        select(func.count(), func.min(Submission.created)).select_from(ImagePair).join(Submission).where(mine)
-    )
-    with sessions() as session:
-        count, first = session.execute(sent).one()
+    now, settings = time.time(), site.settings
+    recent = (Submission.address == address) & (Submission.created_at > now - HOUR_S)
+    sent = select(func.count(), func.min(Submission.created_at)).select_from(ImagePair).join(Submission)
+    with site.sessions() as session:
+        count, first = session.execute(sent.where(recent)).one()
         pending = session.scalar(select(func.count()).where(ImagePair.status == "pending")) or 0
-    if pending + image_pairs > settings.max_pending:
-        said = f"{pending:,} images wait for the moderator, and this site takes no more; try again later."
-        raise refused(429, "busy", said, retry_after=_BUSY_S)
-    if count and count + image_pairs > settings.images_per_hour:
-        wait, most = max(1, int(first + VISIT_S - now)), settings.images_per_hour
-        said = f"You sent {count:,} images in the last hour; this site takes {most:,}. Wait {wait:,} s."
-        raise refused(429, "too_many_images_per_hour", said, retry_after=wait)
+    if pending + images > settings.max_pending_images:
+        message = f"{pending:,} images wait for a moderator, the limit of this site; try again later."
+        raise request_error(429, "server_busy", message, retry_after=_BUSY_RETRY_S)
+    if count and count + images > settings.images_per_hour:
+        wait, limit = max(1, int(first + HOUR_S - now)), settings.images_per_hour
+        message = f"You sent {count:,} images in the last hour; the limit is {limit:,}. Wait {wait:,} s."
+        raise request_error(429, "too_many_images_per_hour", message, retry_after=wait)
 
 
-def find_submission(sessions: Sessions, submission_id: str) -> Submission | None:
-    """Find a submission."""
-    with sessions() as session:
-        return session.get(Submission, submission_id)
-
-
-def images_of(sessions: Sessions, **equal: Any) -> list[ImagePair]:
-    """List the images whose columns have the given values, in the order they came."""
-    with sessions() as session:
+def get_images(site: Site, **equal: Any) -> list[ImagePair]:
+    """Return the images whose columns have these values, in the order they were sent."""
+    with site.sessions() as session:
         return list(session.scalars(select(ImagePair).filter_by(**equal).order_by(ImagePair.number)))
 
 
-def delete_submission(sessions: Sessions, settings: Settings, submission_id: str) -> None:
+def images_by_status(sessions: Sessions, status: str | None = None) -> list[tuple[ImagePair, Submission]]:
+    """Return the images of one status, or all, with their submissions, in the order they were sent."""
+    chosen = select(ImagePair, Submission).join(Submission).order_by(ImagePair.number)
+    if status is not None:
+        chosen = chosen.where(ImagePair.status == status)
+    with sessions() as session:
+        return [(image, submission) for image, submission in session.execute(chosen)]
+
+
+def moderate(sessions: Sessions, numbers: Sequence[int], status: str, reason: str | None = None) -> None:
+    """Accept or reject images, all or none of them; a later decision replaces an earlier one.
+
+    Parameters
+    ----------
+    sessions
+        The database.
+    numbers
+        Numbers of the images.
+    status
+        ``accepted`` or ``rejected``.
+    reason
+        Shown to the contributors.
+
+    Raises
+    ------
+    InputError
+        If an image does not exist.
+    """
+    with sessions.begin() as session:
+        known = set(session.scalars(select(ImagePair.number).where(ImagePair.number.in_(numbers))))
+        if missing := [number for number in numbers if number not in known]:
+            raise InputError(f"There is no image {missing[0]}; see 'deepgps submissions list'.")
+        decision = {"status": status, "reason": reason, "decided_at": time.time()}
+        session.execute(update(ImagePair).where(ImagePair.number.in_(numbers)).values(decision))
+
+
+def delete_submission(site: Site, submission_id: str) -> None:
     """Delete a submission, its images and their files."""
-    with sessions.begin() as session:
-        session.execute(delete(ImagePair).where(ImagePair.submission_id == submission_id))
+    with site.sessions.begin() as session:
         session.execute(delete(Submission).where(Submission.id == submission_id))
-    shelf_of(settings).remove(submission_key(submission_id))
+    site.storage.remove(submission_key(submission_id))
 
 
-def delete_image(sessions: Sessions, settings: Settings, image_pair: ImagePair) -> None:
+def delete_image(site: Site, image: ImagePair) -> None:
     """Delete one image and its files."""
-    with sessions.begin() as session:
-        session.execute(delete(ImagePair).where(ImagePair.number == image_pair.number))
-    for kept in Kept:
-        shelf_of(settings).remove(image_key(image_pair, kept))
+    with site.sessions.begin() as session:
+        session.execute(delete(ImagePair).where(ImagePair.number == image.number))
+    for file in ImageFile:
+        site.storage.remove(image_key(image, file))
 
 
-def purge_submissions(sessions: Sessions, settings: Settings) -> None:
-    """Forget addresses after an hour, and remove what a process that was killed left half written."""
-    before = time.time() - VISIT_S
-    old = (Submission.created < before) & Submission.address.is_not(None)
-    with sessions.begin() as session:
+def purge_submissions(site: Site) -> None:
+    """Delete addresses after an hour, and files of submissions that were never completed."""
+    old = (Submission.created_at < time.time() - HOUR_S) & Submission.address.is_not(None)
+    with site.sessions.begin() as session:
         session.execute(update(Submission).where(old).values(address=None))
         known = set(session.scalars(select(Submission.id)))
-    shelf = shelf_of(settings)
-    for name in shelf.names("submissions"):
-        if name not in known and shelf.changed(submission_key(name)) < time.time() - _ORPHAN_S:
-            shelf.remove(submission_key(name))
+    remove_orphans(site, "submissions", known)

@@ -1,1 +1,1 @@
-"""One file for each state of the schema; what is released is never changed."""
+"""One file for each schema version; a released one is never changed."""

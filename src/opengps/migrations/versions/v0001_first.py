@@ -1,4 +1,4 @@
-"""The schema of the first release; what a database from before migrations has of it stays as it is."""
+"""The first schema."""
 
 from typing import Any
 
@@ -10,126 +10,119 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make the tables that are not there."""
-    _jobs()
-    _of_jobs()
-    _submissions()
+    """Create all tables."""
+    _create_jobs()
+    _create_job_data()
+    _create_submissions()
 
 
-def _needed(name: str, kind: Any) -> sa.Column[Any]:
+def _required(name: str, kind: Any) -> sa.Column[Any]:
     return sa.Column(name, kind, nullable=False)
 
 
-def _job_key() -> sa.Column[Any]:
+def _job_id() -> sa.Column[Any]:
     return sa.Column("job_id", sa.String(32), sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
 
 
-def _jobs() -> None:
+def _create_jobs() -> None:
     op.create_table(
         "jobs",
         sa.Column("id", sa.String(32), primary_key=True),
-        _needed("status", sa.String(16)),
-        _needed("created", sa.Double()),
-        sa.Column("started", sa.Double()),
-        sa.Column("finished", sa.Double()),
-        _needed("expires", sa.Double()),
-        _needed("turn", sa.Double()),
-        _needed("model", sa.String(200)),
-        _needed("version", sa.String(200)),
-        _needed("sha256", sa.String(64)),
-        _needed("classes", sa.JSON()),
-        _needed("images", sa.Boolean()),
-        _needed("nuclei", sa.JSON()),
-        _needed("total", sa.Integer()),
-        _needed("predicted", sa.Integer()),
-        _needed("rejected", sa.Integer()),
-        sa.Column("holder", sa.String(200)),
-        _needed("held_until", sa.Double()),
-        _needed("attempts", sa.Integer()),
-        sa.Column("message", sa.Text()),
-        if_not_exists=True,
+        _required("status", sa.String(16)),
+        _required("created_at", sa.Double()),
+        sa.Column("started_at", sa.Double()),
+        sa.Column("finished_at", sa.Double()),
+        _required("expires_at", sa.Double()),
+        _required("queued_at", sa.Double()),
+        _required("model", sa.String(200)),
+        _required("version", sa.String(200)),
+        _required("model_sha256", sa.String(64)),
+        _required("classes", sa.JSON()),
+        _required("images", sa.Boolean()),
+        _required("mean", sa.Boolean()),
+        _required("nuclei", sa.JSON()),
+        *(_required(name, sa.Integer()) for name in ("total", "predicted", "rejected", "next_record")),
+        sa.Column("worker", sa.String(200)),
+        _required("lease_expires_at", sa.Double()),
+        _required("attempts", sa.Integer()),
+        sa.Column("error", sa.Text()),
     )
-    op.create_index("jobs_by_turn", "jobs", ["status", "turn"], if_not_exists=True)
+    op.create_index("ix_jobs_status_queued_at", "jobs", ["status", "queued_at"])
     op.create_table(
-        "visits",
+        "usage",
         sa.Column("id", sa.Integer(), primary_key=True),
-        _needed("address", sa.String(64)),
-        _needed("at", sa.Double()),
-        _needed("proteins", sa.Integer()),
-        if_not_exists=True,
+        _required("address", sa.String(64)),
+        _required("created_at", sa.Double()),
+        _required("proteins", sa.Integer()),
     )
-    op.create_index("visits_by_address", "visits", ["address", "at"], if_not_exists=True)
+    op.create_index("ix_usage_address_created_at", "usage", ["address", "created_at"])
 
 
-def _of_jobs() -> None:
+def _create_job_data() -> None:
     op.create_table(
-        "entries",
-        _job_key(),
+        "input_records",
+        _job_id(),
         sa.Column("number", sa.Integer(), primary_key=True),
-        _needed("protein_id", sa.Text()),
+        _required("protein_id", sa.Text()),
         *(sa.Column(name, sa.Text()) for name in ("sequence", "gene_symbol", "accession")),
-        _needed("source", sa.Text()),
+        _required("source", sa.Text()),
         sa.Column("reason", sa.Text()),
-        if_not_exists=True,
     )
     op.create_table(
-        "nuclei",
-        _job_key(),
+        "uploaded_nuclei",
+        _job_id(),
         sa.Column("name", sa.String(200), primary_key=True),
-        _needed("pixels", sa.LargeBinary()),
-        _needed("edge_px", sa.Integer()),
-        _needed("pixel_size_um", sa.Double()),
-        _needed("warnings", sa.JSON()),
-        if_not_exists=True,
+        _required("pixels", sa.LargeBinary()),
+        _required("size_px", sa.Integer()),
+        _required("pixel_size_um", sa.Double()),
+        _required("warnings", sa.JSON()),
     )
     op.create_table(
-        "rows",
-        _job_key(),
+        "results",
+        _job_id(),
         sa.Column("number", sa.Integer(), primary_key=True),
-        _needed("protein_id", sa.Text()),
-        _needed("localizations", sa.Text()),
+        _required("protein_id", sa.Text()),
+        _required("localizations", sa.Text()),
         sa.Column("confidence", sa.Double()),
-        sa.Column("fraction", sa.Double()),
+        sa.Column("intranuclear_fraction", sa.Double()),
         sa.Column("nucleus", sa.Text()),
-        _needed("record", sa.JSON()),
-        if_not_exists=True,
+        _required("record", sa.JSON()),
     )
 
 
-def _submissions() -> None:
+def _create_submissions() -> None:
     op.create_table(
         "submissions",
         sa.Column("id", sa.String(32), primary_key=True),
-        _needed("created", sa.Double()),
+        _required("created_at", sa.Double()),
         sa.Column("address", sa.String(64)),
-        _needed("contributor", sa.Text()),
-        _needed("licence", sa.String(40)),
-        _needed("consent", sa.Text()),
-        _needed("rejected", sa.JSON()),
-        if_not_exists=True,
+        _required("contributor", sa.Text()),
+        _required("licence", sa.String(40)),
+        _required("model", sa.String(200)),
+        _required("consent", sa.Text()),
+        _required("rejected", sa.JSON()),
     )
-    key = sa.ForeignKey("submissions.id", ondelete="CASCADE")
+    submission_id = sa.ForeignKey("submissions.id", ondelete="CASCADE")
     op.create_table(
-        "submitted_images",
+        "image_pairs",
         sa.Column("number", sa.Integer(), primary_key=True),
-        sa.Column("submission_id", sa.String(32), key, nullable=False),
-        _needed("status", sa.String(16)),
-        sa.Column("decided", sa.Double()),
+        sa.Column("submission_id", sa.String(32), submission_id, nullable=False),
+        _required("status", sa.String(16)),
+        sa.Column("decided_at", sa.Double()),
         sa.Column("reason", sa.Text()),
         sa.Column("sha256", sa.String(64), nullable=False, unique=True),
-        _needed("protein_id", sa.Text()),
+        _required("protein_id", sa.Text()),
         *(sa.Column(name, sa.Text()) for name in ("sequence", "gene_symbol", "accession")),
-        *(_needed(name, sa.Text()) for name in ("localizations", "cell_line", "microscope")),
-        _needed("pixel_size_um", sa.Double()),
-        _needed("provenance", sa.JSON()),
-        _needed("rows", sa.JSON()),
-        _needed("shown", sa.Integer()),
-        _needed("attempts", sa.Integer()),
-        _needed("held_until", sa.Double()),
+        *(_required(name, sa.Text()) for name in ("localizations", "cell_line", "microscope")),
+        _required("pixel_size_um", sa.Double()),
+        _required("provenance", sa.JSON()),
+        _required("crops", sa.JSON()),
+        _required("central_crop", sa.Integer()),
+        sa.Column("lease_expires_at", sa.Double()),
+        _required("attempts", sa.Integer()),
         sa.Column("comparison", sa.JSON(none_as_null=True)),
         sa.Column("problem", sa.Text()),
         sqlite_autoincrement=True,
-        if_not_exists=True,
     )
-    name = "ix_submitted_images_submission_id"
-    op.create_index(name, "submitted_images", ["submission_id"], if_not_exists=True)
+    op.create_index("ix_image_pairs_submission_id", "image_pairs", ["submission_id"])
+    op.create_index("ix_image_pairs_lease_expires_at", "image_pairs", ["lease_expires_at"])

@@ -1,26 +1,26 @@
-"""``deepgps serve``: the server, and beside it a worker that is started anew whenever it dies."""
+"""``deepgps serve``: the server, and beside it a worker that is restarted when it stops."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from deepgps.errors import DeepGPSError
-from opengps.logs import set_up_logs
 from opengps.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from uvicorn import Config
 
-_WORKER = "from opengps.queue import main; main()"
-_PAUSE_S = 1.0
-_HEADER_BYTES = 32_768
-_HANG_UP_S = 10
-LOCAL = ("127.0.0.1", "localhost", "::1")
+_WORKER = "from opengps.worker import main; main()"
+_RESTART_S = 1.0
+_MAX_HEADER_BYTES = 32_768
+_KEEP_ALIVE_S = 10
+_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(settings: Settings, host: str, port: int, *, worker: bool = True) -> None:
@@ -29,7 +29,7 @@ def serve(settings: Settings, host: str, port: int, *, worker: bool = True) -> N
     Parameters
     ----------
     settings
-        Those of the site.
+        The settings of the site.
     host, port
         Where to listen.
     worker
@@ -38,32 +38,32 @@ def serve(settings: Settings, host: str, port: int, *, worker: bool = True) -> N
     Raises
     ------
     DeepGPSError
-        If nobody can listen there.
+        If the port cannot be used.
     """
     from uvicorn import Server
 
     from opengps.app import create_app
 
     _check_port(host, port)
-    if host in LOCAL and not settings.allowed_hosts:
-        settings = settings.model_copy(update={"allowed_hosts": ",".join(LOCAL)})
+    if host in _LOCAL_HOSTS and not settings.allowed_hosts:
+        settings = settings.model_copy(update={"allowed_hosts": ",".join(_LOCAL_HOSTS)})
     app = create_app(settings)
     shown = f"[{host}]" if ":" in host else host
     print(
         f"openGPS: http://{shown}:{port}  (data in {settings.data.absolute()}; stop with Ctrl-C)", flush=True
     )
-    # The server has shut down in order when it passes the interrupt on.
-    with _worker(settings) if worker else _nobody(), suppress(KeyboardInterrupt):
-        Server(configuration(app, settings, host, port)).run()
+    # When the server passes the interrupt on, it has shut down properly.
+    with _running_worker(settings) if worker else nullcontext(), suppress(KeyboardInterrupt):
+        Server(server_config(app, settings, host, port)).run()
 
 
-def configuration(app: "FastAPI", settings: Settings, host: str, port: int) -> "Config":
-    """Configure the server: quiet, and patient with nobody for ever."""
+def server_config(app: "FastAPI", settings: Settings, host: str, port: int) -> "Config":
+    """Configure uvicorn: without access log, with limits for headers and idle connections."""
     from uvicorn import Config
 
-    from opengps.connections import Impatient
+    from opengps.security import HeaderTimeoutProtocol, set_up_logging
 
-    set_up_logs()
+    set_up_logging()
     return Config(
         app,
         host=host,
@@ -74,15 +74,13 @@ def configuration(app: "FastAPI", settings: Settings, host: str, port: int) -> "
         server_header=False,
         proxy_headers=True,
         forwarded_allow_ips=settings.trusted_proxies,
-        http=Impatient,
-        h11_max_incomplete_event_size=_HEADER_BYTES,
-        timeout_keep_alive=_HANG_UP_S,
+        http=HeaderTimeoutProtocol,
+        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+        timeout_keep_alive=_KEEP_ALIVE_S,
     )
 
 
 def _check_port(host: str, port: int) -> None:
-    import socket
-
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -96,19 +94,14 @@ def _check_port(host: str, port: int) -> None:
 
 
 @contextmanager
-def _nobody() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _worker(settings: Settings) -> Iterator[None]:
-    """Keep a worker process alive; it ends with its stdin, and so with this process, however that ends."""
+def _running_worker(settings: Settings) -> Iterator[None]:
+    """Keep a worker process running; it stops when its stdin is closed, and so however this process ends."""
     environment = {**os.environ, f"{PREFIX}DATA": str(settings.data.absolute())}
-    over = threading.Event()
+    stopping = threading.Event()
     current: list[subprocess.Popen[bytes]] = []
 
-    def keep() -> None:
-        while not over.is_set():
+    def keep_running() -> None:
+        while not stopping.is_set():
             process = subprocess.Popen(
                 [sys.executable, "-c", _WORKER],
                 stdin=subprocess.PIPE,
@@ -117,14 +110,14 @@ def _worker(settings: Settings) -> Iterator[None]:
             )
             current[:] = [process]
             process.wait()
-            over.wait(_PAUSE_S)
+            stopping.wait(_RESTART_S)
 
-    thread = threading.Thread(target=keep, daemon=True)
+    thread = threading.Thread(target=keep_running, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        stopping.set()
         for process in current:
             process.terminate()
         thread.join()

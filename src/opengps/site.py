@@ -1,0 +1,31 @@
+"""What servers and workers of a website share."""
+
+from dataclasses import dataclass
+
+from opengps.database import Sessions, connect
+from opengps.settings import Settings
+from opengps.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Settings, database and file storage of a website."""
+
+    settings: Settings
+    sessions: Sessions
+    storage: Storage
+
+
+def open_site(settings: Settings) -> Site:
+    """Open the database and the storage of a site; create them if missing.
+
+    Raises
+    ------
+    DeepGPSError
+        If one of them cannot be used.
+    """
+    settings.data.mkdir(parents=True, exist_ok=True)
+    sessions = connect(settings)
+    storage = Storage(settings.storage_url or str(settings.data.absolute()))
+    storage.check()
+    return Site(settings, sessions, storage)
