@@ -106,7 +106,7 @@ def joint_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tu
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what says so a second time, on PostgreSQL and Redis."""
+    """Run what says so a second time, on PostgreSQL."""
     if "visitor" in metafunc.fixturenames and getattr(metafunc.module, "ON_SERVICES_TOO", False):
         places = ["sqlite", pytest.param("services", marks=pytest.mark.services)]
         metafunc.parametrize("visitor", places, indirect=True)
@@ -123,7 +123,6 @@ def visitor(
     if getattr(request, "param", "sqlite") == "services":
         services = request.getfixturevalue("services")
         monkeypatch.setenv("OPENGPS_DATABASE_URL", services.database())
-        monkeypatch.setenv("OPENGPS_QUEUE_URL", services.queue())
     found = visit(tmp_path / "site")
     yield found
     found.site.sessions.kw["bind"].dispose()
@@ -131,7 +130,7 @@ def visitor(
 
 @pytest.fixture(scope="session")
 def services() -> Iterator[Any]:
-    """PostgreSQL, Redis and a server that speaks S3; for tests marked ``services``."""
+    """PostgreSQL and an S3 server, for tests marked ``services``."""
     from services import running
 
     with running() as found:

@@ -30,8 +30,8 @@ from opengps.submissions import routes as submissions
 from opengps.submissions.store import STATUSES
 
 _DESCRIPTION = (
-    "Where in the cell does this protein go? Send proteins and get the address of a prediction (202); poll it "
-    "until `status` is `finished`, and fetch results, tables and images; results are there while it runs. "
+    "Where in the cell does this protein go? Send proteins and get the address of a prediction (202); poll "
+    "it until `status` is `finished`, and fetch results, tables and images; results are there while it runs. "
     'Every error has the form `{"errors": [{"code", "message", "field"}]}`'
 )
 
@@ -143,7 +143,9 @@ def _handle_http_error(request: Request, error: Exception) -> Response:
 
 def _handle_unexpected_error(request: Request, error: Exception) -> Response:
     logging.getLogger("opengps").error("%s failed: %s", json.dumps(request.url.path), type(error).__name__)
-    message = "An unexpected error occurred; the operator finds it in the log. Try again, or tell the operator."
+    message = (
+        "An unexpected error occurred; the operator finds it in the log. Try again, or tell the operator."
+    )
     response = error_response(request, request_error(500, "internal_error", message))
     # This response does not pass through the middleware.
     response.headers.update(SECURITY_HEADERS)

@@ -323,7 +323,7 @@ def _exclusive(connection: Connection) -> Iterator[None]:
     """Lock the database for one transaction that contains the whole migration."""
     sqlite = connection.dialect.name == "sqlite"
     if sqlite:
-        # SQLite changes a table by copying it; the rows that refer to it must not be deleted with the old one.
+        # SQLite changes a table by copying it; rows that refer to it must not be deleted with the old one.
         connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:

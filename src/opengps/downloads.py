@@ -37,9 +37,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _IMAGE_CACHE = {"Cache-Control": "private, max-age=3600"}
 
 router = APIRouter(responses=NOT_FOUND, tags=["downloads"])
-ResultNumber = Annotated[
-    int, PathParameter(ge=0, le=MAX_INTEGER, description="Place in the results, from 0")
-]
+ResultNumber = Annotated[int, PathParameter(ge=0, le=MAX_INTEGER, description="Place in the results, from 0")]
 
 
 def file_route(media_type: str, **schema: Any) -> dict[str, Any]:

@@ -360,7 +360,7 @@ def purge_jobs(site: Site) -> None:
 
 
 def remove_orphans(site: Site, folder: str, known: set[str]) -> None:
-    """Remove files that a killed process left behind: without a row in the database, and older than an hour."""
+    """Remove files that a killed process left behind: not in the database and older than an hour."""
     for name in site.storage.names(folder):
         key = f"{folder}/{name}"
         if name not in known and site.storage.modified(key) < time.time() - HOUR_S:

@@ -157,7 +157,8 @@ def describe_classes(metadata: BundleMetadata) -> str:
     if not names:
         return "an image, no label"
     if count > _FEW_CLASSES:
-        return f"{count} localizations, " + ("several per protein" if metadata.multi_label else "one per protein")
+        number = "several" if metadata.multi_label else "one"
+        return f"{count} localizations, {number} per protein"
     joined = " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
     return f"{joined}, or several of them" if metadata.multi_label and count > 1 else joined
 

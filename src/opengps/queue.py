@@ -11,6 +11,7 @@ import secrets
 import socket
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select, update
 
@@ -85,7 +86,7 @@ def save_progress(
         If the job is cancelled, deleted or leased by another worker. Only in the first case are the results
         added.
     """
-    values = {"lease_expires_at": time.time() + site.settings.lease_s, "attempts": 0}
+    values: dict[str, Any] = {"lease_expires_at": time.time() + site.settings.lease_s, "attempts": 0}
     if next_record is not None:
         values["next_record"] = next_record
     if results:
@@ -147,7 +148,7 @@ def release_dead_workers(site: Site) -> None:
     with site.sessions() as session:
         leased = session.execute(select(Job.id, Job.worker).where(Job.worker.is_not(None))).all()
     for job_id, worker in leased:
-        host, pid, token = worker.split(":")
+        host, pid, token = (worker or "").split(":")
         if host == socket.gethostname() and not _is_running(int(pid), token):
             with site.sessions.begin() as session:
                 held = update(Job).where(Job.id == job_id, Job.worker == worker)

@@ -289,7 +289,9 @@ def _unpack(upload: Upload, settings: Settings) -> bytes:
             # No more than the limit is unpacked, whatever the file declares.
             content = gzip.GzipFile(fileobj=BytesIO(content)).read(limit + 1)
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"'{upload.name}' is a damaged gzip file ({error}); compress it again.") from None
+            raise InputError(
+                f"'{upload.name}' is a damaged gzip file ({error}); compress it again."
+            ) from None
     if len(content) > limit:
         raise TooLargeError(f"'{upload.name}' has more than {limit:,} bytes, the limit; split it.")
     return content

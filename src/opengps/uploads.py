@@ -105,7 +105,9 @@ def check_size(upload: Upload, settings: Settings) -> None:
     """
     if len(upload.content) > settings.max_image_bytes:
         limit = settings.max_image_bytes
-        raise TooLargeError(f"'{upload.name}' has more than {limit:,} bytes, the limit for an image; crop it.")
+        raise TooLargeError(
+            f"'{upload.name}' has more than {limit:,} bytes, the limit for an image; crop it."
+        )
 
 
 def check_image(path: Path, content: bytes, settings: Settings) -> None:
@@ -121,7 +123,8 @@ def check_image(path: Path, content: bytes, settings: Settings) -> None:
     Raises
     ------
     InputError
-        If it is not a TIFF, PNG or JPEG, is damaged, or declares too many pixels, or fewer than it unpacks to.
+        If it is not a TIFF, PNG or JPEG, is damaged, has too many pixels, or unpacks to more than it
+        declares.
     """
     is_tiff = content[:4] in _TIFF
     if not is_tiff and not content.startswith(_PNG_OR_JPEG):

@@ -74,7 +74,7 @@ def test_compose_names_what_it_has():
         assert {each.partition(":")[0] for each in service.get("volumes", ())} <= set(volumes)
         assert (DEPLOY / service.get("build", {}).get("context", ".")).resolve().is_dir()
     hosts = re.findall(r"@(\w+)[:/]", " ".join(map(str, services["server"]["environment"].values())))
-    assert set(hosts) == {"database", "queue"}
+    assert set(hosts) == {"database"}
     settings = Settings(
         **{
             name.removeprefix(PREFIX).lower(): re.sub(r"\$\{\w+(:\?[^}]*|:-([^}]*))?\}", r"\2", value)
@@ -82,7 +82,7 @@ def test_compose_names_what_it_has():
             if name.startswith(PREFIX)
         }
     )
-    assert settings.files_url == "file:///files"
+    assert settings.storage_url == "file:///files"
 
 
 def test_secrets_come_from_the_environment_alone():

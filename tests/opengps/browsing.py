@@ -106,7 +106,7 @@ class Window:
     def predict(self, proteins, **choices):
         """Fill in the form by hand and send it; return the path of the job."""
         self.go("/predict")
-        self.page.get_by_label("FASTA, a table, a bare sequence, or accessions").fill(proteins)
+        self.page.get_by_label("FASTA, a table, a sequence, or accessions").fill(proteins)
         for name, value in choices.items():
             self.page.locator(f"input[name={name}][value='{value}']").check()
         self.page.get_by_role("button", name="Predict").click()

@@ -6,7 +6,6 @@ need() { # a program, and the package that brings it
     command -v "$1" >/dev/null || ls /usr/lib/postgresql/*/bin/"$1" >/dev/null 2>&1 || packages="$packages $2"
 }
 need postgres postgresql
-need redis-server redis-server
 need systemd-analyze systemd
 need chromium chromium
 need curl curl

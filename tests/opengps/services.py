@@ -1,4 +1,4 @@
-"""PostgreSQL, Redis and a server that speaks S3, of the tests' own: on loopback, gone when the tests are."""
+"""PostgreSQL and an S3 server for the tests, on loopback."""
 
 import os
 import shutil
@@ -28,10 +28,9 @@ def free_port():
 
 @dataclass
 class Services:
-    """Where they are; each test asks for a database, a queue and a bucket of its own."""
+    """Their ports; each test asks for a database and a bucket of its own."""
 
     postgres: int
-    redis: int
     s3: int
     number: count = field(default_factory=lambda: count(1))
 
@@ -45,9 +44,6 @@ class Services:
 
     def _address(self, name):
         return f"postgresql://opengps:{SECRET}@127.0.0.1:{self.postgres}/{name}"
-
-    def queue(self):
-        return f"redis://:{SECRET}@127.0.0.1:{self.redis}/{next(self.number)}"
 
     @property
     def s3_environment(self):
@@ -79,24 +75,22 @@ class Services:
 
 @contextmanager
 def running():
-    """Start all three; skipped, and said so, where a program is missing: tests/opengps/debian.sh installs it."""
+    """Start both; skip the test if PostgreSQL is missing: tests/opengps/debian.sh installs it."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     path = os.pathsep.join([*map(str, binaries[-1:]), os.environ["PATH"]])
-    programs = [shutil.which(name, path=path) for name in ("initdb", "postgres", "redis-server")]
+    programs = [shutil.which(name, path=path) for name in ("initdb", "postgres")]
     if not all(programs):
-        pytest.skip("PostgreSQL or Redis is not installed; run tests/opengps/debian.sh")
-    initdb, postgres, redis = programs
+        pytest.skip("PostgreSQL is not installed; run tests/opengps/debian.sh")
+    initdb, postgres = programs
     with ExitStack() as stack:
         # PostgreSQL does not run as root, nor in a folder of root's.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="opengps-")))
         owner = "postgres" if os.getuid() == 0 else None
         if owner:
             shutil.chown(folder, owner, owner)
-        ports = [free_port() for _ in range(3)]
+        ports = [free_port() for _ in range(2)]
         _start_postgres(stack, initdb, postgres, folder, owner, ports[0])
-        options = ("--port", str(ports[1]), "--bind", "127.0.0.1", "--requirepass", SECRET)
-        _start(stack, redis, *options, "--databases", "1000", "--save", "", "--dir", str(folder), user=owner)
-        _start(stack, sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(ports[2]))
+        _start(stack, sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(ports[1]))
         for port in ports:
             _await(port)
         yield Services(*ports)

@@ -94,16 +94,16 @@ def test_a_batch_is_sorted_filtered_and_downloaded(window):
     visit = window()
     visit.predict(fasta(30) + ">bad\nMK1\n", model="tiny")
     visit.wait_for("finished")
-    assert "30 rows" in visit.text() and "One record could not be used" in visit.text()
+    assert "30 results" in visit.text() and "One record could not be used" in visit.text()
     visit.page.get_by_role("link", name="Protein", exact=True).click()
     visit.page.get_by_role("link", name="Protein").click()
     assert visit.page.locator("table.results tbody th").first.inner_text() == "p9"
     visit.page.get_by_label("Text").fill("p1")
     visit.page.get_by_role("button", name="Filter").click()
-    assert "11 rows" in visit.text()
+    assert "11 results" in visit.text()
     visit.page.get_by_label("Text").fill("nobody")
     visit.page.get_by_role("button", name="Filter").click()
-    assert "No row is like that" in visit.text()
+    assert "No result matches" in visit.text()
     with visit.page.expect_download() as table:
         visit.page.get_by_role("link", name="CSV").click()
     assert table.value.path().read_text(encoding="utf-8").count("\n") == 31
@@ -124,10 +124,10 @@ def test_progress_is_seen_and_a_job_is_cancelled_and_deleted(window):
     assert visit.page.evaluate("window.stayed")
     visit.page.get_by_role("button", name="Cancel").click()
     visit.wait_for("cancelled")
-    assert "of 400 proteins were done" in visit.text()
+    assert "of 400 proteins were finished" in visit.text()
     visit.page.get_by_text("Delete this prediction").click()
     visit.page.get_by_role("button", name="Delete it now").click()
-    assert "are gone" in visit.text()
+    assert "have been deleted" in visit.text()
     assert visit.go(job).status == 404
 
 
@@ -141,7 +141,7 @@ def test_errors_stand_beside_their_fields(window):
     alert.wait_for()
     assert alert.evaluate("each => each === document.activeElement")
     assert visit.page.locator("#proteins").input_value() == ">x\nMK1\n"
-    for field, said in (("proteins", "residue 3"), ("nucleus_images", "without a nucleus image")):
+    for field, said in (("proteins", "residue 3"), ("nucleus_images", "needs a nucleus image")):
         beside = visit.page.locator(f"#{field}")
         assert beside.get_attribute("aria-invalid") == "true"
         ids = (beside.get_attribute("aria-describedby") or "").split()

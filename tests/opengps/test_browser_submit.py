@@ -15,7 +15,7 @@ def fill_in(visit, **without):
     for name in fields:
         visit.page.locator(f"input[name={name}]").fill(FIELDS[name])
     visit.page.get_by_label("Licence of the images").select_option(FIELDS["licence"])
-    visit.page.get_by_label("Model that draws beside").select_option(without.get("model", "tiny"))
+    visit.page.get_by_label("Model to compare with").select_option(without.get("model", "tiny"))
     visit.page.get_by_label("I made these images").check()
 
 
@@ -46,7 +46,7 @@ def test_one_image_is_submitted_compared_and_deleted(window):
     assert sizes == [208] * 4
     visit.page.get_by_text("Delete this submission").click()
     visit.page.get_by_role("button", name="Delete now").click()
-    assert "gone" in visit.text()
+    assert "have been deleted" in visit.text()
     assert visit.go(address).status == 404
 
 

@@ -1,4 +1,4 @@
-"""ZIPs that are trusted in nothing."""
+"""Hostile ZIPs."""
 
 import io
 import zipfile
@@ -8,15 +8,15 @@ from contributor import batch, packed, submit_files
 from visitor import visit
 
 from deepgps.errors import InputError
-from opengps.orders import TooLargeError, Upload
 from opengps.settings import Settings
-from opengps.submissions.files import gather
+from opengps.submissions.requests import unpack_files
+from opengps.uploads import TooLargeError, Upload
 
 SETTINGS = Settings(max_image_bytes=1000, max_unpacked_bytes=2500, max_submission_images=2)
 
 
-def gathered(content, settings=SETTINGS):
-    return gather([Upload("lab.zip", content)], settings)
+def unpacked(content, settings=SETTINGS):
+    return unpack_files([Upload("lab.zip", content)], settings)
 
 
 def with_info(content, **attributes):
@@ -33,77 +33,77 @@ def with_info(content, **attributes):
 def test_names_lose_their_folders_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = ["../../up.tif", "/etc/root.tif", "C:\\win\\w.tif", "deep/er/d.tif"]
-    found = gathered(packed(dict.fromkeys(names, b"x")))
+    found = unpacked(packed(dict.fromkeys(names, b"x")))
     assert set(found) == {"up.tif", "root.tif", "w.tif", "d.tif"}
     assert found["up.tif"]() == b"x"
     assert not list(tmp_path.iterdir())
 
 
-def test_what_packers_add_is_passed_over():
-    found = gathered(packed({"a.tif": b"x", "__MACOSX/._a.tif": b"y", ".DS_Store": b"z", "Thumbs.db": b"z"}))
+def test_files_of_the_operating_system_are_ignored():
+    found = unpacked(packed({"a.tif": b"x", "__MACOSX/._a.tif": b"y", ".DS_Store": b"z", "Thumbs.db": b"z"}))
     assert list(found) == ["a.tif"]
 
 
 def test_a_bomb_is_unpacked_no_further_than_an_image_may_be():
-    found = gathered(packed({"a.tif": b"\0" * 50_000_000}))
+    found = unpacked(packed({"a.tif": b"\0" * 50_000_000}))
     assert len(found["a.tif"]()) == SETTINGS.max_image_bytes + 1
 
 
 def test_all_files_together_are_limited():
-    found = gathered(packed({name: bytes(1000) for name in ("a", "b", "c")}))
+    found = unpacked(packed({name: bytes(1000) for name in ("a", "b", "c")}))
     found["a"](), found["b"]()
     with pytest.raises(TooLargeError, match="2,500 bytes"):
         found["c"]()
 
 
-def test_a_size_that_is_a_lie_does_not_help():
+def test_a_false_size_does_not_help():
     content = bytearray(packed({"a.tif": bytes(50_000)}))
     place = content.index(b"PK\x01\x02") + 24
     content[place : place + 4] = (10).to_bytes(4, "little")
     with pytest.raises((InputError, AssertionError)):
-        assert len(gathered(bytes(content))["a.tif"]()) > SETTINGS.max_image_bytes
+        assert len(unpacked(bytes(content))["a.tif"]()) > SETTINGS.max_image_bytes
 
 
 def test_too_many_files_are_not_read():
-    with pytest.raises(TooLargeError, match="5 are taken"):
-        gathered(packed({f"{number}.tif": b"" for number in range(6)}))
+    with pytest.raises(TooLargeError, match="limit is 5"):
+        unpacked(packed({f"{number}.tif": b"" for number in range(6)}))
 
 
 def test_links_and_passwords_are_refused():
     with pytest.raises(InputError, match="is a link"):
-        gathered(with_info(b"/etc/passwd", create_system=3, external_attr=0o120777 << 16))
+        unpacked(with_info(b"/etc/passwd", create_system=3, external_attr=0o120777 << 16))
     locked = bytearray(packed({"a.tif": b"x"}))
     locked[locked.index(b"PK\x01\x02") + 8] |= 1
     with pytest.raises(InputError, match="encrypted"):
-        gathered(bytes(locked))
+        unpacked(bytes(locked))
 
 
 def test_names_that_come_twice_are_refused():
     with pytest.raises(InputError, match=r"called 'a\.tif'"):
-        gathered(packed({"x/a.tif": b"1", "y/a.tif": b"2"}))
+        unpacked(packed({"x/a.tif": b"1", "y/a.tif": b"2"}))
 
 
 @pytest.mark.parametrize("cut", [10, -30])
 def test_a_damaged_archive_is_refused(cut):
     with pytest.raises(InputError, match="damaged ZIP"):
-        gathered(packed({"a.tif": b"x" * 500})[:cut])
+        unpacked(packed({"a.tif": b"x" * 500})[:cut])
 
 
 def test_damaged_bytes_inside_are_refused():
     content = bytearray(packed({"a.tif": bytes(range(200))}))
     content[60] ^= 0xFF
     with pytest.raises(InputError, match="damaged ZIP"):
-        gathered(bytes(content))["a.tif"]()
+        unpacked(bytes(content))["a.tif"]()
 
 
 def test_an_archive_within_an_archive_stays_packed():
     inner = packed({"b.tif": b"x"})
-    assert gathered(packed({"a.zip": inner}))["a.zip"]() == inner
+    assert unpacked(packed({"a.zip": inner}))["a.zip"]() == inner
 
 
-def test_a_visitor_is_told(tmp_path, visitor):
+def test_the_error_is_shown_to_the_visitor(tmp_path, visitor):
     small = visit(tmp_path / "small", max_unpacked_bytes=10_000)
     answer = submit_files(small, ("lab.zip", packed(batch(1))))
     assert answer.status_code == 413
     answer = submit_files(visitor, ("lab.zip", packed(batch(1))[:-40]))
-    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "unreadable")
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "unreadable_file")

@@ -51,7 +51,7 @@ def test_a_decision_names_images_that_are_there(data, capsys):
 
 def test_a_folder_without_a_website_is_not_made_one(tmp_path, capsys):
     assert submissions("list", data=tmp_path / "typo") == 2
-    assert "holds no website" in capsys.readouterr().err
+    assert "is not the folder of a website" in capsys.readouterr().err
     assert not (tmp_path / "typo").exists()
 
 

@@ -1,11 +1,11 @@
 from contributor import FIELDS, batch, packed, pair, submit, submit_files
 from visitor import API, Page, text_of
 
-from opengps.submissions.comparing import compare_next
+from opengps.submissions.comparison import compare_next
 
 
 def compare(visitor):
-    while compare_next(visitor.site.sessions, visitor.site.settings):
+    while compare_next(visitor.site):
         pass
 
 
@@ -24,7 +24,7 @@ def test_the_form_sends_and_shows_errors_beside_their_fields(visitor):
     compare(visitor)
     shown = text_of(visitor.page(address))
     assert "pending" in shown and "PSNR" in shown and "deepgps-mini" in shown
-    assert "gone" in text_of(visitor.client.post(f"{address}/delete").text)
+    assert "have been deleted" in text_of(visitor.client.post(f"{address}/delete").text)
     visitor.page(address, 404)
 
 

@@ -7,11 +7,11 @@ from contributor import FIELDS, HEADER, batch, field, packed, pair, submit, subm
 from PIL import Image
 from visitor import API, error_of, visit
 
-from deepgps.images.similarity import pearson
-from opengps.submissions.comparing import compare_next
+from deepgps.images.likeness import pearson
+from opengps.database import ImagePair, Submission
+from opengps.submissions.comparison import compare_next
 from opengps.submissions.schemas import CONSENT
 from opengps.submissions.store import purge_submissions
-from opengps.submissions.tables import ImagePair, Submission
 
 ON_SERVICES_TOO = True
 
@@ -25,7 +25,7 @@ def sent(visitor):
 
 
 def compare(visitor):
-    while compare_next(visitor.site.sessions, visitor.site.settings):
+    while compare_next(visitor.site):
         pass
 
 
@@ -35,7 +35,7 @@ def show(visitor, sent):
 
 def problems(answer, status):
     assert answer.status_code == status, answer.text
-    return {each["where"]: (each["code"], each["message"]) for each in answer.json()["errors"]}
+    return {each["field"]: (each["code"], each["message"]) for each in answer.json()["errors"]}
 
 
 def test_a_submission_from_sending_to_deleting(visitor):
@@ -52,7 +52,7 @@ def test_a_submission_from_sending_to_deleting(visitor):
     assert not folder.exists()
 
 
-def test_what_is_kept_is_what_was_sent_and_who_sent_it(visitor, sent):
+def test_images_and_sender_are_stored_as_sent(visitor, sent):
     folder = visitor.submission_folder(sent["id"])
     (image,) = folder.glob("*.ome.tif")
     nucleus, protein = field()
@@ -65,14 +65,14 @@ def test_what_is_kept_is_what_was_sent_and_who_sent_it(visitor, sent):
 
 
 def test_the_crops_are_those_of_data_prepare(visitor, sent):
-    from deepgps.datasets.crops.cutting import cut_field, normalise_field
-    from deepgps.images.segmentation import refined_otsu
-    from opengps.submissions.reading import CROPPED
+    from deepgps.datasets.crops.cut import cut_field, ready_field
+    from deepgps.images.segment import refined_otsu
+    from opengps.submissions.requests import CROP_SETTINGS
 
     (crops,) = visitor.submission_folder(sent["id"]).glob("*.npy")
     nucleus, protein = (each.astype(np.float32) for each in field())
-    ready = normalise_field(nucleus, [protein], 0.2, CROPPED, refined_otsu())
-    expected = np.stack([each.pixels for each in cut_field(ready, CROPPED)])
+    ready = ready_field(nucleus, [protein], 0.2, CROP_SETTINGS, refined_otsu())
+    expected = np.stack([each.pixels for each in cut_field(ready, CROP_SETTINGS)])
     np.testing.assert_array_equal(np.load(crops), expected)
 
 
@@ -83,7 +83,7 @@ def test_a_worker_compares_it_with_the_models_image(visitor, sent):
     assert image_pair["problem"] is None
     assert found["localizations"]
     folder = visitor.submission_folder(sent["id"])
-    (stack,) = (np.load(file) for file in folder.glob("*.drawn.npy"))
+    (stack,) = (np.load(file) for file in folder.glob("*.comparison.npy"))
     real, drawn = stack[1:].astype(np.float32) / 255
     assert found["r"] == pytest.approx(float(pearson(real[None], drawn[None])[0]), abs=0.01)
     # The drawn ring lies around the nuclei.
@@ -91,10 +91,10 @@ def test_a_worker_compares_it_with_the_models_image(visitor, sent):
     for name in ("nucleus.png", "protein.png", "overlay.png", "drawn.png", "drawn-overlay.png"):
         content = visitor.client.get(image_pair["links"][name]).content
         assert Image.open(io.BytesIO(content)).size == (208, 208)
-    assert not compare_next(visitor.site.sessions, visitor.site.settings)
+    assert not compare_next(visitor.site)
 
 
-def test_what_is_not_drawn_yet_is_404(visitor, sent):
+def test_images_that_are_not_drawn_yet_are_404(visitor, sent):
     here = f"{API}/submissions/{sent['id']}/images/1"
     assert visitor.client.get(f"{here}/protein.png").status_code == 200
     for layer in ("drawn", "secret"):
@@ -110,7 +110,7 @@ def test_an_image_of_another_submission_is_not_found(visitor, sent):
     assert len(show(visitor, other)["images"]) == 1
 
 
-def test_a_protein_that_cannot_be_looked_up_is_told(tmp_path, visitor):
+def test_a_failed_lookup_is_shown(tmp_path, visitor):
     site = visit(tmp_path / "other", uniprot_url="http://127.0.0.1:9", max_attempts=1)
     sent = submit(site, sequence="").json()
     compare(site)
@@ -119,23 +119,26 @@ def test_a_protein_that_cannot_be_looked_up_is_told(tmp_path, visitor):
     assert "NPM1" in image_pair["problem"]
 
 
-def test_a_comparison_that_breaks_off_is_given_up(visitor, sent, monkeypatch):
+def test_a_comparison_that_always_fails_is_given_up(visitor, sent, monkeypatch):
     def die(*_):
         raise MemoryError
 
-    settings = visitor.site.settings.model_copy(update={"lease_s": 0.0})
-    monkeypatch.setattr("opengps.submissions.comparing._compare", die)
-    for _ in range(settings.max_attempts):
+    monkeypatch.setattr("opengps.submissions.comparison._draw_and_measure", die)
+    for _ in range(visitor.site.settings.max_attempts):
         with pytest.raises(MemoryError):
-            compare_next(visitor.site.sessions, settings)
-    assert not compare_next(visitor.site.sessions, settings)
+            compare_next(visitor.site)
+        # Until its lease expires, no worker tries again.
+        assert not compare_next(visitor.site)
+        with visitor.site.sessions.begin() as session:
+            session.query(ImagePair).update({ImagePair.lease_expires_at: 0.0})
+    assert not compare_next(visitor.site)
     assert show(visitor, sent)["images"][0]["problem"].startswith("It could not be compared")
 
 
-def test_without_consent_nothing_is_taken(visitor):
+def test_nothing_is_stored_without_consent(visitor):
     for consent in ("", "false"):
         code, _ = problems(submit(visitor, consent=consent), 422)["consent"]
-        assert code == "no_consent"
+        assert code == "consent_required"
     assert not (visitor.site.settings.data / "submissions").exists()
 
 
@@ -156,18 +159,18 @@ def test_without_consent_nothing_is_taken(visitor):
         ({"colour": "red"}, "colour"),
     ],
 )
-def test_fields_that_do_not_fit_are_422(visitor, fields, where):
+def test_invalid_fields_are_422(visitor, fields, where):
     assert where in problems(submit(visitor, **fields), 422)
     submissions = visitor.site.settings.data / "submissions"
     assert not submissions.exists() or not list(submissions.iterdir())
 
 
-def test_everything_wrong_with_an_image_is_told_at_once(visitor):
+def test_all_errors_of_an_image_are_reported_at_once(visitor):
     assert set(problems(submit(visitor, protein="", cell_line=""), 422)) == {"protein", "cell_line"}
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"II*\0" + b"\xff" * 40, b"%PDF-1.4"])
-def test_what_is_no_image_is_refused(visitor, content):
+def test_other_content_is_refused(visitor, content):
     files = {**pair(), "protein_image": ("../../p.tif", content, "image/tiff")}
     _, said = problems(submit(visitor, files), 422)["nucleus_image"]
     assert "'p.tif'" in said
@@ -202,12 +205,12 @@ def test_a_duplicate_is_recognised_in_another_file(visitor, sent):
 
 
 def test_two_requests_at_once_make_one_image(visitor, sent, monkeypatch):
-    monkeypatch.setattr("opengps.submissions.receiving.is_known", lambda *_: False)
+    monkeypatch.setattr("opengps.submissions.requests.is_duplicate", lambda *_: False)
     assert problems(submit(visitor), 409)["nucleus_image"][0] == "duplicate"
     assert len(list((visitor.site.settings.data / "submissions").iterdir())) == 1
 
 
-def test_a_batch_says_what_it_took_and_what_not(visitor):
+def test_a_batch_reports_what_was_rejected(visitor):
     files = batch(3)
     files["lab/table.csv"] += b"n9.tif,p9.tif,protein9,er\nn1.tif,p1.tif,again,er\nn0.tif,p0.tif,x,moon\n"
     answer = submit_files(visitor, ("lab.zip", packed(files)))
@@ -227,7 +230,7 @@ def test_a_batch_as_loose_files_and_a_tsv(visitor):
     assert len(answer.json()["images"]) == 2
 
 
-def test_a_cell_of_the_table_comes_before_the_form(visitor):
+def test_a_cell_of_the_table_takes_precedence_over_the_form(visitor):
     files = batch(1, folder="")
     header = "\ufeff" + HEADER.replace("\n", ",cell_line\n")
     files["table.csv"] = f"{header}n0.tif,p0.tif,x,er|golgi,HeLa\n".encode()
@@ -239,7 +242,7 @@ def test_a_cell_of_the_table_comes_before_the_form(visitor):
     ("table", "said"),
     [
         ("protein,localizations\nx,er\n", "no column 'nucleus_image'"),
-        ("nucleus_image,shape\na,b\n", "column 'shape'"),
+        ("nucleus_image,shape\na,b\n", "unknown column 'shape'"),
         (HEADER, "no rows"),
         (HEADER + "a.tif,b.tif,x,er\n", "'a.tif' is not among the files"),
     ],
@@ -252,7 +255,7 @@ def test_a_batch_needs_one_table_and_no_single_image(visitor):
     assert "0 tables" in problems(submit_files(visitor, ("a.tif", tiff(field()[0]))), 422)["files"][1]
     files = [("files", ("t.csv", HEADER.encode())), ("nucleus_image", ("n.tif", b"x"))]
     answer = visitor.client.post(f"{API}/submissions", data=FIELDS, files=files)
-    assert problems(answer, 422)["files"][0] == "two_inputs"
+    assert problems(answer, 422)["files"][0] == "conflicting_inputs"
 
 
 def test_images_by_submission_by_the_hour_and_pending_are_limited(tmp_path, visitor):
@@ -266,15 +269,15 @@ def test_images_by_submission_by_the_hour_and_pending_are_limited(tmp_path, visi
     answer = submit(hourly, pair(1))
     assert error_of(answer, 429)["code"] == "too_many_images_per_hour"
     assert 0 < int(answer.headers["retry-after"]) <= 3600
-    full = visit(tmp_path / "full", max_pending=0)
-    assert error_of(submit(full), 429)["code"] == "busy"
+    full = visit(tmp_path / "full", max_pending_images=0)
+    assert error_of(submit(full), 429)["code"] == "server_busy"
 
 
 def test_other_media_types_are_415(visitor):
     error_of(visitor.client.post(f"{API}/submissions", json=FIELDS), 415)
 
 
-def test_addresses_and_orphans_are_swept(visitor, sent):
+def test_addresses_and_orphans_are_deleted(visitor, sent):
     import os
 
     orphan = visitor.submission_folder("orphan")
@@ -282,8 +285,8 @@ def test_addresses_and_orphans_are_swept(visitor, sent):
     os.utime(orphan, (0, 0))
     with visitor.site.sessions.begin() as session:
         assert session.query(Submission).one().address is not None
-        session.query(Submission).update({Submission.created: Submission.created - 3601})
-    purge_submissions(visitor.site.sessions, visitor.site.settings)
+        session.query(Submission).update({Submission.created_at: Submission.created_at - 3601})
+    purge_submissions(visitor.site)
     with visitor.site.sessions() as session:
         assert session.query(Submission).one().address is None
     assert not orphan.exists()

@@ -10,9 +10,9 @@ from PIL import Image
 from visitor import ADDRESS, API, SEQUENCE, error_of, fasta, visit
 
 from deepgps.bundle import DEFAULT_MODEL
-from deepgps.prediction import Predictor
-from opengps.downloads import harmless
-from opengps.tables import Visit
+from deepgps.prediction.predictor import Predictor
+from opengps.database import Usage
+from opengps.downloads import escape_formula
 
 ON_SERVICES_TOO = True
 
@@ -30,7 +30,7 @@ def test_a_prediction_from_sending_to_deleting(visitor):
     address = answer.headers["location"]
     assert address == f"{API}/predictions/{answer.json()['id']}"
     assert answer.json()["status"] == "queued"
-    assert answer.json()["position"] == 1
+    assert answer.json()["queue_position"] == 1
     visitor.work()
     status = visitor.client.get(address).json()
     assert (status["status"], status["predicted"], status["rejected"]) == ("finished", 3, 0)
@@ -43,14 +43,14 @@ def test_a_prediction_from_sending_to_deleting(visitor):
     assert not visitor.job_folder(status["id"]).exists()
 
 
-def test_ids_cannot_be_guessed_and_repeat_never(visitor):
+def test_ids_are_random(visitor):
     ids = {visitor.send().json()["id"] for _ in range(5)}
     assert len(ids) == 5
     assert all(len(each) == 22 for each in ids)
 
 
 def test_rows_are_those_of_the_command_line(visitor, tiny_bundle, tmp_path):
-    from deepgps.prediction import Predictor
+    from deepgps.prediction.predictor import Predictor
     from deepgps.proteins.protein import Protein
     from deepgps.results.records import read_records
     from deepgps.results.save import save
@@ -128,13 +128,13 @@ def test_a_table_holds_no_formula(visitor, name):
     assert visitor.rows(job)["results"][0]["protein_id"] == name
 
 
-def test_a_number_is_no_formula():
-    assert harmless("0.5") == "0.5"
+def test_a_number_is_not_escaped():
+    assert escape_formula("0.5") == "0.5"
 
 
 def test_a_running_prediction_shows_what_it_has(visitor):
     job = visitor.send(fasta(40)).json()["id"]
-    visitor.turn()
+    visitor.chunk()
     status = visitor.status(job)
     assert (status["status"], status["predicted"]) == ("running", 8)
     assert visitor.rows(job)["total"] == 8
@@ -143,14 +143,14 @@ def test_a_running_prediction_shows_what_it_has(visitor):
 
 def test_cancelling_keeps_what_is_there_and_happens_once(visitor):
     job = visitor.send(fasta(40)).json()["id"]
-    visitor.turn()
+    visitor.chunk()
     answer = visitor.client.post(f"{API}/predictions/{job}/cancel")
     assert answer.json()["status"] == "cancelled"
     assert visitor.rows(job)["total"] == 8
-    assert error_of(visitor.client.post(f"{API}/predictions/{job}/cancel"), 409)["code"] == "over"
+    assert error_of(visitor.client.post(f"{API}/predictions/{job}/cancel"), 409)["code"] == "already_finished"
 
 
-def test_what_is_not_there_is_404(visitor, job):
+def test_missing_things_are_404(visitor, job):
     for address in (
         *("/predictions/none", "/predictions/none/results.csv", "/models/none", "/nuclei/none", "/nothing"),
         *(f"/predictions/{job}/results/99", "/predictions/%00", "/nuclei/none/image.png"),
@@ -158,7 +158,7 @@ def test_what_is_not_there_is_404(visitor, job):
         assert error_of(visitor.client.get(f"{API}{address}"), 404)["code"] == "not_found"
 
 
-def test_methods_that_are_not_taken(visitor):
+def test_unsupported_methods_are_405(visitor):
     answer = visitor.client.put(f"{API}/models")
     error_of(answer, 405)
     assert answer.headers["allow"] == "GET"
@@ -166,12 +166,12 @@ def test_methods_that_are_not_taken(visitor):
 
 def test_other_media_types_are_415(visitor):
     answer = visitor.client.post(f"{API}/predictions", content="x", headers={"Content-Type": "text/plain"})
-    assert error_of(answer, 415)["where"] == "Content-Type"
+    assert error_of(answer, 415)["field"] == "Content-Type"
     error_of(visitor.client.post(f"{API}/predictions"), 415)
 
 
 @pytest.mark.parametrize(
-    ("body", "where"),
+    ("body", "field"),
     [
         ("{", None),
         ("[]", None),
@@ -181,21 +181,21 @@ def test_other_media_types_are_415(visitor):
         ('{"proteins": "x", "pixel_size_um": 0}', "pixel_size_um"),
     ],
 )
-def test_json_that_does_not_fit_is_422(visitor, body, where):
+def test_invalid_json_is_422(visitor, body, field):
     answer = visitor.client.post(f"{API}/predictions", content=body, headers=JSON)
-    assert error_of(answer, 422)["where"] == where
+    assert error_of(answer, 422)["field"] == field
 
 
-def test_everything_wrong_is_told_at_once(visitor):
+def test_all_errors_are_reported_at_once(visitor):
     answer = visitor.client.post(f"{API}/predictions", json={"model": "x", "proteins": "", "nuclei": ["y"]})
     assert answer.status_code == 422
-    assert [each["where"] for each in answer.json()["errors"]] == ["model", "proteins", "nuclei"]
+    assert [each["field"] for each in answer.json()["errors"]] == ["model", "proteins", "nuclei"]
 
 
 @pytest.mark.parametrize("query", [{"sort": "colour"}, {"limit": 0}, {"offset": -1}, {"confidence": 2}])
-def test_queries_that_do_not_fit_are_422(visitor, job, query):
+def test_invalid_queries_are_422(visitor, job, query):
     answer = visitor.client.get(f"{API}/predictions/{job}/results", params=query)
-    assert error_of(answer, 422)["where"] == next(iter(query))
+    assert error_of(answer, 422)["field"] == next(iter(query))
 
 
 def test_one_job_too_many_is_429_with_the_wait(tmp_path, visitor):
@@ -205,8 +205,8 @@ def test_one_job_too_many_is_429_with_the_wait(tmp_path, visitor):
     assert error_of(answer, 429)["code"] == "too_many_jobs"
     assert 0 < int(answer.headers["retry-after"]) <= 3600
     with visitor.site.sessions.begin() as session:
-        assert {each.address for each in session.query(Visit)} == {ADDRESS}
-        session.query(Visit).update({Visit.at: Visit.at - 3601})
+        assert {each.address for each in session.query(Usage)} == {ADDRESS}
+        session.query(Usage).update({Usage.created_at: Usage.created_at - 3601})
     assert visitor.send().status_code == 202
 
 
@@ -217,7 +217,7 @@ def test_proteins_by_the_hour_and_open_jobs_are_limited(tmp_path, visitor):
     few.work()
     full = visit(tmp_path / "full", max_open_jobs=1)
     assert full.send().status_code == 202
-    assert error_of(full.send(), 429)["code"] == "busy"
+    assert error_of(full.send(), 429)["code"] == "server_busy"
     full.work()
     assert full.send().status_code == 202
 
@@ -231,7 +231,7 @@ def test_models_and_nuclei_are_listed(visitor):
     assert Image.open(io.BytesIO(visitor.client.get(nuclei[0]["image"]).content)).size == (208, 208)
 
 
-def test_the_service_tells_its_limits(visitor):
+def test_the_site_shows_its_limits(visitor):
     service = visitor.client.get(API).json()
     assert service["limits"]["max_proteins"] == visitor.site.settings.max_proteins
     assert all(link.startswith(API) for link in service["links"].values())

@@ -10,18 +10,18 @@ import pytest
 from services import free_port
 from uvicorn import Server
 
-from opengps import connections
-from opengps.serving import configuration
+from opengps import security
+from opengps.server import server_config
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: testserver\r\n"
 
 
 @pytest.fixture
 def port(visitor, monkeypatch):
-    """Where a site listens whose patience is short."""
-    monkeypatch.setattr(connections, "HEAD_S", 0.5)
+    """The port of a site with a short timeout."""
+    monkeypatch.setattr(security, "HEADER_TIMEOUT_S", 0.5)
     port = free_port()
-    server = Server(configuration(visitor.client.app, visitor.site.settings, "127.0.0.1", port))
+    server = Server(server_config(visitor.client.app, visitor.site.settings, "127.0.0.1", port))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -57,19 +57,19 @@ def answered(client):
     return answer.status
 
 
-def test_a_whole_head_is_answered_and_the_next_one_too(port):
+def test_complete_headers_are_answered_twice(port):
     with connected(port) as client:
         for _ in range(2):
             client.sendall(HEAD + b"\r\n")
             assert answered(client) == 200
 
 
-def test_who_says_nothing_is_hung_up_on(port):
+def test_an_idle_connection_is_closed(port):
     with connected(port) as client:
         assert heard(client) == b""
 
 
-def test_who_sends_a_head_byte_by_byte_is_hung_up_on(port):
+def test_headers_sent_byte_by_byte_are_cut_off(port):
     begun = time.monotonic()
     with connected(port) as client, pytest.raises(OSError):
         for byte in HEAD * 100:
@@ -78,7 +78,7 @@ def test_who_sends_a_head_byte_by_byte_is_hung_up_on(port):
     assert time.monotonic() - begun < 10
 
 
-def test_so_is_who_does_it_after_a_first_answer(port):
+def test_slow_headers_after_a_first_response_are_cut_off(port):
     with connected(port) as client:
         client.sendall(HEAD + b"\r\n")
         assert answered(client) == 200
@@ -86,7 +86,7 @@ def test_so_is_who_does_it_after_a_first_answer(port):
         assert heard(client) == b""
 
 
-def test_a_head_that_is_too_large_is_refused(port):
+def test_too_large_headers_are_refused(port):
     with connected(port) as client:
         client.sendall(HEAD + b"X-Long: " + b"a" * 20_000 + b"\r\n\r\n")
         assert answered(client) == 200
@@ -98,7 +98,7 @@ def test_a_head_that_is_too_large_is_refused(port):
         assert heard(client).startswith(b"HTTP/1.1 400")
 
 
-def test_a_slow_body_is_not_a_slow_head(port):
+def test_a_slow_body_is_not_cut_off(port):
     body = b'{"proteins": ""}'
     head = b"POST /api/v1/predictions HTTP/1.1\r\nHost: testserver\r\nContent-Type: application/json\r\n"
     with connected(port) as client:
@@ -108,7 +108,7 @@ def test_a_slow_body_is_not_a_slow_head(port):
         assert client.recv(65536).startswith(b"HTTP/1.1 422")
 
 
-def test_the_server_does_not_say_what_it_is(port):
+def test_the_server_does_not_show_its_name(port):
     with connected(port) as client:
         client.sendall(HEAD + b"\r\n")
         assert b"uvicorn" not in client.recv(65536).lower()

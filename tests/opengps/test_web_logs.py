@@ -1,4 +1,4 @@
-"""What the operator reads of an error holds nothing that a visitor sent."""
+"""Logs contain nothing that a visitor sent."""
 
 import io
 import logging
@@ -9,14 +9,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from visitor import API, SEQUENCE
 
-from opengps import turns
-from opengps.logs import Discreet
+from opengps import worker
+from opengps.security import PrivateFormatter
 
 
 @contextmanager
 def logged():
     handler = logging.StreamHandler(io.StringIO())
-    handler.setFormatter(Discreet("%(name)s %(message)s"))
+    handler.setFormatter(PrivateFormatter("%(name)s %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     try:
@@ -25,7 +25,7 @@ def logged():
         root.removeHandler(handler)
 
 
-def test_an_error_is_told_by_place_and_kind():
+def test_an_error_is_logged_by_place_and_type():
     def broken():
         try:
             raise KeyError(SEQUENCE)
@@ -36,7 +36,7 @@ def test_an_error_is_told_by_place_and_kind():
         try:
             broken()
         except ValueError:
-            logging.getLogger("huey").exception("Unhandled exception in task")
+            logging.getLogger("opengps").exception("The worker continues after an error.")
     said = log.getvalue()
     assert SEQUENCE not in said
     assert "in broken" in said and __file__ in said
@@ -47,31 +47,31 @@ def test_a_request_that_fails_leaves_no_sequence_in_the_log(visitor, monkeypatch
     def broken(*_):
         raise ValueError(SEQUENCE)
 
-    monkeypatch.setattr("opengps.receiving.read_order", broken)
+    monkeypatch.setattr("opengps.requests.check_request", broken)
     with caplog.at_level(logging.DEBUG, logger="opengps"):
         assert visitor.send().status_code == 500
     assert "ValueError" in caplog.text and f"{API}/predictions" in caplog.text
     assert SEQUENCE not in caplog.text
 
 
-def test_the_databases_errors_hold_no_values(visitor):
+def test_errors_of_the_database_contain_no_values(visitor):
     with pytest.raises(SQLAlchemyError) as caught, visitor.site.sessions.begin() as session:
         session.execute(text("INSERT INTO nowhere VALUES (:sequence)"), {"sequence": SEQUENCE})
     assert SEQUENCE not in str(caught.value)
 
 
-def test_a_worker_that_fails_leaves_no_sequence_in_job_or_log(visitor, monkeypatch):
+def test_a_failing_worker_leaves_no_sequence_in_job_or_log(visitor, monkeypatch):
     def broken(*_, **__):
         raise ValueError(SEQUENCE)
 
     job = visitor.send().json()["id"]
-    monkeypatch.setattr(turns, "save", broken)
+    monkeypatch.setattr(worker, "rows", broken)
     with logged() as log:
         for _ in range(visitor.site.settings.max_attempts):
             try:
-                visitor.turn()
+                visitor.chunk()
             except ValueError:
-                logging.getLogger("huey").exception("Unhandled exception in task")
+                logging.getLogger("opengps").exception("The worker continues after an error.")
     status = visitor.status(job)
     assert status["status"] == "failed"
-    assert SEQUENCE not in log.getvalue() + status["message"]
+    assert SEQUENCE not in log.getvalue() + status["error"]

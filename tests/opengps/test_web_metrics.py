@@ -23,7 +23,7 @@ def test_jobs_are_counted_by_status(visitor):
     assert set(metrics(visitor).values()) == {0.0}
     visitor.predict(fasta(2))
     visitor.send(fasta(40))
-    visitor.turn()
+    visitor.chunk()
     found = metrics(visitor)
     assert (found['opengps_jobs{status="finished"}'], found['opengps_jobs{status="running"}']) == (1, 1)
     assert found["opengps_longest_wait_seconds"] > 0

@@ -10,8 +10,8 @@ from PIL import Image
 from visitor import API, Page, error_of, fasta, text_of
 
 from deepgps.bundle import write_bundle
-from opengps import turns
-from opengps.submissions.comparing import compare_next
+from opengps import models
+from opengps.submissions.comparison import compare_next
 
 TWO = {
     "classes": ["cytoplasmic", "nucleoplasm"],
@@ -24,7 +24,7 @@ TWO = {
 
 @pytest.fixture(autouse=True)
 def _nothing_loaded_before():
-    turns._loaded.cache_clear()
+    models._load.cache_clear()
 
 
 def resized(generator, size_px):
@@ -58,12 +58,12 @@ def test_a_model_that_draws_only(install):
     job = visitor.predict(fasta(2), model="variant")
     row = visitor.rows(job, sort="confidence", order="desc")["results"][0]
     assert (row["localizations"], row["confidence"]) == ([], None)
-    assert "drawn only" in visitor.page(f"/predictions/{job}/results/0")
+    assert "image only" in visitor.page(f"/predictions/{job}/results/0")
     for address in (f"/predictions/{job}", "/predict", "/models", "/models/variant"):
         visitor.page(address)
     assert visitor.client.get(f"{API}/predictions/{job}/results.csv").text.count("\n") == 3
     answer = visitor.send(fasta(2), model="variant", images=False)
-    assert error_of(answer, 422)["code"] == "no_labels"
+    assert error_of(answer, 422)["code"] == "model_without_classes"
 
 
 def size_of(visitor, address):
@@ -97,7 +97,7 @@ def test_previews_are_those_of_the_model_that_is_chosen(install):
         shown = [each["src"] for each in Page(visitor.page(address)).all("img") if "/nuclei/" in each["src"]]
         assert [size_of(visitor, source) for source in shown] == [(96, 96)] * 6
     assert "96 px of 0.3 µm, 29 µm wide" in text_of(visitor.page("/nuclei", model="variant"))
-    assert "as variant sees them" in text_of(visitor.page("/nuclei"))
+    assert "fitted to variant" in text_of(visitor.page("/nuclei"))
     assert size_of(visitor, f"{API}/nuclei/hek-1/image.png") == (208, 208)
     error_of(visitor.client.get(f"{API}/nuclei?model=none"), 404)
 
@@ -105,7 +105,7 @@ def test_previews_are_those_of_the_model_that_is_chosen(install):
 def test_each_class_set_is_a_choice(install):
     visitor = install(class_sets={"single-2": TWO})
     listed = {model["name"]: model for model in visitor.client.get(f"{API}/models").json()}
-    assert listed["variant"]["predicts"] == "any of 12 places in the cell, several at once"
+    assert listed["variant"]["predicts"] == "12 localizations, several per protein"
     assert listed["variant:single-2"]["predicts"] == "cytoplasm or nucleoplasm"
     assert listed["variant:single-2"]["sha256"] == listed["variant"]["sha256"]
     assert visitor.client.get(f"{API}/models/variant:single-2").json()["classes"] == TWO["classes"]
@@ -133,8 +133,8 @@ def test_a_model_is_loaded_once_for_all_its_class_sets(install):
     visitor = install(class_sets={"single-2": TWO})
     for model in ("variant", "variant:single-2", "variant"):
         visitor.predict(fasta(1), model=model)
-    assert turns._loaded.cache_info().misses == 1
-    assert turns.load_model("variant:single-2")._generator is turns.load_model("variant")._generator
+    assert models._load.cache_info().misses == 1
+    assert models.load_predictor("variant:single-2")._generator is models.load_predictor("variant")._generator
 
 
 def test_a_submission_is_compared_with_the_model_of_its_senders_choice(install):
@@ -142,7 +142,7 @@ def test_a_submission_is_compared_with_the_model_of_its_senders_choice(install):
     assert 'value="variant:single-2"' in visitor.page("/submit")
     answer = submit(visitor, model="variant:single-2")
     assert answer.status_code == 201, answer.text
-    assert compare_next(visitor.site.sessions, visitor.site.settings)
+    assert compare_next(visitor.site)
     (image,) = visitor.client.get(answer.headers["location"]).json()["images"]
     found = image["comparison"]
     # The names of these bundles are those of the model that they were made of.
@@ -150,13 +150,13 @@ def test_a_submission_is_compared_with_the_model_of_its_senders_choice(install):
     assert set(found["localizations"]) <= {*TWO["classes"], "unclear"}
     assert {size_of(visitor, image["links"][name]) for name in ("drawn.png", "nucleus.png")} == {(96, 96)}
     error = error_of(submit(visitor, model="none"), 422)
-    assert (error["code"], error["where"]) == ("unknown_model", "model")
+    assert (error["code"], error["field"]) == ("unknown_model", "model")
 
 
 @pytest.mark.parametrize(
     ("encoder", "said"),
     [
-        ({"kind": "structure", "structure_points": 64}, "looks at structures"),
+        ({"kind": "structure", "structure_points": 64}, "needs protein structures"),
         ({"kind": "esm2", "name": "esm2_unheard_of", "fingerprint": "0" * 64}, "not prepared on this site"),
     ],
 )
@@ -166,4 +166,4 @@ def test_a_model_that_cannot_be_used_here_is_shown_and_not_offered(install, enco
     form = visitor.page("/predict?model=variant")
     assert said in form
     assert 'value="variant" disabled' in form
-    assert error_of(visitor.send(model="variant"), 422)["code"] == "unusable_model"
+    assert error_of(visitor.send(model="variant"), 422)["code"] == "model_unavailable"

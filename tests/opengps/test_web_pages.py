@@ -183,11 +183,11 @@ def test_any_id_comes_back_from_another_nucleus_unchanged(visitor, name):
 
 def test_cancelling_and_deleting_by_form(visitor):
     address = visitor.form({**FORM, "proteins": fasta(40)}).headers["location"]
-    visitor.turn()
+    visitor.chunk()
     assert visitor.client.post(f"{address}/cancel", follow_redirects=False).status_code == 303
     assert "was cancelled; 8 of 40" in visitor.page(address)
-    assert not visitor.turn()
-    assert "are gone" in visitor.client.post(f"{address}/delete").text
+    assert not visitor.chunk()
+    assert "have been deleted" in visitor.client.post(f"{address}/delete").text
     visitor.page(address, status=404)
 
 
@@ -217,7 +217,7 @@ def test_a_table_shows_small_images(visitor, job):
 def test_styles_and_scripts_are_kept_by_a_browser_until_the_next_release(visitor):
     from opengps.rendering import templates
 
-    mark = templates.env.globals["mark"]
+    mark = templates.env.globals["static_hash"]
     head = Page(visitor.page("/api"))
     for address in [each["src"] for each in head.all("script")] + [head.all("link")[1]["href"]]:
         assert address.endswith(f"?{mark}")
@@ -240,26 +240,26 @@ def test_the_limits_are_printed_on_the_form(visitor):
 
 
 def test_the_gallery_shows_what_the_model_says():
-    from deepgps.prediction import Predictor
-    from deepgps.proteins.reading import read_protein_file
-    from opengps.catalogue import spoken
+    from deepgps.prediction.predictor import Predictor
+    from deepgps.proteins.read import read_proteins
     from opengps.examples import GALLERY, example_path
-    from opengps.rendering import HERE
+    from opengps.models import class_name
+    from opengps.rendering import PACKAGE
 
-    found = Predictor.load(threads=1).predict(read_protein_file(example_path()), images=False)
-    said = {each.protein.id: {spoken(slug) for slug in each.localizations} for each in found}
-    assert set(said) == set(GALLERY) == {path.stem for path in HERE.glob("static/gallery/*.webp")}
+    found = Predictor.load(threads=1).predict(read_proteins(example_path()), images=False)
+    said = {each.protein.id: {class_name(slug) for slug in each.localizations} for each in found}
+    assert set(said) == set(GALLERY) == {path.stem for path in PACKAGE.glob("static/gallery/*.webp")}
     assert all(place in said[name] for name, place in GALLERY.items())
 
 
 def test_the_gallery_is_drawn_by_the_model_in_the_package(tmp_path):
-    from opengps.gallery import draw_gallery
-    from opengps.rendering import HERE
+    from opengps.examples import draw_gallery
+    from opengps.rendering import PACKAGE
 
     for file in draw_gallery(tmp_path):
         now, shown = (
             np.asarray(Image.open(each), np.float32)
-            for each in (file, HERE / "static" / "gallery" / file.name)
+            for each in (file, PACKAGE / "static" / "gallery" / file.name)
         )
         # WebP loses a little, and processors differ in the last digit.
-        assert np.abs(now - shown).mean() < 3, "draw it anew: python -m opengps.gallery"
+        assert np.abs(now - shown).mean() < 3, "draw it anew: python -m opengps.examples"

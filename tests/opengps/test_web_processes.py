@@ -1,4 +1,4 @@
-"""Real servers and real workers, killed as they come: in one folder, and on machines that share services."""
+"""Real servers and workers that are killed: in one folder, and on machines that share services."""
 
 import io
 import json
@@ -17,7 +17,7 @@ import requests
 from contributor import FIELDS, pair
 from services import SECRET, free_port
 from sqlalchemy import create_engine, text
-from visitor import API, SEQUENCE, fasta, jsonl
+from visitor import API, SEQUENCE, fasta
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 300
@@ -29,7 +29,7 @@ def until(said, condition):
         if found := condition():
             return found
         time.sleep(0.05)
-    raise AssertionError(f"waited in vain: {said}")
+    raise AssertionError(f"timed out waiting until {said}")
 
 
 class Place:
@@ -43,9 +43,9 @@ class Place:
         self.environment = {
             **os.environ,
             "DEEPGPS_MODELS": str(models),
-            # Short turns, so that a kill falls into the middle of a job.
-            "OPENGPS_TURN_LABELS": "4",
-            "OPENGPS_TURN_IMAGES": "4",
+            # Short chunks, so that a kill happens in the middle of a job.
+            "OPENGPS_CHUNK_PROTEINS": "4",
+            "OPENGPS_CHUNK_IMAGES": "4",
             "OPENGPS_REQUESTS_PER_MINUTE": "100000",
         }
         self.database = f"sqlite:///{folder / 'opengps.db'}"
@@ -54,8 +54,7 @@ class Place:
             self.environment |= {
                 **services.s3_environment,
                 "OPENGPS_DATABASE_URL": self.database,
-                "OPENGPS_QUEUE_URL": services.queue(),
-                "OPENGPS_FILES_URL": self.bucket,
+                "OPENGPS_STORAGE_URL": self.bucket,
             }
 
     def run(self, *command, **options):
@@ -107,7 +106,7 @@ class Place:
 
     def status(self, job):
         found = self.ask(f"/predictions/{job}")
-        assert found["status"] != "failed", found["message"]
+        assert found["status"] != "failed", found["error"]
         return found
 
     def wait_for(self, job, count):
@@ -116,16 +115,16 @@ class Place:
     def finish(self, job):
         until("the job is finished", lambda: self.status(job)["status"] == "finished")
 
-    def kill_whoever_is_at(self, job):
-        """Kill the worker whose turn a job is; one that no server minds is replaced."""
+    def kill_worker_of(self, job):
+        """Kill the worker that holds the lease of a job; one that no server restarts is replaced."""
         engine = create_engine(self.database)
 
-        def holder():
+        def worker():
             with engine.connect() as connection:
-                found = connection.execute(text("SELECT holder FROM jobs WHERE id = :job"), {"job": job})
+                found = connection.execute(text("SELECT worker FROM jobs WHERE id = :job"), {"job": job})
                 return found.scalar()
 
-        pid = int(until("a worker's turn", holder).split(":")[1])
+        pid = int(until("a worker leases the job", worker).split(":")[1])
         os.kill(pid, signal.SIGKILL)
         for process in [each for each in self.started if each.pid == pid]:
             # Until then it counts as alive.
@@ -133,16 +132,14 @@ class Place:
             self.run("worker")
 
     def check(self, job, count):
-        """Every protein is there once, in order, in the database and on disk."""
+        """Every protein is there once, in order."""
         self.finish(job)
         wanted = [f"p{i}" for i in range(count)]
         rows = self.ask(f"/predictions/{job}/results", limit=500)["results"]
         assert [row["protein_id"] for row in rows] == wanted
-        if not self.services:
-            assert [r["protein_id"] for r in jsonl(self.folder / "jobs" / job / "results.jsonl")] == wanted
 
     def files(self):
-        """What is kept of jobs and submissions."""
+        """The stored files of jobs and submissions."""
         if not self.services:
             return [path for kind in ("jobs", "submissions") for path in (self.folder / kind).rglob("*.*")]
         return [each for each in self.services.files(self.bucket) if "openGPS.txt" not in each]
@@ -185,7 +182,7 @@ def test_a_killed_worker_and_a_killed_server_lose_and_double_nothing(place):
     server = place.site()
     job = place.send(fasta(500))
     place.wait_for(job, 20)
-    place.kill_whoever_is_at(job)
+    place.kill_worker_of(job)
     at = place.status(job)["predicted"]
     place.wait_for(job, at + 20)
     assert place.status(job)["predicted"] < 500
@@ -200,7 +197,7 @@ def test_images_of_killed_workers_are_all_there_once(place):
     job = place.send(fasta(12), images=True, nuclei=["hek-1", "u2os-1"])
     for count in (2, 6):
         place.wait_for(job, count)
-        place.kill_whoever_is_at(job)
+        place.kill_worker_of(job)
     place.finish(job)
     for port in place.ports:
         content = place.get(f"{API}/predictions/{job}/results.zip", port=port).content
@@ -215,7 +212,7 @@ def test_images_of_killed_workers_are_all_there_once(place):
     assert len([each for each in place.files() if str(each).endswith(".png")]) == 24
 
 
-def test_what_is_deleted_leaves_no_file(place):
+def test_a_deleted_job_leaves_no_file(place):
     place.site()
     job = place.send(fasta(2), images=True)
     place.finish(job)
@@ -226,7 +223,7 @@ def test_what_is_deleted_leaves_no_file(place):
     assert place.files() == []
 
 
-def test_a_submission_is_compared_and_shown_wherever_it_was_sent(place):
+def test_a_submission_is_compared_and_shown_by_every_server(place):
     place.site()
     sent = place.post("/submissions", data=FIELDS, files=pair())
     here = f"/submissions/{sent['id']}"
@@ -239,7 +236,7 @@ def test_a_submission_is_compared_and_shown_wherever_it_was_sent(place):
 
 
 @needs_proc
-def test_the_worker_ends_with_its_server_however_that_ends(one_machine):
+def test_the_worker_stops_when_its_server_is_killed(one_machine):
     server = one_machine.serve()
     (worker,) = until("the worker runs", lambda: children(server))
     server.kill()
@@ -254,7 +251,7 @@ def test_the_worker_ends_with_its_server_however_that_ends(one_machine):
     until("the worker ends", gone)
 
 
-def test_several_workers_share_the_work_and_never_a_turn(place):
+def test_several_workers_share_the_jobs(place):
     place.serve("--no-worker")
     jobs = [place.send(fasta(60)) for _ in range(3)]
     assert [place.status(job)["status"] for job in jobs] == ["queued"] * 3
@@ -277,7 +274,7 @@ def test_a_single_protein_is_soon_done_beside_a_batch(place):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_the_server_and_its_worker_stop_without_complaint_when_told(place, how):
+def test_the_server_and_its_worker_stop_silently(place, how):
     server = place.serve(stderr=subprocess.PIPE)
     job = place.send(fasta(2), images=True)
     place.finish(job)
@@ -287,7 +284,7 @@ def test_the_server_and_its_worker_stop_without_complaint_when_told(place, how):
     assert said == b""
 
 
-def test_a_taken_port_is_said_in_a_sentence(one_machine):
+def test_a_port_in_use_is_an_error(one_machine):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -301,7 +298,7 @@ def test_a_taken_port_is_said_in_a_sentence(one_machine):
     assert "Traceback" not in done.stderr
 
 
-def test_a_setting_that_cannot_be_used_is_said_in_a_sentence(one_machine):
+def test_an_invalid_setting_is_an_error(one_machine):
     deepgps = Path(sys.executable).with_name("deepgps")
     environment = {**one_machine.environment, "OPENGPS_MAX_PROTEINS": "many"}
     done = subprocess.run([deepgps, "worker"], env=environment, capture_output=True, text=True)
@@ -313,13 +310,11 @@ def test_a_setting_that_cannot_be_used_is_said_in_a_sentence(one_machine):
     ("setting", "value", "said"),
     [
         ("OPENGPS_DATABASE_URL", f"postgresql+psycopg://me:{SECRET}@127.0.0.1:1/site", "cannot be opened"),
-        ("OPENGPS_QUEUE_URL", f"redis://:{SECRET}@127.0.0.1:1/0", "cannot be reached"),
-        ("OPENGPS_QUEUE_URL", "amqp://nobody", "cannot be reached"),
-        ("OPENGPS_FILES_URL", "nothing://x", "cannot be used"),
-        ("OPENGPS_FILES_URL", "file:///proc/opengps", "cannot be written"),
+        ("OPENGPS_STORAGE_URL", "nothing://x", "cannot be used"),
+        ("OPENGPS_STORAGE_URL", "file:///proc/opengps", "cannot be written"),
     ],
 )
-def test_a_service_that_is_not_there_is_said_in_a_sentence(one_machine, tmp_path, setting, value, said):
+def test_an_unreachable_service_is_an_error(one_machine, tmp_path, setting, value, said):
     deepgps = Path(sys.executable).with_name("deepgps")
     environment = {**one_machine.environment, "OPENGPS_DATA": str(tmp_path), setting: value}
     done = subprocess.run([deepgps, "worker"], env=environment, capture_output=True, text=True)

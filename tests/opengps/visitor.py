@@ -1,4 +1,4 @@
-"""A visitor of a site that runs in this process, whose jobs are worked on when the test says so."""
+"""A visitor of a site in this process; the test decides when jobs are computed."""
 
 import json
 import re
@@ -9,9 +9,9 @@ from pathlib import Path
 from starlette.testclient import TestClient
 
 from opengps.app import create_app
-from opengps.queue import Site
 from opengps.settings import Settings
-from opengps.turns import take_turn
+from opengps.site import Site
+from opengps.worker import run_chunk
 
 API = "/api/v1"
 SEQUENCE = "MKVLAAGIVGLCAKWDEYHRPQNSTFMKVLAAGIVGLCAKWDEYHR"
@@ -39,20 +39,20 @@ class Visitor:
         return self.client.post(f"{API}/predictions", json={"model": "tiny", "proteins": proteins, **fields})
 
     def predict(self, proteins=f">one\n{SEQUENCE}\n", **fields):
-        """Send proteins and work them off; return the job's id."""
+        """Send proteins and compute them; return the job's id."""
         answer = self.send(proteins, **fields)
         assert answer.status_code == 202, answer.text
         self.work()
         return answer.json()["id"]
 
     def work(self):
-        """Take turns until nothing is left to do."""
-        while take_turn(self.site.sessions, self.site.settings):
+        """Compute chunks until no job waits."""
+        while self.chunk():
             pass
 
-    def turn(self):
-        """Take one turn; whether there was one."""
-        return take_turn(self.site.sessions, self.site.settings)
+    def chunk(self):
+        """Compute one chunk; return whether there was one."""
+        return run_chunk(self.site)
 
     def job_folder(self, job_id):
         return self.site.settings.data / "jobs" / job_id
@@ -85,13 +85,13 @@ def visit(data: Path, **settings) -> Visitor:
 
 
 def error_of(answer, status):
-    """The one thing that is wrong, in the one shape."""
+    """Return the only error of a response."""
     assert answer.status_code == status, answer.text
     assert set(answer.json()) == {"errors"}
-    (problem,) = answer.json()["errors"]
-    assert set(problem) == {"code", "message", "where"}
-    assert problem["message"].endswith(".")
-    return problem
+    (error,) = answer.json()["errors"]
+    assert set(error) == {"code", "message", "field"}
+    assert error["message"].endswith(".")
+    return error
 
 
 class Page(HTMLParser):
@@ -110,9 +110,14 @@ class Page(HTMLParser):
 
 
 def text_of(page):
-    """What a reader sees of a page, roughly."""
+    """Return the visible text of a page, roughly."""
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
 
 
 def jsonl(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def stored_images(visitor, job_id):
+    """Return the names of a job's image files."""
+    return visitor.site.storage.names(f"jobs/{job_id}/images")

@@ -194,7 +194,7 @@ def image_layer(site: SiteDep, image: ImageDep, layer: str) -> Response:
             raise not_found(f"Image {image.number} has not been compared yet.", "layer")
     except FileNotFoundError:
         raise not_found(_DELETED, "submission_id") from None
-    content = _draw_layer(np.asarray(stack, np.float32) / 255, name)
+    content = _draw_layer(np.asarray(stack, np.float32) / np.float32(255), name)
     return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=60"})
 
 

@@ -9,9 +9,9 @@ from opengps.schemas import StrictModel
 
 LICENCES = ("CC0-1.0", "CC-BY-4.0")
 CONSENT = (
-    "I made these images or may pass them on. They may be stored, shown and given to others under the licence "
-    "chosen here, with the name I give, and models may be trained on them. They stay on this site until I "
-    "delete them; data that were exported and models that were trained before do not change."
+    "I made these images or may pass them on. They may be stored, shown and given to others under the "
+    "licence chosen here, with the name I give, and models may be trained on them. They stay on this site "
+    "until I delete them; data that were exported and models that were trained before do not change."
 )
 """The text that a contributor agrees to; it is stored with the submission."""
 
@@ -70,7 +70,7 @@ class SubmissionForm(SubmissionFields):
 
     protein: str = ""
     sequence: str = ""
-    localizations: list[str] = []
+    localizations: list[str] = Field([])
     cell_line: str = ""
     microscope: str = ""
     pixel_size_um: float | None = None

@@ -1,4 +1,4 @@
-"""TIFFs that claim one thing and unpack to another."""
+"""TIFFs that unpack to more than they declare."""
 
 import io
 import lzma
@@ -12,17 +12,16 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from test_web_guard import draw, image
+from test_web_security import draw, image
 from visitor import error_of
 
 from deepgps.errors import InputError
-from opengps.nucleus_images import check_claims
 from opengps.settings import Settings
-from opengps.tiff_claims import claimed_pixels
+from opengps.uploads import check_image, declared_tiff_pixels
 
 SETTINGS = Settings(max_image_planes=4)
 EDGE = 64
-LIES = "unpacks to more than it claims"
+LIES = "unpacks to more than it declares"
 
 
 def tiff(piece, compression, *, edge=EDGE, tile=None, claimed=None):
@@ -50,36 +49,36 @@ PACKERS = {
 def test_an_honest_piece_passes_and_a_bomb_does_not(compression):
     pack = PACKERS[compression]
     honest = tiff(pack(bytes(EDGE * EDGE)), compression)
-    assert claimed_pixels(Path("a.tif"), honest, SETTINGS) == EDGE * EDGE
+    assert declared_tiff_pixels(Path("a.tif"), honest, SETTINGS) == EDGE * EDGE
     assert tifffile.imread(io.BytesIO(honest)).shape == (EDGE, EDGE)
     bomb = tiff(pack(bytes(20_000_000)), compression)
     assert len(bomb) < 400_000
     with pytest.raises(InputError, match=LIES):
-        claimed_pixels(Path("a.tif"), bomb, SETTINGS)
+        declared_tiff_pixels(Path("a.tif"), bomb, SETTINGS)
 
 
 def test_noise_passes_though_packing_makes_it_larger():
     noise = np.random.default_rng(0).integers(0, 256, (EDGE, EDGE), np.uint8).tobytes()
     for packed in (zlib.compress(noise, 0), lzma.compress(noise)):
         assert len(packed) > len(noise)
-    assert claimed_pixels(Path("a.tif"), tiff(zlib.compress(noise, 0), 8), SETTINGS) == EDGE * EDGE
-    assert claimed_pixels(Path("a.tif"), tiff(lzma.compress(noise), 34925), SETTINGS) == EDGE * EDGE
+    assert declared_tiff_pixels(Path("a.tif"), tiff(zlib.compress(noise, 0), 8), SETTINGS) == EDGE * EDGE
+    assert declared_tiff_pixels(Path("a.tif"), tiff(lzma.compress(noise), 34925), SETTINGS) == EDGE * EDGE
 
 
 def test_a_piece_that_is_larger_than_its_place_is_not_read():
     with pytest.raises(InputError, match=LIES):
-        claimed_pixels(Path("a.tif"), tiff(bytes(1_000_000), 8), SETTINGS)
+        declared_tiff_pixels(Path("a.tif"), tiff(bytes(1_000_000), 8), SETTINGS)
 
 
 def test_a_tile_that_is_larger_than_its_image_counts_as_it_is():
     huge = tiff(zlib.compress(bytes(1000)), 8, tile=65_536)
     with pytest.raises(InputError, match="pixels"):
-        check_claims(Path("a.tif"), huge, SETTINGS)
+        check_image(Path("a.tif"), huge, SETTINGS)
 
 
-def test_damage_is_told():
+def test_damage_is_reported():
     with pytest.raises(InputError, match="truncated or damaged"):
-        check_claims(Path("a.tif"), tiff(b"no deflate at all", 8), SETTINGS)
+        check_image(Path("a.tif"), tiff(b"no deflate at all", 8), SETTINGS)
 
 
 def test_planes_are_limited():
@@ -88,12 +87,12 @@ def test_planes_are_limited():
         tifffile.imwrite(content, np.zeros((planes, 16, 16), np.uint8), photometric="minisblack")
         return content.getvalue()
 
-    assert claimed_pixels(Path("a.tif"), stack(4), SETTINGS) > 0
+    assert declared_tiff_pixels(Path("a.tif"), stack(4), SETTINGS) > 0
     with pytest.raises(InputError, match="more than 4 planes"):
-        claimed_pixels(Path("a.tif"), stack(5), SETTINGS)
+        declared_tiff_pixels(Path("a.tif"), stack(5), SETTINGS)
 
 
-def test_a_visitor_is_told(visitor):
+def test_the_error_is_shown_to_the_visitor(visitor):
     bomb = tiff(zlib.compress(bytes(50_000_000)), 8, edge=208)
     assert LIES in error_of(draw(visitor, "a.tif", bomb), 422)["message"]
     for kwargs in (
@@ -118,11 +117,11 @@ def test_a_bomb_costs_no_memory():
     """Half a gigabyte in half a megabyte, refused by a process that has not so much left."""
     code = (
         "import resource, sys; from pathlib import Path; import numpy, tifffile, PIL.Image\n"
-        "from opengps.nucleus_images import check_claims; from opengps.settings import Settings\n"
+        "from opengps.uploads import check_image; from opengps.settings import Settings\n"
         "from deepgps.errors import InputError\n"
         "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000,) * 2)\n"
-        "try: check_claims(Path('a.tif'), sys.stdin.buffer.read(), Settings())\n"
+        "try: check_image(Path('a.tif'), sys.stdin.buffer.read(), Settings())\n"
         "except InputError as error: print(error)"
     )
     if not Path("/proc/self/statm").exists():

@@ -1,3 +1,4 @@
+import asyncio
 import gzip
 import io
 import re
@@ -21,7 +22,7 @@ from visitor import API, SEQUENCE, error_of, fasta, visit
         {"Origin": "null"},
     ],
 )
-def test_another_sites_page_may_not_send(visitor, headers):
+def test_pages_of_other_sites_may_not_send(visitor, headers):
     answer = visitor.client.post(f"{API}/predictions", json={"proteins": "x"}, headers=headers)
     assert error_of(answer, 403)["code"] == "cross_site"
     answer = visitor.client.post("/predictions", data={"proteins": "x"}, headers=headers)
@@ -31,18 +32,18 @@ def test_another_sites_page_may_not_send(visitor, headers):
 
 
 @pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": "http://testserver"}])
-def test_its_own_pages_and_programs_may(visitor, headers):
+def test_own_pages_and_programs_may_send(visitor, headers):
     body = {"model": "tiny", "proteins": f">a\n{SEQUENCE}"}
     assert visitor.client.post(f"{API}/predictions", json=body, headers=headers).status_code == 202
 
 
-def test_only_its_own_names_are_answered(tmp_path, visitor):
+def test_unknown_host_names_are_refused(tmp_path, visitor):
     local = visit(tmp_path / "local", allowed_hosts="lab.example, 127.0.0.1")
-    assert error_of(local.client.get(API), 421)["where"] == "Host"
+    assert error_of(local.client.get(API), 421)["field"] == "Host"
     assert local.client.get(API, headers={"Host": "lab.example:8000"}).status_code == 200
 
 
-def test_every_answer_is_fenced_in(visitor):
+def test_every_response_has_security_headers(visitor):
     for address in ("/", API, "/static/site.js", "/nothing", "/api/assets/swagger-ui.css"):
         headers = visitor.client.get(address).headers
         assert "default-src 'none'" in headers["content-security-policy"]
@@ -51,15 +52,15 @@ def test_every_answer_is_fenced_in(visitor):
         assert headers["referrer-policy"] == "same-origin"
 
 
-def test_an_unexpected_failure_tells_nothing_and_is_fenced_in(visitor, monkeypatch):
-    monkeypatch.setattr("opengps.api.nucleus_png", lambda _: 1 / 0)
+def test_an_unexpected_error_shows_nothing_and_has_security_headers(visitor, monkeypatch):
+    monkeypatch.setattr("opengps.api.default_cell_png", lambda _: 1 / 0)
     answer = visitor.client.get(f"{API}/nuclei/hek-1/image.png")
-    assert error_of(answer, 500)["code"] == "unexpected"
+    assert error_of(answer, 500)["code"] == "internal_error"
     assert "ZeroDivision" not in answer.text
     assert "content-security-policy" in answer.headers
 
 
-def test_pace_is_limited_by_address(tmp_path, visitor):
+def test_the_rate_is_limited_by_address(tmp_path, visitor):
     slow = visit(tmp_path / "slow", requests_per_minute=3)
     answers = [slow.client.get(API) for _ in range(8)]
     refused = next(answer for answer in answers if answer.status_code == 429)
@@ -75,7 +76,7 @@ def test_a_large_request_is_refused_announced_or_not(tmp_path, visitor):
     pieces = (body[at : at + 500] for at in range(0, len(body), 500))
     assert (
         error_of(small.client.post(f"{API}/predictions", content=pieces, headers=kind), 413)["code"]
-        == "too_large"
+        == "payload_too_large"
     )
 
 
@@ -88,7 +89,7 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path, visitor):
     small = visit(tmp_path / "small", max_table_bytes=100_000)
     bomb = gzip.compress(b">a\n" + b"M" * 50_000_000)
     assert len(bomb) < 100_000
-    assert error_of(send_file(small, "a.fasta.gz", bomb), 413)["where"] == "file"
+    assert error_of(send_file(small, "a.fasta.gz", bomb), 413)["field"] == "file"
     assert send_file(small, "a.fasta.gz", gzip.compress(fasta(2).encode())).status_code == 202
 
 
@@ -100,7 +101,7 @@ def test_a_file_name_leads_nowhere(visitor, tmp_path, name):
     answer = send_file(visitor, name, f">a\n{SEQUENCE}\n".encode())
     assert answer.status_code in (202, 422)
     after = {path for path in tmp_path.rglob("*") if path.is_file()}
-    assert all("opengps.db" in path.name or "queue.db" in path.name for path in after - before)
+    assert all("opengps.db" in path.name for path in after - before)
 
 
 def image(kind="PNG", size=(208, 208)):
@@ -133,16 +134,16 @@ def test_content_decides_and_not_the_extension(visitor, kind):
         gzip.compress(b"II*\0", mtime=0),
     ],
 )
-def test_what_is_no_image_is_refused(visitor, content):
-    assert error_of(draw(visitor, "nucleus.png", content), 422)["where"] == "nucleus_images"
+def test_other_content_is_refused(visitor, content):
+    assert error_of(draw(visitor, "nucleus.png", content), 422)["field"] == "nucleus_images"
 
 
-def test_an_image_that_claims_too_much_is_refused_unread(tmp_path, visitor):
+def test_an_image_that_declares_too_many_pixels_is_refused_unread(tmp_path, visitor):
     small = visit(tmp_path / "small", max_image_pixels=50_000, max_image_bytes=20_000)
     assert draw(small, "a.png", image()).status_code == 202
     assert "pixels" in error_of(draw(small, "a.png", image(size=(300, 300))), 422)["message"]
     assert "pixels" in error_of(draw(small, "a.tif", image("TIFF", (300, 300))), 422)["message"]
-    assert error_of(draw(small, "a.png", image() + b"0" * 20_000), 413)["code"] == "too_large"
+    assert error_of(draw(small, "a.png", image() + b"0" * 20_000), 413)["code"] == "payload_too_large"
     header = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", (60_000).to_bytes(4) * 2 + bytes([8, 0, 0, 0, 0]))
     error_of(draw(small, "bomb.png", header + chunk(b"IDAT", zlib.compress(bytes(1000)))), 422)
 
@@ -151,7 +152,7 @@ def chunk(name, data):
     return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
 
 
-def test_a_sentence_for_the_command_line_is_said_for_a_form(visitor):
+def test_messages_name_no_command_line_options(visitor):
     answer = draw(visitor, "nucleus.png", image(size=(400, 400)))
     visitor.work()
     (row,) = visitor.rows(answer.json()["id"])["results"]
@@ -159,7 +160,7 @@ def test_a_sentence_for_the_command_line_is_said_for_a_form(visitor):
     assert not any("--" in warning for warning in row["warnings"])
 
 
-def test_what_was_uploaded_is_never_served(visitor):
+def test_uploads_are_never_served(visitor):
     """An image that is a page, too, for a browser that would rather believe its content."""
     payload = b"<script>alert(document.domain)</script>"
     job = draw(visitor, "x.html", image() + payload).json()["id"]
@@ -189,10 +190,10 @@ def test_an_id_leads_nowhere_in_a_zip(visitor):
 @pytest.mark.parametrize(
     "address", ["/", "/predict", "/submit", "/privacy", "/health", "/metrics", API, "/nothing"]
 )
-def test_nothing_tells_where_the_site_keeps_its_things(visitor, address):
+def test_no_page_shows_where_data_are_stored(visitor, address):
     settings = visitor.site.settings
     said = visitor.client.get(address).text
-    for secret in (settings.database, settings.queue_url, settings.files_url, str(settings.data)):
+    for secret in (settings.database, settings.storage_url, str(settings.data)):
         assert not secret or secret not in said
     assert all(not name.endswith("_url") for name in visitor.client.get(API).json()["limits"])
 
@@ -206,3 +207,31 @@ def test_an_xml_bomb_in_an_image_does_not_go_off(visitor):
     begun = time.monotonic()
     assert draw(visitor, "a.ome.tif", content.getvalue()).status_code in (202, 422)
     assert time.monotonic() - begun < 20
+
+
+def test_a_body_that_never_arrives_times_out(tmp_path, visitor):
+    patient = visit(tmp_path / "patient", body_timeout_s=0.05)
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(30)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"{API}/predictions",
+        "raw_path": f"{API}/predictions".encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"testserver"), (b"content-type", b"application/json")],
+        "client": ("203.0.113.7", 1),
+        "server": ("testserver", 80),
+        "scheme": "http",
+        "root_path": "",
+        "http_version": "1.1",
+    }
+    asyncio.run(patient.client.app(scope, receive, send))
+    assert sent[0]["status"] == 408
+    assert b"request_timeout" in sent[1]["body"]
