@@ -35,7 +35,7 @@ test-slow: $(VENV)/.test  ## Run the slow tests: training, killed processes, tut
 # Which of them, as pytest's -m says it; all where empty.
 WEB_TESTS ?=
 
-test-web: $(VENV)/.test  ## Run the tests of the website, PostgreSQL, Redis and a browser included (from Debian)
+test-web: $(VENV)/.test  ## Run the tests of the website, PostgreSQL and a browser included (from Debian)
 	@tests/opengps/debian.sh
 	@$(BIN)/python -m pytest tests/opengps -m '$(WEB_TESTS)'
 

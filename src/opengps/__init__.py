@@ -1,4 +1,4 @@
-"""openGPS, the website: pages and a REST API for `deepgps.prediction.predictor.Predictor`.
+"""openGPS, the website: pages and a REST API for `deepgps.prediction.Predictor`.
 
 A request becomes a *job* in the database. The table of jobs is the queue: a worker leases the job that has
 waited longest, computes a *chunk* of it and releases it. Finished results are rows of the database; their

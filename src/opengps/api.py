@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, Response
 
 from deepgps import __version__
 from deepgps.bundle import CropSpec
-from deepgps.images.defaults import DEFAULT_NAMES
+from deepgps.images.cell import DEFAULT_CELLS
 from opengps.downloads import NOT_FOUND, ResultNumber
 from opengps.errors import ErrorResponse, not_found, request_error
 from opengps.jobs import (
@@ -86,7 +86,7 @@ ModelQuery = Annotated[
 def list_nuclei(model: ModelQuery = "") -> list[NucleusInfo]:
     """List the default nuclei."""
     crop = crop_of(model)
-    return [_nucleus_info(name, model, crop) for name in DEFAULT_NAMES]
+    return [_nucleus_info(name, model, crop) for name in DEFAULT_CELLS]
 
 
 @router.get("/nuclei/{name}", tags=["site"], responses=NOT_FOUND)
@@ -108,8 +108,8 @@ def show_nucleus_image(name: str, model: ModelQuery = "") -> Response:
 
 
 def _checked_name(name: str) -> str:
-    if name not in DEFAULT_NAMES:
-        names = ", ".join(DEFAULT_NAMES)
+    if name not in DEFAULT_CELLS:
+        names = ", ".join(DEFAULT_CELLS)
         raise not_found(f"Nucleus '{name[:80]}' is unknown; choose from: {names}.", "name")
     return name
 

@@ -34,13 +34,13 @@ def draw_gallery(folder: Path) -> list[Path]:
     import numpy as np
     from PIL import Image
 
-    from deepgps.prediction.predictor import Predictor
+    from deepgps.prediction import Predictor
     from deepgps.proteins.protein import Protein
-    from deepgps.proteins.read import read_proteins
+    from deepgps.proteins.reading import read_protein_file
     from deepgps.results.images import overlay, stretched
 
     files = []
-    examples = [each for each in read_proteins(example_path()) if isinstance(each, Protein)]
+    examples = [each for each in read_protein_file(example_path()) if isinstance(each, Protein)]
     for prediction in Predictor.load().predict(each for each in examples if each.id in GALLERY):
         assert prediction.cell is not None and prediction.image is not None
         pixels = overlay(stretched(prediction.cell.nucleus), stretched(prediction.image))

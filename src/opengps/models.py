@@ -23,10 +23,8 @@ from deepgps.bundle import (
 )
 from deepgps.errors import BundleError
 from deepgps.images.cell import Cell
-from deepgps.images.defaults import default_nucleus
-from deepgps.images.nuclei import fit_nucleus
-from deepgps.prediction.predictor import Predictor
-from deepgps.proteins.embedding.prepared import encoders_folder
+from deepgps.prediction import Predictor
+from deepgps.proteins.embedding import encoders_folder
 from deepgps.results.images import stretched
 from opengps.errors import ErrorDetail, not_found
 from opengps.schemas import ModelInfo
@@ -168,7 +166,7 @@ def load_predictor(name: str) -> Predictor:
     model, colon, class_set = name.rpartition(":")
     if not colon or name in installed_bundles():
         return _load(name)
-    return _load(model).in_class_set(class_set)
+    return _load(model).with_class_set(class_set)
 
 
 @lru_cache(maxsize=2)
@@ -185,10 +183,10 @@ def forget_predictors() -> None:
 @lru_cache(maxsize=256)
 def default_cell(name: str, crop: CropSpec | None) -> Cell:
     """Return a default nucleus at the size and scale of a model's crops, or at its own if that is None."""
-    cell = default_nucleus(name)
+    cell = Cell.load(name)
     if crop is None:
         return cell
-    return fit_nucleus(cell, crop_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
+    return cell.resampled(size_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
 
 
 @lru_cache(maxsize=256)

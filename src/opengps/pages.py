@@ -11,7 +11,7 @@ from starlette.datastructures import FormData
 
 from deepgps.bundle import Bundle
 from deepgps.bundle.metrics_table import HEADINGS, arranged, shown
-from deepgps.images.defaults import DEFAULT_NAMES
+from deepgps.images.cell import DEFAULT_CELLS
 from deepgps.results.table import table_line
 from opengps.api import ModelQuery
 from opengps.database import OPEN_STATUSES, InputRecord
@@ -53,7 +53,7 @@ def home(request: Request) -> Response:
 def prediction_form(request: Request, example: bool = False, model: str = "") -> Response:
     """The form."""
     values = {"proteins": example_fasta() if example else "", "model": model}
-    return _form(request, values, DEFAULT_NAMES[:1])
+    return _form(request, values, DEFAULT_CELLS[:1])
 
 
 @router.get("/predictions")
@@ -92,7 +92,7 @@ def _form(
         errors=form_errors(error),
         models=models(),
         chosen_model=available_model(values.get("model") or ""),
-        nuclei=DEFAULT_NAMES,
+        nuclei=DEFAULT_CELLS,
     )
     if error and error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
@@ -184,7 +184,7 @@ def show_result(request: Request, site: SiteDep, job: JobDep, number: ResultNumb
         same_protein=results_of_protein(site, job.id, result.protein_id),
         input=record,
         as_table=_as_table(record) if record else "",
-        other_nuclei=[name for name in DEFAULT_NAMES if name not in job.nuclei],
+        other_nuclei=[name for name in DEFAULT_CELLS if name not in job.nuclei],
         previous=number - 1 if number else None,
         next=number + 1 if list_results(site, job.id, following)[0] else None,
     )
@@ -250,11 +250,11 @@ def list_nuclei(request: Request, model: ModelQuery = "") -> Response:
     # One model of each size and scale.
     by_crop = {bundle.metadata.crop: name for name, bundle in reversed(models().items())}
     crop = get_model(chosen, "model").metadata.crop if chosen else None
-    first = default_cell(DEFAULT_NAMES[0], crop)
+    first = default_cell(DEFAULT_CELLS[0], crop)
     return page(
         request,
         "nuclei.html",
-        nuclei=DEFAULT_NAMES,
+        nuclei=DEFAULT_CELLS,
         model=chosen,
         others=sorted(set(by_crop.values()) - {by_crop.get(crop, "")}) if crop else [],
         size_px=first.nucleus.shape[0],

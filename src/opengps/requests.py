@@ -5,7 +5,7 @@ import re
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -19,11 +19,9 @@ from starlette.requests import Request
 
 from deepgps.bundle import Bundle
 from deepgps.errors import InputError
-from deepgps.images.cell import Cell
-from deepgps.images.defaults import DEFAULT_NAMES
+from deepgps.images.cell import DEFAULT_CELLS, Cell, with_unique_name
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.proteins.read import accept, read_proteins
-from deepgps.proteins.record import Record
+from deepgps.proteins.reading import Record, check_records, read_protein_file
 from deepgps.proteins.uniprot import is_accession
 from deepgps.results.names import safe_stem
 from opengps.errors import ErrorDetail, RequestError, request_error, validation_error
@@ -86,9 +84,10 @@ async def receive_form(request: Request, settings: Settings, max_files: int) -> 
         return await request.form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=limit)
     except HTTPException as error:
         too_large = "exceeded" in error.detail
-        code = "payload_too_large" if too_large else "malformed_form"
         message = f"The form cannot be read: {error.detail.rstrip('.')}."
-        raise request_error(413 if too_large else 422, code, message) from None
+        if too_large:
+            raise request_error(413, "payload_too_large", message) from None
+        raise request_error(422, "malformed_form", message) from None
 
 
 async def parse_form(form: FormData) -> tuple[PredictionRequest, Upload | None, list[Upload]]:
@@ -265,7 +264,7 @@ def _parse(upload: Upload, text: str, settings: Settings) -> Iterator[Protein | 
         path.write_bytes(content)
         name = TEXT_NAME if text else upload.name
         try:
-            for each in read_proteins(path):
+            for each in read_protein_file(path):
                 if isinstance(each, Rejection):
                     yield Rejection(each.id, name, each.reason.replace(str(path), name))
                 else:
@@ -301,7 +300,7 @@ def _parse_bare(text: str, settings: Settings) -> Iterator[Protein | Rejection |
     """Parse a bare sequence, or names to look up."""
     words = re.split(r"[\s,;]+", text.strip(" \t\r\n,;"))
     if all(map(_RESIDUES.fullmatch, words)) and max(map(len, words)) >= _MIN_SEQUENCE:
-        for each in accept([Record(1, "sequence", text)], TEXT_NAME, {}):
+        for each in check_records([Record(1, "sequence", text)], TEXT_NAME, {}):
             yield _check_length(each, settings)
         return
     for word in dict.fromkeys(words):
@@ -334,9 +333,9 @@ def _load_cells(
     if not images and (request.pixel_size_um is not None or request.channel is not None):
         message = "A pixel size or channel needs a nucleus image; upload one, or leave it out."
         errors.add("missing_image", message, "nucleus_images")
-    names = request.nuclei or ([] if images else [DEFAULT_NAMES[0]])
-    for name in (name for name in names if name not in DEFAULT_NAMES):
-        message = f"Nucleus '{name[:80]}' is unknown; choose from: {', '.join(DEFAULT_NAMES)}."
+    names = request.nuclei or ([] if images else [DEFAULT_CELLS[0]])
+    for name in (name for name in names if name not in DEFAULT_CELLS):
+        message = f"Nucleus '{name[:80]}' is unknown; choose from: {', '.join(DEFAULT_CELLS)}."
         errors.add("unknown_nucleus", message, "nuclei")
     count = len(names) + len(images)
     if count > settings.max_nuclei:
@@ -344,7 +343,7 @@ def _load_cells(
         errors.add("too_many_nuclei", message, "nuclei")
     if errors.errors or bundle is None:
         return []
-    cells = {name: default_cell(name, bundle.metadata.crop) for name in names}
+    cells = [default_cell(name, bundle.metadata.crop) for name in dict.fromkeys(names)]
     for upload in images:
         try:
             cell = load_uploaded_nucleus(upload, request, bundle.metadata.crop, settings)
@@ -353,7 +352,5 @@ def _load_cells(
         except InputError as error:
             errors.add("invalid_image", str(error), "nucleus_images")
         else:
-            numbered = (f"{cell.name}-{number}" for number in range(2, len(cells) + 3))
-            name = next(name for name in (cell.name, *numbered) if name not in cells)
-            cells[name] = replace(cell, name=name)
-    return list(cells.values())
+            cells.append(with_unique_name(cell, cells))
+    return cells

@@ -3,7 +3,7 @@
 from deepgps.errors import InputError
 from deepgps.proteins.check import check_sequence
 from deepgps.proteins.protein import Protein
-from deepgps.proteins.uniprot import resolve
+from deepgps.proteins.uniprot import fetch_protein
 from opengps.settings import Settings
 
 
@@ -15,7 +15,7 @@ def look_up(settings: Settings, name: str) -> Protein:
     InputError
         If it is not found, or its sequence cannot be used here.
     """
-    found = resolve(
+    found = fetch_protein(
         name,
         cache_dir=settings.data / "cache",
         offline=not settings.lookups,

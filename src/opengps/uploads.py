@@ -12,7 +12,7 @@ from typing import Any
 from deepgps.bundle import CropSpec
 from deepgps.errors import InputError
 from deepgps.images.cell import Cell
-from deepgps.images.nuclei import image_stem, load_nucleus
+from deepgps.images.read import image_stem
 from deepgps.results.names import safe_stem
 from opengps.schemas import PredictionRequest
 from opengps.settings import Settings
@@ -48,7 +48,7 @@ class TooLargeError(Exception):
 def load_uploaded_nucleus(
     upload: Upload, request: PredictionRequest, crop: CropSpec, settings: Settings
 ) -> Cell:
-    """Cut a nucleus out of an uploaded image, as `load_nucleus` does.
+    """Cut a nucleus out of an uploaded image, as `Cell.load` does.
 
     Parameters
     ----------
@@ -75,9 +75,9 @@ def load_uploaded_nucleus(
         try:
             check_image(path, upload.content, settings)
             path.write_bytes(upload.content)
-            cell = load_nucleus(
+            cell = Cell.load(
                 path,
-                crop_px=crop.size_px,
+                size_px=crop.size_px,
                 pixel_size_um=crop.pixel_size_um,
                 channel=request.channel,
                 image_pixel_size_um=request.pixel_size_um,

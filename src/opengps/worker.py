@@ -22,7 +22,7 @@ from sqlalchemy import select
 from deepgps.bundle import DEFAULT_MODEL
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.images.cell import Cell
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
 from deepgps.results.folder import RECORDS_FILE, REPORT_FILE
 from deepgps.results.image_files import EXTENSIONS, IMAGES
@@ -174,7 +174,7 @@ def _predictor(job: Job) -> Predictor:
         predictor = load_predictor(job.model)
     if predictor.bundle.sha256 != job.model_sha256:
         raise InputError(f"Model '{job.model}' was replaced after this job was sent; send it again.")
-    return predictor.drawing(mean=True) if job.mean else predictor
+    return predictor.with_mean_images() if job.mean else predictor
 
 
 def _cells(site: Site, job: Job, predictor: Predictor) -> list[Cell]:

@@ -71,7 +71,6 @@ SPOKEN = {
         "cli/evaluate.py",
     ),
     "files.md": ("results/*.py", "files/*.py", "cells/*.py", "cli/compare_cells.py"),
-    "web.md": ("web/*.py", "web/submissions/*.py", "cli/submissions.py"),
 }
 
 

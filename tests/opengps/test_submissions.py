@@ -7,7 +7,7 @@ from contributor import FIELDS, HEADER, batch, field, packed, pair, submit, subm
 from PIL import Image
 from visitor import API, error_of, visit
 
-from deepgps.images.likeness import pearson
+from deepgps.images.similarity import pearson
 from opengps.database import ImagePair, Submission
 from opengps.submissions.comparison import compare_next
 from opengps.submissions.schemas import CONSENT
@@ -65,13 +65,13 @@ def test_images_and_sender_are_stored_as_sent(visitor, sent):
 
 
 def test_the_crops_are_those_of_data_prepare(visitor, sent):
-    from deepgps.datasets.crops.cut import cut_field, ready_field
-    from deepgps.images.segment import refined_otsu
+    from deepgps.datasets.crops.cutting import cut_field, normalise_field
+    from deepgps.images.segmentation import refined_otsu
     from opengps.submissions.requests import CROP_SETTINGS
 
     (crops,) = visitor.submission_folder(sent["id"]).glob("*.npy")
     nucleus, protein = (each.astype(np.float32) for each in field())
-    ready = ready_field(nucleus, [protein], 0.2, CROP_SETTINGS, refined_otsu())
+    ready = normalise_field(nucleus, [protein], 0.2, CROP_SETTINGS, refined_otsu())
     expected = np.stack([each.pixels for each in cut_field(ready, CROP_SETTINGS)])
     np.testing.assert_array_equal(np.load(crops), expected)
 

@@ -10,7 +10,7 @@ from PIL import Image
 from visitor import ADDRESS, API, SEQUENCE, error_of, fasta, visit
 
 from deepgps.bundle import DEFAULT_MODEL
-from deepgps.prediction.predictor import Predictor
+from deepgps.prediction import Predictor
 from opengps.database import Usage
 from opengps.downloads import escape_formula
 
@@ -50,7 +50,7 @@ def test_ids_are_random(visitor):
 
 
 def test_rows_are_those_of_the_command_line(visitor, tiny_bundle, tmp_path):
-    from deepgps.prediction.predictor import Predictor
+    from deepgps.prediction import Predictor
     from deepgps.proteins.protein import Protein
     from deepgps.results.records import read_records
     from deepgps.results.save import save

@@ -240,13 +240,13 @@ def test_the_limits_are_printed_on_the_form(visitor):
 
 
 def test_the_gallery_shows_what_the_model_says():
-    from deepgps.prediction.predictor import Predictor
-    from deepgps.proteins.read import read_proteins
+    from deepgps.prediction import Predictor
+    from deepgps.proteins.reading import read_protein_file
     from opengps.examples import GALLERY, example_path
     from opengps.models import class_name
     from opengps.rendering import PACKAGE
 
-    found = Predictor.load(threads=1).predict(read_proteins(example_path()), images=False)
+    found = Predictor.load(threads=1).predict(read_protein_file(example_path()), images=False)
     said = {each.protein.id: {class_name(slug) for slug in each.localizations} for each in found}
     assert set(said) == set(GALLERY) == {path.stem for path in PACKAGE.glob("static/gallery/*.webp")}
     assert all(place in said[name] for name, place in GALLERY.items())

@@ -75,6 +75,7 @@ def test_jobs_are_computed_in_rotation(visitor):
     assert [visitor.status(each)["predicted"] for each in (first, second)] == [16, 16]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 7, 16])
 def test_a_worker_killed_at_any_protein_loses_and_doubles_nothing(visitor, monkeypatch, at):
     batch = visitor.send(fasta(24), nuclei=["hek-1", "u2os-1"], images=True).json()["id"]

@@ -23,11 +23,11 @@ _EXTRA_OF = dict.fromkeys(
 ) | dict.fromkeys(("dask", "distributed", "zarr"), "scale")
 _EXTRA_OF |= dict.fromkeys(
     (
-        *("alembic", "fastapi", "fastapi_offline", "fsspec", "huey", "jinja2", "pydantic_settings"),
+        *("alembic", "fastapi", "fastapi_offline", "fsspec", "jinja2", "pydantic_settings"),
         *("python_multipart", "sqlalchemy", "uvicorn"),
     ),
     "web",
-) | dict.fromkeys(("psycopg", "redis", "s3fs"), "web-cluster")
+) | dict.fromkeys(("psycopg", "s3fs"), "web-cluster")
 
 app = App(
     name="deepgps",

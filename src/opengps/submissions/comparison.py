@@ -10,10 +10,9 @@ from deepgps.arrays import Floats
 from deepgps.bundle import CropSpec
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.images.cell import Cell
-from deepgps.images.likeness import intranuclear, pearson, psnr, ssim
-from deepgps.images.nuclei import fit_nucleus
-from deepgps.images.segment import OtsuWatershed
-from deepgps.prediction.prediction import Prediction
+from deepgps.images.segmentation import OtsuWatershed
+from deepgps.images.similarity import intranuclear, pearson, psnr, ssim
+from deepgps.prediction import Prediction
 from deepgps.proteins.protein import Protein
 from opengps.database import ImagePair, Submission
 from opengps.models import available_model, load_predictor
@@ -108,7 +107,7 @@ def _draw_and_measure(site: Site, image: ImagePair, protein: Protein, model: str
 
 def _fitted(pixels: Floats, crop: CropSpec) -> Cell:
     whole = Cell("submitted", np.asarray(pixels, np.float32), CROP_SETTINGS.pixel_size_um, "submitted")
-    return fit_nucleus(whole, crop_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
+    return whole.resampled(size_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
 
 
 def _measures(prediction: Prediction, cell: Cell, real: Floats, drawn: Floats) -> dict[str, Any]:

@@ -11,10 +11,9 @@ import polars as pl
 
 import deepgps
 from deepgps.datasets.crops.prepare import SCHEMA
-from deepgps.datasets.crops.shown import PROTEINS
-from deepgps.datasets.crops.writing import StoreDraft
+from deepgps.datasets.crops.store import PROTEINS, CropStoreWriter
 from deepgps.errors import InputError
-from deepgps.files.atomic import replacing
+from deepgps.files import atomic_path
 from deepgps.results.table import table_line
 from opengps.database import ImagePair, Submission, iso_time
 from opengps.downloads import escape_formula
@@ -65,7 +64,7 @@ def export_accepted(site: Site, out: Path, *, overwrite: bool = False) -> Export
     ids = _protein_ids([image for image, _ in accepted])
     rows = {image.number: _index_rows(image, ids[image.number]) for image, _ in accepted}
     summary = ExportSummary(len(accepted), len(set(ids.values())), sum(map(len, rows.values())))
-    with StoreDraft(out, _identity(rows), overwrite=overwrite) as draft:
+    with CropStoreWriter(out, _identity(rows), overwrite=overwrite) as draft:
         if draft.complete:
             return summary
         for image, _ in accepted[draft.done :]:
@@ -135,14 +134,14 @@ def _write_proteins(
             "sequence": image.sequence,
             "single_localized": len(found) == 1,
         }
-    with replacing(out / PROTEINS) as draft:
+    with atomic_path(out / PROTEINS) as draft:
         pl.DataFrame(list(rows.values()), _PROTEIN_SCHEMA).write_parquet(draft)
 
 
 def _write_provenance(
     out: Path, accepted: Sequence[tuple[ImagePair, Submission]], ids: Mapping[int, str]
 ) -> None:
-    with replacing(out / PROVENANCE) as draft, draft.open("wb") as file:
+    with atomic_path(out / PROVENANCE) as draft, draft.open("wb") as file:
         file.write(table_line(_PROVENANCE_COLUMNS))
         for image, submission in accepted:
             files = (f"{each['name']} sha256:{each['sha256']}" for each in image.provenance["files"])

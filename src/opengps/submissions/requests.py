@@ -19,12 +19,11 @@ from sqlalchemy.exc import IntegrityError
 from starlette.datastructures import FormData
 
 import deepgps
-from deepgps.datasets.crops.field_crops import FieldCrops, Method, Task, crop_one
-from deepgps.datasets.crops.field_images import FieldImages, read_images
-from deepgps.datasets.crops.fields import FieldRow
+from deepgps.datasets.crops.fields import FieldImages, FieldRow, read_field_images
+from deepgps.datasets.crops.prepare import CropMethod, CropTask, FieldCrops, crop_field
 from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.errors import InputError
-from deepgps.images.segmenters import SEGMENTERS
+from deepgps.images.segmentation import SEGMENTERS
 from deepgps.proteins.check import check_sequence, clean_sequence
 from deepgps.proteins.uniprot import is_accession
 from deepgps.results.names import safe_stem
@@ -514,9 +513,9 @@ def _crop(fields: ImageFields, paths: Sequence[Path]) -> tuple[FieldImages, Fiel
     }
     # As in a list of fields, where every cell is text.
     row = FieldRow.model_validate({name: str(value) for name, value in columns.items() if value is not None})
-    channels = read_images(row)
+    channels = read_field_images(row)
     protein = {"localizations": "|".join(fields.localizations)}
-    cropped = crop_one(Task("field", row, protein, Method(CROP_SETTINGS, SEGMENTERS[0])))
+    cropped = crop_field(CropTask("field", row, protein, CropMethod(CROP_SETTINGS, SEGMENTERS[0])))
     if cropped.problem is not None:
         raise InputError(cropped.problem)
     return channels, cropped
