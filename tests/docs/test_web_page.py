@@ -64,9 +64,7 @@ TABLES = {
 
 def test_the_tables_are_those_of_the_code():
     for heading, table in TABLES.items():
-        assert list(rows(section(PAGE, heading))) == table, (
-            f"{heading}: run python tests/docs/test_web_page.py"
-        )
+        assert list(rows(section(PAGE, heading))) == table, f"{heading}: run this file"
 
 
 def test_the_pages_are_those_of_the_code():
