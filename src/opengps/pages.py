@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import FormData
 
 from deepgps.bundle import Bundle
-from deepgps.bundle.metrics_table import HEADINGS, arranged, shown
+from deepgps.bundle.metrics_table import HEADINGS, format_metric, group_metrics
 from deepgps.images.cell import DEFAULT_CELLS
 from deepgps.results.table import table_line
 from opengps.api import ModelQuery
@@ -237,9 +237,9 @@ def show_model(request: Request, name: str) -> Response:
         bundle=bundle,
         metadata=bundle.metadata,
         card=bundle.read("CARD.md").decode("utf-8", errors="replace"),
-        quality=arranged(bundle.metadata.metrics),
+        quality=group_metrics(bundle.metadata.metrics),
         headings=HEADINGS,
-        shown=shown,
+        format_metric=format_metric,
     )
 
 
