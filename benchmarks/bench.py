@@ -27,7 +27,7 @@ from pathlib import Path
 
 from deepgps.bundle import DEFAULT_MODEL
 from deepgps.images.cell import Cell
-from deepgps.results.save import save
+from deepgps.results.predict import predict_to_folder
 from deepgps.runtime import available
 from generators import measure_generators
 from moved import RESULTS, moved, written
@@ -133,7 +133,7 @@ def measure_speed(figures: Figures, model: str, folder: Path, sizes: Sizes) -> N
 
     def saved(images: str) -> None:
         proteins, out = random_proteins(count), folder / "saved"
-        save(predictor, proteins, out, cells=cells, image_format=images, overwrite=True)  # type: ignore[arg-type]
+        predict_to_folder(predictor, proteins, out, cells=cells, image_format=images, overwrite=True)  # type: ignore[arg-type]
 
     works = {"yardstick": yardstick, "labels": labels, "drawn": lambda: drawn(predictor, count)}
     works |= {"files": lambda: saved("files")}

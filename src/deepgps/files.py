@@ -1,10 +1,11 @@
-"""Write files so that a crash leaves no half-written file: atomic, append-only, locked and cached."""
+"""Files that a crash leaves complete (atomic, append-only, locked, cached), and safe, unique file names."""
 
 import os
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -161,6 +162,54 @@ def lock_folder(folder: Path) -> int:
         # Some network file systems have no locks; then the folder is used without one.
         pass
     return handle
+
+
+MAX_NAME_LENGTH = 60
+"""Characters of a safe file name, at most."""
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+# Windows reserves these names for devices, with any extension.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+
+
+class UniqueNames:
+    """Names that differ from each other, also where a file system ignores case.
+
+    A name that is taken gets a number: ``P1``, ``P1-2``, ``P1-3``. The same names in the same order get the
+    same numbers.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._next: dict[str, int] = {}
+
+    def add(self, name: str) -> str:
+        """Take a name, with a number if it is taken already."""
+        key = name.casefold()
+        if key in self._taken:
+            number = self._next.get(key, 2)
+            while f"{key}-{number}" in self._taken:
+                number += 1
+            self._next[key] = number + 1
+            name = f"{name}-{number}"
+        self._taken.add(name.casefold())
+        return name
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Number the names that occur more than once; see `UniqueNames`."""
+    unique = UniqueNames()
+    return [unique.add(name) for name in names]
+
+
+def safe_file_name(text: str) -> str:
+    """Turn any text into a file name without extension that every file system can hold.
+
+    It has at most `MAX_NAME_LENGTH` ASCII letters, digits, ``.``, ``_`` and ``-``. It neither starts nor ends
+    with a dot: it is not hidden and does not leave its folder.
+    """
+    name = _UNSAFE.sub("_", text).strip("._-")[:MAX_NAME_LENGTH].rstrip(".") or "unnamed"
+    return f"id-{name}" if _DEVICE.match(name) else name
 
 
 def cache_root() -> Path:

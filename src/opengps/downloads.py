@@ -17,10 +17,10 @@ from PIL import Image
 
 from deepgps.images.write import FULL_SCALE
 from deepgps.results.folder import RECORDS_FILE, REPORT_FILE
-from deepgps.results.image_files import EXTENSIONS, IMAGES
-from deepgps.results.images import overlay, stretched
+from deepgps.results.image_storage import IMAGE_EXTENSIONS, IMAGE_FOLDER
+from deepgps.results.labelled_images import overlay, stretch
+from deepgps.results.records import json_line, table_columns, table_line, table_row
 from deepgps.results.run import RUN_FILE
-from deepgps.results.table import cells, columns, json_line, table_line
 from opengps.database import Job, Result
 from opengps.errors import ErrorResponse, RequestError, not_found
 from opengps.jobs import JobDep, SiteDep, get_result, image_keys, iterate_results, rejected_records
@@ -128,9 +128,9 @@ def escape_formula(value: str) -> str:
 
 
 def _table(results: Iterable[Result], job: Job, delimiter: str) -> bytes:
-    lines = [table_line(columns(job.classes), delimiter)]
+    lines = [table_line(table_columns(job.classes), delimiter)]
     for result in results:
-        values = cells(result.record, job.classes)  # type: ignore[arg-type]
+        values = table_row(result.record, job.classes)  # type: ignore[arg-type]
         lines.append(table_line([escape_formula(value) for value in values], delimiter))
     return b"".join(lines)
 
@@ -194,7 +194,9 @@ def _zip_response(files: Iterable[tuple[str, bytes]], job: Job, name: str) -> Re
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for path, content in files:
                 # Images are compressed already.
-                archive.writestr(path, content, zipfile.ZIP_STORED if path.endswith(EXTENSIONS) else None)
+                archive.writestr(
+                    path, content, zipfile.ZIP_STORED if path.endswith(IMAGE_EXTENSIONS) else None
+                )
                 yield buffer.take()
         yield buffer.take()
 
@@ -208,7 +210,7 @@ def _read_image(site: Site, job: Job, number: int, extension: str) -> tuple[str,
         raise _no_image(number)
     name = PurePosixPath(f"{stem}{extension}").name
     try:
-        return name, site.storage.read(f"{job_key(job.id)}/{IMAGES}/{name}")
+        return name, site.storage.read(f"{job_key(job.id)}/{IMAGE_FOLDER}/{name}")
     except FileNotFoundError:
         raise _no_image(number) from None
 
@@ -224,7 +226,7 @@ def _draw_layer(content: bytes, layer: str) -> bytes:
     nucleus, protein = tifffile.imread(io.BytesIO(content)).astype(np.float32) / FULL_SCALE
     if layer in ("nucleus", "protein"):
         return grey_png(nucleus if layer == "nucleus" else protein)
-    blue, yellow = stretched(nucleus), stretched(protein)
+    blue, yellow = stretch(nucleus), stretch(protein)
     if layer == "nucleus-blue":
         yellow = np.zeros_like(yellow)
     elif layer == "protein-yellow":

@@ -37,13 +37,13 @@ def draw_gallery(folder: Path) -> list[Path]:
     from deepgps.prediction import Predictor
     from deepgps.proteins.protein import Protein
     from deepgps.proteins.reading import read_protein_file
-    from deepgps.results.images import overlay, stretched
+    from deepgps.results.labelled_images import overlay, stretch
 
     files = []
     examples = [each for each in read_protein_file(example_path()) if isinstance(each, Protein)]
     for prediction in Predictor.load().predict(each for each in examples if each.id in GALLERY):
         assert prediction.cell is not None and prediction.image is not None
-        pixels = overlay(stretched(prediction.cell.nucleus), stretched(prediction.image))
+        pixels = overlay(stretch(prediction.cell.nucleus), stretch(prediction.image))
         image = Image.fromarray(np.ascontiguousarray(pixels))
         file = folder / f"{prediction.protein.id}.webp"
         image.resize((_SIZE_PX, _SIZE_PX), Image.Resampling.BICUBIC).save(file, quality=_QUALITY)

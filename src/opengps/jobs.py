@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, asc, delete, desc, func, or_, select, upda
 from deepgps.bundle import Bundle
 from deepgps.images.cell import Cell
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.results.image_files import EXTENSIONS, IMAGES
+from deepgps.results.image_storage import IMAGE_EXTENSIONS, IMAGE_FOLDER
 from opengps.database import OPEN_STATUSES, InputRecord, Job, Result, UploadedNucleus, Usage, iso_time
 from opengps.errors import not_found, request_error
 from opengps.schemas import API, JobStatus, ResultRow
@@ -313,8 +313,8 @@ def results_of_protein(site: Site, job_id: str, protein_id: str) -> list[Result]
 def image_keys(job_id: str, results: Iterable[Result]) -> list[str]:
     """Return the storage keys of the images of results."""
     stems = (result.record["images"] for result in results if result.record["images"])
-    folder = PurePosixPath(job_key(job_id)) / IMAGES
-    return [f"{folder}/{stem}{extension}" for stem in stems for extension in EXTENSIONS]
+    folder = PurePosixPath(job_key(job_id)) / IMAGE_FOLDER
+    return [f"{folder}/{stem}{extension}" for stem in stems for extension in IMAGE_EXTENSIONS]
 
 
 def find_input(site: Site, job_id: str, protein_id: str) -> InputRecord | None:

@@ -25,7 +25,7 @@ from deepgps.errors import BundleError
 from deepgps.images.cell import Cell
 from deepgps.prediction import Predictor
 from deepgps.proteins.embedding import encoders_folder
-from deepgps.results.images import stretched
+from deepgps.results.labelled_images import stretch
 from opengps.errors import ErrorDetail, not_found
 from opengps.schemas import ModelInfo
 
@@ -197,7 +197,7 @@ def default_cell_png(name: str, crop: CropSpec | None) -> bytes:
 
 def grey_png(pixels: Floats) -> bytes:
     """Encode an image, (H, W) in [0, 1], as a grey PNG, stretched for display."""
-    return encode_png(Image.fromarray((stretched(pixels) * 255).astype(np.uint8)))
+    return encode_png(Image.fromarray((stretch(pixels) * 255).astype(np.uint8)))
 
 
 def encode_png(image: Image.Image) -> bytes:

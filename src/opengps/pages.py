@@ -12,7 +12,7 @@ from starlette.datastructures import FormData
 from deepgps.bundle import Bundle
 from deepgps.bundle.metrics_table import HEADINGS, format_metric, group_metrics
 from deepgps.images.cell import DEFAULT_CELLS
-from deepgps.results.table import table_line
+from deepgps.results.records import table_line
 from opengps.api import ModelQuery
 from opengps.database import OPEN_STATUSES, InputRecord
 from opengps.downloads import ResultNumber

@@ -19,11 +19,11 @@ from starlette.requests import Request
 
 from deepgps.bundle import Bundle
 from deepgps.errors import InputError
+from deepgps.files import safe_file_name
 from deepgps.images.cell import DEFAULT_CELLS, Cell, with_unique_name
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.proteins.reading import Record, check_records, read_protein_file
 from deepgps.proteins.uniprot import is_accession
-from deepgps.results.names import safe_stem
 from opengps.errors import ErrorDetail, RequestError, request_error, validation_error
 from opengps.jobs import JobRequest, check_quota, create_job
 from opengps.models import check_model, default_cell, models
@@ -260,7 +260,7 @@ def _parse(upload: Upload, text: str, settings: Settings) -> Iterator[Protein | 
         return
     content = _unpack(upload, settings)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / safe_stem(upload.name)
+        path = Path(folder) / safe_file_name(upload.name)
         path.write_bytes(content)
         name = TEXT_NAME if text else upload.name
         try:

@@ -11,9 +11,9 @@ from typing import Any
 
 from deepgps.bundle import CropSpec
 from deepgps.errors import InputError
+from deepgps.files import safe_file_name
 from deepgps.images.cell import Cell
 from deepgps.images.read import image_stem
-from deepgps.results.names import safe_stem
 from opengps.schemas import PredictionRequest
 from opengps.settings import Settings
 
@@ -69,7 +69,7 @@ def load_uploaded_nucleus(
         If it has too many bytes.
     """
     check_size(upload, settings)
-    stem = safe_stem(image_stem(upload.name))
+    stem = safe_file_name(image_stem(upload.name))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / stem
         try:

@@ -25,13 +25,11 @@ from deepgps.images.cell import Cell
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
 from deepgps.results.folder import RECORDS_FILE, REPORT_FILE
-from deepgps.results.image_files import EXTENSIONS, IMAGES
-from deepgps.results.names import FileNames
+from deepgps.results.image_storage import IMAGE_EXTENSIONS, IMAGE_FOLDER, ImageNames
+from deepgps.results.records import Record, ResultRow, json_line
 from deepgps.results.report import MAX_CARDS, write_report
-from deepgps.results.rows import Row, rows
-from deepgps.results.run import RUN_FILE, Run, now, packages
-from deepgps.results.save import pixels_sha256
-from deepgps.results.table import Record, json_line
+from deepgps.results.rows import encode_rows
+from deepgps.results.run import RUN_FILE, PredictionRun, cell_fingerprint, now, package_versions
 from opengps.database import InputRecord, Job, Result, UploadedNucleus, iso_time
 from opengps.jobs import image_keys, iterate_results, job_exists, purge_jobs
 from opengps.models import default_cell, forget_predictors, load_predictor
@@ -155,10 +153,11 @@ def _predict_chunk(site: Site, job: Job) -> bool:
     if job.next_record == 0:
         site.storage.write({f"{job_key(job.id)}/{RUN_FILE}": _run_record(site, job, predictor, cells)})
     writer = _ResultWriter(site, job, len(cells))
-    predictions = rows(predictor, _proteins(records), cells, images=job.images, image_format="files")
+    predictions = predictor.predict(_proteins(records), cells, images=job.images)
+    rows = encode_rows(predictions, images=job.images)
     for record in records:
         if record.sequence:
-            writer.save(list(islice(predictions, max(1, len(cells)))), record.number + 1)
+            writer.save(list(islice(rows, max(1, len(cells)))), record.number + 1)
     done = records[-1].number + 1 if records else job.next_record
     save_progress(site, job, next_record=done)
     if done < job.total:
@@ -226,8 +225,8 @@ class _ResultWriter:
     """Stores the images of finished proteins and adds their results to the database."""
 
     def __init__(self, site: Site, job: Job, nuclei: int) -> None:
-        self._site, self._job, self._several = site, job, nuclei > 1
-        self._names = FileNames()
+        self._site, self._job = site, job
+        self._names = ImageNames(several_cells=nuclei > 1)
         self._count = 0
         chosen = select(Result.protein_id, Result.nucleus).where(Result.job_id == job.id)
         with site.sessions() as session:
@@ -237,9 +236,9 @@ class _ResultWriter:
     def _name(self, protein_id: str, nucleus: str | None) -> str:
         """Name the images of the next result."""
         self._count += 1
-        return self._names.name(protein_id, nucleus if self._several else None)
+        return self._names.add(protein_id, nucleus)
 
-    def save(self, predicted: Sequence[Row], next_record: int) -> None:
+    def save(self, predicted: Sequence[ResultRow], next_record: int) -> None:
         """Save one protein in all nuclei."""
         results, files = list[Result](), dict[str, bytes]()
         for record, content in predicted:
@@ -247,8 +246,8 @@ class _ResultWriter:
             name = self._name(record["protein_id"], record["nucleus"])
             if isinstance(content, tuple):
                 record["images"] = name
-                for extension, data in zip(EXTENSIONS, content, strict=True):
-                    files[f"{job_key(self._job.id)}/{IMAGES}/{name}{extension}"] = data
+                for extension, data in zip(IMAGE_EXTENSIONS, content, strict=True):
+                    files[f"{job_key(self._job.id)}/{IMAGE_FOLDER}/{name}{extension}"] = data
             results.append(_result(self._job.id, number, record))
         self._site.storage.write(files)
         save_progress(self._site, self._job, next_record=next_record, results=results)
@@ -272,7 +271,7 @@ def _run_record(
 ) -> bytes:
     """Return the content of ``run.json``."""
     metadata = predictor.bundle.metadata
-    run = Run(
+    run = PredictionRun(
         model=metadata.name,
         version=metadata.version,
         sha256=predictor.bundle.sha256,
@@ -280,14 +279,14 @@ def _run_record(
         table="json",
         images=job.images,
         mean=predictor.mean,
-        nuclei=tuple((cell.name, pixels_sha256(cell)) for cell in cells),
+        nuclei=tuple(map(cell_fingerprint, cells)),
         inputs=(("openGPS", None),),
     )
     with site.sessions() as session:
         current = session.get(Job, job.id) or job
     document = {
         **run.document(),
-        "packages": packages(),
+        "packages": package_versions(),
         "started": iso_time(job.started_at or 0.0),
         "finished": now() if finished else None,
         "proteins": {"predicted": current.predicted, "rejected": current.rejected},
@@ -304,10 +303,10 @@ def _write_report(site: Site, job: Job, run_record: bytes) -> None:
             for result in iterate_results(site, job.id):
                 file.write(json_line(result.record))  # type: ignore[arg-type]
         if job.images:
-            (folder / IMAGES).mkdir()
+            (folder / IMAGE_FOLDER).mkdir()
             shown = islice(iterate_results(site, job.id), MAX_CARDS)
             for key, content in site.storage.read_existing(image_keys(job.id, shown)).items():
-                (folder / IMAGES / Path(key).name).write_bytes(content)
+                (folder / IMAGE_FOLDER / Path(key).name).write_bytes(content)
         write_report(folder)
         report = (folder / REPORT_FILE).read_bytes()
     key = job_key(job.id)

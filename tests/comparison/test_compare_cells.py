@@ -168,15 +168,15 @@ def test_an_image_shows_the_nucleus_and_every_model(compare, tiny_bundle, varian
     assert np.corrcoef(nucleus, dark)[0, 1] < -0.5
 
 
-def test_models_that_differ_by_nothing_are_said_to_be_within_the_control(compare, tiny_bundle, variant):
+def test_a_caution_is_printed_if_models_differ_no_more_than_the_control(compare, tiny_bundle, variant):
     twin = variant(1.001, name="twin")
     code, out, _ = compare(tiny_bundle, twin)
     assert code == 0
-    assert "do not take these differences for biology" in out
-    assert "twin beside tiny: labels agree for 4 of 4" in out
+    assert "do not interpret these differences biologically" in out
+    assert "twin and tiny: labels agree for 4 of 4" in out
 
 
-def test_the_page_says_so_too(compare, tiny_bundle, variant, tmp_path):
+def test_the_page_has_the_same_caution(compare, tiny_bundle, variant, tmp_path):
     compare(tiny_bundle, variant(1.001, name="twin"))
     page = (tmp_path / "out" / "report.html").read_text()
     assert (
@@ -185,16 +185,16 @@ def test_the_page_says_so_too(compare, tiny_bundle, variant, tmp_path):
     )
 
 
-def test_nothing_of_the_kind_is_said_where_models_differ(compare, tiny_bundle, variant, tmp_path):
+def test_there_is_no_caution_if_models_differ(compare, tiny_bundle, variant, tmp_path):
     code, out, _ = compare(tiny_bundle, variant(name="dark", dark=True))
     assert code == 0
-    assert "4 of 4 beyond that control" in out
+    assert "4 of 4 proteins exceed the control" in out
     for row in rows(tmp_path / "out" / "differences.csv"):
-        assert row["Beyond_Control/dark"] == "yes"
+        assert row["Exceeds_Control/dark"] == "yes"
         assert float(row["Intranuclear_Fraction/dark/Difference"]) < 0
         assert row["Agree"] == "yes"
         assert float(row["Pearson/dark"]) < -0.9
-    assert "for biology" not in out + (tmp_path / "out" / "report.html").read_text()
+    assert "biologically" not in out + (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_model_that_only_draws_takes_part(compare, tiny_bundle, joint_export, tmp_path):
@@ -266,8 +266,8 @@ def test_three_models_and_two_of_one_name(compare, tiny_bundle, negated, variant
     assert code == 0
     header = (tmp_path / "out" / "differences.tsv").read_text().splitlines()[0].split("\t")
     assert {"Localizations/tiny", "Localizations/tiny-2", "er/negated/Difference"} <= set(header)
-    assert "tiny-2 beside tiny:" in out
-    assert "negated beside tiny:" in out
+    assert "tiny-2 and tiny:" in out
+    assert "negated and tiny:" in out
 
 
 def test_rejected_records_are_named_once_and_the_code_is_2(compare, fasta, tiny_bundle, negated, tmp_path):
@@ -307,7 +307,7 @@ def test_what_cannot_be_used_ends_with_2_and_leaves_no_folder(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_same_command_goes_on_and_another_one_is_refused(
+def test_the_same_command_continues_and_another_one_is_refused(
     compare, tiny_bundle, negated, variant, tmp_path
 ):
     folder = tmp_path / "out"
@@ -323,7 +323,7 @@ def test_the_same_command_goes_on_and_another_one_is_refused(
     ):
         code, _, err = call()
         assert code == 2
-        assert "use --overwrite to start anew" in err
+        assert "use --overwrite to start again" in err
     (folder / "notes.txt").write_text("mine")
     assert compare(tiny_bundle, negated, more=("--format", "tsv", "--overwrite"))[0] == 0
     assert (folder / "notes.txt").exists()

@@ -1,14 +1,13 @@
-"""What is written of a comparison of models is what a comparison writes."""
+"""The page lists the files and columns that a comparison writes."""
 
 import re
 
 from documents import document, rows, section
 
+from deepgps.comparison.differences import ComparedModel, difference_columns
 from deepgps.comparison.folder import TABLES
-from deepgps.comparison.sides import Side
-from deepgps.comparison.table import columns
 from deepgps.results.folder import REJECTED_FILE, REPORT_FILE
-from deepgps.results.image_files import IMAGES
+from deepgps.results.image_storage import IMAGE_FOLDER
 from deepgps.results.run import RUN_FILE
 
 PAGE = section(document("docs/reference/files.md"), "## A comparison of models")
@@ -19,10 +18,10 @@ def documented(part):
 
 
 def test_the_columns_are_those_documented():
-    sides = [Side(name, name, "1", "", "", ("CLASS",), False, 208, 0.2) for name in "AB"]
-    assert documented(PAGE.partition("Columns of the table")[2]) == columns(sides)
+    models = [ComparedModel(name, name, "1", "", "", ("CLASS",), False, 208, 0.2) for name in "AB"]
+    assert documented(PAGE.partition("Columns of the table")[2]) == difference_columns(models)
 
 
 def test_the_files_are_those_documented():
-    files = {*TABLES, IMAGES, REPORT_FILE, "models", RUN_FILE, REJECTED_FILE}
+    files = {*TABLES, IMAGE_FOLDER, REPORT_FILE, "models", RUN_FILE, REJECTED_FILE}
     assert set(documented(PAGE.partition("Columns of the table")[0])) == files

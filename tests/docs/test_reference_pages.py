@@ -12,10 +12,9 @@ from deepgps.bundle import BundleMetadata
 from deepgps.cli.app import app
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.results.records import read_records
+from deepgps.results.predict import predict_to_folder
+from deepgps.results.records import columns, read_records
 from deepgps.results.run import read_run
-from deepgps.results.save import save
-from deepgps.results.table import columns
 
 CLI = document("docs/reference/cli.md")
 FILES = document("docs/reference/files.md")
@@ -61,7 +60,7 @@ def results(tiny_bundle, tmp_path_factory):
     """A real folder of results, with a rejected record and all."""
     folder = tmp_path_factory.mktemp("results")
     proteins = [Protein("a", "MKVLAAGIVGLCAKWDEYHR"), Rejection("b", "x.fasta", "It is no good.")]
-    save(Predictor(tiny_bundle, threads=1), proteins, folder, cells=[round_nucleus("round")])
+    predict_to_folder(Predictor(tiny_bundle, threads=1), proteins, folder, cells=[round_nucleus("round")])
     return folder
 
 

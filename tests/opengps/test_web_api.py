@@ -52,11 +52,11 @@ def test_ids_are_random(visitor):
 def test_rows_are_those_of_the_command_line(visitor, tiny_bundle, tmp_path):
     from deepgps.prediction import Predictor
     from deepgps.proteins.protein import Protein
+    from deepgps.results.predict import predict_to_folder
     from deepgps.results.records import read_records
-    from deepgps.results.save import save
 
     job = visitor.predict()
-    save(Predictor(tiny_bundle, threads=1), [Protein("one", SEQUENCE)], tmp_path / "cli")
+    predict_to_folder(Predictor(tiny_bundle, threads=1), [Protein("one", SEQUENCE)], tmp_path / "cli")
     (expected,) = read_records(tmp_path / "cli" / "results.jsonl")
     (row,) = visitor.rows(job)["results"]
     assert {name: row[name] for name in expected} == expected

@@ -7,10 +7,8 @@ from conftest import round_nucleus
 from deepgps.errors import MissingExtraError
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
-from deepgps.results.parquet import write_parquet
-from deepgps.results.records import read_records
-from deepgps.results.save import save
-from deepgps.results.table import Record
+from deepgps.results.predict import predict_to_folder
+from deepgps.results.records import Record, read_records, write_parquet
 
 pl = pytest.importorskip("polars")
 
@@ -22,9 +20,9 @@ def predictor(tiny_bundle):
     return Predictor(tiny_bundle, threads=1)
 
 
-@pytest.mark.parametrize("options", [{"images": False}, {"nuclei": [round_nucleus("a"), round_nucleus("b")]}])
-def test_it_says_what_the_records_say(predictor, tmp_path, options):
-    summary = save(predictor, PROTEINS, tmp_path, table="parquet", **options)
+@pytest.mark.parametrize("options", [{"images": False}, {"cells": [round_nucleus("a"), round_nucleus("b")]}])
+def test_it_holds_the_same_as_the_records(predictor, tmp_path, options):
+    summary = predict_to_folder(predictor, PROTEINS, tmp_path, table="parquet", **options)
     assert summary.files[0] == tmp_path / "results.parquet"
     table = pl.read_parquet(tmp_path / "results.parquet")
     assert table.columns == list(Record.__annotations__)
@@ -32,10 +30,10 @@ def test_it_says_what_the_records_say(predictor, tmp_path, options):
     assert not (tmp_path / "results.csv").exists()
 
 
-def test_it_is_written_when_all_is_done_and_made_anew(predictor, tmp_path):
-    save(predictor, PROTEINS, tmp_path, table="parquet", images=False, limit=20)
+def test_it_is_written_at_the_end_and_replaced(predictor, tmp_path):
+    predict_to_folder(predictor, PROTEINS, tmp_path, table="parquet", images=False, limit=20)
     assert not (tmp_path / "results.parquet").exists()
-    save(predictor, PROTEINS, tmp_path, table="parquet", images=False)
+    predict_to_folder(predictor, PROTEINS, tmp_path, table="parquet", images=False)
     assert pl.read_parquet(tmp_path / "results.parquet").height == 30
 
 
@@ -60,12 +58,12 @@ def test_a_model_without_classes_has_no_probabilities(tmp_path):
 def test_no_rows_are_an_empty_table(predictor, tmp_path):
     from deepgps.proteins.protein import Rejection
 
-    save(predictor, [Rejection("X", "f", "r")], tmp_path, table="parquet", images=False)
+    predict_to_folder(predictor, [Rejection("X", "f", "r")], tmp_path, table="parquet", images=False)
     assert pl.read_parquet(tmp_path / "results.parquet").height == 0
 
 
 def test_without_polars_it_is_refused_before_anything_is_made(predictor, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(MissingExtraError, match=r"deepgps\[scale\]"):
-        save(predictor, PROTEINS, tmp_path / "out", table="parquet")
+        predict_to_folder(predictor, PROTEINS, tmp_path / "out", table="parquet")
     assert not (tmp_path / "out").exists()

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from deepgps.results import report
+from deepgps.results.records import Record, json_line
 from deepgps.results.report import MAX_CARDS, write_report
-from deepgps.results.table import Record, json_line
 
 
 def record(number=0, **changed) -> Record:

@@ -78,7 +78,7 @@ def compare_cells(
     from deepgps.cli.progress import Console
     from deepgps.comparison.compare import compare_cells as compare
     from deepgps.proteins.reading import read_proteins
-    from deepgps.results.inputs import fingerprints
+    from deepgps.results.run import input_fingerprints
 
     given = given_inputs(inputs, "compare-cells")
     proteins = read_proteins(given, sequence=sequence, offline=offline)
@@ -91,7 +91,7 @@ def compare_cells(
             out,
             cells=cells,
             table=format,
-            inputs=fingerprints(given, sequence, structures),
+            inputs=input_fingerprints(given, sequence, structures),
             overwrite=overwrite,
             on_read=console.expect,
             on_step=console.advance,
@@ -126,47 +126,48 @@ def _cells(predictors: "Sequence[Predictor]", into: Into) -> "list[Cell] | None"
 
 
 def _summarise(comparison: "Comparison") -> None:
-    """Print the most different proteins, the sums and the files."""
+    """Print the most different proteins, a summary for each model, and the files."""
     from deepgps.cli.progress import print_table, printable
-    from deepgps.comparison.table import yes_no
+    from deepgps.reporting.pages import yes_no
 
-    sides, rows = comparison.sides, comparison.rows
+    models, proteins = comparison.models, comparison.proteins
     lines = [
         (
-            printable(row.records[0]["protein_id"]),
-            *("|".join(record["localizations"]) for record in row.records),
-            *(_number(record["intranuclear_fraction"]) for record in row.records),
-            yes_no(row.agree(sides)),
+            printable(protein.protein_id),
+            *("|".join(record["localizations"]) for record in protein.records),
+            *(_number(record["intranuclear_fraction"]) for record in protein.records),
+            yes_no(protein.all_labels_agree(models)),
         )
-        for row in rows[:SHOWN]
+        for protein in proteins[:SHOWN]
     ]
-    names = [side.name for side in sides]
+    names = [model.name for model in models]
     print_table(("Protein", *names, *(f"In nuclei, {name}" for name in names), "Agree"), lines)
-    if len(rows) > SHOWN:
+    if len(proteins) > SHOWN:
         print("…")
-    for other in range(1, len(sides)) if rows else ():
-        for sentence in _sums(comparison, other):
+    for other in range(1, len(models)) if proteins else ():
+        for sentence in _summary(comparison, other):
             print(sentence)
     earlier = f" ({comparison.resumed:,} predicted by an earlier run)" if comparison.resumed else ""
-    print(f"{len(rows):,} compared{earlier}, {comparison.rejected:,} rejected")
+    print(f"{len(proteins):,} compared{earlier}, {comparison.rejected:,} rejected")
     for path in comparison.files:
         print(f"{path}{'/' if path.is_dir() else ''}")
 
 
-def _sums(comparison: "Comparison", other: int) -> Iterator[str]:
-    """Say how far one model is from the first, and what of that is to be believed."""
-    from deepgps.comparison.differences import totals, verdict
-    from deepgps.comparison.sides import frame_note
+def _summary(comparison: "Comparison", other: int) -> Iterator[str]:
+    """Say how much a model differs from the first, and how much of that to believe."""
+    from deepgps.comparison.differences import cautions, summarize
 
-    first, side = comparison.sides[0], comparison.sides[other]
-    sums = totals(comparison.rows, comparison.sides, other)
-    agree = f"agree for {sums.agreeing:,} of {sums.decided:,}" if sums.decided else "cannot be compared"
-    yield (
-        f"{side.name} beside {first.name}: labels {agree}; intranuclear fraction differs by "
-        f"{_number(sums.fraction)} on average, within one model between two nuclei by "
-        f"{_number(sums.control)}; {sums.beyond:,} of {sums.measured:,} beyond that control"
+    first, model = comparison.models[0], comparison.models[other]
+    found = summarize(comparison.proteins, comparison.models, other)
+    agree = (
+        f"agree for {found.agreeing:,} of {found.comparable:,}" if found.comparable else "cannot be compared"
     )
-    yield from (said for said in (verdict(sums, first.name), frame_note(first, side)) if said)
+    yield (
+        f"{model.name} and {first.name}: labels {agree}; intranuclear fractions differ by "
+        f"{_number(found.fraction)} on average, and by {_number(found.control)} within one model between two "
+        f"nuclei (the control); {found.exceeding:,} of {found.measured:,} proteins exceed the control"
+    )
+    yield from cautions(found, first, model)
 
 
 def _number(value: float | None) -> str:

@@ -19,7 +19,7 @@ def list_nuclei(*, out: Path | None = None) -> None:
         print(f"{cell.name}\t{height} x {width} px\t{cell.pixel_size_um:g} µm per pixel")
     if out is not None:
         from deepgps.files import atomic_path
-        from deepgps.results.images import contact_sheet
+        from deepgps.results.labelled_images import contact_sheet
 
         with atomic_path(out) as draft:
             contact_sheet(cells).save(draft, format="PNG")

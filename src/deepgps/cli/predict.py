@@ -91,15 +91,15 @@ def predict(
     from deepgps.cli.progress import Console, record_count
     from deepgps.prediction import Predictor
     from deepgps.proteins.reading import read_proteins
-    from deepgps.results.inputs import fingerprints
-    from deepgps.results.save import save
+    from deepgps.results.predict import predict_to_folder
+    from deepgps.results.run import input_fingerprints
 
     given = given_inputs(inputs, "predict")
     proteins = read_proteins(given, sequence=sequence, offline=offline)
     predictor = Predictor.load(model, threads=threads, structures=structures, mean=drawing.mean)
     cells = _cells(predictor, drawing)
     with Console(record_count(given, sequence)) as console:
-        summary = save(
+        summary = predict_to_folder(
             predictor,
             proteins,
             out,
@@ -107,7 +107,7 @@ def predict(
             images=drawing.images,
             image_format=drawing.image_format,
             table=format,
-            inputs=fingerprints(given, sequence, structures),
+            inputs=input_fingerprints(given, sequence, structures),
             overwrite=overwrite,
             workers=workers,
             scheduler=scheduler,

@@ -135,7 +135,7 @@ def show(store: Path, *, out: Path = Path("sheet.png"), crops: int = 48, seed: i
 
     from deepgps.datasets.crops.store import MANIFEST, open_crops, sample
     from deepgps.files import atomic_path
-    from deepgps.results.crop_sheet import crop_sheet
+    from deepgps.results.labelled_images import crop_sheet
 
     opened = open_crops(store)
     rows = sample(opened, crops, seed)

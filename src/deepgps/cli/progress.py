@@ -14,9 +14,8 @@ from rich.table import Table
 
 from deepgps.errors import InputError
 from deepgps.proteins.protein import Rejection
-from deepgps.results.records import read_records
-from deepgps.results.save import Summary
-from deepgps.results.table import Record
+from deepgps.results.predict import ResultsSummary
+from deepgps.results.records import Record, read_records
 
 SHOWN_ROWS = 12
 SHOWN_REJECTIONS = 10
@@ -82,7 +81,7 @@ class Console:
             more = self._rejected - SHOWN_REJECTIONS
             self._terminal.print(f"deepgps: {more:,} more records were rejected; see rejected.csv.")
 
-    def summarise(self, summary: Summary) -> None:
+    def summarise(self, summary: ResultsSummary) -> None:
         """Print the first rows, the counts and the files."""
         self.count_rejected()
         rows = list(islice(read_records(summary.folder / "results.jsonl"), SHOWN_ROWS + 1))

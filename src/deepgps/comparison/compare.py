@@ -1,26 +1,37 @@
-"""Compare: proteins in, a folder of differences out."""
+"""Compare models: proteins in, a folder of differences out."""
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from deepgps.comparison.bringing import bring_together
-from deepgps.comparison.differences import Row
+import numpy as np
+
+from deepgps.arrays import Floats
+from deepgps.comparison.differences import (
+    ComparedModel,
+    ComparedProtein,
+    describe_models,
+    difference_table,
+)
 from deepgps.comparison.folder import ComparisonFolder
-from deepgps.comparison.page import write_page
-from deepgps.comparison.sides import Side, sides_of
-from deepgps.comparison.table import table as table_of
+from deepgps.comparison.report import write_comparison_report
 from deepgps.errors import InputError
 from deepgps.files import atomic_path
 from deepgps.images.cell import Cell
+from deepgps.images.similarity import pearson
+from deepgps.images.write import FULL_SCALE, png
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.results.save import pixels_sha256, save
-from deepgps.results.table import DELIMITERS
+from deepgps.results.folder import RECORDS_FILE
+from deepgps.results.image_storage import IMAGE_FOLDER, ImageNames
+from deepgps.results.predict import predict_to_folder
+from deepgps.results.records import DELIMITERS, Record, read_records
+from deepgps.results.run import cell_fingerprint
 
 CONTROLS = ("hek-1", "hek-2")
-"""The two default nuclei between which one model's own differences are measured."""
+"""The two default cells between which differences within one model are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +41,10 @@ class Comparison:
     Attributes
     ----------
     folder
-        Where it is.
-    sides
-        The models, in the order given.
-    rows
+        Where the comparison is.
+    models
+        The models, in the given order.
+    proteins
         The proteins, most different first.
     resumed
         Proteins that every model had predicted in an earlier call.
@@ -44,8 +55,8 @@ class Comparison:
     """
 
     folder: Path
-    sides: tuple[Side, ...]
-    rows: tuple[Row, ...]
+    models: tuple[ComparedModel, ...]
+    proteins: tuple[ComparedProtein, ...]
     resumed: int
     rejected: int
     files: tuple[Path, ...]
@@ -64,80 +75,88 @@ def compare_cells(
     on_step: Callable[[str], None] = lambda _: None,
     on_rejection: Callable[[Rejection], None] = lambda _: None,
 ) -> Comparison:
-    """Predict proteins with several models and write what differs, going on where an earlier call stopped.
+    """Predict proteins with several models and write how they differ; continue what an earlier call began.
 
-    What the models predict is kept protein by protein; images and tables of differences are made anew.
+    Predictions are kept protein by protein; the images and tables of differences are made again.
 
     Parameters
     ----------
     predictors
-        Two models or more; the others are held against the first.
-    proteins, out
-        Proteins and rejected records, and the folder.
+        Two models or more; the others are compared with the first.
+    proteins
+        Proteins, and records that could not be read.
+    out
+        The folder.
     cells
-        For each model, the nucleus to draw into: the same image, at the scale of its crops. The first default
-        nucleus if None.
+        For each model, the cell to draw into: the same image, at the scale of its crops. The first default
+        cell if None.
     table
         ``csv`` or ``tsv``.
     inputs
-        Source and sha256 of each input, for the record.
+        Source and SHA-256 of each input, for the run record.
     overwrite
-        Start anew where the folder holds results already.
+        Start again if the folder holds results already.
     on_read
-        Called with the number of steps to come, a rejected record being one.
+        Called with the number of steps to come; a rejected record is one.
     on_step
         Called with the id of each protein that a model has predicted, or that has been compared.
     on_rejection
         Called with each rejected record.
 
+    Returns
+    -------
+    Comparison
+        Models, proteins and files.
+
     Raises
     ------
     InputError
-        If there are fewer than two models or one is given twice, the folder is in use or holds results of
-        something else, or there is nothing to predict.
+        If there are fewer than two models or one is given twice, if the folder is in use or holds other
+        results, or if there is nothing to predict.
     OSError
         If the disk is full or not writable; what was written before stays valid.
     """
-    sides = sides_of(predictors)
-    _check_models(sides)
+    models = describe_models(predictors)
+    _check_models(models)
     accepted, rejections = _read(predictors, proteins)
-    on_read(len(accepted) * (len(sides) + 1) + len(rejections))
-    own: Sequence[Cell | None] = cells or [None] * len(predictors)
-    wanted = [_cells(*pair) for pair in zip(predictors, own, strict=True)]
-    fingerprints = [(cell.name, pixels_sha256(cell)) for cell in wanted[0]]
-    with ComparisonFolder(out, sides, fingerprints, inputs, table=table, overwrite=overwrite) as folder:
-        folder.reject(rejections)
+    on_read(len(accepted) * (len(models) + 1) + len(rejections))
+    own_cells: Sequence[Cell | None] = cells or [None] * len(predictors)
+    cells_of_models = [_cells(*pair) for pair in zip(predictors, own_cells, strict=True)]
+    nuclei = [cell_fingerprint(cell) for cell in cells_of_models[0]]
+    with ComparisonFolder(out, models, nuclei, inputs, table=table, overwrite=overwrite) as folder:
+        folder.write_rejections(rejections)
         for rejection in rejections:
             on_rejection(rejection)
-        done = [
-            save(predictor, accepted, folder.of(side), cells=into, inputs=inputs, on_protein=on_step)
-            for predictor, side, into in zip(predictors, sides, wanted, strict=True)
+        summaries = [
+            predict_to_folder(
+                predictor, accepted, folder.model_folder(model), cells=into, inputs=inputs, on_protein=on_step
+            )
+            for predictor, model, into in zip(predictors, models, cells_of_models, strict=True)
         ]
-        rows = list(bring_together(folder, sides, [len(into) for into in wanted], on_step))
-        rows.sort(key=lambda row: -row.largest())
+        compared = list(_compared(folder, models, [len(each) for each in cells_of_models], on_step))
+        compared.sort(key=lambda protein: -protein.largest_difference())
         with atomic_path(folder.table) as draft:
-            draft.write_bytes(table_of(rows, sides, DELIMITERS[table]))
-        write_page(out, rows, sides, [name for name, _ in fingerprints])
-        folder.finish(len(rows))
-    resumed = min(each.resumed for each in done)
-    return Comparison(out, sides, tuple(rows), resumed, len(rejections), folder.files())
+            draft.write_bytes(difference_table(compared, models, DELIMITERS[table]))
+        write_comparison_report(out, compared, models, [name for name, _ in nuclei])
+        folder.finish(len(compared))
+    resumed = min(summary.resumed for summary in summaries)
+    return Comparison(out, models, tuple(compared), resumed, len(rejections), folder.files())
 
 
-def _check_models(sides: Sequence[Side]) -> None:
-    if len(sides) < 2:
+def _check_models(models: Sequence[ComparedModel]) -> None:
+    if len(models) < 2:
         raise InputError("A comparison needs two models or more; give --model for each.")
-    seen: set[tuple[str, tuple[str, ...]]] = set()
-    for side in sides:
-        if (side.sha256, side.classes) in seen:
-            name = next(each.name for each in sides if each.sha256 == side.sha256)
-            raise InputError(f"Model '{name}' is given twice; compare it with another one.")
-        seen.add((side.sha256, side.classes))
+    seen: dict[tuple[str, tuple[str, ...]], str] = {}
+    for model in models:
+        if (key := (model.sha256, model.classes)) in seen:
+            raise InputError(f"Model '{seen[key]}' is given twice; compare it with another one.")
+        seen[key] = model.name
 
 
 def _read(
     predictors: Sequence[Predictor], proteins: Iterable[Protein | Rejection]
 ) -> tuple[list[Protein], list[Rejection]]:
-    """Read all proteins, since several models look at them; what one model cannot take is a rejection."""
+    """Read all proteins, since several models need them; a protein that one model cannot use is rejected."""
     for predictor in predictors:
         proteins = predictor.reject_unusable(proteins)
     read = list(proteins)
@@ -145,12 +164,77 @@ def _read(
     return accepted, [each for each in read if isinstance(each, Rejection)]
 
 
-def _cells(predictor: Predictor, own: Cell | None) -> list[Cell]:
-    """Nucleus to compare in, then whichever of the controls it is not; the last two are the control."""
+def _cells(predictor: Predictor, cell: Cell | None) -> list[Cell]:
+    """Return the cell to compare in, then the controls that differ from it; the last two are the control."""
     controls = [predictor.load_cell(name) for name in CONTROLS]
-    if own is None:
+    if cell is None:
         return controls
-    others = [each for each in controls if pixels_sha256(each) != pixels_sha256(own)]
-    if own.name in (each.name for each in others):
-        own = replace(own, name=f"{own.name}-own")
-    return [own, *others]
+    sha256 = cell_fingerprint(cell)[1]
+    others = [each for each in controls if cell_fingerprint(each)[1] != sha256]
+    if cell.name in (each.name for each in others):
+        cell = replace(cell, name=f"{cell.name}-own")
+    return [cell, *others]
+
+
+def _compared(
+    folder: ComparisonFolder,
+    models: Sequence[ComparedModel],
+    cell_counts: Sequence[int],
+    on_step: Callable[[str], None],
+) -> Iterator[ComparedProtein]:
+    """Read back what the models predicted for each protein, measure the differences, and draw them."""
+    from deepgps.comparison.image import comparison_image
+
+    names = ImageNames()
+    streams = [
+        _records_by_protein(folder.model_folder(model), count)
+        for model, count in zip(models, cell_counts, strict=True)
+    ]
+    for records_of_models in zip(*streams, strict=True):
+        records = [records[0] for records in records_of_models]
+        images = [
+            _read_images(folder.model_folder(model), record)
+            for model, record in zip(models, records, strict=True)
+        ]
+        protein = ComparedProtein(
+            records=tuple(_without_evidence(record) for record in records),
+            controls=tuple(_control(*records[-2:]) for records in records_of_models),
+            pearson=tuple(
+                _pearson(images[0][1], image[1]) if models[0].has_same_scale(model) else None
+                for model, image in zip(models[1:], images[1:], strict=True)
+            ),
+            image=names.add(records[0]["protein_id"]),
+        )
+        with atomic_path(folder.path / IMAGE_FOLDER / f"{protein.image}.png") as draft:
+            draft.write_bytes(png(np.asarray(comparison_image(protein, models, images))))
+        on_step(protein.protein_id)
+        yield protein
+
+
+def _records_by_protein(folder: Path, cell_count: int) -> Iterator[tuple[Record, ...]]:
+    records = read_records(folder / RECORDS_FILE)
+    return zip(*[records] * cell_count, strict=True)
+
+
+def _without_evidence(record: Record) -> Record:
+    # All proteins are in memory at once, and evidence is most of a record.
+    record["evidence"] = []
+    return record
+
+
+def _read_images(folder: Path, record: Record) -> Floats:
+    """Read the nucleus and the protein image of a row, (2, H, W) in [0, 1]."""
+    import tifffile
+
+    stored = tifffile.imread(folder / IMAGE_FOLDER / f"{record['images']}.ome.tif")
+    return np.asarray(stored / FULL_SCALE, np.float32)
+
+
+def _control(one: Record, other: Record) -> float | None:
+    fractions = one["intranuclear_fraction"], other["intranuclear_fraction"]
+    return None if fractions[0] is None or fractions[1] is None else abs(fractions[0] - fractions[1])
+
+
+def _pearson(one: Floats, other: Floats) -> float | None:
+    r = float(pearson(one[None], other[None])[0])
+    return None if math.isnan(r) else r

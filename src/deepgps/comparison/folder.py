@@ -1,4 +1,4 @@
-"""One comparison's folder: locked while it is written, gone on with, refused when it is another's."""
+"""The folder of a comparison: locked while it is written, and continued by a later, identical call."""
 
 import os
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from deepgps.comparison.sides import Side
+from deepgps.comparison.differences import ComparedModel
 from deepgps.files import atomic_path, remove_temporary_files
 from deepgps.proteins.protein import Rejection
 from deepgps.results.folder import (
@@ -15,18 +15,24 @@ from deepgps.results.folder import (
     REJECTED_COLUMNS,
     REJECTED_FILE,
     REPORT_FILE,
-    check_free,
-    claim,
-    rejected_line,
+    check_no_results,
+    create_locked_folder,
+    rejection_line,
     remove_results,
 )
-from deepgps.results.image_files import IMAGES
-from deepgps.results.names import FileNames
-from deepgps.results.records import read_records
-from deepgps.results.run import check_same, now, packages, read_run, run_document, write_run
-from deepgps.results.table import table_line
+from deepgps.results.image_storage import IMAGE_FOLDER, ImageNames
+from deepgps.results.records import read_records, table_line
+from deepgps.results.run import (
+    Fingerprints,
+    check_same_run,
+    now,
+    package_versions,
+    read_run,
+    run_document,
+    write_run,
+)
 
-MODELS = "models"
+MODEL_FOLDER = "models"
 TABLES = ("differences.csv", "differences.tsv")
 
 
@@ -37,13 +43,13 @@ class ComparisonFolder:
     ----------
     path
         The folder; made if missing.
-    sides, nuclei, inputs
-        What makes two comparisons the same: the models, name and sha256 of the nuclei (at the scale of the
-        first model), source and sha256 of the inputs.
+    models, nuclei, inputs
+        What makes two comparisons the same: the models, name and fingerprint of the cells (at the scale of
+        the first model), source and fingerprint of the inputs.
     table
         ``csv`` or ``tsv``.
     overwrite
-        Remove an earlier comparison's files (nothing else) and start anew.
+        Remove an earlier comparison's files (nothing else) and start again.
 
     Raises
     ------
@@ -54,60 +60,60 @@ class ComparisonFolder:
     def __init__(
         self,
         path: Path,
-        sides: Sequence[Side],
-        nuclei: Sequence[tuple[str, str]],
-        inputs: Sequence[tuple[str, str | None]],
+        models: Sequence[ComparedModel],
+        nuclei: Fingerprints,
+        inputs: Fingerprints,
         *,
         table: str,
         overwrite: bool,
     ) -> None:
         self.path, self.table = path, path / f"differences.{table}"
-        self._document = _document(sides, nuclei, inputs, table)
-        self._lock = claim(path)
+        self._document = _document(models, nuclei, inputs, table)
+        self._lock = create_locked_folder(path)
         try:
-            self._begin(overwrite=overwrite)
+            self._open(overwrite=overwrite)
         except BaseException:
             os.close(self._lock)
             raise
 
-    def _begin(self, *, overwrite: bool) -> None:
+    def _open(self, *, overwrite: bool) -> None:
         if overwrite:
             remove_comparison(self.path)
         if (earlier := read_run(self.path)) is None:
-            check_free(self.path, (*TABLES, REPORT_FILE))
+            check_no_results(self.path, (*TABLES, REPORT_FILE))
         else:
-            check_same(self.path, earlier, self._document)
+            check_same_run(self.path, earlier, self._document)
             self._document["started"] = earlier.get("started", self._document["started"])
-        (self.path / IMAGES).mkdir(exist_ok=True)
-        (self.path / MODELS).mkdir(exist_ok=True)
-        remove_temporary_files(self.path / IMAGES)
+        (self.path / IMAGE_FOLDER).mkdir(exist_ok=True)
+        (self.path / MODEL_FOLDER).mkdir(exist_ok=True)
+        remove_temporary_files(self.path / IMAGE_FOLDER)
         remove_temporary_files(self.path)
         write_run(self.path, self._document)
 
-    def of(self, side: Side) -> Path:
-        """Folder of one model's predictions."""
-        return self.path / MODELS / side.stem
+    def model_folder(self, model: ComparedModel) -> Path:
+        """Return the folder of a model's predictions."""
+        return self.path / MODEL_FOLDER / model.folder
 
-    def reject(self, rejections: Sequence[Rejection]) -> None:
-        """List the records that could not be used; no list where there are none."""
+    def write_rejections(self, rejections: Sequence[Rejection]) -> None:
+        """Write the records that could not be used; no file if there are none."""
         path = self.path / REJECTED_FILE
         if not rejections:
             path.unlink(missing_ok=True)
             return
         with atomic_path(path) as draft:
-            lines = [table_line(REJECTED_COLUMNS), *(rejected_line(each) for each in rejections)]
+            lines = [table_line(REJECTED_COLUMNS), *(rejection_line(each) for each in rejections)]
             draft.write_bytes(b"".join(lines))
         self._document["proteins"]["rejected"] = len(rejections)
 
     def finish(self, compared: int) -> None:
-        """Bring ``run.json`` up to date, once all else is written."""
+        """Complete ``run.json``, once everything else is written."""
         self._document["proteins"]["compared"] = compared
         self._document["finished"] = now()
         write_run(self.path, self._document)
 
     def files(self) -> tuple[Path, ...]:
-        """What is there to open."""
-        names = (self.table.name, REPORT_FILE, IMAGES, MODELS, REJECTED_FILE)
+        """Return the files that exist, the best to open first."""
+        names = (self.table.name, REPORT_FILE, IMAGE_FOLDER, MODEL_FOLDER, REJECTED_FILE)
         return tuple(path for name in names if (path := self.path / name).exists())
 
     def __enter__(self) -> Self:
@@ -124,13 +130,12 @@ class ComparisonFolder:
 
 def remove_comparison(folder: Path) -> None:
     """Remove a comparison's files, or those of other results, and no others, from a folder."""
-    for run in sorted((folder / MODELS).glob("*/run.json")):
-        names = FileNames()
-        # The names that `compare_cells` gave: of the ids in their order.
+    for run in sorted((folder / MODEL_FOLDER).glob("*/run.json")):
+        image_names = ImageNames()
         for protein_id, _ in groupby(
             read_records(run.parent / RECORDS_FILE), key=lambda record: record["protein_id"]
         ):
-            (folder / IMAGES / f"{names.name(protein_id)}.png").unlink(missing_ok=True)
+            (folder / IMAGE_FOLDER / f"{image_names.add(protein_id)}.png").unlink(missing_ok=True)
         remove_results(run.parent)
     for name in TABLES:
         (folder / name).unlink(missing_ok=True)
@@ -138,15 +143,15 @@ def remove_comparison(folder: Path) -> None:
 
 
 def _document(
-    sides: Sequence[Side],
-    nuclei: Sequence[tuple[str, str]],
-    inputs: Sequence[tuple[str, str | None]],
+    models: Sequence[ComparedModel],
+    nuclei: Fingerprints,
+    inputs: Fingerprints,
     table: str,
 ) -> dict[str, Any]:
-    models = [{"name": side.name, "version": side.version, "sha256": side.sha256} for side in sides]
+    described = [{"name": model.name, "version": model.version, "sha256": model.sha256} for model in models]
     return {
-        **run_document(models, {"format": table}, nuclei, inputs),
-        "packages": packages(),
+        **run_document(described, {"format": table}, nuclei, inputs),
+        "packages": package_versions(),
         "started": now(),
         "finished": None,
         "proteins": {"compared": 0, "rejected": 0},

@@ -21,7 +21,14 @@ from deepgps.evaluation.images.structure import nuclear_mask
 from deepgps.files import atomic_path
 from deepgps.images.similarity import intranuclear, pearson
 from deepgps.prediction import Predictor
-from deepgps.results.images import FAINT, GROUND, INK, MARGIN, draw_scale_bar, write_text
+from deepgps.results.labelled_images import (
+    BACKGROUND,
+    FAINT_COLOUR,
+    MARGIN,
+    TEXT_COLOUR,
+    draw_scale_bar,
+    write_text,
+)
 
 EDGE, HEADER, SIDE = 120, 40, 2
 GRID, TABLE, SHARES = "grid.png", "cross.csv", "shares.csv"
@@ -202,7 +209,7 @@ def grid(assay: CrossAssay) -> Image.Image:
     n, m = assay.images.shape[:2]
     step = EDGE + MARGIN // 2
     size = (MARGIN * 2 + (m + SIDE) * step, HEADER + n * (step + 16) + MARGIN)
-    canvas = Image.new("RGB", size, GROUND)
+    canvas = Image.new("RGB", size, BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     heads = [("nucleus", ""), ("real", "")]
     classes = (name.replace(SEPARATOR, ", ") for name in assay.column_classes)
@@ -210,7 +217,7 @@ def grid(assay: CrossAssay) -> Image.Image:
     for column, lines in enumerate(heads):
         for number, line in enumerate(lines):
             at = (_left(column, step), 6 + 15 * number)
-            write_text(draw, at, line, 12, FAINT if number else INK, EDGE)
+            write_text(draw, at, line, 12, FAINT_COLOUR if number else TEXT_COLOUR, EDGE)
     for row in range(n):
         top = HEADER + row * (step + 16)
         panels = [assay.nuclei[row], assay.real[row], *assay.images[row]]
@@ -225,7 +232,7 @@ def grid(assay: CrossAssay) -> Image.Image:
             (MARGIN, top + EDGE + 1),
             f"shows {assay.row_classes[row].replace(SEPARATOR, ', ')}",
             12,
-            FAINT,
+            FAINT_COLOUR,
             2 * EDGE,
         )
         draw_scale_bar(

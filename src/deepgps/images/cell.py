@@ -11,6 +11,7 @@ import numpy as np
 
 from deepgps.arrays import Floats
 from deepgps.errors import InputError
+from deepgps.files import UniqueNames
 from deepgps.images.decode import MIN_EDGE_PX
 from deepgps.images.processing import percentile_normalise, resample
 from deepgps.images.read import Field, image_stem, read_field
@@ -167,10 +168,11 @@ class Cell:
 
 
 def with_unique_name(cell: Cell, others: Sequence[Cell]) -> Cell:
-    """Append a number, from 2, to the name of a cell if another has it already."""
-    taken = {other.name for other in others}
-    names = (cell.name, *(f"{cell.name}-{number}" for number in range(2, len(taken) + 2)))
-    return replace(cell, name=next(name for name in names if name not in taken))
+    """Append a number to the name of a cell if another has it already; see `UniqueNames`."""
+    names = UniqueNames()
+    for other in others:
+        names.add(other.name)
+    return replace(cell, name=names.add(cell.name))
 
 
 def _prepared(field: Field, um: float) -> tuple[Floats, tuple[str, ...]]:

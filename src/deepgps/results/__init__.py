@@ -1,15 +1,16 @@
-"""What a prediction becomes on disk: one place for the command line, the website and the cluster.
+"""Predictions on disk: the same files for the command line, the website and a cluster.
 
 A folder holds the results of one *run*: one model, one set of options, one input.
 
-- ``results.jsonl``: one line of JSON per protein and nucleus, with everything, evidence included;
+- ``results.jsonl``: one line of JSON per protein and cell, with everything, including the evidence;
 - ``results.csv``, ``results.tsv`` or ``results.parquet``: the same as a table;
-- ``images/``: per row the raw images (OME-TIFF, axes ``CYX``) and a labelled PNG;
-  or ``images.zarr``, one store of all;
-- ``report.html``: self-contained, for reading and sending on;
+- ``images/``: for each row a labelled PNG and the raw images (OME-TIFF, axes ``CYX``); or ``images.zarr``,
+  one store for all rows;
+- ``report.html``: a self-contained page;
 - ``run.json``: the model's hash, options, versions and inputs;
 - ``rejected.csv``: records that could not be used, and why.
 
-`deepgps.results.save.save` writes all of it, streaming, and resumes what an earlier call left unfinished.
-`deepgps.results.rows` makes the rows, here or on workers (`deepgps.results.parts`); only the caller writes.
+`deepgps.results.predict.predict_to_folder` writes all of it as a stream, and continues what an earlier call
+left unfinished. `deepgps.results.rows` predicts the rows, here or on workers; only the calling process
+writes.
 """

@@ -1,21 +1,35 @@
-"""One run's folder: locked while it is written, resumed when it was left, refused when it is another's."""
+"""The folder of one run: locked while it is written, and continued by a later, identical call."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from deepgps.errors import InputError
 from deepgps.files import AppendFile, lock_folder, offset_after, record_ends, remove_temporary_files
 from deepgps.images.cell import Cell
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.results.image_array import STORE, ImageArray, remove_store
-from deepgps.results.image_files import ImageFiles, remove_images
-from deepgps.results.records import read_records
-from deepgps.results.rows import Row
-from deepgps.results.run import RUN_FILE, Run, check_same, now, packages, read_run, write_run
-from deepgps.results.table import DELIMITERS, cells, columns, json_line, sequence_sha256, table_line
+from deepgps.results.image_storage import IMAGE_STORE, ImageFolder, ImageStore, remove_images
+from deepgps.results.records import (
+    DELIMITERS,
+    ResultRow,
+    json_line,
+    read_records,
+    sequence_sha256,
+    table_columns,
+    table_line,
+    table_row,
+)
+from deepgps.results.run import (
+    RUN_FILE,
+    PredictionRun,
+    check_same_run,
+    now,
+    package_versions,
+    read_run,
+    write_run,
+)
 
 RECORDS_FILE = "results.jsonl"
 PARQUET_FILE = "results.parquet"
@@ -25,7 +39,7 @@ REPORT_FILE = "report.html"
 TABLES = ("results.csv", "results.tsv", PARQUET_FILE)
 
 
-class RunFolder:
+class ResultsFolder:
     """A folder that holds the results of one run; use it in a ``with`` block.
 
     Parameters
@@ -34,15 +48,15 @@ class RunFolder:
         The folder; made if missing.
     run
         What is going to be written.
-    nuclei
-        The nuclei that are drawn into.
+    cells
+        The cells that are drawn into.
     overwrite
-        Remove an earlier run's files (nothing else) and start anew.
+        Remove an earlier run's files (nothing else) and start again.
 
     Attributes
     ----------
-    done
-        Proteins whose results an earlier call left complete.
+    resumed
+        Proteins whose results an earlier call completed.
     predicted, rejected
         Proteins with results, and records without, so far.
 
@@ -52,127 +66,131 @@ class RunFolder:
         If another process writes to the folder, or it holds results of another run.
     """
 
-    def __init__(self, path: Path, run: Run, cells: Sequence[Cell] = (), *, overwrite: bool = False) -> None:
+    def __init__(
+        self, path: Path, run: PredictionRun, cells: Sequence[Cell] = (), *, overwrite: bool = False
+    ) -> None:
         self.path, self.run = path, run
-        self._lock = claim(path)
+        self._lock = create_locked_folder(path)
         try:
-            self._begin(cells, overwrite=overwrite)
+            self._open(cells, overwrite=overwrite)
         except BaseException:
             os.close(self._lock)
             raise
 
-    def _begin(self, cells: Sequence[Cell], *, overwrite: bool) -> None:
+    def _open(self, cells: Sequence[Cell], *, overwrite: bool) -> None:
         if overwrite:
             remove_results(self.path)
         earlier = read_run(self.path)
-        self._document = {**self.run.document(), "packages": packages(), "started": now(), "finished": None}
+        self._document = {
+            **self.run.document(),
+            "packages": package_versions(),
+            "started": now(),
+            "finished": None,
+        }
         if earlier is None:
-            check_free(self.path, (*TABLES, RECORDS_FILE, STORE))
+            check_no_results(self.path, (*TABLES, RECORDS_FILE, IMAGE_STORE))
         else:
-            check_same(self.path, earlier, self._document)
+            check_same_run(self.path, earlier, self._document)
             self._document["started"] = earlier.get("started", self._document["started"])
         remove_temporary_files(self.path)
         for name in (REJECTED_FILE, PARQUET_FILE):
             (self.path / name).unlink(missing_ok=True)
-        self.rejected = 0
+        self.predicted = self.rejected = 0
         self._rejections: AppendFile | None = None
-        self.predicted = 0
         # Before the tables: a table without a run record would be taken for somebody else's.
-        self.record_run()
+        self.write_run_record()
         self._open_tables()
-        self.predicted = self.done
-        self._rows = self.done * self.run.rows_per_protein
-        self._images = self._open_images(cells)
+        self.predicted = self.resumed
+        self._rows = self.resumed * self.run.rows_per_protein
+        self._images: ImageFolder | ImageStore | None = None
+        if self.run.images and self.run.image_format == "zarr":
+            self._images = ImageStore(self.path, cells, self._rows, mean=self.run.mean)
+        elif self.run.images:
+            self._images = ImageFolder(self.path, several_cells=len(cells) > 1)
 
     def _open_tables(self) -> None:
-        """Cut the files back to the last protein that is whole in all of them, and open them to append."""
+        """Cut the files back to the last protein that is complete in all of them, and open them to append."""
         records = self.path / RECORDS_FILE
         table = self.path / f"results.{self.run.table}" if self.run.table in DELIMITERS else None
         rows = sum(1 for _ in record_ends(records, quoted=False))
         if table is not None:
             rows = min(rows, max(0, sum(1 for _ in record_ends(table, quoted=True)) - 1))
-        self.done = rows // self.run.rows_per_protein
-        rows = self.done * self.run.rows_per_protein
+        self.resumed = rows // self.run.rows_per_protein
+        rows = self.resumed * self.run.rows_per_protein
         self._records = AppendFile(records, offset_after(records, rows, quoted=False))
         self._table: AppendFile | None = None
         if table is not None:
-            header = table_line(columns(self.run.classes), self._delimiter)
             kept = offset_after(table, rows + 1, quoted=True) if rows else 0
             self._table = AppendFile(table, kept)
             if not rows:
-                self._table.append(header)
-
-    def _open_images(self, cells: Sequence[Cell]) -> ImageFiles | ImageArray | None:
-        if not self.run.images:
-            return None
-        if self.run.image_format == "files":
-            return ImageFiles(self.path, len(cells))
-        return ImageArray(self.path, cells, self._rows, mean=self.run.mean)
+                self._table.append(table_line(table_columns(self.run.classes), self._delimiter))
 
     @property
     def _delimiter(self) -> str:
         return DELIMITERS.get(self.run.table, ",")
 
-    def undone(
-        self, proteins: Iterator[Protein], on_done: Callable[[str], None] | None = None
+    def skip_finished(
+        self, proteins: Iterator[Protein], on_protein: Callable[[str], None] | None = None
     ) -> Iterator[Protein]:
-        """Pass over the proteins whose results are complete, and hold them against the earlier input.
+        """Skip the proteins whose results are complete, and yield the others.
 
         Parameters
         ----------
         proteins
             All proteins of the input.
-        on_done
-            Called with the id of each that is passed over.
+        on_protein
+            Called with the id of each skipped protein.
 
         Raises
         ------
         InputError
-            If the input is not the one the earlier results were made from.
+            If the earlier results were made from another input.
         """
         step = self.run.rows_per_protein
         for number, record in enumerate(read_records(self.path / RECORDS_FILE)):
-            if number >= self.done * step:
+            if number >= self.resumed * step:
                 break
             if self._images:
-                self._images.pass_over(record)
+                self._images.skip(record)
             if number % step:
                 continue
-            if _identity(record) != _identity(next(proteins, None)):
+            protein = next(proteins, None)
+            expected = record["protein_id"], record["sequence_sha256"]
+            if protein is None or (protein.id, sequence_sha256(protein.sequence)) != expected:
                 raise InputError(
                     f"'{self.path}' holds results of '{record['protein_id']}' from another input; "
-                    "use --overwrite to start anew, or another --out."
+                    "use --overwrite to start again, or another --out."
                 )
-            if on_done:
-                on_done(record["protein_id"])
+            if on_protein:
+                on_protein(record["protein_id"])
         yield from proteins
 
     @property
-    def room(self) -> int:
-        """Rows to add at once."""
-        return self._images.room if self._images else 1
+    def batch_size(self) -> int:
+        """Rows to write at once."""
+        return self._images.batch_size if self._images else 1
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[ResultRow]) -> None:
         """Write further rows, images first: a row on disk means that its images are there."""
         if self._images:
             self._images.write(rows)
         for record, _ in rows:
             self._records.append(json_line(record))
             if self._table is not None:
-                self._table.append(table_line(cells(record, self.run.classes), self._delimiter))
+                self._table.append(table_line(table_row(record, self.run.classes), self._delimiter))
             self._rows += 1
             self.predicted = self._rows // self.run.rows_per_protein
 
-    def reject(self, rejection: Rejection) -> None:
+    def write_rejection(self, rejection: Rejection) -> None:
         """List a record that could not be used."""
         if self._rejections is None:
             self._rejections = AppendFile(self.path / REJECTED_FILE)
             self._rejections.append(table_line(REJECTED_COLUMNS))
-        self._rejections.append(rejected_line(rejection))
+        self._rejections.append(rejection_line(rejection))
         self.rejected += 1
 
-    def record_run(self, *, finished: bool = False) -> None:
-        """Bring ``run.json`` up to date."""
+    def write_run_record(self, *, finished: bool = False) -> None:
+        """Write the present state to ``run.json``."""
         self._document["proteins"] = {"predicted": self.predicted, "rejected": self.rejected}
         self._document["finished"] = now() if finished else None
         write_run(self.path, self._document)
@@ -195,26 +213,17 @@ class RunFolder:
 def remove_results(folder: Path) -> None:
     """Remove a run's files, and no others, from a folder."""
     remove_images(folder, folder / RECORDS_FILE)
-    remove_store(folder)
     for name in (*TABLES, RECORDS_FILE, REJECTED_FILE, REPORT_FILE, RUN_FILE):
         (folder / name).unlink(missing_ok=True)
 
 
-def _identity(thing: Any) -> tuple[str, str] | None:
-    if thing is None:
-        return None
-    if isinstance(thing, Protein):
-        return thing.id, sequence_sha256(thing.sequence)
-    return thing["protein_id"], thing["sequence_sha256"]
-
-
-def rejected_line(rejection: Rejection) -> bytes:
-    """One line of ``rejected.csv``."""
+def rejection_line(rejection: Rejection) -> bytes:
+    """Return a line of ``rejected.csv``."""
     return table_line([rejection.id, rejection.source, rejection.reason])
 
 
-def claim(folder: Path) -> int:
-    """Make a folder, if it is missing, and lock it for this process, see `lock_folder`.
+def create_locked_folder(folder: Path) -> int:
+    """Make a folder, if it is missing, and lock it for this process; see `lock_folder`.
 
     Raises
     ------
@@ -227,17 +236,17 @@ def claim(folder: Path) -> int:
     return lock_folder(folder)
 
 
-def check_free(folder: Path, names: Iterable[str]) -> None:
-    """Refuse a folder without a run record that holds files of ours, or of somebody else's, by these names.
+def check_no_results(folder: Path, names: Iterable[str]) -> None:
+    """Check that a folder without a run record has no files of the given names.
 
     Raises
     ------
     InputError
-        Naming the first of them.
+        If it has; it names the first of them.
     """
     for name in names:
         if (folder / name).exists():
             raise InputError(
-                f"'{folder}' holds a {name} but no {RUN_FILE} to continue from; "
-                "use --overwrite to start anew, or another --out."
+                f"'{folder}' holds {name} but no {RUN_FILE} to continue from; "
+                "use --overwrite to start again, or another --out."
             )

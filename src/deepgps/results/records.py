@@ -1,19 +1,139 @@
-"""Read results back."""
+"""Predictions as records: JSON Lines, tables (CSV, TSV) and Parquet."""
 
+import csv
+import hashlib
+import io
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypedDict
 
-from deepgps.results.table import Record
+from deepgps.arrays import Bytes
+from deepgps.errors import MissingExtraError
+from deepgps.files import atomic_path
+from deepgps.prediction import Prediction
+
+TableFormat = Literal["csv", "tsv", "json", "parquet"]
+"""Format of the table beside ``results.jsonl``; ``json`` is ``results.jsonl`` alone."""
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+ImageFormat = Literal["files", "zarr"]
+"""How images are stored: as files, or as one Zarr store."""
+
+
+class Evidence(TypedDict):
+    """An annotated protein that resembles the predicted one."""
+
+    accession: str
+    localizations: list[str]
+    similarity: float
+
+
+class Record(TypedDict):
+    """One protein in one cell: a line of ``results.jsonl``."""
+
+    protein_id: str
+    sequence_sha256: str
+    length: int
+    localizations: list[str]
+    probabilities: dict[str, float]
+    confidence: float | None
+    intranuclear_fraction: float | None
+    model: str
+    version: str
+    nucleus: str | None
+    images: str | None
+    evidence: list[Evidence]
+    warnings: list[str]
+
+
+class ResultRow(NamedTuple):
+    """One protein in one cell, before it is written.
+
+    Attributes
+    ----------
+    record
+        The record; it does not name its images yet.
+    image
+        Content of the PNG and of the OME-TIFF, or pixels (H, W) for a Zarr store; None without images.
+    """
+
+    record: Record
+    image: tuple[bytes, bytes] | Bytes | None = None
+
+
+def sequence_sha256(sequence: str) -> str:
+    """Return the SHA-256 of a sequence."""
+    return hashlib.sha256(sequence.encode()).hexdigest()
+
+
+def to_record(prediction: Prediction) -> Record:
+    """Turn a prediction into a record, which does not name its images yet."""
+    fraction = prediction.readouts.get("intranuclear_fraction", math.nan)
+    return Record(
+        protein_id=prediction.protein.id,
+        sequence_sha256=sequence_sha256(prediction.protein.sequence),
+        length=len(prediction.protein.sequence),
+        localizations=list(prediction.localizations),
+        probabilities={slug: round(float(p), 6) for slug, p in prediction.probabilities.items()},
+        confidence=None if prediction.confidence is None else round(float(prediction.confidence), 6),
+        intranuclear_fraction=None if math.isnan(fraction) else round(float(fraction), 6),
+        model=prediction.model,
+        version=prediction.version,
+        nucleus=prediction.cell.name if prediction.cell else None,
+        images=None,
+        evidence=[
+            Evidence(
+                accession=near.accession,
+                localizations=list(near.localizations),
+                similarity=round(float(near.similarity), 4),
+            )
+            for near in prediction.evidence
+        ],
+        warnings=list(prediction.warnings),
+    )
+
+
+def table_columns(classes: Sequence[str]) -> list[str]:
+    """Return the columns of the table, in order."""
+    return [
+        *("Protein_ID", "Localizations", "Confidence", *classes),
+        *("Intranuclear_Fraction", "Model", "Version", "Nucleus", "Warnings"),
+    ]
+
+
+def table_row(record: Record, classes: Sequence[str]) -> list[str]:
+    """Return a row of the table: probabilities to four decimals, lists joined by ``|``."""
+    fraction, confidence = record["intranuclear_fraction"], record["confidence"]
+    return [
+        record["protein_id"],
+        "|".join(record["localizations"]),
+        "" if confidence is None else f"{confidence:.4f}",
+        *(f"{record['probabilities'][slug]:.4f}" for slug in classes),
+        "" if fraction is None else f"{fraction:.4f}",
+        record["model"],
+        record["version"],
+        record["nucleus"] or "",
+        " | ".join(record["warnings"]),
+    ]
+
+
+def table_line(values: Sequence[str], delimiter: str = ",") -> bytes:
+    """Encode a line of a table in UTF-8, with quotes where a value needs them."""
+    line = io.StringIO()
+    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(values)
+    return line.getvalue().encode("utf-8", "backslashreplace")
+
+
+def json_line(record: Record) -> bytes:
+    """Encode a record as one line of JSON."""
+    return (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Read the whole records of a ``results.jsonl``, one at a time; a torn last line is left out.
+    """Read the complete records of a ``results.jsonl``, one at a time.
 
-    Parameters
-    ----------
-    path
-        The file; one that does not exist has no records.
+    A missing file has no records; a line that was cut off by a kill ends the file.
     """
     if not path.exists():
         return
@@ -25,3 +145,64 @@ def read_records(path: Path) -> Iterator[Record]:
                 yield json.loads(line)
             except ValueError:
                 return
+
+
+def check_parquet() -> None:
+    """Check that Parquet can be written.
+
+    Raises
+    ------
+    MissingExtraError
+        If a library is missing.
+    """
+    try:
+        import polars  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"--format parquet needs '{error.name}', which is not installed: pip install 'deepgps[scale]'."
+        ) from None
+
+
+def write_parquet(records: Path, target: Path, classes: Sequence[str]) -> None:
+    """Write records as Parquet, a few at a time, whole or not at all.
+
+    Parameters
+    ----------
+    records
+        A complete ``results.jsonl``.
+    target
+        The file to write. Its columns are those of `Record`; ``probabilities`` is a struct with a field for
+        each class, and left out if there are no classes.
+    classes
+        The model's class slugs.
+    """
+    import polars as pl
+
+    with atomic_path(target) as draft:
+        pl.scan_ndjson(records, schema=_parquet_schema(classes), low_memory=True).sink_parquet(draft)
+
+
+def _parquet_schema(classes: Sequence[str]) -> dict[str, Any]:
+    import polars as pl
+
+    text, number = pl.String(), pl.Float64()
+    evidence = {"accession": text, "localizations": pl.List(text), "similarity": number}
+    schema = {
+        "protein_id": text,
+        "sequence_sha256": text,
+        "length": pl.Int64(),
+        "localizations": pl.List(text),
+        "probabilities": pl.Struct(dict.fromkeys(classes, number)),
+        "confidence": number,
+        "intranuclear_fraction": number,
+        "model": text,
+        "version": text,
+        "nucleus": text,
+        "images": text,
+        "evidence": pl.List(pl.Struct(evidence)),
+        "warnings": pl.List(text),
+    }
+    if not classes:
+        # Parquet has no struct without fields.
+        del schema["probabilities"]
+    return schema

@@ -7,9 +7,8 @@ from typing import Any
 
 from deepgps.reporting.images import image_file_uri
 from deepgps.reporting.pages import write_page
-from deepgps.results.records import read_records
+from deepgps.results.records import Record, read_records
 from deepgps.results.run import read_run
-from deepgps.results.table import Record
 
 # A page of 10,000 rows opens in any browser; one of 10,000 images in none.
 MAX_CARDS = 100

@@ -1,5 +1,6 @@
-"""The run record: what a folder's results were made of, and whether a later call may continue them."""
+"""The run record ``run.json``: what results were made from, and whether a later call may continue them."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from typing import Any
 from deepgps import __version__
 from deepgps.errors import InputError
 from deepgps.files import atomic_path
-from deepgps.results.table import ImageFormat, TableFormat
+from deepgps.images.cell import Cell
+from deepgps.proteins.structures import structure_files
+from deepgps.results.records import ImageFormat, TableFormat
 
 RUN_FILE = "run.json"
 _PACKAGES = ("numpy", "onnxruntime", "openvino", "pillow", "scikit-image", "scipy", "tifffile")
-# What two calls must share for the second to continue the first, and how a person calls it.
-_SAME = {
+# What two calls must share for the second to continue the first, and what to call it in an error.
+_IDENTITY = {
     "deepgps": "version of deepGPS",
     "model": "model",
     "options": "choice of options",
@@ -26,9 +29,12 @@ _SAME = {
     "inputs": "input",
 }
 
+Fingerprints = Sequence[tuple[str, str | None]]
+"""Name or source of each thing, and its SHA-256; None for what cannot be read twice."""
+
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PredictionRun:
     """What makes two runs the same.
 
     Attributes
@@ -38,17 +44,17 @@ class Run:
     classes
         Its class slugs, in order.
     table
-        Format of the table: ``csv``, ``tsv``, ``json`` (``results.jsonl`` alone) or ``parquet``.
+        Format of the table.
     images
         Whether images are drawn.
-    images
-        What they are kept in: ``files``, or one ``zarr`` store.
+    image_format
+        How images are stored.
     mean
-        Whether each is the mean of all images that could be, and not one of them.
+        Whether images are mean images.
     nuclei
-        Name and sha256 of the pixels of each nucleus drawn into.
+        Name and fingerprint of the cells drawn into.
     inputs
-        Source and sha256 of each input; the hash is None for what is not a file.
+        Source and fingerprint of each input.
     """
 
     model: str
@@ -64,11 +70,11 @@ class Run:
 
     @property
     def rows_per_protein(self) -> int:
-        """Rows that each protein gets: one per nucleus, and one without images."""
+        """Rows of each protein: one per cell, or a single one without images."""
         return len(self.nuclei) if self.images else 1
 
     def document(self) -> dict[str, Any]:
-        """Render the part of ``run.json`` that stays the same from call to call."""
+        """Return the part of ``run.json`` that stays the same from call to call."""
         model = {"name": self.model, "version": self.version, "sha256": self.sha256}
         image_format, mean = (self.image_format, self.mean) if self.images else (None, None)
         options = {"format": self.table, "images": self.images, "image_format": image_format, "mean": mean}
@@ -76,12 +82,9 @@ class Run:
 
 
 def run_document(
-    model: Any,
-    options: Mapping[str, Any],
-    nuclei: Sequence[tuple[str, str]],
-    inputs: Sequence[tuple[str, str | None]],
+    model: Any, options: Mapping[str, Any], nuclei: Fingerprints, inputs: Fingerprints
 ) -> dict[str, Any]:
-    """Render the part of ``run.json`` that stays the same from call to call, of one model or several."""
+    """Return the part of ``run.json`` that stays the same from call to call, for one model or several."""
     return {
         "deepgps": __version__,
         "model": model,
@@ -94,24 +97,24 @@ def run_document(
 
 
 def now() -> str:
-    """Tell the time: ISO 8601, UTC, to the second."""
+    """Return the time: ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @cache
-def packages() -> Mapping[str, str]:
-    """Versions of the packages that the numbers depend on."""
-    found = {}
+def package_versions() -> Mapping[str, str]:
+    """Return the versions of the packages that the numbers depend on."""
+    versions = {}
     for name in _PACKAGES:
         try:
-            found[name] = package_version(name)
+            versions[name] = package_version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
-    """Read a folder's run record; None if there is none, or it is not one of ours."""
+    """Read a folder's run record; None if there is none, or another program wrote it."""
     try:
         document = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -120,33 +123,81 @@ def read_run(folder: Path) -> dict[str, Any] | None:
 
 
 def write_run(folder: Path, document: Mapping[str, Any]) -> None:
-    """Write a folder's run record, whole."""
+    """Write a folder's run record, whole or not at all."""
     with atomic_path(folder / RUN_FILE) as draft:
         draft.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def check_same(folder: Path, earlier: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse to continue a run with another model, other options or other input.
+def check_same_run(folder: Path, earlier: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    """Check that a call continues a run with the same model, options and input.
 
     Raises
     ------
     InputError
-        Naming what differs and the remedy.
+        If not; it names what differs and the remedy.
     """
-    different = [said for key, said in _SAME.items() if _essence(earlier.get(key)) != _essence(wanted[key])]
+    different = [
+        name for key, name in _IDENTITY.items() if _content(earlier.get(key)) != _content(document[key])
+    ]
     if different:
+        *others, last = different
+        names = f"{', '.join(others)} and {last}" if others else last
         raise InputError(
-            f"'{folder}' holds results made with another {_and(different)}; "
-            "use --overwrite to start anew, or another --out."
+            f"'{folder}' holds results made with another {names}; "
+            "use --overwrite to start again, or another --out."
         )
 
 
-def _essence(value: Any) -> Any:
-    """Leave out where a file lay: moving it does not make it another input."""
+def cell_fingerprint(cell: Cell) -> tuple[str, str]:
+    """Return a cell's name and the SHA-256 of its nucleus image: pixels and pixel size."""
+    text = f"{cell.nucleus.shape} {cell.pixel_size_um} ".encode()
+    return cell.name, hashlib.sha256(text + cell.nucleus.tobytes()).hexdigest()
+
+
+def input_fingerprints(
+    inputs: Sequence[str], sequence: str | None = None, structures: Path | None = None
+) -> tuple[tuple[str, str | None], ...]:
+    """Return source and SHA-256 of each input.
+
+    Parameters
+    ----------
+    inputs
+        Files, ``-``, accessions or gene symbols.
+    sequence
+        A bare sequence.
+    structures
+        A folder of structures.
+
+    Returns
+    -------
+    tuple of (source, sha256)
+        The hash of a file's bytes, of the bare sequence, or of the names and sizes of the structure files, of
+        which there may be very many; None for what cannot be read twice.
+
+    Raises
+    ------
+    InputError
+        If the folder of structures does not exist.
+    """
+    found = [("stdin" if each == "-" else each, _file_sha256(Path(each))) for each in inputs]
+    if sequence is not None:
+        found.append(("--sequence", hashlib.sha256(sequence.encode()).hexdigest()))
+    if structures is not None:
+        listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in structure_files(structures))
+        found.append((f"--structures {structures}", hashlib.sha256(listing.encode()).hexdigest()))
+    return tuple(found)
+
+
+def _content(value: Any) -> Any:
+    """Leave out where a file lies: moving it does not make it another input."""
     if isinstance(value, list):
         return [item["sha256"] or item["source"] if "source" in item else item for item in value]
     return value
 
 
-def _and(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def _file_sha256(path: Path) -> str | None:
+    # A pipe such as /dev/fd/63 is not a regular file: hashing it would leave nothing to read.
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,7 @@ from deepgps.datasets.crops.prepare import SCHEMA
 from deepgps.datasets.crops.store import PROTEINS, CropStoreWriter
 from deepgps.errors import InputError
 from deepgps.files import atomic_path
-from deepgps.results.table import table_line
+from deepgps.results.records import table_line
 from opengps.database import ImagePair, Submission, iso_time
 from opengps.downloads import escape_formula
 from opengps.site import Site

@@ -23,10 +23,10 @@ from deepgps.datasets.crops.fields import FieldImages, FieldRow, read_field_imag
 from deepgps.datasets.crops.prepare import CropMethod, CropTask, FieldCrops, crop_field
 from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.errors import InputError
+from deepgps.files import safe_file_name
 from deepgps.images.segmentation import SEGMENTERS
 from deepgps.proteins.check import check_sequence, clean_sequence
 from deepgps.proteins.uniprot import is_accession
-from deepgps.results.names import safe_stem
 from opengps.database import ImagePair
 from opengps.errors import ErrorDetail, RequestError, request_error, validation_error
 from opengps.models import check_model
@@ -453,7 +453,7 @@ def prepare_image(
     sequence = _check_sequence(fields, settings)
     named = {"nucleus": nucleus} if protein is None else {"nucleus": nucleus, "protein": protein}
     with tempfile.TemporaryDirectory() as folder:
-        uploads = {Path(folder) / kind / safe_stem(each.name): each for kind, each in named.items()}
+        uploads = {Path(folder) / kind / safe_file_name(each.name): each for kind, each in named.items()}
         try:
             for path, upload in uploads.items():
                 check_size(upload, settings)

@@ -12,7 +12,7 @@ from starlette.datastructures import FormData
 
 from deepgps.arrays import Floats
 from deepgps.localization import OPENCELL_CATEGORIES
-from deepgps.results.images import overlay, stretched
+from deepgps.results.labelled_images import overlay, stretch
 from opengps.database import ImagePair, Submission, iso_time
 from opengps.downloads import NOT_FOUND, file_route
 from opengps.errors import ErrorResponse, RequestError, not_found, request_error
@@ -201,7 +201,7 @@ def image_layer(site: SiteDep, image: ImageDep, layer: str) -> Response:
 def _draw_layer(stack: Floats, name: str) -> bytes:
     nucleus, protein = stack[0], stack[2 if name.startswith("drawn") else 1]
     if name.endswith("overlay.png"):
-        return encode_png(Image.fromarray(overlay(stretched(nucleus), stretched(protein))))
+        return encode_png(Image.fromarray(overlay(stretch(nucleus), stretch(protein))))
     return grey_png(nucleus if name == "nucleus.png" else protein)
 
 

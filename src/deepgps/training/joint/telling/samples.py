@@ -8,7 +8,7 @@ from PIL import Image
 
 from deepgps.arrays import Floats, Ints
 from deepgps.files import atomic_path
-from deepgps.results.images import write_text
+from deepgps.results.labelled_images import write_text
 from deepgps.training.joint.inputs.batches import Trained, read_batch
 from deepgps.training.joint.learning.loop import Fit
 from deepgps.training.joint.learning.validate import images

@@ -6,8 +6,8 @@ from conftest import round_nucleus
 from deepgps.errors import DeepGPSError
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
-from deepgps.results import parts as module
-from deepgps.results.save import save
+from deepgps.results import rows as module
+from deepgps.results.predict import predict_to_folder
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def predictor(tiny_bundle):
 
 @pytest.fixture
 def cluster(monkeypatch):
-    monkeypatch.setattr(module, "RESIDUES", 60)
+    monkeypatch.setattr(module, "CHUNK_RESIDUES", 60)
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
     ) as made:
@@ -41,8 +41,10 @@ def files(folder):
 
 
 def test_a_cluster_writes_what_one_process_writes(predictor, tmp_path, cluster):
-    save(predictor, PROTEINS, tmp_path / "one", cells=CELLS)
-    save(predictor, PROTEINS, tmp_path / "dask", cells=CELLS, scheduler=cluster.scheduler_address)
+    predict_to_folder(predictor, PROTEINS, tmp_path / "one", cells=CELLS)
+    predict_to_folder(
+        predictor, PROTEINS, tmp_path / "dask", cells=CELLS, scheduler=cluster.scheduler_address
+    )
     assert files(tmp_path / "dask") == files(tmp_path / "one")
 
 
@@ -51,7 +53,7 @@ def test_a_scheduler_that_is_lost_loses_nothing(predictor, tmp_path, cluster):
         cluster.close()
 
     with pytest.raises(DeepGPSError, match="scheduler was lost"):
-        save(
+        predict_to_folder(
             predictor,
             PROTEINS,
             tmp_path / "a",
@@ -59,9 +61,9 @@ def test_a_scheduler_that_is_lost_loses_nothing(predictor, tmp_path, cluster):
             scheduler=cluster.scheduler_address,
             on_protein=lose,
         )
-    summary = save(predictor, PROTEINS, tmp_path / "a", images=False)
+    summary = predict_to_folder(predictor, PROTEINS, tmp_path / "a", images=False)
     assert 0 < summary.resumed < 12
-    save(predictor, PROTEINS, tmp_path / "one", images=False)
+    predict_to_folder(predictor, PROTEINS, tmp_path / "one", images=False)
     assert files(tmp_path / "a") == files(tmp_path / "one")
 
 
@@ -71,4 +73,4 @@ def test_a_cluster_without_workers_is_refused(predictor, tmp_path):
         distributed.LocalCluster(**options) as empty,
         pytest.raises(DeepGPSError, match="has no workers"),
     ):
-        save(predictor, PROTEINS, tmp_path, images=False, scheduler=empty.scheduler_address)
+        predict_to_folder(predictor, PROTEINS, tmp_path, images=False, scheduler=empty.scheduler_address)

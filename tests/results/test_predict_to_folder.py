@@ -12,7 +12,7 @@ from deepgps.errors import InputError
 from deepgps.files import AppendFile
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.results.save import save
+from deepgps.results.predict import predict_to_folder
 
 CELLS = (round_nucleus("one"), round_nucleus("two", 30))
 
@@ -55,7 +55,7 @@ def stopping_after(n, things):
 
 
 def test_the_table_has_the_promised_columns_and_the_input_order(predictor, tmp_path):
-    save(predictor, proteins(40), tmp_path, images=False)
+    predict_to_folder(predictor, proteins(40), tmp_path, images=False)
     with (tmp_path / "results.csv").open(encoding="utf-8") as file:
         header = file.readline().rstrip("\n").split(",")
     assert header == [
@@ -68,7 +68,7 @@ def test_the_table_has_the_promised_columns_and_the_input_order(predictor, tmp_p
 def test_a_row_holds_what_was_predicted(predictor, tmp_path):
     (protein,) = proteins(1)
     (expected,) = predictor.predict([protein], CELLS[:1])
-    save(predictor, [protein], tmp_path, cells=CELLS[:1])
+    predict_to_folder(predictor, [protein], tmp_path, cells=CELLS[:1])
     (row,) = rows_of(tmp_path / "results.csv")
     assert row["Localizations"].split("|") == list(expected.localizations)
     assert {slug: float(row[slug]) for slug in predictor.classes} == pytest.approx(
@@ -83,9 +83,9 @@ def test_a_row_holds_what_was_predicted(predictor, tmp_path):
 def test_ids_come_back_unchanged_from_a_table(predictor, tmp_path):
     nasty = ['a,"b"', "=1+1", "tab\there", "line\nbreak", "sp|P1|X", "β", " lead"]
     given = [replace(protein, id=name) for protein, name in zip(proteins(7), nasty, strict=True)]
-    save(predictor, given, tmp_path / "csv", images=False)
-    save(predictor, given, tmp_path / "tsv", images=False, table="tsv")
-    save(predictor, given, tmp_path / "json", images=False, table="json")
+    predict_to_folder(predictor, given, tmp_path / "csv", images=False)
+    predict_to_folder(predictor, given, tmp_path / "tsv", images=False, table="tsv")
+    predict_to_folder(predictor, given, tmp_path / "json", images=False, table="json")
     assert ids(tmp_path / "csv") == nasty
     assert [row["Protein_ID"] for row in rows_of(tmp_path / "tsv/results.tsv", "\t")] == nasty
     lines = (tmp_path / "json/results.jsonl").read_text(encoding="utf-8").splitlines()
@@ -94,11 +94,11 @@ def test_ids_come_back_unchanged_from_a_table(predictor, tmp_path):
 
 
 def test_images_are_named_after_the_protein_and_where_several_the_nucleus(predictor, tmp_path):
-    save(predictor, proteins(2), tmp_path / "a", cells=CELLS[:1])
+    predict_to_folder(predictor, proteins(2), tmp_path / "a", cells=CELLS[:1])
     assert {path.name for path in (tmp_path / "a/images").iterdir()} == {
         *("P0.png", "P0.ome.tif", "P1.png", "P1.ome.tif")
     }
-    save(predictor, proteins(1), tmp_path / "b", cells=CELLS)
+    predict_to_folder(predictor, proteins(1), tmp_path / "b", cells=CELLS)
     assert {path.name for path in (tmp_path / "b/images").iterdir()} == {
         *("P0__one.png", "P0__one.ome.tif", "P0__two.png", "P0__two.ome.tif")
     }
@@ -108,7 +108,7 @@ def test_images_are_named_after_the_protein_and_where_several_the_nucleus(predic
 def test_rejected_records_are_listed_and_the_others_predicted(predictor, tmp_path):
     bad = Rejection("X", "in.fasta", "Sequence 'X' has 'J' at residue 1, and, a comma.")
     heard = []
-    summary = save(
+    summary = predict_to_folder(
         predictor, [bad, *proteins(2)], tmp_path, images=False, on_rejection=lambda r: heard.append(r.id)
     )
     assert (summary.predicted, summary.rejected, heard) == (2, 1, ["X"])
@@ -118,8 +118,8 @@ def test_rejected_records_are_listed_and_the_others_predicted(predictor, tmp_pat
 
 
 def test_without_rejected_records_there_is_no_list_of_them(predictor, tmp_path):
-    save(predictor, [Rejection("X", "f", "r"), *proteins(1)], tmp_path, images=False)
-    save(predictor, proteins(1), tmp_path, images=False)
+    predict_to_folder(predictor, [Rejection("X", "f", "r"), *proteins(1)], tmp_path, images=False)
+    predict_to_folder(predictor, proteins(1), tmp_path, images=False)
     assert not (tmp_path / "rejected.csv").exists()
 
 
@@ -127,22 +127,22 @@ def test_without_rejected_records_there_is_no_list_of_them(predictor, tmp_path):
 def test_an_interrupted_run_resumes_to_the_same_files(predictor, tmp_path, done, monkeypatch):
     monkeypatch.setattr("deepgps.prediction.predictor.PROTEIN_BATCH", 2)
     monkeypatch.setattr("deepgps.prediction.predictor.IMAGE_BATCH", 3)
-    monkeypatch.setattr("deepgps.results.rows.WAITING", 2)
+    monkeypatch.setattr("deepgps.results.rows.MAX_WAITING", 2)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    options = {"nuclei": CELLS}
+    options = {"cells": CELLS}
     given = [*proteins(2), Rejection("X", "f", "r"), *proteins(7, "Q")]
-    save(predictor, given, whole, **options)
+    predict_to_folder(predictor, given, whole, **options)
     with pytest.raises(KeyboardInterrupt):
-        save(predictor, stopping_after(done, given), broken, **options)
-    save(predictor, given, broken, **options)
+        predict_to_folder(predictor, stopping_after(done, given), broken, **options)
+    predict_to_folder(predictor, given, broken, **options)
     assert results(broken) == results(whole)
 
 
 def test_what_is_done_is_not_computed_again(predictor, tmp_path, monkeypatch):
-    save(predictor, proteins(5), tmp_path, images=False)
+    predict_to_folder(predictor, proteins(5), tmp_path, images=False)
     heard = []
     monkeypatch.setattr(Predictor, "encode", lambda *_: pytest.fail("computed again"))
-    summary = save(predictor, proteins(5), tmp_path, images=False, on_protein=heard.append)
+    summary = predict_to_folder(predictor, proteins(5), tmp_path, images=False, on_protein=heard.append)
     assert (summary.predicted, summary.resumed) == (5, 5)
     assert heard == [f"P{i}" for i in range(5)]
 
@@ -150,58 +150,63 @@ def test_what_is_done_is_not_computed_again(predictor, tmp_path, monkeypatch):
 @pytest.mark.parametrize("file", ["results.csv", "results.jsonl"])
 @pytest.mark.parametrize("cut", [1, 30, 400])
 def test_a_torn_file_is_cut_back_to_its_last_whole_protein(predictor, tmp_path, file, cut):
-    save(predictor, proteins(6), tmp_path, cells=CELLS)
+    predict_to_folder(predictor, proteins(6), tmp_path, cells=CELLS)
     before = results(tmp_path)
     path = tmp_path / file
     path.write_bytes(path.read_bytes()[:-cut])
-    save(predictor, proteins(6), tmp_path, cells=CELLS)
+    predict_to_folder(predictor, proteins(6), tmp_path, cells=CELLS)
     assert results(tmp_path) == before
 
 
 def test_what_a_kill_left_half_written_is_swept_up(predictor, tmp_path):
-    save(predictor, proteins(1), tmp_path, cells=CELLS[:1])
+    predict_to_folder(predictor, proteins(1), tmp_path, cells=CELLS[:1])
     (tmp_path / "images/.deepgps-P0.png").write_bytes(b"half")
     (tmp_path / "images/..deepgps-P0.ome.tif.123.tmp").write_bytes(b"half")
-    save(predictor, proteins(1), tmp_path, cells=CELLS[:1])
+    predict_to_folder(predictor, proteins(1), tmp_path, cells=CELLS[:1])
     assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["P0.ome.tif", "P0.png"]
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "different"),
     [
         ({"table": "tsv"}, "choice of options"),
-        ({"images": True, "nuclei": CELLS[:1]}, "choice of options and nuclei"),
+        ({"images": True, "cells": CELLS[:1]}, "choice of options and nuclei"),
         ({"inputs": [("a.fasta", "2" * 64)]}, "input"),
     ],
 )
-def test_results_of_other_options_are_not_continued(predictor, tmp_path, changed, said):
+def test_results_of_other_options_are_not_continued(predictor, tmp_path, changed, different):
     options = {"images": False, "inputs": [("a.fasta", "1" * 64)]}
-    save(predictor, proteins(2), tmp_path, **options)
+    predict_to_folder(predictor, proteins(2), tmp_path, **options)
     before = results(tmp_path)
-    with pytest.raises(InputError, match=f"another {said}; use --overwrite"):
-        save(predictor, proteins(2), tmp_path, **{**options, **changed})
+    with pytest.raises(InputError, match=f"another {different}; use --overwrite"):
+        predict_to_folder(predictor, proteins(2), tmp_path, **{**options, **changed})
     assert results(tmp_path) == before
 
 
 def test_an_input_that_only_moved_is_the_same_input(predictor, tmp_path):
-    save(predictor, proteins(2), tmp_path, images=False, inputs=[("a.fasta", "1" * 64)])
-    assert save(predictor, proteins(2), tmp_path, images=False, inputs=[("b/a.fa", "1" * 64)]).resumed == 2
+    predict_to_folder(predictor, proteins(2), tmp_path, images=False, inputs=[("a.fasta", "1" * 64)])
+    assert (
+        predict_to_folder(
+            predictor, proteins(2), tmp_path, images=False, inputs=[("b/a.fa", "1" * 64)]
+        ).resumed
+        == 2
+    )
 
 
 @pytest.mark.parametrize(
     "other", [proteins(2)[::-1], proteins(1), [replace(proteins(1)[0], sequence="MKLV")]]
 )
 def test_another_stream_of_proteins_is_noticed(predictor, tmp_path, other):
-    save(predictor, proteins(2), tmp_path, images=False)
+    predict_to_folder(predictor, proteins(2), tmp_path, images=False)
     with pytest.raises(InputError, match="from another input"):
-        save(predictor, other, tmp_path, images=False)
+        predict_to_folder(predictor, other, tmp_path, images=False)
 
 
 def test_overwrite_removes_our_files_and_no_others(predictor, tmp_path):
-    save(predictor, proteins(3), tmp_path, cells=CELLS[:1])
+    predict_to_folder(predictor, proteins(3), tmp_path, cells=CELLS[:1])
     (tmp_path / "images/mine.png").write_bytes(b"mine")
     (tmp_path / "notes.txt").write_text("mine")
-    save(predictor, proteins(1, "Q"), tmp_path, images=False, table="tsv", overwrite=True)
+    predict_to_folder(predictor, proteins(1, "Q"), tmp_path, images=False, table="tsv", overwrite=True)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {
         *("images/mine.png", "notes.txt", ".deepgps.lock"),
@@ -211,19 +216,19 @@ def test_overwrite_removes_our_files_and_no_others(predictor, tmp_path):
 
 def test_overwrite_never_follows_a_name_out_of_the_folder(predictor, tmp_path):
     out = tmp_path / "out"
-    save(predictor, proteins(1), out, cells=CELLS[:1])
+    predict_to_folder(predictor, proteins(1), out, cells=CELLS[:1])
     victim = tmp_path / "victim.png"
     victim.write_bytes(b"precious")
     records = out / "results.jsonl"
     records.write_text(records.read_text().replace('"images": "P0"', '"images": "../../victim"'))
-    save(predictor, proteins(1), out, cells=CELLS[:1], overwrite=True)
+    predict_to_folder(predictor, proteins(1), out, cells=CELLS[:1], overwrite=True)
     assert victim.exists()
 
 
 def test_a_table_without_a_run_record_is_left_alone(predictor, tmp_path):
     (tmp_path / "results.csv").write_text("somebody's\n")
-    with pytest.raises(InputError, match=r"holds a results\.csv but no run\.json"):
-        save(predictor, proteins(1), tmp_path, images=False)
+    with pytest.raises(InputError, match=r"holds results\.csv but no run\.json"):
+        predict_to_folder(predictor, proteins(1), tmp_path, images=False)
     assert (tmp_path / "results.csv").read_text() == "somebody's\n"
 
 
@@ -231,16 +236,16 @@ def test_two_runs_in_one_folder_do_not_mix(predictor, tmp_path):
     def intruding():
         yield proteins(1)[0]
         with pytest.raises(InputError, match="Another deepGPS process"):
-            save(predictor, proteins(1), tmp_path, images=False)
+            predict_to_folder(predictor, proteins(1), tmp_path, images=False)
 
-    assert save(predictor, intruding(), tmp_path, images=False).predicted == 1
-    assert save(predictor, proteins(1), tmp_path, images=False).resumed == 1
+    assert predict_to_folder(predictor, intruding(), tmp_path, images=False).predicted == 1
+    assert predict_to_folder(predictor, proteins(1), tmp_path, images=False).resumed == 1
 
 
 def test_a_file_in_place_of_the_folder_is_refused(predictor, tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match="is a file"):
-        save(predictor, proteins(1), tmp_path / "out", images=False)
+        predict_to_folder(predictor, proteins(1), tmp_path / "out", images=False)
 
 
 def test_input_that_cannot_be_read_leaves_no_folder(predictor, tmp_path):
@@ -249,7 +254,7 @@ def test_input_that_cannot_be_read_leaves_no_folder(predictor, tmp_path):
         yield
 
     with pytest.raises(InputError, match="empty"):
-        save(predictor, broken(), tmp_path / "out", images=False)
+        predict_to_folder(predictor, broken(), tmp_path / "out", images=False)
     assert not (tmp_path / "out").exists()
 
 
@@ -264,9 +269,9 @@ def test_a_full_disk_keeps_what_was_written_and_the_run_resumes(predictor, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(AppendFile, "append", full)
         with pytest.raises(OSError, match="No space"):
-            save(predictor, proteins(10), tmp_path, images=False)
+            predict_to_folder(predictor, proteins(10), tmp_path, images=False)
     assert ids(tmp_path) == [f"P{i}" for i in range(7)]
-    save(predictor, proteins(10), tmp_path, images=False)
+    predict_to_folder(predictor, proteins(10), tmp_path, images=False)
     assert ids(tmp_path) == [f"P{i}" for i in range(10)]
 
 
@@ -276,7 +281,7 @@ def test_an_image_that_cannot_be_written_stops_the_run_before_its_row(predictor,
 
     monkeypatch.setattr("pathlib.Path.write_bytes", fail)
     with pytest.raises(OSError, match="No space"):
-        save(predictor, proteins(3), tmp_path, cells=CELLS[:1])
+        predict_to_folder(predictor, proteins(3), tmp_path, cells=CELLS[:1])
     assert ids(tmp_path) == []
 
 
@@ -295,12 +300,14 @@ def test_proteins_are_read_only_a_little_ahead_of_what_is_written(predictor, tmp
         written.count += 1
 
     written.count = 0
-    save(predictor, counted(), tmp_path, images=False, on_protein=written)
+    predict_to_folder(predictor, counted(), tmp_path, images=False, on_protein=written)
     assert lead < 100
 
 
 def test_the_run_record_says_what_was_done_with_what(predictor, tmp_path):
-    save(predictor, [Rejection("X", "f", "r"), *proteins(2)], tmp_path, cells=CELLS, inputs=[("f", "0" * 64)])
+    predict_to_folder(
+        predictor, [Rejection("X", "f", "r"), *proteins(2)], tmp_path, cells=CELLS, inputs=[("f", "0" * 64)]
+    )
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["model"] == {"name": "tiny", "version": "0.0.1", "sha256": predictor.bundle.sha256}
     assert run["inputs"] == [{"source": "f", "sha256": "0" * 64}]
@@ -309,9 +316,9 @@ def test_the_run_record_says_what_was_done_with_what(predictor, tmp_path):
     assert "onnxruntime" in run["packages"]
 
 
-def test_two_nuclei_of_one_name_are_refused(predictor, tmp_path):
-    with pytest.raises(InputError, match="Two nuclei are called 'one'"):
-        save(predictor, proteins(1), tmp_path, nuclei=[CELLS[0], CELLS[0]])
+def test_two_cells_of_one_name_are_refused(predictor, tmp_path):
+    with pytest.raises(InputError, match="Two cells are called 'one'"):
+        predict_to_folder(predictor, proteins(1), tmp_path, cells=[CELLS[0], CELLS[0]])
 
 
 def test_a_run_killed_before_its_first_row_can_be_resumed(predictor, tmp_path, monkeypatch):
@@ -321,12 +328,12 @@ def test_a_run_killed_before_its_first_row_can_be_resumed(predictor, tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(AppendFile, "append", killed)
         with pytest.raises(KeyboardInterrupt):
-            save(predictor, proteins(1), tmp_path, images=False)
-    assert save(predictor, proteins(1), tmp_path, images=False).predicted == 1
+            predict_to_folder(predictor, proteins(1), tmp_path, images=False)
+    assert predict_to_folder(predictor, proteins(1), tmp_path, images=False).predicted == 1
 
 
 def test_an_input_without_a_single_good_record_still_says_why(predictor, tmp_path):
-    summary = save(predictor, [Rejection("X", "f", "r")], tmp_path, images=False)
+    summary = predict_to_folder(predictor, [Rejection("X", "f", "r")], tmp_path, images=False)
     assert (summary.predicted, summary.rejected) == (0, 1)
     assert ids(tmp_path) == []
     assert (tmp_path / "report.html").exists()
@@ -334,34 +341,34 @@ def test_an_input_without_a_single_good_record_still_says_why(predictor, tmp_pat
 
 def test_an_interrupted_run_is_not_recorded_as_finished(predictor, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        save(predictor, stopping_after(1, proteins(2)), tmp_path, images=False)
+        predict_to_folder(predictor, stopping_after(1, proteins(2)), tmp_path, images=False)
     started = json.loads((tmp_path / "run.json").read_text())
     assert started["finished"] is None
     time.sleep(0.01)
-    save(predictor, proteins(2), tmp_path, images=False)
+    predict_to_folder(predictor, proteins(2), tmp_path, images=False)
     assert json.loads((tmp_path / "run.json").read_text())["started"] == started["started"]
 
 
 def test_folder_is_unlocked_after_a_refusal(predictor, tmp_path):
-    save(predictor, proteins(1), tmp_path, images=False)
+    predict_to_folder(predictor, proteins(1), tmp_path, images=False)
     with pytest.raises(InputError, match="--overwrite"):
-        save(predictor, proteins(1), tmp_path, images=False, table="tsv")
-    assert save(predictor, proteins(1), tmp_path, images=False).resumed == 1
+        predict_to_folder(predictor, proteins(1), tmp_path, images=False, table="tsv")
+    assert predict_to_folder(predictor, proteins(1), tmp_path, images=False).resumed == 1
 
 
 def test_turns_make_the_same_files_as_one_call(predictor, tmp_path):
     things = [*proteins(3), Rejection("bad", "x.fasta", "It is no good."), *proteins(2, "Q")]
-    save(predictor, things, tmp_path / "whole", cells=CELLS)
+    predict_to_folder(predictor, things, tmp_path / "whole", cells=CELLS)
     turns = []
     while not (turns and turns[-1].finished):
-        turns.append(save(predictor, things, tmp_path / "turns", cells=CELLS, limit=2))
+        turns.append(predict_to_folder(predictor, things, tmp_path / "turns", cells=CELLS, limit=2))
     assert [turn.predicted for turn in turns] == [2, 4, 5]
     assert results(tmp_path / "turns") == results(tmp_path / "whole")
     assert (tmp_path / "turns" / "report.html").exists()
 
 
 def test_a_turn_that_leaves_something_is_not_the_end(predictor, tmp_path):
-    turn = save(predictor, proteins(3), tmp_path, images=False, limit=2)
+    turn = predict_to_folder(predictor, proteins(3), tmp_path, images=False, limit=2)
     assert not turn.finished
     assert not (tmp_path / "report.html").exists()
     assert json.loads((tmp_path / "run.json").read_text())["finished"] is None

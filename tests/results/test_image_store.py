@@ -9,8 +9,8 @@ from conftest import round_nucleus
 from deepgps.errors import InputError, MissingExtraError
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
+from deepgps.results.predict import predict_to_folder
 from deepgps.results.records import read_records
-from deepgps.results.save import save
 
 zarr = pytest.importorskip("zarr")
 
@@ -28,7 +28,7 @@ def stored(folder):
 
 
 def test_image_i_is_that_of_row_i(predictor, tmp_path):
-    summary = save(predictor, PROTEINS, tmp_path, cells=CELLS, image_format="zarr")
+    summary = predict_to_folder(predictor, PROTEINS, tmp_path, cells=CELLS, image_format="zarr")
     assert tmp_path / "images.zarr" in summary.files
     assert not (tmp_path / "images").exists()
     store = zarr.open_group(tmp_path / "images.zarr", mode="r")
@@ -47,21 +47,23 @@ def test_image_i_is_that_of_row_i(predictor, tmp_path):
 
 
 def test_chunks_are_a_few_images_and_no_files_are_left_over(predictor, tmp_path):
-    save(predictor, PROTEINS, tmp_path, cells=CELLS, image_format="zarr")
+    predict_to_folder(predictor, PROTEINS, tmp_path, cells=CELLS, image_format="zarr")
     found = {path for path in stored(tmp_path / "images.zarr") if path.startswith("protein/c/")}
     assert found == {f"protein/c/{number}/0/0" for number in range(3)}
 
 
 @pytest.mark.parametrize("done", [1, 8, 13])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_it_goes_on_where_it_was_stopped(predictor, tmp_path, done, workers):
-    save(predictor, PROTEINS, tmp_path / "whole", cells=CELLS, image_format="zarr")
-    save(predictor, PROTEINS, tmp_path / "part", cells=CELLS, image_format="zarr", limit=done)
+def test_it_continues_where_it_was_stopped(predictor, tmp_path, done, workers):
+    predict_to_folder(predictor, PROTEINS, tmp_path / "whole", cells=CELLS, image_format="zarr")
+    predict_to_folder(predictor, PROTEINS, tmp_path / "part", cells=CELLS, image_format="zarr", limit=done)
     # As a kill leaves it: a chunk half-written, images whose rows were not.
     with (tmp_path / "part" / "results.csv").open("rb+") as table:
         table.truncate((tmp_path / "part" / "results.csv").stat().st_size - 5)
     (tmp_path / "part/images.zarr/protein/c/0/0/0.ab.partial").write_bytes(b"half")
-    summary = save(predictor, PROTEINS, tmp_path / "part", cells=CELLS, image_format="zarr", workers=workers)
+    summary = predict_to_folder(
+        predictor, PROTEINS, tmp_path / "part", cells=CELLS, image_format="zarr", workers=workers
+    )
     assert summary.resumed == done - 1
     assert stored(tmp_path / "part/images.zarr") == stored(tmp_path / "whole/images.zarr")
     for name in ("results.csv", "results.jsonl"):
@@ -69,21 +71,21 @@ def test_it_goes_on_where_it_was_stopped(predictor, tmp_path, done, workers):
 
 
 def test_a_store_that_lost_its_images_is_refused(predictor, tmp_path):
-    save(predictor, PROTEINS, tmp_path, cells=CELLS[:1], image_format="zarr")
+    predict_to_folder(predictor, PROTEINS, tmp_path, cells=CELLS[:1], image_format="zarr")
     shutil.rmtree(tmp_path / "images.zarr")
     with pytest.raises(InputError, match="has 0 images for 21 rows"):
-        save(predictor, PROTEINS, tmp_path, cells=CELLS[:1], image_format="zarr")
-    save(predictor, PROTEINS, tmp_path, cells=CELLS[:1], image_format="zarr", overwrite=True)
+        predict_to_folder(predictor, PROTEINS, tmp_path, cells=CELLS[:1], image_format="zarr")
+    predict_to_folder(predictor, PROTEINS, tmp_path, cells=CELLS[:1], image_format="zarr", overwrite=True)
     assert zarr.open_group(tmp_path / "images.zarr", mode="r")["protein"].shape[0] == 21
 
 
 def test_files_and_store_are_not_mixed(predictor, tmp_path):
-    save(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1])
+    predict_to_folder(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1])
     with pytest.raises(InputError, match="another choice of options"):
-        save(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1], image_format="zarr")
-    save(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1], image_format="zarr", overwrite=True)
+        predict_to_folder(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1], image_format="zarr")
+    predict_to_folder(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1], image_format="zarr", overwrite=True)
     assert not (tmp_path / "images").exists()
-    save(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1], overwrite=True)
+    predict_to_folder(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1], overwrite=True)
     assert not (tmp_path / "images.zarr").exists()
 
 
@@ -104,29 +106,32 @@ def test_a_full_disk_says_so_and_the_run_goes_on(predictor, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(LocalStore, "set", full)
         with pytest.raises(OSError, match="No space"):
-            save(predictor, PROTEINS, tmp_path / "a", cells=CELLS, image_format="zarr")
-    save(predictor, PROTEINS, tmp_path / "whole", cells=CELLS, image_format="zarr")
-    assert save(predictor, PROTEINS, tmp_path / "a", cells=CELLS, image_format="zarr").predicted == 21
+            predict_to_folder(predictor, PROTEINS, tmp_path / "a", cells=CELLS, image_format="zarr")
+    predict_to_folder(predictor, PROTEINS, tmp_path / "whole", cells=CELLS, image_format="zarr")
+    assert (
+        predict_to_folder(predictor, PROTEINS, tmp_path / "a", cells=CELLS, image_format="zarr").predicted
+        == 21
+    )
     assert stored(tmp_path / "a/images.zarr") == stored(tmp_path / "whole/images.zarr")
 
 
 def test_the_report_says_where_the_images_are(predictor, tmp_path):
-    save(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1], image_format="zarr")
+    predict_to_folder(predictor, PROTEINS[:2], tmp_path, cells=CELLS[:1], image_format="zarr")
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "images.zarr" in report
     assert "is not there" not in report
-    assert json.loads((tmp_path / "run.json").read_text())["options"]["images"] == "zarr"
+    assert json.loads((tmp_path / "run.json").read_text())["options"]["image_format"] == "zarr"
 
 
 def test_without_zarr_it_is_refused_before_anything_is_made(predictor, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(MissingExtraError, match=r"deepgps\[scale\]"):
-        save(predictor, PROTEINS, tmp_path / "out", image_format="zarr")
+        predict_to_folder(predictor, PROTEINS, tmp_path / "out", image_format="zarr")
     assert not (tmp_path / "out").exists()
 
 
-def test_somebody_elses_store_is_left_alone(predictor, tmp_path):
+def test_a_store_of_another_program_is_left_alone(predictor, tmp_path):
     zarr.open_group(tmp_path / "images.zarr", mode="w").attrs["mine"] = True
-    with pytest.raises(InputError, match=r"holds an images\.zarr but no run\.json"):
-        save(predictor, PROTEINS[:1], tmp_path, cells=CELLS[:1], image_format="zarr")
+    with pytest.raises(InputError, match=r"holds images\.zarr but no run\.json"):
+        predict_to_folder(predictor, PROTEINS[:1], tmp_path, cells=CELLS[:1], image_format="zarr")
     assert dict(zarr.open_group(tmp_path / "images.zarr", mode="r").attrs) == {"mine": True}

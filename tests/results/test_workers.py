@@ -16,9 +16,9 @@ from deepgps.errors import DeepGPSError, InputError
 from deepgps.parallel import WorkerDiedError
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.results import parts as module
-from deepgps.results.parts import Job, _predicted, parts
-from deepgps.results.save import save
+from deepgps.results import rows as module
+from deepgps.results.predict import predict_to_folder
+from deepgps.results.rows import PredictionTask, _predict_chunk, chunks
 
 CELLS = (round_nucleus("one"), round_nucleus("two", 30))
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
@@ -46,121 +46,123 @@ def files(folder):
     }
 
 
-def small_parts(monkeypatch):
-    monkeypatch.setattr(module, "RESIDUES", 120)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_RESIDUES", 120)
 
 
 def test_workers_draw_mean_images_where_the_model_does(predictor, tmp_path):
     means = predictor.with_mean_images()
-    save(means, proteins(2), tmp_path / "here", cells=CELLS)
-    save(means, proteins(2), tmp_path / "there", cells=CELLS, workers=2)
+    predict_to_folder(means, proteins(2), tmp_path / "here", cells=CELLS)
+    predict_to_folder(means, proteins(2), tmp_path / "there", cells=CELLS, workers=2)
     assert files(tmp_path / "here") == files(tmp_path / "there")
     assert json.loads((tmp_path / "here/run.json").read_text())["options"]["mean"] is True
     with pytest.raises(InputError, match="another choice of options"):
-        save(predictor, proteins(2), tmp_path / "here", cells=CELLS)
+        predict_to_folder(predictor, proteins(2), tmp_path / "here", cells=CELLS)
 
 
-def test_parts_are_full_by_residues_or_by_images(monkeypatch):
-    monkeypatch.setattr(module, "RESIDUES", 100)
+def test_chunks_are_limited_by_residues_and_by_images(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_RESIDUES", 100)
     lengths = [30, 30, 30, 30, 250, 10, 90]
     given = [protein(number, length) for number, length in enumerate(lengths)]
-    found = [[len(each.sequence) for each in part] for part in parts(given, 0)]
+    found = [[len(each.sequence) for each in chunk] for chunk in chunks(given, 0)]
     assert found == [[30, 30, 30], [30], [250], [10, 90]]
-    monkeypatch.setattr(module, "IMAGES", 4)
-    assert [len(part) for part in parts(given, 2)] == [2, 2, 1, 2]
-    assert [len(part) for part in parts(given, 9)] == [1] * 7
+    monkeypatch.setattr(module, "CHUNK_IMAGES", 4)
+    assert [len(chunk) for chunk in chunks(given, 2)] == [2, 2, 1, 2]
+    assert [len(chunk) for chunk in chunks(given, 9)] == [1] * 7
 
 
-def test_parts_are_read_as_they_are_taken(monkeypatch):
-    small_parts(monkeypatch)
+def test_chunks_are_read_as_they_are_taken(monkeypatch):
+    small_chunks(monkeypatch)
     read = []
-    found = parts((read.append(each) or each for each in proteins(100)), 0)
+    found = chunks((read.append(each) or each for each in proteins(100)), 0)
     next(found)
     assert len(read) == 4
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{"images": False}, {"nuclei": CELLS}])
+@pytest.mark.parametrize("options", [{"images": False}, {"cells": CELLS}])
 def test_workers_write_what_one_process_writes(predictor, tmp_path, monkeypatch, options):
-    small_parts(monkeypatch)
+    small_chunks(monkeypatch)
     given = [*proteins(12), Rejection("X", "f", "It is no good."), protein(50, 700)]
-    save(predictor, given, tmp_path / "one", **options)
+    predict_to_folder(predictor, given, tmp_path / "one", **options)
     heard = []
-    save(predictor, given, tmp_path / "two", workers=2, on_protein=heard.append, **options)
+    predict_to_folder(predictor, given, tmp_path / "two", workers=2, on_protein=heard.append, **options)
     assert files(tmp_path / "two") == files(tmp_path / "one")
     assert heard == [*(f"P{number}" for number in range(12)), "P50"]
 
 
-def test_what_one_process_began_workers_go_on_with(predictor, tmp_path, monkeypatch):
-    small_parts(monkeypatch)
-    save(predictor, proteins(9), tmp_path / "whole", cells=CELLS)
-    assert not save(predictor, proteins(9), tmp_path / "a", cells=CELLS, limit=4).finished
-    summary = save(predictor, proteins(9), tmp_path / "a", cells=CELLS, workers=2)
+def test_workers_continue_what_one_process_began(predictor, tmp_path, monkeypatch):
+    small_chunks(monkeypatch)
+    predict_to_folder(predictor, proteins(9), tmp_path / "whole", cells=CELLS)
+    assert not predict_to_folder(predictor, proteins(9), tmp_path / "a", cells=CELLS, limit=4).finished
+    summary = predict_to_folder(predictor, proteins(9), tmp_path / "a", cells=CELLS, workers=2)
     assert (summary.predicted, summary.resumed) == (9, 4)
     assert files(tmp_path / "a") == files(tmp_path / "whole")
 
 
-def job(predictor, **changed):
-    return replace(Job(predictor.bundle, None, False, (), False, "files", 1), **changed)
+def task(predictor, **changed):
+    return replace(PredictionTask(predictor.bundle, None, False, (), False, "files", 1), **changed)
 
 
 def test_a_worker_loads_its_model_once(predictor, monkeypatch):
     loaded = []
-    monkeypatch.setattr(module, "_kept", {})
+    monkeypatch.setattr(module, "_loaded", {})
     monkeypatch.setattr(module, "Predictor", lambda *_, **__: loaded.append(1) or predictor)
-    for part in (proteins(2), proteins(3)):
-        assert [row.record["protein_id"] for row in _predicted(job(predictor), part)] == [p.id for p in part]
+    for chunk in (proteins(2), proteins(3)):
+        assert [row.record["protein_id"] for row in _predict_chunk(task(predictor), chunk)] == [
+            p.id for p in chunk
+        ]
     assert loaded == [1]
-    _predicted(job(predictor, threads=2), proteins(1))
+    _predict_chunk(task(predictor, threads=2), proteins(1))
     assert loaded == [1, 1]
 
 
 def test_a_worker_of_another_version_is_refused(predictor):
     with pytest.raises(DeepGPSError, match=f"has deepGPS {deepgps.__version__} and not 0.0.0"):
-        _predicted(job(predictor, version="0.0.0"), proteins(1))
+        _predict_chunk(task(predictor, version="0.0.0"), proteins(1))
 
 
-def test_a_model_that_lies_elsewhere_is_found_by_its_name(predictor, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_kept", {})
+def test_a_bundle_at_another_path_is_found_by_its_name(predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_loaded", {})
     monkeypatch.setenv("DEEPGPS_MODELS", str(predictor.bundle.path.parent))
     moved = replace(predictor.bundle, path=tmp_path / "gone")
-    assert len(_predicted(job(predictor, bundle=moved), proteins(1))) == 1
+    assert len(_predict_chunk(task(predictor, bundle=moved), proteins(1))) == 1
 
 
 def test_a_worker_with_other_weights_is_refused(predictor, monkeypatch):
-    monkeypatch.setattr(module, "_kept", {})
+    monkeypatch.setattr(module, "_loaded", {})
     files = {**predictor.bundle.metadata.files, "encoder.onnx": "0" * 64}
     metadata = predictor.bundle.metadata.model_copy(update={"files": files})
     with pytest.raises(BundleError, match="wrong sha256"):
-        _predicted(
-            job(predictor, bundle=replace(predictor.bundle, metadata=metadata, sha256="1")), proteins(1)
+        _predict_chunk(
+            task(predictor, bundle=replace(predictor.bundle, metadata=metadata, sha256="1")), proteins(1)
         )
 
 
 @pytest.mark.slow
-def test_a_part_that_kills_its_workers_is_named(predictor, tmp_path, monkeypatch):
-    small_parts(monkeypatch)
-    real = module.mapped
+def test_an_error_names_the_chunk_that_kills_its_workers(predictor, tmp_path, monkeypatch):
+    small_chunks(monkeypatch)
+    real = module.parallel_map
 
     def deadly(function, items, **options):
         for number, item in enumerate(items):
             yield WorkerDiedError("dead") if number == 1 else function(item)
 
-    monkeypatch.setattr(module, "mapped", deadly)
+    monkeypatch.setattr(module, "parallel_map", deadly)
     with pytest.raises(DeepGPSError, match="each time they tried 'P3'"):
-        save(predictor, proteins(9), tmp_path / "out", images=False, workers=2)
-    monkeypatch.setattr(module, "mapped", real)
-    assert save(predictor, proteins(9), tmp_path / "out", images=False, workers=2).resumed == 3
+        predict_to_folder(predictor, proteins(9), tmp_path / "out", images=False, workers=2)
+    monkeypatch.setattr(module, "parallel_map", real)
+    assert predict_to_folder(predictor, proteins(9), tmp_path / "out", images=False, workers=2).resumed == 3
 
 
 SCRIPT = """
 import sys
 from pathlib import Path
 from deepgps.cli.app import run
-from deepgps.results import parts
+from deepgps.results import rows
 
 if __name__ == "__main__":
-    parts.RESIDUES = 400
+    rows.CHUNK_RESIDUES = 400
     sys.exit(run(sys.argv[1:]))
 """
 
@@ -232,5 +234,5 @@ def test_a_killed_worker_and_a_killed_run_lose_nothing(tiny_bundle, tmp_path):
     assert "120 predicted (" in said
     whole = Predictor(tiny_bundle, threads=1)
     cells = [whole.load_cell("hek-1")]
-    save(whole, proteins(120), tmp_path / "whole", cells=cells)
+    predict_to_folder(whole, proteins(120), tmp_path / "whole", cells=cells)
     assert files(tmp_path / "out") == files(tmp_path / "whole")

@@ -7,13 +7,20 @@ from PIL import Image
 
 from deepgps.prediction import Prediction
 from deepgps.proteins.protein import Protein
-from deepgps.results.images import (
-    bar_length_um,
+from deepgps.results.labelled_images import (
+    CROP_CAPTION,
+    CROP_COLUMNS,
+    CROP_PANEL,
+    MARGIN,
+    NUCLEUS_COLOUR,
+    PROTEIN_COLOUR,
     contact_sheet,
+    crop_sheet,
     image_files,
     labelled_image,
     overlay,
-    stretched,
+    scale_bar_um,
+    stretch,
 )
 
 
@@ -88,14 +95,38 @@ def test_the_panels_show_what_the_images_hold(prediction):
 
 def test_display_stretches_a_dim_image_and_leaves_a_black_one_black():
     dim = np.full((8, 8), 0.1, np.float32)
-    assert stretched(dim).max() == 1
-    assert stretched(np.zeros((8, 8), np.float32)).max() == 0
+    assert stretch(dim).max() == 1
+    assert stretch(np.zeros((8, 8), np.float32)).max() == 0
 
 
 @pytest.mark.parametrize(("field", "bar"), [(43, 10), (17, 2), (400, 50), (0.1, 0.5)])
 def test_the_scale_bar_is_round_and_at_most_a_quarter_of_the_field(field, bar):
-    assert bar_length_um(field) == bar
+    assert scale_bar_um(field) == bar
 
 
 def test_the_contact_sheet_has_a_tile_for_each_nucleus(drawn_nucleus):
     assert contact_sheet([drawn_nucleus] * 5).size[1] > contact_sheet([drawn_nucleus] * 4).size[1]
+
+
+def drawn_crops(count):
+    crops = np.zeros((count, 2, 64, 64), np.float32)
+    crops[:, 0, 16:48, 16:48] = 1
+    crops[:, 1, :8] = 1
+    return np.asarray(crop_sheet(crops, [("ATL3", "er, golgi", "f1")] * count, 0.2))
+
+
+def test_a_crop_is_drawn_as_nucleus_protein_and_overlay():
+    drawn = drawn_crops(1)
+    middle = MARGIN + CROP_PANEL // 2
+    assert drawn[middle, middle].tolist() == [255, 255, 255]
+    assert drawn[middle, middle + CROP_PANEL].tolist() == [0, 0, 0]
+    third = MARGIN + 2 * (CROP_PANEL + 2)
+    assert drawn[middle, third + CROP_PANEL // 2].tolist() == list(NUCLEUS_COLOUR)
+    assert drawn[MARGIN + 5, third + CROP_PANEL // 2].tolist() == list(PROTEIN_COLOUR)
+    assert drawn[MARGIN + CROP_PANEL + 2 : MARGIN + CROP_PANEL + CROP_CAPTION].max() > 150
+
+
+def test_crops_fill_one_row_after_another():
+    one, row, two = drawn_crops(1).shape, drawn_crops(CROP_COLUMNS).shape, drawn_crops(CROP_COLUMNS + 1).shape
+    assert one[0] == row[0] < two[0]
+    assert one[1] < row[1] == two[1]
