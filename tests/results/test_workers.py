@@ -11,8 +11,7 @@ import pytest
 
 import deepgps
 from conftest import round_nucleus
-from deepgps.bundle import BundleError
-from deepgps.errors import DeepGPSError, InputError
+from deepgps.errors import BundleError, DeepGPSError, InputError
 from deepgps.parallel import WorkerDiedError
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
