@@ -13,7 +13,7 @@ from deepgps.cli.app import app
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.predict import predict_to_folder
-from deepgps.results.records import columns, read_records
+from deepgps.results.records import read_records, table_columns
 from deepgps.results.run import read_run
 
 CLI = document("docs/reference/cli.md")
@@ -76,7 +76,7 @@ def test_the_columns_are_those_documented():
     documented = re.findall(
         r"^\| (?:`(\w+)`|(\*one column per class\*))", section(FILES, "## results.csv"), re.M
     )
-    assert [code or "CLASS" for code, _ in documented] == columns(["CLASS"])
+    assert [code or "CLASS" for code, _ in documented] == table_columns(["CLASS"])
 
 
 def test_the_fields_of_a_record_are_those_documented(results):
