@@ -31,24 +31,24 @@ def templates(path: Path) -> Iterator[str]:
 
 
 # What is no user's input: a damaged bundle, a disk, a programmer's mistake.
-NO_INPUT = {"neighbours.py", "write.py", "windows.py", "motifs.py"}
+NO_INPUT = {"neighbours.py", "write.py", "windows.py", "features.py"}
 
 
 SPOKEN = {
     "inputs.md": (
-        *("proteins/*.py", "images/*.py", "encoding/*.py"),
-        *("predict.py", "runtime.py", "cli/predict.py"),
+        *("proteins/[!e]*.py", "images/*.py", "prediction/*.py"),
+        *("runtime.py", "cli/predict.py"),
     ),
     "datasets.md": ("datasets/annotation/*.py", "datasets/splits/*.py"),
     "fetching.md": ("cli/fetch.py", "datasets/fetch/*.py"),
     "crops.md": (
         "cli/prepare.py",
-        "scale.py",
+        "parallel.py",
         *(f"datasets/crops/{name}.py" for name in ("fields", "field_images", "field_crops", "prepare")),
         *(f"datasets/crops/{name}.py" for name in ("cut", "writing", "reading", "shown")),
     ),
     "embeddings.md": (
-        *("proteins/embedding/*.py", "models/esm2.py", "cli/embed.py"),
+        *("proteins/embedding.py", "models/esm2.py", "cli/embed.py"),
         *("training/encoders.py", "training/embedding/*.py"),
     ),
     "recipes.md": (
@@ -70,7 +70,7 @@ SPOKEN = {
         *(f"evaluation/images/{name}.py" for name in ("reference", "measure")),
         "cli/evaluate.py",
     ),
-    "files.md": ("results/*.py", "files/*.py", "cells/*.py", "cli/compare_cells.py"),
+    "files.md": ("results/*.py", "files.py", "comparison/*.py", "cli/compare_cells.py"),
 }
 
 
@@ -89,6 +89,11 @@ def sentences() -> list[tuple[str, str]]:
 def pattern(sentence: str) -> str:
     """What a sentence is in an example; one that begins with a gap may go on from another."""
     return "[^\n`]*?".join(re.escape(part) for part in sentence.split("\0"))
+
+
+@pytest.mark.parametrize("pattern", sorted({each for patterns in SPOKEN.values() for each in patterns}))
+def test_every_pattern_finds_a_module(pattern):
+    assert list(ROOT.glob(f"src/deepgps/{pattern}"))
 
 
 def test_sentences_are_found():

@@ -193,7 +193,7 @@ def test_a_writer_that_is_killed_leaves_no_half_entry(encoder, cache, tmp_path):
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert len(list((cache.folder / "drafts").iterdir())) == 1
+    assert len(list((cache.folder / "temporary").iterdir())) == 1
     assert not cache.path(encoder, "protein", "LAG").exists()
     embed(["LAG"], encoder, cache=cache)
     assert len(encoder.calls) == 1
@@ -201,7 +201,7 @@ def test_a_writer_that_is_killed_leaves_no_half_entry(encoder, cache, tmp_path):
 
 
 def test_drafts_of_writers_long_dead_are_removed(encoder, cache):
-    drafts = cache.folder / "drafts"
+    drafts = cache.folder / "temporary"
     drafts.mkdir(parents=True)
     for name, age in (("old.npy", 100_000), ("new.npy", 10)):
         (drafts / name).touch()
@@ -233,7 +233,7 @@ def test_two_writers_at_once_leave_whole_entries(encoder, cache, tmp_path):
     assert encoder.calls == []
     plain = embed(MANY, Counting())
     assert all((a == b).all() for a, b in zip(found, plain, strict=True))
-    assert list((cache.folder / "drafts").iterdir()) == []
+    assert list((cache.folder / "temporary").iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_says_so(encoder, tmp_path):
@@ -266,7 +266,7 @@ def test_a_group_that_fails_leaves_the_others(cache):
             yield fails if "AAAAAAAA" in group else [np.ones(3, np.float32) for _ in group]
 
     found = []
-    with pytest.raises(DeepGPSError, match=r"^It died. So 1 sequences were not embedded.$"):
+    with pytest.raises(DeepGPSError, match=r"^It died. 1 sequences were not embedded.$"):
         found.extend(iter_embeddings(["AAAAAAAA", "LA"], spec, encode, "protein", cache, 10))
     assert cache.get(spec, "protein", "LA") is not None
     assert cache.get(spec, "protein", "AAAAAAAA") is None

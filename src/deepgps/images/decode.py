@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 MAX_PIXELS = 100_000_000
-"""Values (height × width × channels) read from one image, judged by its header before anything is decoded."""
+"""Largest height × width × channels of an image, checked in its header before decoding."""
 
 MIN_EDGE_PX = 16
-"""A nucleus needs more pixels than this in either direction."""
+"""Smallest height and width of an image, in pixels."""
 
 PLAUSIBLE_PIXEL_UM = (0.01, 10.0)
-"""Pixel sizes of microscopes, in micrometres; what a file claims beyond is print resolution or a default."""
+"""Range of pixel sizes of microscopes in micrometres; others are print resolutions or defaults."""
 
 
 UNIT_UM: Mapping[str, float] = {
@@ -48,13 +48,13 @@ UNIT_UM: Mapping[str, float] = {
     "in": 25_400.0,
     "inch": 25_400.0,
 }
-"""Micrometres in one of each unit that OME-XML and ImageJ write, in lower case."""
+"""Micrometres per unit, for units that OME-XML and ImageJ write, in lower case."""
 
 _RESOLUTION_UNIT_UM = {2: 25_400.0, 3: 1e4}  # TIFF 6.0: 2 is the inch, 3 the centimetre
 
 
 def tiff_pixel_size(tif: "TiffFile") -> tuple[float | None, tuple[str, ...]]:
-    """Tell the pixel size of a TIFF file, the most explicit source first.
+    """Return the pixel size of a TIFF file, from the most explicit source.
 
     Parameters
     ----------
@@ -63,8 +63,11 @@ def tiff_pixel_size(tif: "TiffFile") -> tuple[float | None, tuple[str, ...]]:
 
     Returns
     -------
-    Micrometres per pixel (of the first image, along x), or None where no source gives a plausible one; and
-    what the user should know about it. A resolution of 72 or 96 dpi is a screen's, not a microscope's.
+    size_um : float or None
+        Micrometres per pixel of the first image along x; None if no source has a plausible one. Resolutions
+        of 72 or 96 dpi are those of screens.
+    warnings : tuple of str
+        What the user should know about it.
     """
     size = _from_ome(tif.ome_metadata) if tif.is_ome else None
     if size is None and tif.is_imagej:
@@ -85,7 +88,7 @@ def _plausible(size_um: float) -> bool:
 
 
 def ome_pixels(xml: str | None) -> ElementTree.Element | None:
-    """Find the ``Pixels`` element of the first image of an OME-XML document; None where it is broken."""
+    """Find the ``Pixels`` element of the first image of an OME-XML document; None if it is malformed."""
     try:
         root = ElementTree.fromstring(xml or "")
     except ElementTree.ParseError:
@@ -128,11 +131,11 @@ def _scaled(length: float | str, unit: str) -> float | None:
         return None
 
 
-# Without a handler, Python prints what tifffile logs about damaged tags beside our own sentence.
+# Without a handler, Python prints what tifffile logs about damaged tags.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_MOST_CHANNELS = 8
-"""A third axis of unknown meaning is channels up to this length; a longer one is a stack."""
+_MAX_CHANNELS = 8
+"""An unnamed third axis of at most this length is taken for channels; a longer one is a stack."""
 
 _EXACT_MODES = ("L", "I", "I;16", "I;16B", "F", "RGB")
 _GREY_MODES = ("1", "LA", "La", *_EXACT_MODES[:-1])
@@ -140,18 +143,18 @@ _GREY_MODES = ("1", "LA", "La", *_EXACT_MODES[:-1])
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """What a file holds.
+    """The decoded channels of an image file.
 
     Attributes
     ----------
     channels
         (C, H, W) intensities as stored.
     names
-        The channels' names, or empty.
+        Names of the channels; empty if unknown.
     colour
         Whether the channels are red, green and blue.
     pixel_size_um
-        What the metadata say, in micrometres, or None.
+        Pixel size in micrometres from the metadata, or None.
     warnings
         What the user should know.
     """
@@ -164,12 +167,12 @@ class Decoded:
 
 
 def decode(path: Path) -> Decoded:
-    """Decode a TIFF, OME-TIFF, PNG or JPEG file, perhaps gzipped, known by its first bytes.
+    """Decode a TIFF, OME-TIFF, PNG or JPEG file, plain or gzipped, detected by its first bytes.
 
     Raises
     ------
     InputError
-        If the file cannot be opened, is none of these, is damaged, has more than `MAX_PIXELS`, or is a
+        If the file cannot be opened, has another format, is damaged, has more than `MAX_PIXELS`, or is a
         stack.
     """
     try:
@@ -179,7 +182,7 @@ def decode(path: Path) -> Decoded:
         raise InputError(f"Image '{path}' cannot be opened: {error.strerror}.") from None
     content: Path | BytesIO = path
     if start[:2] == b"\x1f\x8b":
-        content = _unpacked(path)
+        content = _decompress(path)
         start = content.getvalue()[:8]
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         reader = _decode_tiff
@@ -191,31 +194,31 @@ def decode(path: Path) -> Decoded:
         return reader(path, content)
     except InputError:
         raise
-    except Exception as error:  # decoders raise anything on damaged bytes
+    except Exception as error:  # decoders raise exceptions of any type on damaged files
         raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return InputError(f"Image '{path}' is truncated or damaged ({reason}); save it anew.")
+    return InputError(f"Image '{path}' is truncated or damaged ({reason}); save it again.")
 
 
-def _unpacked(path: Path) -> BytesIO:
-    """Unpack a gzipped file, up to what the largest image could have."""
-    most = 4 * MAX_PIXELS
+def _decompress(path: Path) -> BytesIO:
+    """Decompress a gzipped file, up to the size of the largest image."""
+    max_bytes = 4 * MAX_PIXELS
     try:
         with gzip.open(path) as packed:
-            content = packed.read(most + 1)
+            content = packed.read(max_bytes + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(path, error) from None
-    if len(content) > most:
+    if len(content) > max_bytes:
         raise _too_large(path)
     return BytesIO(content)
 
 
 def _too_large(path: Path) -> InputError:
     return InputError(
-        f"Image '{path}' claims more than the {MAX_PIXELS:,} pixels that are read. "
+        f"Image '{path}' has more than {MAX_PIXELS:,} pixels, the most that are read. "
         "Crop it or save it smaller."
     )
 
@@ -224,8 +227,7 @@ def _check_size(shape: tuple[int, ...], path: Path) -> None:
     if math.prod(shape) > MAX_PIXELS:
         size = " × ".join(f"{n:,}" for n in shape)
         raise InputError(
-            f"Image '{path}' claims {size} pixels; at most {MAX_PIXELS:,} are read. "
-            "Crop it or save it smaller."
+            f"Image '{path}' has {size} pixels; at most {MAX_PIXELS:,} are read. Crop it or save it smaller."
         )
 
 
@@ -233,7 +235,7 @@ def _decode_image(path: Path, content: Path | BytesIO) -> Decoded:
     from PIL import Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is the stricter
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
         try:
             image = Image.open(content)
         except Image.DecompressionBombError:
@@ -264,7 +266,7 @@ def _decode_tiff(path: Path, content: Path | BytesIO) -> Decoded:
         size, notes = tiff_pixel_size(tif)
         names = _channel_names(tif)
         if len(tif.series) > 1:
-            notes += (f"Image '{path.name}' holds {len(tif.series)} images; the first was read.",)
+            notes += (f"Image '{path.name}' has {len(tif.series)} images; the first was read.",)
     channels = pixels[None] if channel_axis is None else np.moveaxis(pixels, channel_axis, 0)
     colour = channel_axis is not None and axes[channel_axis] == "S" and len(channels) in (3, 4)
     if colour:
@@ -278,14 +280,14 @@ def _squeezed(axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
 
 
 def _channel_axis(axes: str, shape: tuple[int, ...], path: Path) -> int | None:
-    """Tell the axis of the channels, or None of a plain (H, W) image; refuse stacks."""
+    """Return the channel axis, or None for a plain (H, W) image; raise an error for a stack."""
     if len(shape) == 2:
         return None
     named = [index for index, axis in enumerate(axes) if axis in "CS"]
     if len(shape) == 3 and named:
         return named[0]
     smallest = int(np.argmin(shape))
-    if len(shape) == 3 and not set(axes) & set("ZT") and shape[smallest] <= _MOST_CHANNELS:
+    if len(shape) == 3 and not set(axes) & set("ZT") and shape[smallest] <= _MAX_CHANNELS:
         return smallest
     raise InputError(_stack_message(path, " × ".join(f"{n} {a}" for a, n in zip(axes, shape, strict=True))))
 
@@ -318,7 +320,7 @@ def _tiff_pixels(series: "TiffPageSeries", content: Path | BytesIO) -> NDArray[n
 
 
 def _tiff_pixels_by_pillow(series: "TiffPageSeries", content: Path | BytesIO) -> NDArray[np.generic]:
-    """Decode pages in a compression (LZW, JPEG) that tifffile alone lacks."""
+    """Decode pages in compressions that tifffile does not support by itself (LZW, JPEG)."""
     from PIL import Image
 
     with Image.open(content) as image:

@@ -22,12 +22,11 @@ def percentile_normalise(
     clip: bool = True,
     eps: float = 1e-20,
 ) -> Floats:
-    """Map two percentiles of a whole field onto 0 and 1.
+    """Map two percentiles of a field to 0 and 1.
 
     Equal to ``csbdeep.utils.normalize(x, pmin, pmax, clip=...)``, which the paper uses:
-    ``(x - p_low) / (p_high - p_low + eps)``, percentiles with linear interpolation over every pixel, the
-    arithmetic in float32. It differs in the default of `clip` alone: deepGPS clips, for its images are in
-    [0, 1].
+    ``(x - p_low) / (p_high - p_low + eps)`` in float32, with linearly interpolated percentiles of all pixels.
+    Only the default of `clip` differs, because images of deepGPS are in [0, 1].
 
     Parameters
     ----------
@@ -38,11 +37,12 @@ def percentile_normalise(
     clip
         Whether to cut the result to [0, 1].
     eps
-        Keeps a constant image from dividing by zero.
+        Avoids a division by zero for a constant image.
 
     Returns
     -------
-    (H, W) float32.
+    Floats
+        (H, W).
     """
     p_low, p_high = np.asarray(np.percentile(pixels, (low, high)), np.float32)
     scaled = (pixels.astype(np.float32) - p_low) / (p_high - p_low + np.float32(eps))
@@ -50,11 +50,11 @@ def percentile_normalise(
 
 
 SAME_SIZE = 0.01
-"""Pixel sizes closer than this share are taken as equal: over a 208-px crop the difference is two pixels."""
+"""Largest relative difference of equal pixel sizes: two pixels over a crop of 208 px."""
 
 
 def resample(pixels: Floats, from_um: float, to_um: float) -> Floats:
-    """Resample an image to another pixel size, linearly, blurred first where it shrinks.
+    """Resample an image to another pixel size with linear interpolation, blurred first if it shrinks.
 
     Parameters
     ----------
@@ -65,8 +65,9 @@ def resample(pixels: Floats, from_um: float, to_um: float) -> Floats:
 
     Returns
     -------
-    (H', W') float32 with ``H' = round(H * from_um / to_um)``, 1 at least; `pixels` itself where the two sizes
-    differ by no more than `SAME_SIZE`.
+    Floats
+        (H', W') with ``H' = round(H * from_um / to_um)``, at least 1; `pixels` itself if the two sizes differ
+        by no more than `SAME_SIZE`.
 
     Raises
     ------
@@ -82,11 +83,11 @@ def resample(pixels: Floats, from_um: float, to_um: float) -> Floats:
     if math.prod(shape) > MAX_PIXELS:
         raise InputError(
             f"At {from_um:g} µm per pixel the image would have {shape[1]:,} × {shape[0]:,} pixels of "
-            f"{to_um:g} µm; at most {MAX_PIXELS:,} are taken. Check its pixel size, or crop it."
+            f"{to_um:g} µm; at most {MAX_PIXELS:,} are possible. Check its pixel size, or crop it."
         )
     from scipy import ndimage  # takes 0.2 s, which predictions in default cells do not need
 
-    sigma = max(0.0, (to_um / from_um - 1) / 2)  # the choice of skimage.transform.resize
+    sigma = max(0.0, (to_um / from_um - 1) / 2)  # as in skimage.transform.resize
     blurred = ndimage.gaussian_filter(pixels, sigma, mode="nearest") if sigma else pixels
     zoom = [new / old for new, old in zip(shape, pixels.shape, strict=True)]
     resized = ndimage.zoom(blurred, zoom, order=1, mode="nearest", grid_mode=True)
@@ -95,18 +96,18 @@ def resample(pixels: Floats, from_um: float, to_um: float) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crop:
-    """A square cut out of a field around one nucleus.
+    """A square crop of a field around one nucleus.
 
     Attributes
     ----------
     row, col
-        The pixel of the field that lies at ``[size // 2, size // 2]`` of the crop.
+        The pixel of the field at ``[size // 2, size // 2]`` of the crop.
     label
-        The nucleus's number in the field's labels.
+        The nucleus's number in the label image.
     pixels
-        (size, size) float32, as the field's.
+        (size, size) float32.
     complete
-        Whether the crop lies inside the field, so that nothing is padded.
+        Whether the crop is inside the field, without padding.
     whole_nucleus
         Whether the nucleus touches no border of the field.
     """
@@ -122,10 +123,10 @@ class Crop:
 def nucleus_crops(
     pixels: Floats, labels: LabelImage, size_px: int = 208, *, padded: bool = False
 ) -> list[Crop]:
-    """Cut one crop around the centroid of each nucleus, in the order of the labels.
+    """Crop a field around the centroid of each nucleus, in the order of the labels.
 
-    The paper's border rule is the default: a nucleus whose crop would reach over the border of the field
-    gives none. With `padded` it gives one whose missing part is background, and ``complete=False``.
+    By default, as in the paper, a nucleus whose crop would extend beyond the field has none. With `padded`,
+    the missing part is background, and the crop has ``complete=False``.
 
     Parameters
     ----------
@@ -136,7 +137,12 @@ def nucleus_crops(
     size_px
         Edge of a crop.
     padded
-        Whether nuclei near the border count, too.
+        Whether to crop around nuclei near the border, too.
+
+    Returns
+    -------
+    list of Crop
+        In the order of the labels.
     """
     from scipy import ndimage  # takes 0.2 s, which predictions in default cells do not need
 
@@ -149,7 +155,7 @@ def nucleus_crops(
 def cut(pixels: Floats, row: int, col: int, size_px: int) -> Floats:
     """Cut the square with `row`, `col` at ``[size_px // 2, size_px // 2]``.
 
-    What lies outside the field is filled with its background (see `background_level`).
+    Pixels outside the field are filled with its `background_level`.
 
     Parameters
     ----------
@@ -162,7 +168,8 @@ def cut(pixels: Floats, row: int, col: int, size_px: int) -> Floats:
 
     Returns
     -------
-    (size_px, size_px) float32.
+    Floats
+        (size_px, size_px).
     """
     top, left = row - size_px // 2, col - size_px // 2
     if top >= 0 and left >= 0 and top + size_px <= pixels.shape[0] and left + size_px <= pixels.shape[1]:
@@ -174,7 +181,7 @@ def cut(pixels: Floats, row: int, col: int, size_px: int) -> Floats:
 
 
 def background_level(pixels: Floats) -> float:
-    """Tell the grey of empty space: the median of the darkest tenth of a field's pixels."""
+    """Return the intensity of the background: the median of the darkest tenth of a field's pixels."""
     return float(np.percentile(pixels, 5))
 
 

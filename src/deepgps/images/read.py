@@ -20,12 +20,12 @@ _GUESS_EDGE_PX = 256
 
 
 def check_channel(channel: int, count: int, name: str) -> int:
-    """Return a channel number that exists.
+    """Return a channel number if the image has that channel.
 
     Raises
     ------
     InputError
-        If the image called `name` has no such channel.
+        If the image has no such channel.
     """
     if not 0 <= channel < count:
         raise InputError(
@@ -35,20 +35,23 @@ def check_channel(channel: int, count: int, name: str) -> int:
 
 
 def guess_channel(channels: NDArray[np.generic], names: Sequence[str], image: str) -> tuple[int, str]:
-    """Guess the nucleus channel: by its name if one says so, else the one of nucleus-like blobs.
+    """Guess the nucleus channel, from the channels' names or else from their images.
 
     Parameters
     ----------
     channels
         (C, H, W) intensities.
     names
-        The channels' names; empty where the file has none.
+        Names of the channels; empty if unknown.
     image
         The image's name, for the warning.
 
     Returns
     -------
-    The channel's index and a warning that says which was taken, and why.
+    index : int
+        The channel with a name such as DAPI, or else the one that looks most like nuclei.
+    warning : str
+        Which channel was taken, and why.
     """
     named = [index for index, name in enumerate(names) if _NUCLEUS_NAME.search(name)]
     if named:
@@ -63,7 +66,7 @@ def guess_channel(channels: NDArray[np.generic], names: Sequence[str], image: st
 
 
 def colour_channel(channels: NDArray[np.generic], image: str) -> tuple[int, tuple[str, ...]]:
-    """Find the one channel of a colour image that carries the image.
+    """Find the channel of a colour image that has the signal.
 
     Parameters
     ----------
@@ -74,19 +77,22 @@ def colour_channel(channels: NDArray[np.generic], image: str) -> tuple[int, tupl
 
     Returns
     -------
-    The channel's index and warnings: 0 where all three are equal (grey saved as colour), or the only one that
-    is not constant (one stain shown in its colour).
+    index : int
+        0 if all three are equal (a grey image saved in colour), or else the only one that is not constant
+        (one stain in its colour).
+    warnings : tuple of str
+        Which channel was taken, if there was a choice.
 
     Raises
     ------
     InputError
-        If several channels differ: a photograph, or a composite whose nucleus channel must be named.
+        If several channels have signal: a photograph, or a composite whose nucleus channel must be chosen.
     """
     if all(np.array_equal(channels[0], other) for other in channels[1:]):
         return 0, ()
     lit = [index for index, channel in enumerate(channels) if channel.min() != channel.max()]
     if len(lit) == 1:
-        return lit[0], (f"Image '{image}' has signal in {_COLOURS[lit[0]]} alone; that channel was taken.",)
+        return lit[0], (f"Image '{image}' has signal in {_COLOURS[lit[0]]} only; that channel was taken.",)
     raise InputError(
         f"Image '{image}' is an RGB image with several colours, and nothing says which is the nucleus "
         "stain; give a one-channel image, or, for a fluorescence composite, --channel 0 (red), 1 (green) or "
@@ -95,7 +101,7 @@ def colour_channel(channels: NDArray[np.generic], image: str) -> tuple[int, tupl
 
 
 def dominant_colour(channels: NDArray[np.generic]) -> int | None:
-    """Find the colour of an image that shows one stain, whose compression has put a little into the others.
+    """Find the colour of an image of one stain that lossy compression has spread to other channels.
 
     Parameters
     ----------
@@ -104,7 +110,8 @@ def dominant_colour(channels: NDArray[np.generic]) -> int | None:
 
     Returns
     -------
-    The index of the channel that has two thirds of the energy, the sum of squares; None if none has.
+    int or None
+        The channel with more than two thirds of the energy, the sum of squares; None if there is none.
     """
     energy = np.array([np.square(channel.astype(np.float32)).sum() for channel in channels])
     brightest = int(energy.argmax())
@@ -123,8 +130,9 @@ def nucleus_score(pixels: NDArray[np.generic], min_share: float = 5e-4) -> float
 
     Returns
     -------
-    The share, 0 … 1, of the area above Otsu's threshold that lies in nucleus-like blobs: each at most 15 % of
-    the field, and so round that the largest circle in it has 0.55 of the radius of a disc of its area.
+    float
+        Share in [0, 1] of the area above Otsu's threshold in nucleus-like blobs: each at most 15 % of the
+        field, and with an inscribed circle of more than 0.55 of the radius of a disc of the same area.
     """
     from scipy import ndimage
     from skimage.filters import threshold_otsu
@@ -147,14 +155,14 @@ def nucleus_score(pixels: NDArray[np.generic], min_share: float = 5e-4) -> float
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """One field of view, as it was recorded.
+    """The nucleus channel of one field of view, as recorded.
 
     Attributes
     ----------
     pixels
         (H, W) float32 raw intensities of the nucleus channel, finite and not all equal.
     pixel_size_um
-        Edge of a pixel in micrometres, or None where neither the user nor the file says.
+        Edge of a pixel in micrometres, or None if neither the user nor the file states it.
     source
         The file.
     warnings
@@ -175,31 +183,36 @@ def read_field(
     Parameters
     ----------
     path
-        8- or 16-bit or float, (H, W), (C, H, W) or (H, W, C); the axes are those the file names, otherwise
-        the shortest of three is the channels'.
+        8-bit, 16-bit or float, (H, W), (C, H, W) or (H, W, C). If the file does not name its axes, the
+        shortest of three is that of the channels.
     channel
-        Which channel is the nucleus, from 0; guessed, with a warning, where it is not given.
+        Which channel is the nucleus, from 0; guessed, with a warning, if None.
     pixel_size_um
-        Micrometres per pixel; otherwise that of the OME-XML, ImageJ's metadata or the TIFF resolution.
+        Micrometres per pixel; if None, from the OME-XML, ImageJ's metadata or the TIFF resolution.
+
+    Returns
+    -------
+    Field
+        The raw intensities of the nucleus channel.
 
     Raises
     ------
     InputError
-        If the file is no image, damaged, too large, too small, blank, a stack, an RGB photograph, or has NaN
-        or infinite pixels; if the channel does not exist; if the pixel size is not a positive number.
+        If the file is not an image, or is damaged, too large, too small, blank, a stack, a photograph, or has
+        NaN or infinite pixels; if the channel does not exist; if the pixel size is not positive.
     """
     path = Path(path)
     if pixel_size_um is not None and not (math.isfinite(pixel_size_um) and pixel_size_um > 0):
         raise InputError(f"Pixel size {pixel_size_um} is not a positive number; give micrometres per pixel.")
     decoded = decode(path)
-    index, notes = _choose(decoded, channel, path.name)
+    index, notes = _choose_channel(decoded, channel, path.name)
     return select_channel(decoded, index, path, pixel_size_um, notes)
 
 
 def select_channel(
     decoded: Decoded, index: int, path: Path, pixel_size_um: float | None, notes: tuple[str, ...] = ()
 ) -> Field:
-    """Take one channel of a decoded file, from 0, as `read_field` does.
+    """Return one channel of a decoded file as a field.
 
     Raises
     ------
@@ -207,7 +220,7 @@ def select_channel(
         If the channel is too small, blank, or has NaN or infinite pixels.
     """
     return Field(
-        pixels=_checked(decoded.channels[index], path),
+        pixels=_check_pixels(decoded.channels[index], path),
         pixel_size_um=decoded.pixel_size_um if pixel_size_um is None else pixel_size_um,
         source=str(path),
         warnings=(*decoded.warnings, *notes),
@@ -220,7 +233,7 @@ def image_stem(path: str | PathLike[str]) -> str:
     return re.sub(r"(\.ome)?\.(tiff?|btf|tf2|tf8|png|jpe?g)(\.gz)?$", "", name, flags=re.IGNORECASE) or name
 
 
-def _choose(decoded: Decoded, channel: int | None, name: str) -> tuple[int, tuple[str, ...]]:
+def _choose_channel(decoded: Decoded, channel: int | None, name: str) -> tuple[int, tuple[str, ...]]:
     count = len(decoded.channels)
     if channel is not None:
         return check_channel(channel, count, name), ()
@@ -232,7 +245,7 @@ def _choose(decoded: Decoded, channel: int | None, name: str) -> tuple[int, tupl
     return index, (note,)
 
 
-def _checked(pixels: NDArray[np.generic], path: Path) -> Floats:
+def _check_pixels(pixels: NDArray[np.generic], path: Path) -> Floats:
     height, width = pixels.shape
     if min(height, width) < MIN_EDGE_PX:
         raise InputError(

@@ -21,11 +21,11 @@ from deepgps.images.read import Field
 from deepgps.runtime import Graph, open_graph
 
 _RING_UM = 1.5
-"""Width of the ring around a nucleus to which it is compared, and how far an outline may move outwards."""
+"""Width of the ring around a nucleus that it is compared with, and how far an outline may move outwards."""
 
 
 class Segmenter(Protocol):
-    """Anything that finds nuclei."""
+    """A function that finds nuclei."""
 
     def __call__(self, pixels: Floats, pixel_size_um: float) -> LabelImage:
         """Label the nuclei of a field.
@@ -39,47 +39,48 @@ class Segmenter(Protocol):
 
         Returns
         -------
-        (H, W) int32; 0 is background.
+        LabelImage
+            (H, W); 0 is background.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OtsuWatershed:
-    """Thresholds at three scales, then a watershed of the distance transform to part touching nuclei.
+    """Thresholds at three scales, then a watershed of the distance transform to separate touching nuclei.
 
-    A pixel is nuclear when it is above a share of the field's Otsu threshold (dim nuclei beside bright ones),
-    above the mean of its surroundings (uneven background, narrow gaps), and above a share of the brightest
-    nucleus near it (the halo of a bright one).
+    A pixel is nuclear if it is above a share of the field's Otsu threshold (for dim nuclei beside bright
+    ones), above the mean of its surroundings (for uneven background and narrow gaps), and above a share of
+    the brightest nucleus near it (for the halo of a bright one).
 
     Attributes
     ----------
     smoothing_um
         Sigma of the Gaussian blur before thresholding.
     otsu_share
-        Share of the Otsu threshold that every nuclear pixel exceeds.
+        Share of the Otsu threshold that nuclear pixels exceed.
     min_contrast
-        How much brighter than the rest nuclear pixels are on average, after smoothing; a field with less is
-        noise, without nuclei.
+        Smallest mean difference between nuclear and other pixels after smoothing; a field with less is taken
+        for noise.
     surroundings_um, surroundings_margin
-        Edge of the square whose mean a nuclear pixel exceeds, about two nuclei, and by how much, as a share
-        of the Otsu threshold.
+        Edge of the square whose mean nuclear pixels exceed, about two nuclei, and by how much, as a share of
+        the Otsu threshold.
     halo_um, halo_share
-        Edge of the square in which the brightest pixel is sought, and the share of it to be exceeded.
+        Edge of the square that contains the brightest pixel, and the share of it that nuclear pixels exceed.
     outline_um
         Sigma of the blur that smooths the outline of the mask.
     distance_smoothing_um
-        Sigma of the blur of the distance transform, against a seed for every bump of an outline.
+        Sigma of the blur of the distance transform, so that bumps of an outline do not become seeds.
     seed_distance_um
-        Edge of the square in which there is one seed at most: about the short axis of a nucleus.
+        Edge of the square with at most one seed: about the short axis of a nucleus.
     outline_share, outline_reach_um
-        Where the outline is drawn anew: where the brightness is this share of the way from the ground to the
-        nuclei around the pixel, within that (sigma of a Gaussian). 0: it stays where the thresholds put it.
+        The refined outline is where the brightness is this share of the way from the background to the nuclei
+        around the pixel, averaged with a Gaussian of this sigma. With 0, the outline is not refined.
     min_own_contrast
-        How much brighter than the ring around it a nucleus is at least, as a share of its own brightness; 0
-        keeps all.
+        Smallest difference between a nucleus and the ring around it, as a share of its brightness; 0 keeps
+        all.
     min_area_um2
-        Smaller objects are dropped; the paper drops those under 1,000 pixels of 0.206 µm.
+        Smaller objects are removed; the paper removes those under 1,000 pixels of 0.206 µm.
     """
 
     smoothing_um: float = 0.4
@@ -98,19 +99,19 @@ class OtsuWatershed:
     min_area_um2: float = 42.6
 
     def __call__(self, pixels: Floats, pixel_size_um: float) -> LabelImage:
-        """Label the nuclei of a field, as `Segmenter` asks."""
-        labels = self._parted(self._mask(pixels, pixel_size_um), pixel_size_um)
+        """Label the nuclei of a field; see `Segmenter`."""
+        labels = self._separated(self._mask(pixels, pixel_size_um), pixel_size_um)
         labels = remove_small(labels, self.min_area_um2 / pixel_size_um**2)
         if self.min_own_contrast > 0 and labels.any():
             contrasts = _own_contrasts(labels, pixels, _RING_UM / pixel_size_um)
-            labels = _kept(labels, np.concatenate([[False], contrasts >= self.min_own_contrast]))
+            labels = _keep_labels(labels, np.concatenate([[False], contrasts >= self.min_own_contrast]))
         return labels
 
     def _mask(self, pixels: Floats, um: float) -> Mask:
-        # Below half a pixel a blur does nothing and single-pixel noise would pass for nuclei.
+        # Below half a pixel a blur has no effect, and noise would be taken for nuclei.
         smooth = ndimage.gaussian_filter(pixels, max(self.smoothing_um / um, 0.5))
         if smooth.min() == smooth.max():
-            return np.zeros(pixels.shape, bool)  # Otsu has no threshold for it
+            return np.zeros(pixels.shape, bool)  # a constant image has no Otsu threshold
         halo = _edge(self.halo_um, um)
         brightest = ndimage.uniform_filter(ndimage.maximum_filter(smooth, halo), halo)
         surroundings = ndimage.uniform_filter(smooth, _edge(self.surroundings_um, um))
@@ -121,29 +122,29 @@ class OtsuWatershed:
         if smooth.mean(where=mask) - smooth.mean(where=~mask) < self.min_contrast:
             return np.zeros(pixels.shape, bool)
         if self.outline_share > 0:
-            mask = self._outlined(mask, smooth, um)
-        outlined = ndimage.gaussian_filter(mask.astype(np.float32), self.outline_um / um) > 0.5
-        return np.asarray(ndimage.binary_fill_holes(outlined), bool)
+            mask = self._refine_outline(mask, smooth, um)
+        smooth_mask = ndimage.gaussian_filter(mask.astype(np.float32), self.outline_um / um) > 0.5
+        return np.asarray(ndimage.binary_fill_holes(smooth_mask), bool)
 
-    def _outlined(self, mask: Mask, smooth: Floats, um: float) -> Mask:
+    def _refine_outline(self, mask: Mask, smooth: Floats, um: float) -> Mask:
         nuclei = _mean_around(smooth, mask, self.outline_reach_um / um)
-        ground = _mean_around(smooth, ~mask, self.outline_reach_um / um)
+        background = _mean_around(smooth, ~mask, self.outline_reach_um / um)
         near = ndimage.gaussian_filter(mask.astype(np.float32), _RING_UM / um) > 0.02
-        return np.asarray(near & (smooth > ground + self.outline_share * (nuclei - ground)), bool)
+        return np.asarray(near & (smooth > background + self.outline_share * (nuclei - background)), bool)
 
-    def _parted(self, mask: Mask, um: float) -> LabelImage:
+    def _separated(self, mask: Mask, um: float) -> LabelImage:
         depth = ndimage.distance_transform_edt(mask)
         depth = ndimage.gaussian_filter(depth.astype(np.float32), self.distance_smoothing_um / um)
         peaks = mask & (depth == ndimage.maximum_filter(depth, _edge(self.seed_distance_um, um)))
         seeds, _ = ndimage.label(peaks, np.ones((3, 3)))
-        parted = watershed(-depth, seeds, mask=mask)  # type: ignore[no-untyped-call]
-        return np.asarray(parted, np.int32)
+        labels = watershed(-depth, seeds, mask=mask)  # type: ignore[no-untyped-call]
+        return np.asarray(labels, np.int32)
 
 
 def refined_otsu(min_area_um2: float = 42.6) -> OtsuWatershed:
-    """`OtsuWatershed` as new data are prepared with it: whole outlines of dim and mottled nuclei, no haze.
+    """Return the `OtsuWatershed` for new data, with better outlines of dim and mottled nuclei.
 
-    Its defaults stay what the bundled models were made with, so that they can be made again.
+    The defaults of `OtsuWatershed` are those that the bundled model was made with.
     """
     return OtsuWatershed(
         otsu_share=0.4,
@@ -156,19 +157,19 @@ def refined_otsu(min_area_um2: float = 42.6) -> OtsuWatershed:
 
 
 def _edge(length_um: float, um: float) -> int:
-    """Edge of a centred window in pixels: odd, 3 at least."""
+    """Return the edge of a centred window in pixels: odd, at least 3."""
     return max(int(length_um / um) | 1, 3)
 
 
 def _mean_around(pixels: Floats, where: Mask, sigma: float) -> Floats:
-    """Mean of the pixels of a mask around each pixel, weighted by a Gaussian."""
+    """Return the mean of the pixels of a mask around each pixel, weighted by a Gaussian."""
     weight = where.astype(np.float32)
     total = ndimage.gaussian_filter(weight * pixels, sigma)
     return np.asarray(total / np.maximum(ndimage.gaussian_filter(weight, sigma), 1e-3), np.float32)
 
 
 def _own_contrasts(labels: LabelImage, pixels: Floats, ring: float) -> Doubles:
-    """How much brighter each nucleus is than the ring around it, over its brightness; 1 without a ring."""
+    """Return the difference of each nucleus and the ring around it over its brightness; 1 without a ring."""
     numbers = np.arange(1, labels.max() + 1)
     rings = np.where(labels == 0, expand_labels(labels, ring), 0)  # type: ignore[no-untyped-call]
     own = ndimage.mean(pixels, labels, numbers)
@@ -178,17 +179,17 @@ def _own_contrasts(labels: LabelImage, pixels: Floats, ring: float) -> Doubles:
 
 
 def remove_small(labels: LabelImage, min_pixels: float) -> LabelImage:
-    """Drop the labels of fewer pixels and number the rest 1 … n, in their order."""
-    return _kept(labels, np.bincount(labels.ravel()) >= min_pixels)
+    """Remove labels of fewer pixels and renumber the others from 1, in order."""
+    return _keep_labels(labels, np.bincount(labels.ravel()) >= min_pixels)
 
 
-def _kept(labels: LabelImage, keep: Mask) -> LabelImage:
+def _keep_labels(labels: LabelImage, keep: Mask) -> LabelImage:
     keep[0] = False
     return (np.cumsum(keep) * keep).astype(np.int32)[labels]
 
 
 NETWORK_PIXEL_SIZE_UM = 0.5
-"""Edge of a pixel of the images that the network sees."""
+"""Pixel size of the network's input in micrometres."""
 
 _STEP, _TILE, _MARGIN = 16, 768, 64
 """In pixels of `NETWORK_PIXEL_SIZE_UM`: edges are padded to multiples of `_STEP`; larger fields are computed
@@ -197,23 +198,23 @@ in tiles of `_TILE`, each with `_MARGIN` around it."""
 
 @dataclass(frozen=True, slots=True)
 class NetworkWatershed:
-    """Two maps drawn by a network, then a watershed of the second.
+    """A network that predicts two maps, then a watershed of the second.
 
-    The maps tell nucleus from background, and how deep inside its nucleus a pixel lies: from 0 at the outline
-    to 1 halfway to the middle, whatever the nucleus's size.
+    The maps are the probability of a nucleus, and the depth of a pixel inside its nucleus: from 0 at the
+    outline to 1 halfway to the middle, for nuclei of any size.
 
     Attributes
     ----------
     nucleus_probability
-        A nuclear pixel has at least this.
+        Smallest probability of a nuclear pixel.
     depth_smoothing_um
         Sigma of the blur of the depth.
     seed_depth, min_seed_um2
-        Pixels deeper than this, where connected, are one nucleus, if they cover this area.
+        Connected pixels deeper than this are the seed of one nucleus, if they cover at least this area.
     min_area_um2
-        Smaller objects are dropped; the paper drops those under 1,000 pixels of 0.206 µm.
+        Smaller objects are removed; the paper removes those under 1,000 pixels of 0.206 µm.
     threads
-        Threads that the network may use.
+        Threads of the network.
     """
 
     nucleus_probability: float = 0.5
@@ -224,7 +225,7 @@ class NetworkWatershed:
     threads: int = 1
 
     def __call__(self, pixels: Floats, pixel_size_um: float) -> LabelImage:
-        """Label the nuclei of a field, as `Segmenter` asks."""
+        """Label the nuclei of a field; see `Segmenter`."""
         probability, depth = self.maps(pixels, pixel_size_um)
         depth = ndimage.gaussian_filter(depth, self.depth_smoothing_um / pixel_size_um)
         seeds = np.asarray(ndimage.label(depth > self.seed_depth)[0], np.int32)
@@ -234,39 +235,39 @@ class NetworkWatershed:
         return remove_small(np.asarray(labels, np.int32), self.min_area_um2 / pixel_size_um**2)
 
     def maps(self, pixels: Floats, pixel_size_um: float) -> Floats:
-        """Draw both maps of a field (H, W) in [0, 1]: (2, H, W) in [0, 1]."""
-        seen = resample(pixels, pixel_size_um, NETWORK_PIXEL_SIZE_UM)
-        height, width = seen.shape
-        padded = np.pad(seen, [(0, -n % _STEP) for n in seen.shape], "symmetric")
+        """Predict both maps of a field (H, W) in [0, 1]: (2, H, W) in [0, 1]."""
+        resampled = resample(pixels, pixel_size_um, NETWORK_PIXEL_SIZE_UM)
+        height, width = resampled.shape
+        padded = np.pad(resampled, [(0, -n % _STEP) for n in resampled.shape], "symmetric")
         logits = np.empty((2, *padded.shape), np.float32)
         session = _session(self.threads)
-        for tile, around, inner in _tiles(padded.shape):
-            (drawn,) = session.run(["maps"], {"pixels": padded[around][None, None]})
-            logits[:, *tile] = drawn[0][:, *inner]
+        for tile, window, inner in _tiles(padded.shape):
+            (maps,) = session.run(["maps"], {"pixels": padded[window][None, None]})
+            logits[:, *tile] = maps[0][:, *inner]
         zoom = [n / old for n, old in zip(pixels.shape, (height, width), strict=True)]
-        wide = [
+        zoomed = [
             ndimage.zoom(each, zoom, order=1, mode="nearest", grid_mode=True)
             for each in logits[:, :height, :width]
         ]
-        return np.asarray(1 / (1 + np.exp(-np.stack(wide))), np.float32)
+        return np.asarray(1 / (1 + np.exp(-np.stack(zoomed))), np.float32)
 
 
 _Window = tuple[slice, ...]
 
 
 def _tiles(shape: tuple[int, ...]) -> Iterator[tuple[_Window, _Window, _Window]]:
-    """Every tile, the window with its surroundings, and the tile's place in that window."""
+    """Yield each tile, the window with its margin, and the position of the tile in that window."""
     for corner in product(*(range(0, n, _TILE) for n in shape)):
         tile = tuple(slice(a, min(a + _TILE, n)) for a, n in zip(corner, shape, strict=True))
-        around = tuple(
+        window = tuple(
             slice(max(span.start - _MARGIN, 0), min(span.stop + _MARGIN, n))
             for span, n in zip(tile, shape, strict=True)
         )
         inner = tuple(
-            slice(span.start - wide.start, span.stop - wide.start)
-            for span, wide in zip(tile, around, strict=True)
+            slice(span.start - outer.start, span.stop - outer.start)
+            for span, outer in zip(tile, window, strict=True)
         )
-        yield tile, around, inner
+        yield tile, window, inner
 
 
 @cache
@@ -275,17 +276,21 @@ def _session(threads: int) -> Graph:
 
 
 SEGMENTERS = ("otsu", "network")
-"""The names that `get_segmenter` knows; the first is the default."""
+"""Names of the segmenters; the first is the default."""
 
 
-def get_segmenter(name: str = SEGMENTERS[0]) -> "Segmenter":
-    """Make the segmenter of a name, as data for new models are prepared with it.
+def get_segmenter(name: str = SEGMENTERS[0]) -> Segmenter:
+    """Return a segmenter by name.
 
     Parameters
     ----------
     name
-        One of `SEGMENTERS`: ``otsu`` is `deepgps.images.segmentation.refined_otsu`, ``network`` is
-        `deepgps.images.segmentation.NetworkWatershed`.
+        ``otsu`` for `refined_otsu`, or ``network`` for `NetworkWatershed`.
+
+    Returns
+    -------
+    Segmenter
+        The segmenter for new data.
 
     Raises
     ------
@@ -299,21 +304,20 @@ def get_segmenter(name: str = SEGMENTERS[0]) -> "Segmenter":
         )
     if name == "network":
         return NetworkWatershed()
-
     return refined_otsu()
 
 
 LABELS_SUFFIX = "_labels.tif"
-"""What follows the image's name without its ending."""
+"""Suffix of a label image, after the name of its image."""
 
 
 def read_labels(path: Path) -> LabelImage:
-    """Read a label image and number its nuclei 1 … n.
+    """Read a label image and number its nuclei from 1.
 
     Raises
     ------
     InputError
-        If it is not there, damaged, not one plane, or not of whole numbers from 0.
+        If it is missing, damaged, not one plane, or not of integers from 0.
     """
     import tifffile
 
@@ -321,48 +325,53 @@ def read_labels(path: Path) -> LabelImage:
         found = np.squeeze(tifffile.imread(path))
     except FileNotFoundError:
         raise InputError(f"Label image '{path}' was not found; segment its image first.") from None
-    except Exception as error:  # decoders raise anything on damaged bytes
+    except Exception as error:  # decoders raise exceptions of any type on damaged files
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"Label image '{path}' is truncated or damaged ({reason}); make it anew.") from None
+        raise InputError(f"Label image '{path}' is truncated or damaged ({reason}); make it again.") from None
     if found.ndim != 2 or found.dtype.kind not in "ui" or (found.size and found.min() < 0):
         raise InputError(
             f"Label image '{path}' is {found.dtype} of shape {found.shape}; "
-            "give one plane of whole numbers, 0 for the background."
+            "give one plane of integers, 0 for the background."
         )
     numbers, dense = np.unique(found, return_inverse=True)
     return (dense.reshape(found.shape) + (0 if numbers[:1] == 0 else 1)).astype(np.int32)
 
 
 def write_labels(path: Path, labels: LabelImage) -> None:
-    """Write labels (H, W) as a zlib-compressed TIFF, whole or not at all; uint16, or int32 if it must be."""
+    """Write a label image as a zlib-compressed TIFF of uint16, or of int32 if there are too many labels."""
     import tifffile
 
     small = labels.max(initial=0) <= np.iinfo(np.uint16).max
-    with atomic_path(path) as draft:
-        tifffile.imwrite(draft, labels.astype(np.uint16 if small else np.int32), compression="zlib")
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(temporary, labels.astype(np.uint16 if small else np.int32), compression="zlib")
 
 
 def segment_field(field: Field, segmenter: Segmenter, working_um: float) -> LabelImage:
-    """Find the nuclei of a field at one pixel size, and give their labels at its own, (H, W).
+    """Segment a field at another pixel size.
 
     Parameters
     ----------
     field
         The nucleus image; its pixel size is known.
     segmenter
-        Finds them.
+        Finds the nuclei.
     working_um
-        The pixel size in micrometres at which it does.
+        Pixel size in micrometres at which the nuclei are found.
+
+    Returns
+    -------
+    LabelImage
+        (H, W), at the field's own pixel size.
     """
     assert field.pixel_size_um is not None
-    shown = percentile_normalise(resample(field.pixels, field.pixel_size_um, working_um))
-    return resample_labels(segmenter(shown, working_um), field.pixels.shape)
+    pixels = percentile_normalise(resample(field.pixels, field.pixel_size_um, working_um))
+    return resample_labels(segmenter(pixels, working_um), field.pixels.shape)
 
 
 def resample_labels(labels: LabelImage, shape: tuple[int, ...]) -> LabelImage:
-    """Resample labels (H, W) to another shape; each pixel takes the label nearest to it."""
-    places = [
+    """Resample a label image (H, W) to another shape by nearest neighbours."""
+    indices = [
         ((np.arange(new) + 0.5) * old / new).astype(np.intp)
         for old, new in zip(labels.shape, shape, strict=True)
     ]
-    return labels[np.ix_(*places)]
+    return labels[np.ix_(*indices)]

@@ -1,7 +1,7 @@
-"""How like one image is to another of the same cells: PSNR, SSIM, correlation, intranuclear fraction.
+"""Similarity of predicted and real images: PSNR, SSIM, Pearson correlation, intranuclear fraction.
 
-Images are (N, H, W) float32 in [0, 1], so the data range of every measure is 1. A measure that says nothing
-of an image, such as a correlation with a constant one, is NaN there.
+Images are (N, H, W) float32 in [0, 1]; the data range is 1. Undefined values, such as the correlation with a
+constant image, are NaN.
 """
 
 import numpy as np
@@ -14,16 +14,17 @@ SSIM_WINDOW = 7
 
 
 def psnr(real: Floats, drawn: Floats) -> Doubles:
-    """Peak signal-to-noise ratio in dB of each image (N,), data range 1; infinite where they are equal."""
+    """Compute the peak signal-to-noise ratio of each image, (N,) in dB; infinite for equal images."""
     error = ((real.astype(np.float64) - drawn) ** 2).mean((1, 2))
     with np.errstate(divide="ignore"):
         return np.asarray(-10 * np.log10(error))
 
 
 def ssim(real: Floats, drawn: Floats) -> Doubles:
-    """Structural similarity of each image (N,): data range 1, 7 x 7 windows of even weight that fit inside.
+    """Compute the structural similarity of each image, (N,), with uniform windows of 7 x 7 pixels.
 
-    Wang et al. 2004, with K1 = 0.01, K2 = 0.03 and sample covariances, as scikit-image computes it.
+    Wang et al. 2004, with K1 = 0.01, K2 = 0.03 and sample covariances; equal to scikit-image's
+    ``structural_similarity``, but for a batch of images.
     """
     a, b = real.astype(np.float64), drawn.astype(np.float64)
     n = SSIM_WINDOW**2
@@ -37,32 +38,43 @@ def ssim(real: Floats, drawn: Floats) -> Doubles:
         )
     )
     c1, c2 = 0.01**2, 0.03**2
-    likeness = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
-    likeness /= (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
-    return np.asarray(likeness.mean((1, 2)))
+    similarity = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
+    similarity /= (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
+    return np.asarray(similarity.mean((1, 2)))
 
 
 def _window_means(images: Doubles) -> Doubles:
-    """Means of all windows that lie inside the image."""
+    """Return the mean of each window inside the image."""
     edge = SSIM_WINDOW // 2
     means = ndimage.uniform_filter(images, (0, SSIM_WINDOW, SSIM_WINDOW))
     return np.asarray(means[:, edge:-edge, edge:-edge])
 
 
 def pearson(real: Floats, drawn: Floats) -> Doubles:
-    """Pearson correlation over the pixels of each image (N,); NaN where either is constant."""
+    """Compute the Pearson correlation of the pixels of each image pair, (N,); NaN if either is constant.
+
+    Parameters
+    ----------
+    real, drawn
+        (N, ...) arrays of the same shape, such as images or vectors.
+
+    Returns
+    -------
+    Doubles
+        (N,) in [-1, 1].
+    """
     a = real.reshape(len(real), -1).astype(np.float64)
     b = drawn.reshape(len(drawn), -1).astype(np.float64)
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     norms = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    # An image whose pixels differ by less than rounding is constant: its correlation would be noise.
+    # An image whose pixels differ only by rounding is constant: its correlation would be noise.
     spread = np.minimum(np.abs(a).max(1, initial=0), np.abs(b).max(1, initial=0)) > 1e-6
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(spread, (a * b).sum(1) / norms, np.nan))
 
 
 def intranuclear(images: Floats, masks: Mask) -> Doubles:
-    """Share of each image's intensity inside the nuclei (N,); NaN for a black one, or without a nucleus."""
+    """Compute the share of each image's intensity inside the nuclei, (N,); NaN if black or without nuclei."""
     inside = (images * masks).sum((1, 2), dtype=np.float64)
     total = images.sum((1, 2), dtype=np.float64)
     known = (total > 0) & masks.any((1, 2))

@@ -1,4 +1,4 @@
-"""Images out: OME-TIFF that any microscopy software opens with its pixel size and channel names, and PNG."""
+"""Write images: OME-TIFF with pixel size and channel names, and PNG."""
 
 import io
 import struct
@@ -13,14 +13,13 @@ from deepgps import __version__
 from deepgps.arrays import Bytes, Floats
 
 FULL_SCALE = 65_535
-"""The uint16 value that stands for 1.0 in what `ome_tiff` makes."""
-
+"""The uint16 value of 1.0 in an OME-TIFF."""
 
 _DEPTH, _RGB, _UP, _LEVEL = 8, 2, 2, 1
 
 
 def png(pixels: Bytes) -> bytes:
-    """Encode an image (H, W, 3), red, green and blue, as a PNG.
+    """Encode an RGB image (H, W, 3) as a PNG.
 
     Each row is stored as its difference from the one above. Libraries try five such filters on every row,
     which takes twice as long for files of the same size.
@@ -42,13 +41,13 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 def ome_tiff(channels: Mapping[str, Floats], pixel_size_um: float) -> bytes:
-    """Encode images of one field as a zlib-compressed OME-TIFF; equal images give equal bytes.
+    """Encode images of one field as a zlib-compressed OME-TIFF; equal images have equal bytes.
 
     Parameters
     ----------
     channels
-        Channel name to (H, W) float32 in [0, 1], all of one shape. They are stored in this order on axes
-        ``CYX`` as uint16, 0 as 0 and 1 as `FULL_SCALE`, rounded; what lies outside is clipped.
+        Images (H, W) float32 in [0, 1] of the same shape, by channel name. They are stored in this order on
+        axes ``CYX``, scaled to uint16 in [0, `FULL_SCALE`] and clipped.
     pixel_size_um
         Edge of a pixel in micrometres.
 
@@ -62,7 +61,7 @@ def ome_tiff(channels: Mapping[str, Floats], pixel_size_um: float) -> bytes:
     stack = np.stack([np.clip(pixels, 0, 1) for pixels in channels.values()])
     stack = np.rint(stack * FULL_SCALE).astype(np.uint16)
     names, um = list(channels), pixel_size_um
-    # tifffile's own identifier holds the time and the machine's address; equal images get equal files.
+    # tifffile's default UUID depends on the time and the machine.
     identifier = uuid.uuid5(uuid.NAMESPACE_OID, f"{names}{um}{sha256(stack.tobytes()).hexdigest()}")
     file = io.BytesIO()
     tifffile.imwrite(
@@ -72,7 +71,7 @@ def ome_tiff(channels: Mapping[str, Floats], pixel_size_um: float) -> bytes:
         photometric="minisblack",
         compression="zlib",
         compressionargs={"level": 1},  # half the time of the default for 3 % more bytes
-        predictor=True,  # differences of neighbours compress a quarter smaller
+        predictor=True,  # a quarter smaller
         software=f"deepgps {__version__}",
         resolution=(1e4 / um, 1e4 / um),
         resolutionunit="CENTIMETER",

@@ -1,7 +1,7 @@
-"""Embeddings: vectors that a protein language model gives a protein, or each of its residues.
+"""Embeddings of proteins, or of their residues, by a protein language model.
 
 `embed` takes sequences and a `ResidueEncoder`: a prepared one (`prepared_encoder`, without torch) or one of
-`deepgps.models.esm2`. An `EmbeddingCache` keeps what was computed.
+`deepgps.models.esm2`. An `EmbeddingCache` stores the vectors.
 """
 
 import os
@@ -27,14 +27,14 @@ from deepgps.proteins.windows import window_count, window_starts
 from deepgps.runtime import Graph, open_graph
 
 Level = Literal["protein", "residue"]
-"""One vector a protein, the mean over its residues, or one a residue."""
+"""One vector per protein, the mean over its residues, or one per residue."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
-"""What to compute in; ``auto`` is bfloat16 where the machine has units for it, else float32."""
+"""Precision of the computation; ``auto`` is bfloat16 if the hardware supports it, else float32."""
 
 
 class EncoderIdentity(Protocol):
-    """Which numbers an encoder gives: two of the same identity give the same."""
+    """Identifies an encoder: two of the same identity compute the same vectors."""
 
     @property
     def name(self) -> str:
@@ -42,11 +42,11 @@ class EncoderIdentity(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Sha256 of what makes its numbers: weights and architecture."""
+        """sha256 of the weights and the architecture."""
 
     @property
     def precision(self) -> str:
-        """What it computes in: ``float32`` or ``bfloat16``."""
+        """Precision of the computation: ``float32`` or ``bfloat16``."""
 
     @property
     def dimension(self) -> int:
@@ -54,19 +54,19 @@ class EncoderIdentity(Protocol):
 
     @property
     def max_length(self) -> int:
-        """Residues that it takes at once; longer sequences are encoded in windows."""
+        """Residues in a window; longer sequences are encoded in several."""
 
 
 class ResidueEncoder(EncoderIdentity, Protocol):
-    """A network that gives each token of a protein a vector."""
+    """A network that computes a vector for each token of a protein."""
 
     def __call__(self, tokens: Ints, mask: Mask) -> Floats:
-        """Encode tokens (B, L), real where the mask (B, L) is true: (B, L, E), special tokens included."""
+        """Encode tokens (B, L), with a mask (B, L) that is false for padding, as vectors (B, L, E)."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderDescription:
-    """An identity without the network.
+    """The identity of an encoder, without the network.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class EncoderDescription:
 
 
 def describe_encoder(encoder: EncoderIdentity) -> EncoderDescription:
-    """Take the identity of an encoder."""
+    """Return the identity of an encoder."""
     return EncoderDescription(
         encoder.name, encoder.fingerprint, encoder.precision, encoder.dimension, encoder.max_length
     )
@@ -90,7 +90,7 @@ def describe_encoder(encoder: EncoderIdentity) -> EncoderDescription:
 
 START, PADDING, END, UNKNOWN = 0, 1, 2, 3
 SPECIAL = 2
-"""Tokens beside the residues: one at the start, one at the end."""
+"""Number of special tokens: one at the start, one at the end."""
 VOCABULARY = 33
 
 # In the order of ESM2's training; the letters begin at token 4.
@@ -107,18 +107,19 @@ _TOKEN = _table()
 
 
 def tokenize(sequences: Sequence[str]) -> tuple[Ints, Mask]:
-    """Turn sequences into one padded array.
+    """Encode sequences as one padded array of tokens.
 
     Parameters
     ----------
     sequences
-        Upper-case residues; another letter than the 20 amino acids, U, O, B, Z or X becomes `UNKNOWN`.
+        Upper-case residues; letters other than the 20 amino acids, U, O, B, Z and X become `UNKNOWN`.
 
     Returns
     -------
-    tuple of ndarray
-        Tokens (B, L) int64: `START`, the residues, `END`, then `PADDING`; and the mask (B, L) bool, false
-        where it pads. L is the longest sequence and `SPECIAL`.
+    tokens : Ints
+        (B, L): `START`, the residues, `END`, then `PADDING`; L is the longest sequence plus `SPECIAL`.
+    mask : Mask
+        (B, L), false for padding.
     """
     lengths = np.array([len(sequence) for sequence in sequences])
     places = np.arange(lengths.max() + SPECIAL)
@@ -129,39 +130,40 @@ def tokenize(sequences: Sequence[str]) -> tuple[Ints, Mask]:
     return tokens, places < lengths[:, None] + SPECIAL
 
 
-# Few proteins differ much in length; beyond this many tokens, a batch gains less than its padding costs.
-_ENOUGH = 512
-_WASTE = 1 / 8
+# A batch of more tokens than this gains less than padding costs, and ends if more than this share is padding.
+_MIN_TOKENS = 512
+_MAX_PADDING = 1 / 8
 
 
 def batch_by_length(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Sort sequences into batches by length, the longest first.
+    """Group sequences of similar length into batches, the longest first.
 
-    The longest come first so that a machine of too little memory says so at once. A batch ends early where it
-    would be padded by more than an eighth.
+    With the longest first, a lack of memory shows at once. A batch ends early if more than an eighth of it
+    would be padding.
 
     Parameters
     ----------
     lengths
         Residues of each sequence.
     token_budget
-        Tokens in a batch at most, padding and special tokens counted; a sequence of more is a batch alone.
+        Largest number of tokens in a batch, with padding and special tokens; a longer sequence is its own
+        batch.
 
     Returns
     -------
     list of list of int
-        Places in ``lengths``, each in one batch.
+        Indices in `lengths`; each is in one batch.
     """
-    return _filled(lengths, [1] * len(lengths), token_budget)
+    return _fill_batches(lengths, [1] * len(lengths), token_budget)
 
 
 def group_by_length(lengths: Sequence[int], max_length: int, token_budget: int) -> list[list[int]]:
-    """Do as `batch_by_length`, for sequences that may need several windows of ``max_length`` residues."""
+    """Group sequences like `batch_by_length`, each with all its windows of `max_length` residues."""
     windows = [window_count(length, max_length) for length in lengths]
-    return _filled([min(length, max_length) for length in lengths], windows, token_budget, lengths)
+    return _fill_batches([min(length, max_length) for length in lengths], windows, token_budget, lengths)
 
 
-def _filled(
+def _fill_batches(
     widths: Sequence[int], counts: Sequence[int], budget: int, order: Sequence[int] | None = None
 ) -> list[list[int]]:
     keys = order or widths
@@ -171,7 +173,7 @@ def _filled(
         tokens = counts[place] * (widths[place] + SPECIAL)
         padded = (rows + counts[place]) * width
         wasted = padded - real - tokens
-        if not found or padded > budget or (real >= _ENOUGH and wasted > _WASTE * padded):
+        if not found or padded > budget or (real >= _MIN_TOKENS and wasted > _MAX_PADDING * padded):
             found.append([])
             rows, width, real = 0, widths[place] + SPECIAL, 0
         found[-1].append(place)
@@ -179,50 +181,51 @@ def _filled(
     return found
 
 
-_RULE = "1"
-_DRAFTS = "drafts"
-_FORGOTTEN_S = 86_400
+# How windows overlap and are averaged is part of a vector: another way needs another version.
+_VERSION = "1"
+_TEMPORARY = "temporary"
+_ABANDONED_AFTER_S = 86_400
 
 
 class EmbeddingCache:
-    """A folder of vectors, one file a sequence; any number of processes may write to it at once.
+    """A folder of vectors, one file per sequence, which several processes may use at once.
 
-    A file appears whole or not at all, whenever its writer is killed; one that was damaged later is computed
-    again. Nothing expires: delete the folder to start anew.
+    Files are written atomically; a damaged one is computed again. Nothing expires: delete the folder to start
+    again.
 
     Parameters
     ----------
     folder
-        Made if missing; `cache_root` if not given. The vectors lie in its ``embeddings``.
+        Created if missing; `deepgps.files.cache_root` if None. The vectors are in its ``embeddings``.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = (folder or cache_root()) / "embeddings"
-        self._swept = False
+        self._cleaned = False
 
     def get(self, encoder: EncoderIdentity, level: Level, sequence: str) -> Floats | None:
-        """Vectors of a sequence, (E,) or (L, E) float32; None if they are not there.
+        """Return the vectors of a sequence, (E,) or (L, E) float32, or None if they are not cached.
 
-        The mean of residues that are there is not computed by an encoder again.
+        If only the vectors of its residues are cached, the vector of the protein is their mean.
         """
         residues = (len(sequence), encoder.dimension)
         vectors = _read(self.path(encoder, level, sequence), residues if level == "residue" else residues[1:])
         if vectors is None and level == "protein":
-            whole = _read(self.path(encoder, "residue", sequence), residues)
-            return None if whole is None else whole.mean(axis=0, dtype=np.float64).astype(np.float32)
+            of_residues = _read(self.path(encoder, "residue", sequence), residues)
+            return None if of_residues is None else mean_pool(of_residues)
         return vectors
 
     def put(self, encoder: EncoderIdentity, level: Level, sequence: str, vectors: Floats) -> None:
-        """Keep the vectors of a sequence.
+        """Cache the vectors of a sequence.
 
         Raises
         ------
         OSError
-            If they cannot be written, as when the disk is full.
+            If they cannot be written, such as on a full disk.
         """
         path = self.path(encoder, level, sequence)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self._drafts(), suffix=".npy")
+        handle, name = tempfile.mkstemp(dir=self._temporary_folder(), suffix=".npy")
         try:
             with os.fdopen(handle, "wb") as file:
                 np.save(file, np.asarray(vectors, np.float32))
@@ -232,28 +235,28 @@ class EmbeddingCache:
             raise
 
     def path(self, encoder: EncoderIdentity, level: Level, sequence: str) -> Path:
-        """File of a sequence's vectors, there or not."""
+        """Return the path of a sequence's vectors, whether it exists or not."""
         name = re.sub(r"[^\w.-]", "_", encoder.name)
-        whose = f"{name}-{encoder.fingerprint[:16]}-{encoder.precision}-{level}-{_RULE}"
+        encoder_name = f"{name}-{encoder.fingerprint[:16]}-{encoder.precision}-{level}-{_VERSION}"
         digest = sha256(sequence.encode()).hexdigest()
-        return self.folder / whose / digest[:2] / f"{digest}.npy"
+        return self.folder / encoder_name / digest[:2] / f"{digest}.npy"
 
-    def _drafts(self) -> Path:
-        # In one folder, so that those of killed writers are found without a walk through all.
-        folder = self.folder / _DRAFTS
-        if not self._swept:
+    def _temporary_folder(self) -> Path:
+        # One folder for all, so that files of killed processes are easy to find.
+        folder = self.folder / _TEMPORARY
+        if not self._cleaned:
             folder.mkdir(parents=True, exist_ok=True)
-            _sweep(folder)
-            self._swept = True
+            _remove_abandoned(folder)
+            self._cleaned = True
         return folder
 
 
-def _sweep(folder: Path) -> None:
-    """Remove drafts that nobody can still be writing."""
-    for draft in folder.iterdir():
+def _remove_abandoned(folder: Path) -> None:
+    """Remove files that no process can still be writing."""
+    for path in folder.iterdir():
         with suppress(OSError):
-            if time.time() - draft.stat().st_mtime > _FORGOTTEN_S:
-                draft.unlink()
+            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
+                path.unlink()
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> Floats | None:
@@ -266,7 +269,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> Floats | None:
 
 
 TOKEN_BUDGET = 4096
-"""Tokens in a batch where nobody says otherwise."""
+"""Default number of tokens in a batch."""
 
 Group = Sequence[str]
 Encoded = list[Floats]
@@ -281,24 +284,24 @@ def embed(
     token_budget: int = TOKEN_BUDGET,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Floats]:
-    """Embed sequences; what is in the cache, or given twice, is not computed again.
+    """Embed sequences; cached and repeated ones are not computed again.
 
     Parameters
     ----------
     sequences
-        Upper-case residues, as `deepgps.proteins.check.clean_sequence` gives them.
+        Upper-case residues, from `deepgps.proteins.check.clean_sequence`.
     encoder
-        Gives each token a vector of size E.
+        The language model.
     level
-        ``protein``: the mean over the residues; ``residue``: a vector for each. Special tokens and padding
-        are in neither. A sequence longer than the encoder's ``max_length`` is encoded in overlapping
-        windows, and a residue that several of them hold gets the mean of its vectors.
+        ``protein`` for the mean over the residues, ``residue`` for a vector of each; both without special
+        tokens and padding. A sequence longer than the encoder's ``max_length`` is encoded in overlapping
+        windows, and a residue in several windows gets the mean of its vectors.
     cache
-        Where vectors are kept; nowhere if it is not given.
+        Where vectors are stored; nowhere if None.
     token_budget
-        Tokens computed with at a time, padding counted; a single window may have more.
+        Tokens in a batch, with padding; a single window may have more.
     on_done
-        Called with the place of each sequence when its vectors are there.
+        Called with the index of each sequence when its vectors are available.
 
     Returns
     -------
@@ -312,8 +315,8 @@ def embed(
     """
     found: dict[int, Floats] = {}
 
-    def encode(group_by_length: Iterable[Group]) -> Iterator[Encoded]:
-        return map(partial(encode_group, encoder, level=level, token_budget=token_budget), group_by_length)
+    def encode(groups: Iterable[Group]) -> Iterator[Encoded]:
+        return map(partial(encode_group, encoder, level=level, token_budget=token_budget), groups)
 
     for place, vectors in iter_embeddings(sequences, encoder, encode, level, cache, token_budget):
         found[place] = vectors
@@ -330,41 +333,41 @@ def iter_embeddings(
     cache: EmbeddingCache | None,
     token_budget: int,
 ) -> Iterator[tuple[int, Floats]]:
-    """Embed sequences one by one, in the order in which they are there: cached ones first, then the longest.
+    """Yield embeddings as they become available: cached ones first, then the longest sequences.
 
     Parameters
     ----------
     sequences, level, cache, token_budget
         As in `embed`.
     identity
-        Whose vectors they are.
+        Identity of the encoder.
     encode
-        Encodes groups of sequences, here or elsewhere, in their order; a group may fail, and the others go
-        on.
+        Encodes groups of sequences in order, in this process or others; returns the error of a group that
+        failed.
 
     Yields
     ------
     tuple of int and ndarray
-        Place of a sequence, its vectors.
+        Index of a sequence, and its vectors.
 
     Raises
     ------
     InputError
-        As `embed`.
+        As in `embed`.
     DeepGPSError
-        At the end, if a group failed; what the others gave is in the cache.
+        At the end, if a group failed; the vectors of the others are cached.
     """
     _check(sequences, token_budget)
     places: dict[str, list[int]] = {}
     for place, sequence in enumerate(sequences):
         places.setdefault(sequence, []).append(place)
     missing = []
-    for sequence, given in places.items():
+    for sequence, indices in places.items():
         if cache and (vectors := cache.get(identity, level, sequence)) is not None:
-            yield from ((place, vectors) for place in given)
+            yield from ((place, vectors) for place in indices)
         else:
             missing.append(sequence)
-    for sequence, vectors in _computed(missing, identity, encode, token_budget):
+    for sequence, vectors in _compute(missing, identity, encode, token_budget):
         if cache:
             cache.put(identity, level, sequence, vectors)
         yield from ((place, vectors) for place in places[sequence])
@@ -375,10 +378,10 @@ def _check(sequences: Sequence[str], token_budget: int) -> None:
         raise InputError(f"A token budget of {token_budget} is too small; give 1 or more.")
     if "" in sequences:
         place = sequences.index("") + 1
-        raise InputError(f"Sequence {place} of those to embed is empty; leave it out.")
+        raise InputError(f"Sequence {place} to embed is empty; leave it out.")
 
 
-def _computed(
+def _compute(
     sequences: Sequence[str],
     identity: EncoderIdentity,
     encode: Callable[[Iterable[Group]], Iterable[Encoded | DeepGPSError]],
@@ -396,13 +399,13 @@ def _computed(
         else:
             yield from zip(group, result, strict=True)
     if reason:
-        raise DeepGPSError(f"{reason} So {failed:,} sequences were not embedded.")
+        raise DeepGPSError(f"{reason} {failed:,} sequences were not embedded.")
 
 
 def encode_group(
     encoder: ResidueEncoder, sequences: Group, *, level: Level = "protein", token_budget: int = TOKEN_BUDGET
 ) -> Encoded:
-    """Encode some sequences, windows and all: (E,) each, or (L, E)."""
+    """Encode sequences with their windows: (E,) each, or (L, E)."""
     width = encoder.max_length
     windows = [
         (place, start, sequence[start : start + width])
@@ -412,30 +415,29 @@ def encode_group(
     sums = [np.zeros((len(sequence), encoder.dimension), np.float32) for sequence in sequences]
     counts = [np.zeros((len(sequence), 1), np.float32) for sequence in sequences]
     for batch in batch_by_length([len(residues) for _, _, residues in windows], token_budget):
-        chosen = [windows[number] for number in batch]
-        encoded = encoder(*tokenize([residues for _, _, residues in chosen]))
-        for (place, start, residues), vectors in zip(chosen, encoded, strict=True):
+        in_batch = [windows[number] for number in batch]
+        encoded = encoder(*tokenize([residues for _, _, residues in in_batch]))
+        for (place, start, residues), vectors in zip(in_batch, encoded, strict=True):
             covered = slice(start, start + len(residues))
             sums[place][covered] += vectors[1 : len(residues) + 1]
             counts[place][covered] += 1
-    residues_of = [total / count for total, count in zip(sums, counts, strict=True)]
-    return residues_of if level == "residue" else [mean_pool(vectors) for vectors in residues_of]
+    means = [total / count for total, count in zip(sums, counts, strict=True)]
+    return means if level == "residue" else [mean_pool(vectors) for vectors in means]
 
 
 def mean_pool(vectors: Floats) -> Floats:
-    """Mean over the residues: (L, E) to (E,)."""
+    """Return the mean over the residues: (L, E) to (E,)."""
     mean: Floats = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     return mean
 
 
-# How windows are laid and averaged is part of a vector too; another rule, another number.
 GRAPH = "encoder.onnx"
 """The graph: ``tokens`` (B, L) int64 and ``mask`` (B, L) bool to ``vectors`` (B, L, E) float32."""
 INFO = "encoder.json"
 
 
 class PreparedInfo(BaseModel):
-    """What ``encoder.json`` says of the files beside it."""
+    """The contents of ``encoder.json``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -444,15 +446,15 @@ class PreparedInfo(BaseModel):
     name: str
     """name of the encoder"""
     fingerprint: str
-    """sha256 of the weights and the architecture that it was made of"""
+    """sha256 of the weights and the architecture"""
     dimension: int
     """size of a vector"""
     max_length: int
-    """residues that it takes at once"""
+    """residues in a window"""
     parity: float
-    """largest difference between the graph and the torch module on proteins drawn by chance"""
+    """largest difference between the graph and the torch module on random proteins"""
     files: Mapping[str, int]
-    """size in bytes of each file beside this one"""
+    """size in bytes of each other file"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,26 +464,26 @@ class PreparedEncoder:
     Attributes
     ----------
     name, fingerprint, dimension, max_length, precision
-        As of every encoder; it computes in float32.
-    opened
-        Gives the graph, which is loaded when it is first needed: a process whose workers encode does without.
+        As in `EncoderIdentity`; it computes in float32.
+    open_graph
+        Returns the graph, which is loaded on first use: a process whose workers encode does not load it.
     """
 
     name: str
     fingerprint: str
     dimension: int
     max_length: int
-    opened: Callable[[], Graph]
+    open_graph: Callable[[], Graph]
     precision: str = "float32"
 
     def __call__(self, tokens: Ints, mask: Mask) -> Floats:
-        """Encode tokens (B, L), real where the mask (B, L) is true: (B, L, E) float32."""
-        vectors: Floats = self.opened().run(["vectors"], {"tokens": tokens, "mask": mask})[0]
+        """Encode tokens (B, L) with a mask (B, L), false for padding; return (B, L, E) float32."""
+        vectors: Floats = self.open_graph().run(["vectors"], {"tokens": tokens, "mask": mask})[0]
         return vectors
 
 
 def encoders_folder() -> Path:
-    """Where prepared encoders lie: ``DEEPGPS_ENCODERS``, else ``encoders`` in the user's data folder."""
+    """Return the folder of prepared encoders: ``DEEPGPS_ENCODERS`` or in the user's data folder."""
     own = os.environ.get("DEEPGPS_ENCODERS")
     return Path(own) if own else Path(user_data_dir("deepgps")) / "encoders"
 
@@ -489,40 +491,40 @@ def encoders_folder() -> Path:
 def prepared_encoder(
     name: str, fingerprint: str | None = None, *, threads: int | None = None
 ) -> PreparedEncoder:
-    """Open an encoder that was prepared.
+    """Open a prepared encoder.
 
     Parameters
     ----------
     name
         Its name, such as ``esm2_t33_650M_UR50D``.
     fingerprint
-        The one it must have, so that it gives the vectors that a model was trained with.
+        The fingerprint it must have: that of the encoder that a model was trained with.
     threads
         Threads to compute with; all cores by default.
 
     Raises
     ------
     InputError
-        If it is not there, damaged, or another.
+        If it is missing, damaged, or has another fingerprint.
     """
     folder = encoders_folder() / name
     info = read_info(folder)
     if fingerprint is not None and info.fingerprint != fingerprint:
         raise InputError(
             f"Encoder '{name}' in '{folder}' has other weights ({info.fingerprint[:12]}…) than the model was "
-            f"trained with ({fingerprint[:12]}…); run 'deepgps encoders prepare' on those."
+            f"trained with ({fingerprint[:12]}…); run 'deepgps encoders prepare' with those."
         )
-    opened = cache(partial(open_graph, folder / GRAPH, threads))
-    return PreparedEncoder(info.name, info.fingerprint, info.dimension, info.max_length, opened)
+    cached_graph = cache(partial(open_graph, folder / GRAPH, threads))
+    return PreparedEncoder(info.name, info.fingerprint, info.dimension, info.max_length, cached_graph)
 
 
 def read_info(folder: Path) -> PreparedInfo:
-    """Read the description of a prepared encoder, and see that its files are whole.
+    """Read the description of a prepared encoder, and check the sizes of its files.
 
     Raises
     ------
     InputError
-        If there is none, or it is damaged.
+        If it is missing or damaged.
     """
     remedy = f"run 'deepgps encoders prepare {folder.name}'"
     try:
@@ -539,7 +541,7 @@ def read_info(folder: Path) -> PreparedInfo:
 
 
 def list_encoders() -> list[tuple[str, PreparedInfo | str]]:
-    """List the prepared encoders by name: what is said of each, or why it cannot be used."""
+    """Return the prepared encoders by name, each with its description or why it cannot be used."""
     found: list[tuple[str, PreparedInfo | str]] = []
     for path in sorted(encoders_folder().glob("[!.]*/")):
         try:

@@ -65,7 +65,7 @@ MOTIFS: Mapping[str, str] = {
 }
 _PATTERNS = tuple(re.compile(pattern) for pattern in MOTIFS.values())
 
-# Twenty values in the order ACDEFGHIKLMNPQRSTVWY.
+# Values of the 20 amino acids in the order of `RESIDUES`.
 _RAW_SCALES: Mapping[str, str] = {
     # Kyte and Doolittle 1982.
     "hydropathy": "1.8 2.5 -3.5 -3.5 2.8 -0.4 -3.2 4.5 -3.9 3.8 "
@@ -87,15 +87,15 @@ _RAW_SCALES: Mapping[str, str] = {
 }
 
 
-def _standardised(name: str, text: str) -> tuple[float, ...]:
+def _standardized(name: str, text: str) -> tuple[float, ...]:
     values = np.array(text.split(), float)
     return tuple(values if name == "charge" else (values - values.mean()) / values.std())
 
 
 SCALES: Mapping[str, tuple[float, ...]] = {
-    name: _standardised(name, text) for name, text in _RAW_SCALES.items()
+    name: _standardized(name, text) for name, text in _RAW_SCALES.items()
 }
-"""Scale name to 20 values in that order: mean 0 and deviation 1, but charge in elementary charges."""
+"""Standardized values of the 20 amino acids by scale; charge in elementary charges."""
 
 
 def count_motifs(sequence: str) -> Floats:
@@ -121,18 +121,18 @@ UNKNOWN = 20
 GROUPS_7 = ("AGV", "ILFP", "YMTS", "HNQW", "RK", "DE", "C")
 GROUPS_4 = ("AVILMFWYC", "GPSTNQH", "KR", "DE")
 
-_READ_AS = {"U": "C", "O": "K", "B": "D", "Z": "E"}
+_SUBSTITUTES = {"U": "C", "O": "K", "B": "D", "Z": "E"}
 _N_POSITIONS, _C_POSITIONS = 12, 6
 _GAPS = (2, 3, 4)
 _LAGS = (1, 2, 3, 4, 5, 7, 10, 15)
 _WINDOWS = (7, 15, 25)
-_PLACES = ("all", "n10", "n25", "n50", "n100", "c10", "c25", "c50", "c100", "s1", "s2", "s3", "s4", "s5")
+_SEGMENTS = ("all", "n10", "n25", "n50", "n100", "c10", "c25", "c50", "c100", "s1", "s2", "s3", "s4", "s5")
 
 
 def _code_table() -> Ints:
     table = np.full(256, UNKNOWN, np.int64)
-    for letter in "".join((RESIDUES, *_READ_AS)):
-        code = RESIDUES.index(_READ_AS.get(letter, letter))
+    for letter in "".join((RESIDUES, *_SUBSTITUTES)):
+        code = RESIDUES.index(_SUBSTITUTES.get(letter, letter))
         table[[ord(letter), ord(letter.lower())]] = code
     return table
 
@@ -150,35 +150,35 @@ _SCALE_TABLE = np.array([[*values, 0.0] for values in SCALES.values()], np.float
 
 
 def residue_codes(sequence: str) -> Ints:
-    """Turn residues into numbers.
+    """Encode residues as integers.
 
     Parameters
     ----------
     sequence
-        One-letter residues in either case. U reads as C, O as K, B as D, Z as E.
+        One-letter residues in either case. U is read as C, O as K, B as D, Z as E.
 
     Returns
     -------
-    Codes
-        (L,) places in `RESIDUES`; `UNKNOWN` for any other letter.
+    Ints
+        (L,) indices in `RESIDUES`; `UNKNOWN` for any other letter.
     """
     return _CODE[np.frombuffer(sequence.encode("latin-1", "replace"), np.uint8)]
 
 
-def _share(counts: Ints) -> Floats:
-    """Square roots of shares: a k-mer seen once must not drown in the noise of the common ones."""
+def _root_frequencies(counts: Ints) -> Floats:
+    """Return square roots of relative frequencies, which weigh rare k-mers up against common ones."""
     return np.sqrt(counts / max(1, int(counts.sum()))).astype(np.float32)
 
 
-def _kmer_shares(groups: Ints, size: int, k: int, step: int = 1) -> Floats:
-    """Shares of the k-mers of ``size`` groups whose residues lie ``step`` apart; gaps (-1) are left out."""
+def _kmer_frequencies(groups: Ints, size: int, k: int, step: int = 1) -> Floats:
+    """Return root frequencies of k-mers of `size` groups with residues `step` apart; -1 is unknown."""
     n = len(groups) - (k - 1) * step
     if n <= 0:
         return np.zeros(size**k, np.float32)
     parts = [groups[i * step : i * step + n] for i in range(k)]
     index = sum(part * size ** (k - 1 - i) for i, part in enumerate(parts))
     known = np.logical_and.reduce([part >= 0 for part in parts])
-    return _share(np.bincount(np.asarray(index)[known], minlength=size**k))
+    return _root_frequencies(np.bincount(np.asarray(index)[known], minlength=size**k))
 
 
 def _length(codes: Ints, _: str) -> Floats:
@@ -212,14 +212,19 @@ def _termini(codes: Ints, _: str) -> Floats:
 def _kmers(codes: Ints, _: str) -> Floats:
     residues = np.where(codes == UNKNOWN, -1, codes)
     seven, four = _GROUP_7[codes], _GROUP_4[codes]
-    pairs = [_kmer_shares(seven, 7, 2, gap) for gap in _GAPS]
+    pairs = [_kmer_frequencies(seven, 7, 2, gap) for gap in _GAPS]
     return np.concatenate(
-        [_kmer_shares(residues, 20, 2), _kmer_shares(seven, 7, 3), _kmer_shares(four, 4, 4), *pairs]
+        [
+            _kmer_frequencies(residues, 20, 2),
+            _kmer_frequencies(seven, 7, 3),
+            _kmer_frequencies(four, 4, 4),
+            *pairs,
+        ]
     )
 
 
 def _window_means(values: Floats, width: int) -> Floats:
-    """Means of every window of ``width`` along the last axis; one window where it is shorter."""
+    """Return the mean of each window along the last axis; of the whole axis if it is shorter."""
     width = max(1, min(width, values.shape[-1]))
     sums = np.cumsum(np.pad(values, [(0, 0)] * (values.ndim - 1) + [(1, 0)]), axis=-1, dtype=np.float64)
     means: Floats = ((sums[..., width:] - sums[..., :-width]) / width).astype(np.float32)
@@ -239,14 +244,14 @@ def _physics(codes: Ints, _: str) -> Floats:
 
 
 def _moment(hydropathy: Floats, degrees: float) -> Floats:
-    """Hydrophobic moments of 18-residue windows at a turn of ``degrees`` per residue (Eisenberg 1982)."""
+    """Return hydrophobic moments of 18-residue windows at `degrees` per residue (Eisenberg 1982)."""
     angle = np.deg2rad(degrees) * np.arange(len(hydropathy))
     waves = np.stack([hydropathy * np.cos(angle), hydropathy * np.sin(angle)]).astype(np.float32)
     moments: Floats = np.hypot(*_window_means(waves, 18))
     return moments
 
 
-_STRETCHES = (
+_SEGMENT_FEATURES = (
     *("tm_count", "tm_share", "tm_first", "tm_last", "hydropathy_n30", "hydropathy_n60", "hydropathy_c60"),
     *(
         "moment100_n30",
@@ -262,12 +267,12 @@ _STRETCHES = (
 )
 
 
-def _blocks_of(mask: Mask) -> int:
+def _count_runs(mask: Mask) -> int:
     return int(np.count_nonzero(np.diff(mask.astype(np.int8), prepend=0) == 1))
 
 
 def _entropies(codes: Ints) -> list[float]:
-    """Entropy (nats) of the whole protein, and the lowest and mean of its blocks of 25."""
+    """Return the entropy (nats) of the protein, and the lowest and mean one of its blocks of 25 residues."""
     blocks = [codes[i : i + 25] for i in range(0, max(1, len(codes) - 12), 25)]
     rows = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
     counts = np.bincount(rows * 21 + np.concatenate(blocks), minlength=len(blocks) * 21).reshape(-1, 21)
@@ -277,7 +282,7 @@ def _entropies(codes: Ints) -> list[float]:
     return [float(-(whole * np.log(whole + 1e-9)).sum()), float(local.min()), float(local.mean())]
 
 
-def _stretches(codes: Ints, _: str) -> Floats:
+def _segments(codes: Ints, _: str) -> Floats:
     hydropathy, charge, disorder = _SCALE_TABLE[[0, 1, 2]][:, codes]
     helix = _window_means(hydropathy, 19)
     membrane = helix > 0.72  # 1.6 on Kyte and Doolittle's scale, standardised
@@ -286,14 +291,14 @@ def _stretches(codes: Ints, _: str) -> Floats:
     near, wide = _window_means(charge, 11) * 11, _window_means(charge, 21) * 21
     loose = _window_means(disorder, 25)
     first, last = (places[0], len(codes) - 19 - places[-1]) if len(places) else (500, 500)
-    values = [_blocks_of(membrane), membrane.mean(), min(first, 500) / 500, min(last, 500) / 500]
+    values = [_count_runs(membrane), membrane.mean(), min(first, 500) / 500, min(last, 500) / 500]
     values += [helix[:12].max(), helix[:42].max(), helix[-42:].max(), turn[:13].max(), turn.max()]
     values += [_moment(hydropathy, 160).max(), charge[:15].sum(), charge[:30].sum(), charge[-15:].sum()]
     head = codes[:40]
     values += [np.sum(head == RESIDUES.index("R")) - np.sum((head == 2) | (head == 3))]
     values += [
-        _blocks_of(near >= 4.5),
-        _blocks_of(near <= -4.5),
+        _count_runs(near >= 4.5),
+        _count_runs(near <= -4.5),
         near.max(),
         near.min(),
         wide.max(),
@@ -304,7 +309,7 @@ def _stretches(codes: Ints, _: str) -> Floats:
 
 
 def _runs(codes: Ints, _: str) -> Floats:
-    """Longest run of each residue, as log(1 + n)."""
+    """Return the longest run of each residue, as log(1 + n)."""
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     lengths = np.diff(starts, append=len(codes))
     longest = np.zeros(21, np.int64)
@@ -339,11 +344,11 @@ def _terminus_names() -> tuple[str, ...]:
 
 _BLOCKS: tuple[tuple[Callable[[Ints, str], Floats], Callable[[], tuple[str, ...]]], ...] = (
     (_length, lambda: ("log_length", "length")),
-    (_composition, lambda: tuple(f"{place}_{residue}" for place in _PLACES for residue in RESIDUES)),
+    (_composition, lambda: tuple(f"{place}_{residue}" for place in _SEGMENTS for residue in RESIDUES)),
     (_termini, _terminus_names),
     (_kmers, _kmer_names),
     (_physics, _physics_names),
-    (_stretches, lambda: _STRETCHES),
+    (_segments, lambda: _SEGMENT_FEATURES),
     (_runs, lambda: tuple(f"run_{residue}" for residue in RESIDUES)),
     (_motifs, lambda: tuple(f"motif_{name}" for name in MOTIFS)),
 )
@@ -351,23 +356,23 @@ _BLOCKS: tuple[tuple[Callable[[Ints, str], Floats], Callable[[], tuple[str, ...]
 
 @lru_cache(maxsize=1)
 def feature_names() -> tuple[str, ...]:
-    """Names of the features, in the order of `sequence_features`."""
+    """Return the names of the features, in the order of `sequence_features`."""
     return tuple(name for _, names in _BLOCKS for name in names())
 
 
 def sequence_features(sequence: str) -> Floats:
-    """Describe a sequence by its features.
+    """Compute the features of a sequence.
 
     Parameters
     ----------
     sequence
-        One-letter residues, one at least, in either case; letters other than the 20 amino acids, U, O, B and
-        Z count for nothing.
+        At least one one-letter residue, in either case; letters other than the 20 amino acids, U, O, B and Z
+        are ignored.
 
     Returns
     -------
-    Vector
-        (F,) float32, finite, not standardised; F is ``len(feature_names())``.
+    Floats
+        (F,) finite, not standardized; F is ``len(feature_names())``.
     """
     text = sequence.upper()
     codes = residue_codes(text)
@@ -379,30 +384,29 @@ RESIDUE_WINDOWS = (7, 21)
 RESIDUE_DIMENSION = len(RESIDUES) + len(SCALES) * len(RESIDUE_WINDOWS)
 
 _IDENTITY = np.eye(UNKNOWN + 1, len(RESIDUES), dtype=np.float32)
-_RESIDUE_SCALE_TABLE = np.array([[*values, 0.0] for values in SCALES.values()], np.float32)
 
 
 def residue_features(sequence: str) -> Floats:
-    """Describe each residue of a sequence.
+    """Compute features of each residue of a sequence.
 
     Parameters
     ----------
     sequence
-        One-letter residues; an unknown one has zeros for its identity and its scales.
+        One-letter residues; the identity and scales of an unknown one are zero.
 
     Returns
     -------
-    NDArray
-        (L, `RESIDUE_DIMENSION`): which of the 20 residues it is, then each scale's mean over the residues of
-        each window of `RESIDUE_WINDOWS` around it, fewer at the ends.
+    Floats
+        (L, `RESIDUE_DIMENSION`): a one-hot residue, then for each of `RESIDUE_WINDOWS` the mean of each scale
+        in that window around the residue, which is cut off at the ends.
     """
     codes = residue_codes(sequence)
-    means = [_running_mean(_RESIDUE_SCALE_TABLE[:, codes], window) for window in RESIDUE_WINDOWS]
+    means = [_running_mean(_SCALE_TABLE[:, codes], window) for window in RESIDUE_WINDOWS]
     return np.concatenate([_IDENTITY[codes], *(mean.T for mean in means)], axis=1)
 
 
 def _running_mean(values: Floats, window: int) -> Floats:
-    """Means (S, L) of values (S, L) over windows centred on each residue and cut off at the ends."""
+    """Return means (S, L) of values (S, L) over windows centred on each residue and cut off at the ends."""
     length, half = values.shape[1], window // 2
     sums = np.concatenate([np.zeros((len(values), 1)), values.cumsum(1, dtype=np.float64)], axis=1)
     places = np.arange(length)

@@ -26,13 +26,13 @@ from deepgps.proteins.features import RESIDUES, UNKNOWN, residue_codes
 K = 5
 GROUPS_13 = ("A", "C", "DE", "FY", "G", "H", "ILMV", "KR", "N", "P", "Q", "ST", "W")
 SEED = (0, 1, 2, 4, 5, 7)
-"""Places of a spaced word; the residues between may be any."""
+"""Positions of a spaced k-mer; the residues between them are ignored."""
 _SPAN = SEED[-1] + 1
 _VOCABULARY = len(GROUPS_13) ** len(SEED)
 
 
 def kmers(sequence: str) -> NDArray[np.uint32]:
-    """List the distinct 5-residue k-mers of a sequence, to count how many two proteins share.
+    """Return the distinct 5-residue k-mers of a sequence.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def kmers(sequence: str) -> NDArray[np.uint32]:
     Returns
     -------
     NDArray[np.uint32]
-        (W,) sorted k-mer codes in base 20; words with an unknown residue are left out.
+        (W,) sorted k-mer codes in base 20; k-mers with an unknown residue are left out.
     """
     codes = residue_codes(sequence)
     n = len(codes) - K + 1
@@ -63,8 +63,8 @@ def _group_table() -> Bytes:
 _GROUP = _group_table()
 
 
-def _spaced_words(codes: Bytes) -> tuple[NDArray[np.int32], Mask]:
-    """Spaced word at every place of residue codes (L,), and whether all its residues are known."""
+def _spaced_kmers(codes: Bytes) -> tuple[NDArray[np.int32], Mask]:
+    """Return the spaced k-mer at each position of residue codes (L,), and whether its residues are known."""
     n = max(0, len(codes) - _SPAN + 1)
     groups, unknown = _GROUP[codes], codes >= UNKNOWN
     numbers, known = np.zeros(n, np.int32), np.ones(n, np.bool_)
@@ -77,34 +77,36 @@ def _spaced_words(codes: Bytes) -> tuple[NDArray[np.int32], Mask]:
 
 
 def spaced_kmers(sequence: str) -> NDArray[np.int32]:
-    """List the distinct spaced k-mers of a sequence, (W,) sorted; none spans an unknown residue."""
-    numbers, known = _spaced_words(residue_codes(sequence).astype(np.uint8))
+    """Return the distinct spaced k-mers of a sequence, (W,) sorted; none spans an unknown residue."""
+    numbers, known = _spaced_kmers(residue_codes(sequence).astype(np.uint8))
     return np.unique(numbers[known])
 
 
 def inverted_index(
     residues: Bytes, lengths: NDArray[np.integer]
 ) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Find which proteins hold each spaced word.
+    """List the proteins that contain each spaced k-mer.
 
     Parameters
     ----------
     residues
-        Residue codes of all N proteins, one after another, an `UNKNOWN` behind each.
+        Residue codes of all N proteins, concatenated, with an `UNKNOWN` after each.
     lengths
-        (N,) residues of each.
+        (N,) residues of each protein.
 
     Returns
     -------
-    tuple[NDArray[np.integer], NDArray[np.integer]]
-        Where the proteins of each k-mer begin (k-mers + 1,), and their rows, ascending, each once.
+    starts : ndarray
+        (k-mers + 1,) start of each k-mer's rows in `postings`.
+    postings : ndarray
+        Rows of the proteins of each k-mer, in ascending order and without repeats.
     """
     from scipy.sparse import csr_array
 
-    numbers, known = _spaced_words(residues)
+    numbers, known = _spaced_kmers(residues)
     ends = np.cumsum(np.append(0, lengths.astype(np.int64) + 1))
-    # With pointers of 64 bits SciPy computes in 64 bits throughout, in three times the time and the memory.
-    pointers = _counted(known)[np.minimum(ends, len(known))]
+    # With 64-bit pointers SciPy uses 64 bits throughout, which takes three times the time and memory.
+    pointers = _cumulative_count(known)[np.minimum(ends, len(known))]
     numbers = numbers[known]
     shape = (len(lengths), _VOCABULARY)
     found = csr_array((np.ones(len(numbers), np.bool_), numbers, pointers), shape=shape).tocsc()
@@ -113,11 +115,13 @@ def inverted_index(
     first = np.ones(len(rows), np.bool_)
     np.not_equal(rows[1:], rows[:-1], out=first[1:])
     first[starts[:-1][np.diff(starts) > 0]] = True
-    return _counted(first)[starts], rows[first].astype(np.uint16 if len(lengths) <= 2**16 else np.uint32)
+    return _cumulative_count(first)[starts], rows[first].astype(
+        np.uint16 if len(lengths) <= 2**16 else np.uint32
+    )
 
 
-def _counted(flags: Mask) -> NDArray[np.integer]:
-    """Count the flags before each place, and behind the last: (L + 1,)."""
+def _cumulative_count(flags: Mask) -> NDArray[np.integer]:
+    """Count the flags before each position, and all of them: (L + 1,)."""
     size = np.int32 if len(flags) < 2**31 else np.int64
     counts: NDArray[np.integer] = np.zeros(len(flags) + 1, size)
     np.cumsum(flags, out=counts[1:])
@@ -125,25 +129,25 @@ def _counted(flags: Mask) -> NDArray[np.integer]:
 
 
 TOP = 6
-"""How many neighbours are shown."""
+"""Number of neighbours in the evidence."""
 VOTERS = 20
-"""How many neighbours vote."""
+"""Number of neighbours that vote."""
 FORMAT = 2
-_UNSEEN = 255  # a label nobody knows, among labels stored as percent
+_UNKNOWN_LABEL = 255  # among labels stored in percent
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """An annotated protein that resembles the query.
+    """An annotated protein that is similar to the query.
 
     Attributes
     ----------
     accession
-        Its accession, or its id in the table it came from.
+        Its accession, or its id in the source table.
     localizations
-        The class slugs it is annotated with.
+        Slugs of the classes it is annotated with.
     similarity
-        Weighted cosine in (0, 1]; 1 is the same set of k-mers.
+        Weighted cosine in (0, 1]; 1 for the same set of k-mers.
     """
 
     accession: str
@@ -153,7 +157,7 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighbourIndex:
-    """Annotated proteins, found by the k-mers they share with a query.
+    """An index that finds the annotated proteins most similar to a sequence.
 
     Attributes
     ----------
@@ -162,13 +166,13 @@ class NeighbourIndex:
     slugs
         The K classes, in the order of `labels`.
     labels
-        (N, K) uint8: percent of the annotation that says yes; 255 where nobody knows.
+        (N, K) uint8: annotation in percent; 255 where it is unknown.
     residues, lengths
-        Residue codes of all proteins, an unknown one behind each, and how many each protein has (N,).
+        Residue codes of all proteins with an unknown one after each, and the number of residues of each (N,).
     starts, postings
-        Where the proteins of each k-mer begin in `postings` (k-mers + 1,), and those rows.
+        The inverted index, see `inverted_index`.
     norms
-        (N,) length of each protein's weighted word vector.
+        (N,) norm of each protein's weighted k-mer vector.
     """
 
     accessions: Strings
@@ -196,7 +200,7 @@ class NeighbourIndex:
         accessions, sequences
             N names and sequences.
         labels, mask
-            (N, K) annotation in [0, 1], and where it is known.
+            (N, K) annotation in [0, 1], and whether it is known.
         slugs
             The K classes.
         """
@@ -208,12 +212,12 @@ class NeighbourIndex:
         counts = counts[counts > 0]
         weights = np.repeat(_idf(counts, len(parts)), counts)
         norms = np.sqrt(np.bincount(postings, weights**2, minlength=len(parts))).astype(np.float32)
-        percent = np.where(mask, np.rint(np.asarray(labels) * 100), _UNSEEN).astype(np.uint8)
+        percent = np.where(mask, np.rint(np.asarray(labels) * 100), _UNKNOWN_LABEL).astype(np.uint8)
         names = np.array(accessions, np.str_)
         return cls(names, tuple(slugs), percent, residues, lengths, starts, postings, norms)
 
     def to_bytes(self) -> bytes:
-        """Write the index as a compressed NPZ without pickles; smallest where homologs lie side by side."""
+        """Serialize the index as a compressed NPZ without pickles; it is smaller with homologs in sequence."""
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
@@ -229,7 +233,7 @@ class NeighbourIndex:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "NeighbourIndex":
-        """Read what `to_bytes` wrote.
+        """Read an index from the output of `to_bytes`.
 
         Raises
         ------
@@ -281,79 +285,84 @@ class NeighbourIndex:
         return 2 * len(self.slugs) + 1
 
     def similarities(self, sequence: str) -> Floats:
-        """Compare a sequence with every protein of the index: (N,) float32 in [0, 1]."""
-        wanted = spaced_kmers(sequence)
-        counts = self.starts[wanted + 1] - self.starts[wanted]
-        places, counts = self.starts[wanted[counts > 0]], counts[counts > 0]
+        """Compute the similarity of a sequence to every protein of the index: (N,) float32 in [0, 1]."""
+        found = spaced_kmers(sequence)
+        counts = self.starts[found + 1] - self.starts[found]
+        places, counts = self.starts[found[counts > 0]], counts[counts > 0]
         weights = _idf(counts, len(self.accessions))
-        unseen = (len(wanted) - len(places)) * np.log1p(len(self.accessions)) ** 2
+        unseen = (len(found) - len(places)) * np.log1p(len(self.accessions)) ** 2
         norm = np.sqrt(float((weights**2).sum()) + unseen)
         offsets = np.repeat(places - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
         dots = np.bincount(
             self.postings[offsets], np.repeat(weights**2, counts), minlength=len(self.accessions)
         )
-        similar: Floats = (dots / np.maximum(1e-9, norm * self.norms)).astype(np.float32)
-        return np.minimum(similar, np.float32(1))
+        cosines: Floats = (dots / np.maximum(1e-9, norm * self.norms)).astype(np.float32)
+        return np.minimum(cosines, np.float32(1))
 
     def ranked(self, similarities: Floats, top: int = TOP) -> Indices:
-        """Rows of the ``top`` most similar proteins, best first; ties in table order, none at 0."""
+        """Return the rows of the `top` most similar proteins, best first; ties in table order, none at 0."""
         top = min(top, len(similarities))
         if not top:
             return np.zeros(0, np.intp)
-        edge = np.partition(similarities, -top)[-top]
-        rows = np.flatnonzero((similarities >= edge) & (similarities > 0))
+        lowest = np.partition(similarities, -top)[-top]
+        rows = np.flatnonzero((similarities >= lowest) & (similarities > 0))
         return rows[np.argsort(-similarities[rows], kind="stable")][:top]
 
     def query(self, sequence: str, top: int = TOP) -> list[Neighbour]:
-        """Find the annotated proteins most like a sequence.
+        """Find the annotated proteins most similar to a sequence.
 
         Parameters
         ----------
         sequence
             The query.
         top
-            How many to return at most.
+            Largest number of proteins to return.
 
         Returns
         -------
         list[Neighbour]
-            The best first; fewer than ``top``, or none, where nothing shares a word.
+            The most similar first; fewer than `top` if too few share a k-mer with it.
         """
         return self.nearest(self.similarities(sequence), top)
 
     def nearest(self, similarities: Floats, top: int = TOP) -> list[Neighbour]:
-        """Name the annotated proteins of the highest similarities (N,), the best first."""
+        """Return the annotated proteins of the highest similarities (N,), best first."""
         return [self._neighbour(row, float(similarities[row])) for row in self.ranked(similarities, top)]
 
     def votes(self, sequence: str) -> Floats:
-        """Let the nearest proteins vote: (V,) float32 in [0, 1], see `vote`."""
+        """Compute the votes of the nearest proteins for a sequence: (V,) float32 in [0, 1], see `vote`."""
         return self.vote(self.similarities(sequence))
 
     def vote(self, similarities: Floats) -> Floats:
-        """Turn similarities into votes.
+        """Compute the votes of the nearest proteins.
+
+        Parameters
+        ----------
+        similarities
+            (N,) from `similarities`.
 
         Returns
         -------
         Floats
-            (V,) in [0, 1]: per class the similarity-weighted share of the top `VOTERS` that have it, then per
-            class the similarity of the nearest that has it, and last the similarity of the nearest of all.
+            (V,) in [0, 1]: the similarity-weighted share of the top `VOTERS` that have each class, then the
+            similarity of the nearest that has each class, then the similarity of the nearest.
         """
         rows = self.ranked(similarities, VOTERS)
         near = similarities[rows][:, None]
-        known = self.labels[rows] != _UNSEEN
+        known = self.labels[rows] != _UNKNOWN_LABEL
         has = np.where(known, self.labels[rows] / 100, 0)
         share = (near * has).sum(0) / np.maximum(1e-9, (near * known).sum(0))
         nearest = (near * has).max(0, initial=0)
         return np.concatenate([share, nearest, near.max(0, initial=0)]).astype(np.float32)
 
     def _neighbour(self, row: int, similarity: float) -> Neighbour:
-        has = (self.labels[row] >= 50) & (self.labels[row] != _UNSEEN)
+        has = (self.labels[row] >= 50) & (self.labels[row] != _UNKNOWN_LABEL)
         names = tuple(slug for slug, yes in zip(self.slugs, has, strict=True) if yes)
         return Neighbour(str(self.accessions[row]), names, similarity)
 
 
 def unlike_warnings(evidence: Sequence[Neighbour], bound: float) -> tuple[str, ...]:
-    """Note that no annotated protein is as similar as ``bound``; 0 where that is never noted."""
+    """Return a warning if no annotated protein is as similar as `bound`; none if `bound` is 0."""
     nearest = max((each.similarity for each in evidence), default=0)
     if nearest >= bound:
         return ()
@@ -365,47 +374,47 @@ def _idf(counts: NDArray[np.integer], proteins: int) -> Doubles:
 
 
 _SLUGS = "slugs"
-# Whatever the arrays depend on, besides the index itself.
-_RULE = sha256(repr((FORMAT, GROUPS_13, SEED)).encode()).hexdigest()[:8]
+# What the arrays depend on, besides the index itself.
+_CACHE_KEY = sha256(repr((FORMAT, GROUPS_13, SEED)).encode()).hexdigest()[:8]
 
 
 def cached_index(fingerprint: str, read: Callable[[], bytes]) -> NeighbourIndex:
-    """Open an index from the cache, or read it and keep it there.
+    """Open an index from the cache, or read it and cache it.
 
     Parameters
     ----------
     fingerprint
-        sha256 of the index as `NeighbourIndex.to_bytes` wrote it.
+        sha256 of the serialized index.
     read
-        Gives that; called where the cache does not have it.
+        Returns the serialized index; called if the cache does not have it.
 
     Raises
     ------
     BundleError
-        If what was read is not an index.
+        If the serialized index is not valid.
     """
-    folder = cache_root() / "neighbours" / f"{fingerprint[:32]}-{_RULE}"
-    if (kept := _opened(folder)) is not None:
-        return kept
+    folder = cache_root() / "neighbours" / f"{fingerprint[:32]}-{_CACHE_KEY}"
+    if (cached := _open_cached(folder)) is not None:
+        return cached
     index = NeighbourIndex.from_bytes(read())
-    cache_files(folder, lambda draft: _write(index, draft))
-    # The one in memory is private to this process, and larger.
-    return _opened(folder) or index
+    cache_files(folder, lambda temporary: _write_arrays(index, temporary))
+    # The memory-mapped one is shared between processes, and smaller.
+    return _open_cached(folder) or index
 
 
-def _write(index: NeighbourIndex, folder: Path) -> None:
+def _write_arrays(index: NeighbourIndex, folder: Path) -> None:
     for field in fields(index):
         value = getattr(index, field.name)
         np.save(folder / f"{field.name}.npy", np.array(value, np.str_) if field.name == _SLUGS else value)
 
 
-def _opened(folder: Path) -> NeighbourIndex | None:
-    """Map the arrays of a folder; None where one is missing or cut short."""
+def _open_cached(folder: Path) -> NeighbourIndex | None:
+    """Memory-map the arrays of a folder; None if one is missing or truncated."""
     arrays: dict[str, Any] = {}
     try:
         for field in fields(NeighbourIndex):
             mapped = np.load(folder / f"{field.name}.npy", mmap_mode="r", allow_pickle=False)
-            # A plain array over the same memory: NumPy is slower with its own kind for files.
+            # A plain array over the same memory, because np.memmap is slower.
             arrays[field.name] = mapped.view(np.ndarray)
     except (OSError, ValueError, EOFError):
         return None
