@@ -39,13 +39,12 @@ SPOKEN = {
         *("proteins/[!e]*.py", "images/*.py", "prediction/*.py"),
         *("runtime.py", "cli/predict.py"),
     ),
-    "datasets.md": ("datasets/annotation/*.py", "datasets/splits/*.py"),
+    "datasets.md": ("datasets/annotation/*.py", "datasets/splits.py"),
     "fetching.md": ("cli/fetch.py", "datasets/fetch/*.py"),
     "crops.md": (
         "cli/prepare.py",
         "parallel.py",
-        *(f"datasets/crops/{name}.py" for name in ("fields", "field_images", "field_crops", "prepare")),
-        *(f"datasets/crops/{name}.py" for name in ("cut", "writing", "reading", "shown")),
+        *(f"datasets/crops/{name}.py" for name in ("fields", "cutting", "store", "prepare")),
     ),
     "embeddings.md": (
         *("proteins/embedding.py", "models/esm2.py", "cli/embed.py"),

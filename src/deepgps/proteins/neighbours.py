@@ -217,7 +217,7 @@ class NeighbourIndex:
         return cls(names, tuple(slugs), percent, residues, lengths, starts, postings, norms)
 
     def to_bytes(self) -> bytes:
-        """Serialize the index as a compressed NPZ without pickles; it is smaller with homologs in sequence."""
+        """Serialize the index as a compressed NPZ without pickles; smaller with homologs in sequence."""
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
