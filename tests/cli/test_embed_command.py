@@ -60,7 +60,7 @@ def test_proteins_become_a_table(folder, tiny_esm2, encoder, capsys):
     assert made["encoder"]["fingerprint"] == encoder.fingerprint
     assert (made["encoder"]["precision"], made["level"]) == ("float32", "protein")
     said = capsys.readouterr().out
-    assert "3 proteins, 3 computed anew" in said
+    assert "3 proteins, 3 computed" in said
     assert "1 of more than 60 residues were encoded in windows" in said
 
 
@@ -81,7 +81,7 @@ def test_nothing_is_computed_twice(folder, tiny_esm2, calls, capsys):
     calls.clear()
     assert embedded(tiny_esm2, "proteins.fasta") == 0
     assert calls == []
-    assert "0 computed anew" in capsys.readouterr().out
+    assert "0 computed" in capsys.readouterr().out
     assert pl.read_parquet("embeddings.parquet").equals(first)
     (folder / "proteins.fasta").write_text(">a\nMKVLAAGIVGLCAKWDEYHR\n>d\nMMMMMMMMMMKK\n")
     assert embedded(tiny_esm2, "proteins.fasta") == 0

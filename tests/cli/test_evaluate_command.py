@@ -15,7 +15,7 @@ def test_a_model_is_evaluated_by_command(tiny_bundle, store, tmp_path, capsys):
     assert run(["evaluate", str(tiny_bundle.path), "--data", str(store), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "4 proteins, 6 crops evaluated" in said
-    assert "Beware: The model carries no index" in said
+    assert "Warning: The model carries no index" in said
     assert (out / "report.html").exists()
 
 

@@ -99,7 +99,7 @@ def test_a_summary_and_no_progress_bar_where_nobody_looks(sources, capsys):
     assert run(OPENCELL) == 0
     out, err = capsys.readouterr()
     assert (
-        out.splitlines()[0] == "1 proteins, 2 fields: 4 files fetched (2.9 MB), 0 there already, 0 problems"
+        out.splitlines()[0] == "1 proteins, 2 fields: 4 files fetched (2.9 MB), 0 already there, 0 problems"
     )
     assert out.splitlines()[1:] == ["raw/fields.csv", "raw/annotations.csv", "raw/library.csv"]
     assert err == ""
@@ -119,7 +119,7 @@ def test_what_could_not_be_had_is_exit_code_one(sources, capsys):
     assert run([*OPENCELL, "--retries", "1"]) == 1
     err = capsys.readouterr().err
     assert "status 500; trying again in 0 s" in err
-    assert "1 files could not be had now; the same command tries them again." in err
+    assert "1 files could not be fetched; the same command tries them again." in err
     assert run([*OPENCELL, "--retries", "1"]) == 0
 
 
@@ -152,7 +152,7 @@ def test_the_atlas_structures_and_sequences(sources, capsys):
     [
         (["structures", "--out", "raw"], "Nothing to fetch"),
         (["sequences", "TP53", "--out", "raw"], "'TP53' is no UniProt accession"),
-        (["opencell", "--out", "raw", "--bucket", "s3://x"], "'s3://x' is no address"),
+        (["opencell", "--out", "raw", "--bucket", "s3://x"], "'s3://x' is not a web address"),
         (["hpa", "--out", "raw", "--proteins", "none.csv"], "No such file"),
     ],
 )

@@ -239,7 +239,7 @@ def test_predict_loads_no_torch_and_no_network(tiny_bundle, proteins_file, tmp_p
 
 def test_what_would_draw_is_refused_without_images(predict, proteins_file, tmp_path):
     code, _, err = predict(proteins_file, "--no-images", "--image-format", "zarr")
-    assert (code, "--no-images draws nothing, so --image-format says nothing" in err) == (2, True)
+    assert (code, "--no-images draws nothing, so --image-format has no effect" in err) == (2, True)
     code, _, err = predict(proteins_file, "--workers", "0")
     assert code == 2
 

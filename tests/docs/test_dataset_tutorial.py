@@ -49,7 +49,7 @@ def rows(path):
 def test_a_taste_of_opencell_becomes_crops(reader):
     said, folder = reader
     assert said[0].startswith("4 proteins, 8 fields: 10 files fetched")
-    assert said[1].startswith("4 proteins, 8 fields: 0 files fetched (0.0 MB), 10 there already")
+    assert said[1].startswith("4 proteins, 8 fields: 0 files fetched (0.0 MB), 10 already there")
     fields = {row["field"] for row in rows(folder / "raw" / "fields.csv")}
     store = open_crops(folder / "store")
     assert store.crops.shape[1:] == (2, 208, 208)

@@ -1,4 +1,4 @@
-"""The table of commands, and what the user sees when one fails.
+"""The table of commands, and how errors are shown.
 
 Exit codes: 0; 2 for input or usage that cannot be used; 1 for a failure; 130 when interrupted.
 """
@@ -13,7 +13,7 @@ from deepgps import __version__
 from deepgps.cli.evaluate import evaluate as evaluate_model
 from deepgps.errors import DeepGPSError, InputError, MissingExtraError
 
-# A package that is not there, and the extra that brings it.
+# The extra that installs a package.
 _EXTRA_OF = dict.fromkeys(
     (
         *("lightning", "onnx", "onnxscript", "polars", "requests", "safetensors", "sklearn", "torch"),
@@ -41,9 +41,9 @@ submissions = App(name="submissions", help="Moderate what was submitted to a web
 encoders = App(name="encoders", help="Protein language models, ready to predict with.")
 data = App(name="data", help="Build datasets: fetch, annotate, prepare, split (extra 'train').")
 fetch = App(name="fetch", help="Fetch tables, images, structures and sequences from their sources.")
-annotate = App(name="annotate", help="Label proteins by where a source sees them.")
+annotate = App(name="annotate", help="Label proteins from the tables of a source.")
 evaluation = App(
-    name="evaluate", help="Evaluate a model: figures beside baselines, a report (extra 'train')."
+    name="evaluate", help="Evaluate a model: metrics beside baselines, a report (extra 'train')."
 )
 
 app.command(
@@ -51,12 +51,12 @@ app.command(
     name="predict",
     usage="Usage: deepgps predict INPUT... [OPTIONS]",
     help="Predict where proteins go: labels, images and a report.\n\n"
-    "The same command again continues what an earlier one left unfinished. Exit codes: 0; 2 if some input "
+    "Running the same command again continues an unfinished run. Exit codes: 0; 2 if some input "
     "could not be used (see rejected.csv; the rest is predicted); 1 for a failure.",
 )
 app.command(models)
 app.command(nuclei)
-app.command("deepgps.cli.recipes:recipes", name="recipes", help="List the recipes, or print one whole.")
+app.command("deepgps.cli.recipes:recipes", name="recipes", help="List the recipes, or print one in full.")
 app.command(
     "deepgps.cli.web:serve", name="serve", help="Serve the openGPS website on this machine (extra 'web')."
 )
@@ -74,7 +74,9 @@ submissions.command(
 )
 app.command("deepgps.cli.train:train", name="train", help="Train a model (extra 'train').")
 app.command(
-    "deepgps.cli.train:finetune", name="finetune", help="Train a model on, on your own crops (extra 'train')."
+    "deepgps.cli.train:finetune",
+    name="finetune",
+    help="Continue training a model on your own crops (extra 'train').",
 )
 app.command("deepgps.cli.train:export", name="export", help="Export a trained model (extra 'train').")
 app.command(
@@ -88,13 +90,13 @@ app.command(
     name="compare-cells",
     usage="Usage: deepgps compare-cells INPUT... --model A --model B [OPTIONS]",
     help="Compare the models of several cell lines on the same proteins.\n\n"
-    "The same command again continues what an earlier one left unfinished. Exit codes: 0; 2 if some input "
+    "Running the same command again continues an unfinished run. Exit codes: 0; 2 if some input "
     "could not be used (see rejected.csv; the rest is compared); 1 for a failure.",
 )
 app.command(evaluation)
 evaluation.default(evaluate_model)
 evaluation.command(
-    "deepgps.cli.evaluate:cross", name="cross", help="Draw each of some proteins into each of some nuclei."
+    "deepgps.cli.evaluate:cross", name="cross", help="Draw several proteins into each of several nuclei."
 )
 models.command("deepgps.cli.models:list_models", name="list", help="List the installed models.")
 models.command(
@@ -106,7 +108,9 @@ app.command(
 )
 app.command(encoders)
 encoders.command(
-    "deepgps.cli.embed:prepare", name="prepare", help="Make an encoder ready to predict with (extra 'train')."
+    "deepgps.cli.embed:prepare",
+    name="prepare",
+    help="Convert an encoder to ONNX for prediction (extra 'train').",
 )
 encoders.command("deepgps.cli.embed:list_prepared", name="list", help="List the prepared encoders.")
 app.command(data)
@@ -131,12 +135,12 @@ data.command("deepgps.cli.data:split", name="split", help="Split proteins into t
 
 
 def run(tokens: Sequence[str]) -> int:
-    """Run one command.
+    """Run a command.
 
     Returns
     -------
     int
-        Its exit code.
+        The exit code.
     """
     try:
         result = app(list(tokens), exit_on_error=False, result_action="return_value")
@@ -144,10 +148,10 @@ def run(tokens: Sequence[str]) -> int:
     except CycloptsError:
         return 2
     except KeyboardInterrupt:
-        _say("Interrupted.")
+        _print_error("Interrupted.")
         return 130
     except BrokenPipeError:
-        # Whoever read our output has gone; without this, Python complains once more while it ends.
+        # The reader of stdout is gone; without this, Python prints another error on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (DeepGPSError, OSError, ImportError) as error:
@@ -158,7 +162,7 @@ def run(tokens: Sequence[str]) -> int:
 def _fail(error: Exception) -> int:
     if isinstance(error, ImportError):
         error = _missing_extra(error)
-    _say(_sentence(error))
+    _print_error(_sentence(error))
     return 2 if isinstance(error, InputError) else 1
 
 
@@ -185,5 +189,5 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     print(f"deepgps: {text}", file=sys.stderr)

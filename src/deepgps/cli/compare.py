@@ -17,7 +17,7 @@ def compare(table: Path, /, *peers: str, out: Path = Path("comparison.csv"), see
     peers
         Output files of other tools; write NAME=FILE to name one.
     out
-        The CSV to write: every figure of every model, its interval, and how ours differs.
+        The CSV to write: all metrics of all models, with intervals and differences.
     seed
         Seed of the bootstrap.
     """
@@ -33,7 +33,9 @@ def compare(table: Path, /, *peers: str, out: Path = Path("comparison.csv"), see
         found = read_peer(Path(path))
         name = name or (Path(path).stem if found.tool == "table" else found.tool)
         if name in read:
-            raise InputError(f"Two peers are called '{name}'; name them apart, as in '{name} 2={path}'.")
+            raise InputError(
+                f"Two peers are named '{name}'; give them different names, as in '{name} 2={path}'."
+            )
         read[name] = found
     comparison = compare_peers(read_labelled_predictions(table), read, seed=seed)
     shown = (
@@ -44,4 +46,4 @@ def compare(table: Path, /, *peers: str, out: Path = Path("comparison.csv"), see
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as draft:
         draft.write_text(comparison_csv(comparison), "utf-8")
-    print(f"Every figure, with intervals and paired tests, is in {out}.")
+    print(f"All metrics, with intervals and paired tests, are in {out}.")

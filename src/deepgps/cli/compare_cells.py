@@ -8,29 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from deepgps.cli.predict import given_inputs
+from deepgps.cli.predict import protein_sources
 
 if TYPE_CHECKING:
     from deepgps.comparison.compare import Comparison
     from deepgps.images.cell import Cell
     from deepgps.prediction import Predictor
 
-SHOWN = 12
-
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Into:
-    """What every model draws into.
+class ComparedCell:
+    """The cell that every model draws into.
 
     Parameters
     ----------
     nucleus
         Image to draw into (TIFF, OME-TIFF, PNG), or a name from ``deepgps nuclei list``.
     pixel_size_um
-        Edge of a pixel of the nucleus image in micrometres, where it does not say it itself.
+        Pixel size of the nucleus image in micrometres; read from the file by default.
     channel
-        Channel of the nucleus in an image of several, counted from 0; guessed if not given.
+        Index of the nucleus channel, from 0; guessed by default.
     """
 
     nucleus: str | None = None
@@ -42,7 +40,7 @@ def compare_cells(
     *inputs: Annotated[str, Parameter(allow_leading_hyphen=True)],
     model: Annotated[list[str], Parameter(negative=())],
     sequence: str | None = None,
-    into: Into = Into(),
+    into: ComparedCell = ComparedCell(),
     structures: Path | None = None,
     out: Path = Path("deepgps-comparison"),
     format: Literal["csv", "tsv"] = "csv",
@@ -50,7 +48,7 @@ def compare_cells(
     offline: Annotated[bool, Parameter(negative=())] = False,
     threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
 ) -> int:
-    """Compare what the models of several cell lines say of the same proteins.
+    """Compare the predictions of models of several cell lines for the same proteins.
 
     Parameters
     ----------
@@ -58,64 +56,64 @@ def compare_cells(
         FASTA, CSV or TSV files (gzip too), - for stdin, UniProt accessions, human gene symbols, or the word
         ``example`` for the six proteins that come with deepGPS.
     model
-        Name of an installed model, or a path to a bundle; given twice or more. The others are held against
-        the first.
+        Name of an installed model, or a path to a bundle; given twice or more. The first is
+        the reference.
     sequence
         A bare sequence.
     structures
-        Folder of AlphaFold structures (PDB, mmCIF), for models that look at them; needs the extra ``train``.
+        Folder of AlphaFold structures (PDB, mmCIF), for models that use them; needs the extra ``train``.
     out
         Folder for the comparison.
     format
         Format of the table.
     overwrite
-        Remove earlier results from the folder and start anew.
+        Remove earlier results from the folder and start again.
     offline
-        Never use the network; accessions and symbols are then found in the cache only.
+        Never use the network; look up accessions and symbols in the cache only.
     threads
-        Threads to compute with; all cores by default.
+        Threads; all cores by default.
     """
-    from deepgps.cli.progress import Console
+    from deepgps.cli.console import RecordProgress
     from deepgps.comparison.compare import compare_cells as compare
     from deepgps.proteins.reading import read_proteins
     from deepgps.results.run import input_fingerprints
 
-    given = given_inputs(inputs, "compare-cells")
-    proteins = read_proteins(given, sequence=sequence, offline=offline)
+    sources = protein_sources(inputs, "compare-cells")
+    proteins = read_proteins(sources, sequence=sequence, offline=offline)
     predictors = _load(model, threads, structures)
     cells = _cells(predictors, into)
-    with Console(None, doing="comparing", unit="steps") as console:
+    with RecordProgress("comparing", unit="steps") as progress:
         comparison = compare(
             predictors,
             proteins,
             out,
             cells=cells,
             table=format,
-            inputs=input_fingerprints(given, sequence, structures),
+            inputs=input_fingerprints(sources, sequence, structures),
             overwrite=overwrite,
-            on_read=console.expect,
-            on_step=console.advance,
-            on_rejection=console.reject,
+            on_read=progress.set_total,
+            on_step=progress.count,
+            on_rejection=progress.reject,
         )
-    console.count_rejected()
-    _summarise(comparison)
+    progress.print_rejected()
+    _print_result(comparison)
     return 2 if comparison.rejected else 0
 
 
 def _load(models: Sequence[str], threads: int | None, structures: Path | None) -> "list[Predictor]":
-    """Load models, with structures for those that look at them; if none does, the first refuses them."""
+    """Load models, with structures for those that use them; if none does, all get them and refuse."""
     from deepgps.bundle import open_model
     from deepgps.prediction import Predictor
 
     bundles = [open_model(each) for each in models]
-    looking = [bundle for bundle in bundles if bundle.metadata.encoder.structure_points] or bundles
+    with_structures = [bundle for bundle in bundles if bundle.metadata.encoder.structure_points] or bundles
     return [
-        Predictor(bundle, threads=threads, structures=structures if bundle in looking else None)
+        Predictor(bundle, threads=threads, structures=structures if bundle in with_structures else None)
         for bundle in bundles
     ]
 
 
-def _cells(predictors: "Sequence[Predictor]", into: Into) -> "list[Cell] | None":
+def _cells(predictors: "Sequence[Predictor]", into: ComparedCell) -> "list[Cell] | None":
     """Read one nucleus at the scale of each model."""
     if into.nucleus is None:
         return None
@@ -125,9 +123,9 @@ def _cells(predictors: "Sequence[Predictor]", into: Into) -> "list[Cell] | None"
     ]
 
 
-def _summarise(comparison: "Comparison") -> None:
+def _print_result(comparison: "Comparison") -> None:
     """Print the most different proteins, a summary for each model, and the files."""
-    from deepgps.cli.progress import print_table, printable
+    from deepgps.cli.console import MAX_ROWS, print_files, print_table, printable, two_digits
     from deepgps.reporting.pages import yes_no
 
     models, proteins = comparison.models, comparison.proteins
@@ -135,26 +133,26 @@ def _summarise(comparison: "Comparison") -> None:
         (
             printable(protein.protein_id),
             *("|".join(record["localizations"]) for record in protein.records),
-            *(_number(record["intranuclear_fraction"]) for record in protein.records),
+            *(two_digits(record["intranuclear_fraction"]) for record in protein.records),
             yes_no(protein.all_labels_agree(models)),
         )
-        for protein in proteins[:SHOWN]
+        for protein in proteins[:MAX_ROWS]
     ]
     names = [model.name for model in models]
     print_table(("Protein", *names, *(f"In nuclei, {name}" for name in names), "Agree"), lines)
-    if len(proteins) > SHOWN:
+    if len(proteins) > MAX_ROWS:
         print("…")
     for other in range(1, len(models)) if proteins else ():
         for sentence in _summary(comparison, other):
             print(sentence)
     earlier = f" ({comparison.resumed:,} predicted by an earlier run)" if comparison.resumed else ""
     print(f"{len(proteins):,} compared{earlier}, {comparison.rejected:,} rejected")
-    for path in comparison.files:
-        print(f"{path}{'/' if path.is_dir() else ''}")
+    print_files(comparison.files)
 
 
 def _summary(comparison: "Comparison", other: int) -> Iterator[str]:
-    """Say how much a model differs from the first, and how much of that to believe."""
+    """Summarize how a model differs from the first, and whether that exceeds the control."""
+    from deepgps.cli.console import two_digits
     from deepgps.comparison.differences import cautions, summarize
 
     first, model = comparison.models[0], comparison.models[other]
@@ -164,11 +162,7 @@ def _summary(comparison: "Comparison", other: int) -> Iterator[str]:
     )
     yield (
         f"{model.name} and {first.name}: labels {agree}; intranuclear fractions differ by "
-        f"{_number(found.fraction)} on average, and by {_number(found.control)} within one model between two "
+        f"{two_digits(found.fraction)} on average, and by {two_digits(found.control)} within one model between two "
         f"nuclei (the control); {found.exceeding:,} of {found.measured:,} proteins exceed the control"
     )
     yield from cautions(found, first, model)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"

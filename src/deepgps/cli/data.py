@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 if TYPE_CHECKING:
     from deepgps.datasets.annotation.proteins import AnnotationResult
 
-SHOWN_PROBLEMS = 5
+MAX_PROBLEMS = 5
 
 _Sequences = Annotated[list[Path] | None, Parameter(consume_multiple=True, negative=())]
 _MaxLength = Annotated[int | None, Parameter(validator=Number(gte=1))]
@@ -33,10 +33,10 @@ def annotate_opencell(
     out
         The table of proteins to write, Parquet.
     library
-        OpenCell's library metadata, for UniProt accessions; ``library.csv`` beside the table, if there.
+        OpenCell's library metadata, for UniProt accessions; ``library.csv`` beside the table, if it exists.
     sequences
         FASTA, CSV or TSV of the proteins, by accession or Ensembl gene id; ``sequences.fasta`` beside the
-        table, if there.
+        table, if it exists.
     max_length
         Leave out proteins of more residues; the paper's limit is 2700.
     """
@@ -44,10 +44,10 @@ def annotate_opencell(
     from deepgps.datasets.annotation.opencell import annotate_opencell as annotate
     from deepgps.datasets.annotation.report import opencell_report
 
-    libraries = [library] if library else _beside(table, "library.csv")
-    sequences = sequences or _beside(table, "sequences.fasta")
+    libraries = [library] if library else _next_to(table, "library.csv")
+    sequences = sequences or _next_to(table, "sequences.fasta")
     found = add_sequences(annotate(table, *libraries), sequences)
-    _finish(found, out, max_length, [table, *libraries, *sequences], opencell_report(found.proteins))
+    _write_report(found, out, max_length, [table, *libraries, *sequences], opencell_report(found.proteins))
 
 
 def annotate_hpa(
@@ -71,7 +71,7 @@ def annotate_hpa(
         The cell line whose labels to take from the XMLs.
     sequences
         FASTA, CSV or TSV of the proteins, by accession or Ensembl gene id; ``sequences.fasta`` beside the
-        table, if there.
+        table, if it exists.
     max_length
         Leave out proteins of more residues; the paper's limit is 2700.
     """
@@ -79,29 +79,27 @@ def annotate_hpa(
     from deepgps.datasets.annotation.opencell import add_sequences
     from deepgps.datasets.annotation.report import hpa_report
 
-    sequences = sequences or _beside(tables[0], "sequences.fasta")
+    sequences = sequences or _next_to(tables[0], "sequences.fasta")
     found = add_sequences(annotate(tables, cell_line), sequences)
-    _finish(found, out, max_length, [*tables, *sequences], hpa_report(found.proteins))
+    _write_report(found, out, max_length, [*tables, *sequences], hpa_report(found.proteins))
     if any(protein.cell_line is None for protein in found.proteins):
-        print(
-            "Labels from the gene table hold for a gene in all cell lines together; the XMLs tell them apart."
-        )
+        print("Labels of the gene table are for all cell lines together; the XMLs have labels per cell line.")
 
 
-def _beside(table: Path, name: str) -> list[Path]:
-    """A file that a fetch puts beside a table, if it is there."""
+def _next_to(table: Path, name: str) -> list[Path]:
+    """Find a file in the folder of a table, if it exists."""
     path = table.with_name(name)
     return [path] if path.is_file() else []
 
 
-def _finish(
+def _write_report(
     found: "AnnotationResult",
     out: Path,
     max_length: int | None,
     inputs: Sequence[Path],
     report: Iterable[str],
 ) -> None:
-    """Filter, write, and say what was counted and what was wrong."""
+    """Filter and write proteins; print counts and problems."""
     from deepgps.datasets.annotation.opencell import drop_longer
     from deepgps.datasets.annotation.proteins import write_annotations
     from deepgps.datasets.fingerprints import fingerprints
@@ -111,7 +109,7 @@ def _finish(
     print("\n".join(report))
     left_out = [each for each in kept.problems if each.left_out]
     without = sum(protein.sequence is None for protein in kept.proteins)
-    for problem in left_out[:SHOWN_PROBLEMS]:
+    for problem in left_out[:MAX_PROBLEMS]:
         print(problem.reason)
     print(
         f"{len(kept.proteins):,} proteins in {out} ({without:,} without a sequence), "
@@ -135,9 +133,9 @@ def split(
     out
         The split to write, CSV of two columns.
     by
-        Keep proteins apart, or whole homology clusters.
+        What must not be in two parts: proteins, or whole homology clusters.
     seed
-        Another seed, another split.
+        Seed of the split.
     """
     from deepgps.datasets.splits import read_proteins_to_split, split_proteins, split_report, write_split
 
@@ -149,4 +147,4 @@ def split(
         print(f"{len(found.left_out):,} proteins without a homology cluster are in no part.")
     if nameless := table["protein_id"].null_count():
         print(f"{nameless:,} rows without a 'protein_id' are in no part.")
-    print(f"{len(found.parts):,} proteins in {out}; how it was made is in {manifest}.")
+    print(f"{len(found.parts):,} proteins in {out}; details are in {manifest}.")

@@ -2,8 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +14,7 @@ from deepgps.proteins.embedding import Level, Precision
 if TYPE_CHECKING:
     from deepgps.proteins.protein import Protein, Rejection
 
-SHOWN_REJECTIONS = 10
+MAX_REJECTIONS = 10
 _Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
@@ -45,35 +44,41 @@ def embed(
     out
         The table to write, Parquet; vectors of residues lie beside it, ``.npz``.
     level
-        A vector a protein, or one a residue.
+        One vector per protein, or one per residue.
     cache
-        Folder of the cache, in place of the usual one.
+        Folder of the cache, instead of the default one.
     offline
         Never use the network.
     precision
-        What to compute in; auto is bfloat16 where the machine has units for it.
+        Floating-point precision; ``auto`` is bfloat16 where the machine supports it.
     token_budget
-        Tokens computed with at a time, at most.
+        Largest number of tokens in a batch; less needs less memory.
     workers
-        Local processes, each with the encoder in its memory.
+        Local processes, each with its own copy of the encoder.
     scheduler
-        Address of a Dask scheduler, whose workers do it instead.
+        Address of a Dask scheduler whose workers embed instead.
     """
+    from deepgps.cli.console import ProgressBar
     from deepgps.training.embedding.inputs import proteins_to_embed
     from deepgps.training.embedding.run import embed_proteins
     from deepgps.training.embedding.workers import Job
 
-    wanted, rejected = _parted(proteins_to_embed(proteins, offline=offline))
-    _say_rejected(rejected, out)
+    accepted, rejected = _separate(proteins_to_embed(proteins, offline=offline))
+    _write_rejected(rejected, out)
     job = Job(encoder, level, precision, offline, token_budget)
-    with _progress(wanted) as on_done:
+    residues = sum(len(protein.sequence) for protein in accepted)
+    with ProgressBar("embedding", residues, unit="%") as progress:
         done = embed_proteins(
-            wanted, job, out, cache=cache, workers=workers, scheduler=scheduler, on_done=on_done
+            accepted,
+            job,
+            out,
+            cache=cache,
+            workers=workers,
+            scheduler=scheduler,
+            on_done=lambda protein: progress.advance(len(protein.sequence)),
         )
     identity = done.identity
-    print(
-        f"{identity.name} ({identity.precision}): {len(wanted):,} proteins, {done.computed:,} computed anew"
-    )
+    print(f"{identity.name} ({identity.precision}): {len(accepted):,} proteins, {done.computed:,} computed")
     if done.windowed:
         print(f"{done.windowed:,} of more than {identity.max_length:,} residues were encoded in windows.")
     print("\n".join(map(str, done.files)))
@@ -93,7 +98,7 @@ def prepare(encoder: str, *, offline: Annotated[bool, Parameter(negative=())] = 
     from deepgps.training.encoders import prepare_encoder
 
     folder, info = prepare_encoder(encoder, offline=offline)
-    print(f"{info.name} is in {folder}; it differs from the torch module by {info.parity:.1g} at most.")
+    print(f"{info.name} is in {folder}; it differs from the torch module by at most {info.parity:.1g}.")
 
 
 def list_prepared() -> None:
@@ -111,7 +116,7 @@ def list_prepared() -> None:
             print(name, info.fingerprint[:12], info.dimension, size, encoders_folder() / name, sep="\t")
 
 
-def _parted(items: "Iterator[Protein | Rejection]") -> "tuple[list[Protein], list[Rejection]]":
+def _separate(items: "Iterator[Protein | Rejection]") -> "tuple[list[Protein], list[Rejection]]":
     from deepgps.proteins.protein import Protein
 
     proteins, rejected = list[Protein](), []
@@ -123,15 +128,15 @@ def _parted(items: "Iterator[Protein | Rejection]") -> "tuple[list[Protein], lis
     return proteins, rejected
 
 
-def _say_rejected(rejected: "Sequence[Rejection]", out: Path) -> None:
-    """Print the first and list them all beside the table; a list of an earlier run is removed."""
+def _write_rejected(rejected: "Sequence[Rejection]", out: Path) -> None:
+    """Print the first rejected records and write all of them beside the table."""
     from deepgps.files import atomic_path
 
     path = out.with_name(f"{out.stem}_rejected.csv")
     path.unlink(missing_ok=True)
     if not rejected:
         return
-    for rejection in rejected[:SHOWN_REJECTIONS]:
+    for rejection in rejected[:MAX_REJECTIONS]:
         print(f"deepgps: {rejection.reason}", file=sys.stderr)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
@@ -139,29 +144,3 @@ def _say_rejected(rejected: "Sequence[Rejection]", out: Path) -> None:
         table.writerow(("id", "source", "reason"))
         table.writerows((each.id, each.source, each.reason) for each in rejected)
     print(f"deepgps: {len(rejected):,} records were rejected; see {path}.", file=sys.stderr)
-
-
-@contextmanager
-def _progress(proteins: "Sequence[Protein]") -> "Iterator[Callable[[Protein], None]]":
-    """A bar of residues where stderr is a terminal, and a word when it is cut short."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    terminal = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-    columns = (TextColumn("embedding"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
-    task = bar.add_task("", total=sum(len(protein.sequence) for protein in proteins))
-    done = 0
-
-    def on_done(protein: "Protein") -> None:
-        nonlocal done
-        done += 1
-        bar.advance(task, len(protein.sequence))
-
-    try:
-        with bar:
-            yield on_done
-    except BaseException:
-        if done:
-            terminal.print("What is done is kept: the same command continues.")
-        raise

@@ -1,7 +1,5 @@
 """``deepgps evaluate``, ``deepgps evaluate cross``."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,17 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from deepgps.cli.console import ProgressBar
+
 if TYPE_CHECKING:
     from deepgps.evaluation.dataset import DatasetFiles
     from deepgps.prediction import Predictor
 
-_Some = Annotated[int, Parameter(validator=Number(gte=2, lte=50))]
+_Number = Annotated[int, Parameter(validator=Number(gte=2, lte=50))]
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """What to evaluate on, and how the model draws.
+class EvaluationData:
+    """The data, and how the model draws.
 
     Parameters
     ----------
@@ -32,11 +32,11 @@ class Given:
     proteins
         Table of the proteins that the crops show; by default the store's own.
     structures
-        Folder of AlphaFold structures (PDB, mmCIF), for models that look at them.
+        Folder of AlphaFold structures (PDB, mmCIF), for models that use them.
     mean
         Evaluate mean images, as ``deepgps predict --mean`` draws them.
     threads
-        Threads to compute with; all cores by default.
+        Threads; all cores by default.
     """
 
     data: Path
@@ -64,11 +64,11 @@ def evaluate(
     bundle: str,
     /,
     *,
-    given: Given,
+    evaluated: EvaluationData,
     out: Path = Path("deepgps-evaluation"),
     seed: int = 0,
 ) -> None:
-    """Evaluate a model: labels and images, beside what costs nothing, with intervals and a report.
+    """Evaluate a model: labels and images, beside trivial baselines, with intervals and a report.
 
     Parameters
     ----------
@@ -82,25 +82,25 @@ def evaluate(
     from deepgps.evaluation.evaluate import METRICS, REPORT
     from deepgps.evaluation.evaluate import evaluate as run
 
-    predictor = given.predictor(bundle)
-    with _progress() as on_progress:
+    predictor = evaluated.predictor(bundle)
+    with _StageProgress("reading") as progress:
         done = run(
             predictor,
-            given.data,
+            evaluated.data,
             out,
-            split=given.split,
-            split_file=given.split_file,
-            proteins=given.proteins,
+            split=evaluated.split,
+            split_file=evaluated.split_file,
+            proteins=evaluated.proteins,
             seed=seed,
-            on_progress=on_progress,
+            on_progress=progress.update_stage,
         )
     for note in done.notes:
-        print(f"Beware: {note}")
-    left = done.dataset.left_out
-    crops = sum(each.crops for each in left)
+        print(f"Warning: {note}")
+    left_out = done.dataset.left_out
+    crops = sum(each.crops for each in left_out)
     print(f"{done.about['proteins']:,} proteins, {done.about['crops']:,} crops evaluated")
-    if left:
-        print(f"{len(left):,} entries with {crops:,} crops left out; see {out / 'left_out.csv'}")
+    if left_out:
+        print(f"{len(left_out):,} entries with {crops:,} crops left out; see {out / 'left_out.csv'}")
     for path in (out / METRICS, out / REPORT):
         print(path)
 
@@ -109,9 +109,9 @@ def cross(
     bundle: str,
     /,
     *,
-    given: Given,
-    nuclei: _Some = 8,
-    sequences: _Some = 8,
+    evaluated: EvaluationData,
+    nuclei: _Number = 8,
+    sequences: _Number = 8,
     out: Path = Path("deepgps-cross"),
     seed: int = 0,
 ) -> None:
@@ -128,51 +128,31 @@ def cross(
     out
         Folder for the results.
     seed
-        Seed of the choice of both.
+        Seed of the choice of nuclei and proteins.
     """
     from deepgps.evaluation.cross import cross_assay, write_cross
 
-    predictor = given.predictor(bundle)
-    with _progress() as on_progress:
+    predictor = evaluated.predictor(bundle)
+    with _StageProgress("reading") as progress:
         assay = cross_assay(
             predictor,
-            given.files(),
+            evaluated.files(),
             nuclei=nuclei,
             sequences=sequences,
             seed=seed,
-            on_progress=on_progress,
+            on_progress=progress.update_stage,
         )
     for name, shares in assay.shares().items():
-        said = ", ".join(f"{what} {share:.0%}" for what, share in shares.items())
-        print(f"{name}: {said}")
+        line = ", ".join(f"{what} {share:.0%}" for what, share in shares.items())
+        print(f"{name}: {line}")
     for path in write_cross(assay, out):
         print(path)
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar a stage, with the time left, where stderr is a terminal; and a word when it is cut short."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+class _StageProgress(ProgressBar):
+    """A progress bar per stage of an evaluation; measured crops are kept."""
 
-    from deepgps.errors import InputError
-
-    terminal = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
-    tasks, kept = {}, False
-
-    def on_progress(stage: str, done: int, total: int) -> None:
-        nonlocal kept
-        kept = kept or stage == "crops"
-        if stage not in tasks:
-            tasks[stage] = bar.add_task(stage, total=total)
-        bar.update(tasks[stage], completed=done)
-
-    try:
-        with bar:
-            yield on_progress
-    except BaseException as error:
-        if kept and not isinstance(error, InputError):
-            terminal.print("The crops that are measured are kept: the same command continues.")
-        raise
+    def update_stage(self, stage: str, done: int, total: int) -> None:
+        self.resumable = self.resumable or stage == "crops"
+        self.begin(stage, total)
+        self.update(done)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def list_models() -> None:
-    """List the installed models: name, version, classes and where they lie."""
+    """List the installed models: name, version, classes and path."""
     from deepgps.bundle import installed_bundles, open_bundle
 
     bundles = installed_bundles()
@@ -63,12 +63,12 @@ def _classes(metadata: "BundleMetadata") -> str:
 
 
 def _encoder(spec: "EncoderSpec") -> str:
-    """Say what the model looks at."""
-    looked_at = [f"{spec.kind}:{spec.name}"]
+    """Describe the inputs of the model."""
+    inputs = [f"{spec.kind}:{spec.name}"]
     if spec.level == "residue":
-        looked_at.append("residue by residue")
+        inputs.append("per residue")
     if spec.max_length is not None:
-        looked_at.append(f"{spec.max_length} residues")
+        inputs.append(f"{spec.max_length} residues")
     if spec.structure_points is not None:
-        looked_at.append(f"{spec.structure_points} atoms of the structure (--structures)")
-    return ", ".join(looked_at)
+        inputs.append(f"{spec.structure_points} atoms of the structure (--structures)")
+    return ", ".join(inputs)

@@ -1,5 +1,6 @@
 """``deepgps predict``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from deepgps.images.cell import Cell
     from deepgps.prediction import Predictor
 
-# The word for the proteins that come with deepGPS.
 EXAMPLE = "example"
 
 
@@ -72,30 +72,30 @@ def predict(
     model
         Name of an installed model (``deepgps models list``), or a path to a bundle.
     structures
-        Folder of AlphaFold structures (PDB, mmCIF), for models that look at them; needs the extra ``train``.
+        Folder of AlphaFold structures (PDB, mmCIF), for models that use them; needs the extra ``train``.
     out
         Folder for the results.
     format
-        Format of the table; json is JSON Lines, ``results.jsonl``; parquet needs the extra ``scale``.
+        Format of the table; ``json`` is JSON Lines; ``parquet`` needs the extra ``scale``.
     overwrite
-        Remove earlier results from the folder and start anew.
+        Remove earlier results from the folder and start again.
     offline
-        Never use the network; accessions and symbols are then found in the cache only.
+        Never use the network; look up accessions and symbols in the cache only.
     threads
-        Threads to compute with, of each worker; all cores by default, shared among the workers.
+        Threads of each worker; by default the workers share all cores.
     workers
         Local processes to predict in.
     scheduler
-        Address of a Dask scheduler, whose workers do it instead (extra ``scale``).
+        Address of a Dask scheduler whose workers predict instead (extra ``scale``).
     """
-    from deepgps.cli.progress import Console, record_count
+    from deepgps.cli.console import print_summary
     from deepgps.prediction import Predictor
     from deepgps.proteins.reading import read_proteins
     from deepgps.results.predict import predict_to_folder
     from deepgps.results.run import input_fingerprints
 
-    given = given_inputs(inputs, "predict")
-    proteins = read_proteins(given, sequence=sequence, offline=offline)
+    sources = protein_sources(inputs, "predict")
+    proteins = read_proteins(sources, sequence=sequence, offline=offline)
     predictor = Predictor.load(model, threads=threads, structures=structures, mean=drawing.mean)
     cells = _cells(predictor, drawing)
     with Console(record_count(given, sequence)) as console:
@@ -107,19 +107,20 @@ def predict(
             images=drawing.images,
             image_format=drawing.image_format,
             table=format,
-            inputs=input_fingerprints(given, sequence, structures),
+            inputs=input_fingerprints(sources, sequence, structures),
             overwrite=overwrite,
             workers=workers,
             scheduler=scheduler,
-            on_protein=console.advance,
-            on_rejection=console.reject,
+            on_protein=progress.count,
+            on_rejection=progress.reject,
         )
-    console.summarise(summary)
+    progress.print_rejected()
+    print_summary(summary)
     return 2 if summary.rejected else 0
 
 
-def given_inputs(inputs: tuple[str, ...], command: str) -> list[str]:
-    """Put the example proteins in the place of their word, and refuse what is an option misspelt."""
+def protein_sources(inputs: Sequence[str], command: str) -> list[str]:
+    """Replace the word ``example`` by the file of example proteins, and refuse unknown options."""
     # The parser lets "-" through as an input, and with it every option that it does not know.
     for unknown in (each for each in inputs if each.startswith("-") and each != "-"):
         raise InputError(f"Option '{unknown}' is unknown; see deepgps {command} --help.")
@@ -133,16 +134,16 @@ def _example() -> Path:
 
 
 def _cells(predictor: "Predictor", drawing: Drawing) -> "list[Cell] | None":
-    """Load the nuclei by file or by name; two of the same name are told apart by a number."""
+    """Load the cells to draw into, with unique names."""
     from deepgps.images.cell import with_unique_name
 
-    for option, given in (
+    for option, is_set in (
         ("--nucleus", drawing.nucleus),
         ("--image-format", drawing.image_format != "files"),
         ("--mean", drawing.mean),
     ):
-        if given and not drawing.images:
-            raise InputError(f"--no-images draws nothing, so {option} says nothing; leave one of them out.")
+        if is_set and not drawing.images:
+            raise InputError(f"--no-images draws nothing, so {option} has no effect; leave one of them out.")
     if drawing.nucleus is None:
         return None
     cells: list[Cell] = []

@@ -1,16 +1,13 @@
 """``deepgps data segment``, ``prepare`` and ``show``."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from deepgps.datasets.crops.settings import OPENCELL_UM, PrepareSettings
-
-SHOWN_PROBLEMS = 10
 
 
 def segment(
@@ -29,13 +26,13 @@ def segment(
     images
         Nucleus images: TIFF, OME-TIFF, PNG or JPEG.
     out
-        Folder for the label images; made if missing.
+        Folder for the label images; created if missing.
     segmenter
         Name of the segmenter.
     channel
-        Channel of the nucleus in images of several, counted from 0.
+        Index of the nucleus channel, from 0; guessed by default.
     pixel_size_um
-        Edge of a pixel in micrometres.
+        Pixel size in micrometres; read from the file by default.
     """
     from deepgps.errors import InputError
     from deepgps.images.read import image_stem, read_field
@@ -83,7 +80,7 @@ def prepare(
     proteins
         The table of proteins, Parquet, that ``deepgps data annotate`` writes.
     out
-        Folder of the crop store; made if missing.
+        Folder of the crop store; created if missing.
     labels
         Folder of label images, ``<field or image>_labels.tif``, instead of a segmenter.
     segmenter
@@ -91,13 +88,20 @@ def prepare(
     workers
         Local processes.
     scheduler
-        Address of a Dask scheduler, whose workers do it instead.
+        Address of a Dask scheduler whose workers do it instead.
     overwrite
-        Start anew, whatever the folder holds of an earlier run.
+        Start again, whatever the folder holds of an earlier run.
     """
+    from deepgps.cli.console import ProgressBar
     from deepgps.datasets.crops.prepare import PROBLEMS, prepare_fields
 
-    with _progress(fields) as on_field:
+    with ProgressBar("preparing", _count(fields), unit="fields") as progress:
+
+        def on_field(name: str, problem: str | None) -> None:
+            progress.advance()
+            if problem is not None:
+                progress.print_some(f"field '{name}' is left out: {problem}")
+
         done = prepare_fields(
             fields,
             proteins,
@@ -118,7 +122,7 @@ def prepare(
 
 
 def show(store: Path, *, out: Path = Path("sheet.png"), crops: int = 48, seed: int = 0) -> None:
-    """Draw a contact sheet of a crop store, to look at.
+    """Draw a contact sheet of a crop store.
 
     Parameters
     ----------
@@ -127,9 +131,9 @@ def show(store: Path, *, out: Path = Path("sheet.png"), crops: int = 48, seed: i
     out
         The PNG to write.
     crops
-        How many crops to show, drawn by chance.
+        Number of crops to show, chosen at random.
     seed
-        Seed of the draw.
+        Seed of the choice.
     """
     import json
 
@@ -148,38 +152,8 @@ def show(store: Path, *, out: Path = Path("sheet.png"), crops: int = 48, seed: i
 
 
 def _caption(row: Mapping[str, str | None]) -> tuple[str, str, str]:
-    whose = "  ".join(filter(None, (row.get("gene_symbol"), row.get("cell_line"))))
-    return whose, (row["localizations"] or "").replace("|", ", "), row["field"] or ""
-
-
-@contextmanager
-def _progress(fields: Path) -> Iterator[Callable[[str, str | None], None]]:
-    """A bar where stderr is a terminal, the first problems, and a word when it is cut short."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    terminal = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-    columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
-    task = bar.add_task("", total=_count(fields))
-    done = problems = 0
-
-    def on_field(name: str, problem: str | None) -> None:
-        nonlocal done, problems
-        done += 1
-        bar.advance(task)
-        if problem is not None:
-            problems += 1
-            if problems <= SHOWN_PROBLEMS:
-                terminal.print(f"deepgps: field '{name}' is left out: {problem}")
-
-    try:
-        with bar:
-            yield on_field
-    except BaseException:
-        if done:
-            terminal.print("What is done is kept: the same command continues.")
-        raise
+    protein = "  ".join(filter(None, (row.get("gene_symbol"), row.get("cell_line"))))
+    return protein, (row["localizations"] or "").replace("|", ", "), row["field"] or ""
 
 
 def _count(fields: Path) -> int | None:

@@ -2,20 +2,20 @@
 
 
 def recipes(name: str | None = None, /) -> None:
-    """List the recipes that come with deepGPS, or print one whole.
+    """List the recipes of the package, or print one in full.
 
     Parameters
     ----------
     name
-        Name of a recipe, or a YAML file: every field is printed with its value and what it means, to be
-        saved and changed.
+        Name of a recipe, or a YAML file: every field is printed with its value and meaning,
+        ready to be saved and changed.
     """
     from deepgps.training.recipe_text import recipe_table, whole_recipe
 
     if name is not None:
         print(whole_recipe(name), end="")
         return
-    rows = [("recipe", "classes", "looks at", "what for"), *recipe_table()]
+    rows = [("recipe", "classes", "inputs", "purpose"), *recipe_table()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

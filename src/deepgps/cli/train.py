@@ -15,24 +15,24 @@ _Flag = Annotated[bool, Parameter(negative=())]
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """What to train on, and where.
+    """Data, folder and settings of a training run.
 
     Parameters
     ----------
     data
         The crop store; to train ``mini``, the folder with ``sequences/`` and ``images/``.
     out
-        Folder of the run; made if missing.
+        Folder of the run; created if missing.
     settings
-        A setting of the recipe that is to be another, ``training.max_epochs=3``; may be given several times.
+        Change a setting of the recipe, such as ``training.max_epochs=3``; can be repeated.
     resume
-        Go on with the run that the folder holds.
+        Continue the run in the folder.
     split
-        The split; ``split.csv`` in the store, else one is made.
+        The split; by default ``split.csv`` in the store, else a new one.
     structures
-        Folder of structures, for recipes that look at them.
+        Folder of structures, for recipes that use them.
     cache
-        Folder of the cache of embeddings.
+        Folder of the embedding cache.
     offline
         Never use the network; the encoder must be on this machine.
     """
@@ -57,19 +57,19 @@ def train(recipe: str, *, training: Training) -> None:
     """
     from deepgps.training.recipe import MiniRecipe, load_recipe
 
-    settled = load_recipe(recipe, training.settings or ())
-    if isinstance(settled, MiniRecipe):
-        _refuse(recipe, training)
+    loaded = load_recipe(recipe, training.settings or ())
+    if isinstance(loaded, MiniRecipe):
+        _check_options(recipe, training)
         from deepgps.training.mini.run import train as train_mini
 
-        train_mini(settled, training.data, training.out, resume=training.resume)
-        _say_where(training.out)
-    elif _train_joint(settled, training):
-        _say_where(training.out)
+        train_mini(loaded, training.data, training.out, resume=training.resume)
+        _print_folder(training.out)
+    elif _train_joint(loaded, training):
+        _print_folder(training.out)
 
 
 def _train_joint(recipe: "JointRecipe", training: Training) -> bool:
-    """Train by a recipe of the paper's kind; whether this is the process that speaks."""
+    """Train a joint model; return whether this is the main process."""
     from deepgps.training.joint.learning.devices import main_process
     from deepgps.training.joint.run import train
 
@@ -86,20 +86,20 @@ def _train_joint(recipe: "JointRecipe", training: Training) -> bool:
     return main_process()
 
 
-def _refuse(recipe: str, training: Training) -> None:
+def _check_options(recipe: str, training: Training) -> None:
     from deepgps.errors import InputError
 
     for name in ("split", "structures", "cache", "offline"):
         if getattr(training, name):
-            raise InputError(f"Recipe '{recipe}' has no use for --{name}; leave it out.")
+            raise InputError(f"Recipe '{recipe}' does not use --{name}; leave it out.")
 
 
-def _say_where(run: Path) -> None:
-    print(f"The run is in {run}; `deepgps export {run} --to BUNDLE` makes a bundle of it.")
+def _print_folder(run: Path) -> None:
+    print(f"The run is in {run}; `deepgps export {run} --to BUNDLE` makes it a bundle.")
 
 
 def finetune(source: str, *, training: Training) -> None:
-    """Train a model on, on a lab's own crops.
+    """Continue training a model on your own crops.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ def finetune(source: str, *, training: Training) -> None:
     )
     print(f"Validation loss: {before:.4g} before, {after:.4g} after.")
     if after >= before:
-        print("It is no better: `--set` a smaller learning_rate or more epochs, or give more crops.")
-    _say_where(training.out)
+        print("It is not better: `--set` a smaller learning_rate or more epochs, or use more crops.")
+    _print_folder(training.out)
 
 
 def export(run: Path, *, to: Path, metrics: list[Path] | None = None) -> None:
@@ -135,7 +135,7 @@ def export(run: Path, *, to: Path, metrics: list[Path] | None = None) -> None:
     to
         Folder of the bundle; files of an earlier one are replaced.
     metrics
-        JSON files of measured figures to quote in the bundle and its card.
+        JSON files of measured metrics to include in the bundle and its card.
     """
     from deepgps.training.export import export as write
 
