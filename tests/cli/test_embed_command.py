@@ -8,7 +8,7 @@ import pytest
 
 from deepgps.cli.app import run
 from deepgps.errors import DeepGPSError
-from deepgps.proteins.embedding import embed, prepared_encoder
+from deepgps.proteins.embedding import EncoderDescription, embed, prepared_encoder
 from deepgps.training.embedding import workers
 
 SEQUENCES = {"a": "MKVLAAGIVGLCAKWDEYHR", "b": "ACDEFGHIKL" * 9, "c": "MKVLAAGIVG"}
@@ -227,7 +227,7 @@ def test_a_dask_cluster_loads_the_encoder_once_a_worker(folder, tiny_esm2, encod
 def test_a_worker_with_other_weights_is_noticed():
     job = workers.Job("segments-1")
     identity = workers.identify(job, 1, None)
-    other = workers.EncoderSpec("segments-1", "0" * 64, "float32", identity.dimension, identity.max_length)
+    other = EncoderDescription("segments-1", "0" * 64, "float32", identity.dimension, identity.max_length)
     with pytest.raises(DeepGPSError, match="other weights of 'segments-1'"):
         list(workers.encoding(job, other, 1, None, [["MKVLAAGIVG"]]))
 
