@@ -88,7 +88,7 @@ def predict(
     scheduler
         Address of a Dask scheduler whose workers predict instead (extra ``scale``).
     """
-    from deepgps.cli.console import print_summary
+    from deepgps.cli.console import RecordProgress, count_records, print_summary
     from deepgps.prediction import Predictor
     from deepgps.proteins.reading import read_proteins
     from deepgps.results.predict import predict_to_folder
@@ -98,7 +98,7 @@ def predict(
     proteins = read_proteins(sources, sequence=sequence, offline=offline)
     predictor = Predictor.load(model, threads=threads, structures=structures, mean=drawing.mean)
     cells = _cells(predictor, drawing)
-    with Console(record_count(given, sequence)) as console:
+    with RecordProgress("predicting", count_records(sources, sequence), unit="proteins") as progress:
         summary = predict_to_folder(
             predictor,
             proteins,
