@@ -163,6 +163,6 @@ def _summary(comparison: "Comparison", other: int) -> Iterator[str]:
     yield (
         f"{model.name} and {first.name}: labels {agree}; intranuclear fractions differ by "
         f"{two_digits(found.fraction)} on average, by {two_digits(found.control)} within one model "
-        f"between two nuclei (the control); {found.exceeding:,} of {found.measured:,} proteins exceed the control"
+        f"between two nuclei (the control); {found.exceeding:,} of {found.measured:,} proteins exceed it"
     )
     yield from cautions(found, first, model)
