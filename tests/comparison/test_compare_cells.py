@@ -188,7 +188,7 @@ def test_the_page_has_the_same_caution(compare, tiny_bundle, variant, tmp_path):
 def test_there_is_no_caution_if_models_differ(compare, tiny_bundle, variant, tmp_path):
     code, out, _ = compare(tiny_bundle, variant(name="dark", dark=True))
     assert code == 0
-    assert "4 of 4 proteins exceed the control" in out
+    assert "4 of 4 proteins exceed it" in out
     for row in rows(tmp_path / "out" / "differences.csv"):
         assert row["Exceeds_Control/dark"] == "yes"
         assert float(row["Intranuclear_Fraction/dark/Difference"]) < 0
