@@ -31,8 +31,8 @@ from deepgps.images.similarity import pearson, psnr
 from deepgps.localization import class_set
 from deepgps.prediction import Predictor
 from deepgps.training.export import export
-from deepgps.training.joint.run import train
-from deepgps.training.joint.settings import JointRecipe
+from deepgps.training.joint.train import train_joint
+from deepgps.training.recipe import JointRecipe
 
 SOURCE, CLASSES, PIXEL_UM = "hpa_u2os_cells", class_set("mini"), 0.206349
 MODES = ("paper", "film", "residual", "per_residue")
@@ -229,7 +229,7 @@ def main() -> None:
         run, bundle = args.work / f"{mode}-{seed}", args.work / f"{mode}-{seed}-bundle"
         judged = args.work / f"{mode}-{seed}.json"
         if not judged.exists():
-            train(recipe(mode, seed, args.epochs), store, run, resume=run.exists())
+            train_joint(recipe(mode, seed, args.epochs), store, run, resume=run.exists())
             export(run, bundle)
             judged.write_text(json.dumps(judge.measure(bundle)))
         found[f"{mode}, {seed}"] = json.loads(judged.read_text())

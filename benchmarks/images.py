@@ -28,8 +28,8 @@ from deepgps.images.cell import Cell
 from deepgps.images.similarity import intranuclear, pearson, psnr, ssim
 from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens
-from deepgps.training.mini.batches import NO, YES
-from deepgps.training.mini.held_out import REGIMES, held_out_answers
+from deepgps.training.mini.images import NO, YES
+from deepgps.training.mini.labels import REGIMES, read_held_out
 from image_figures import arguments, cell, drawn_and_mean, keep, table
 from stand_ins import paired_store
 
@@ -67,7 +67,7 @@ Row = dict[str, Metric]
 
 def held_out(run: Path, rows: np.ndarray, regime: str) -> np.ndarray:
     """Probabilities (N, K) of proteins whose cluster the label half had not seen."""
-    return np.asarray(expit(held_out_answers(run / "labels")[regime].logits[rows]))
+    return np.asarray(expit(read_held_out(run / "labels")[regime].logits[rows]))
 
 
 def latents(run: Path, probabilities: np.ndarray) -> np.ndarray:

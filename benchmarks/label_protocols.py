@@ -26,9 +26,8 @@ from deepgps.datasets.labels import LabelledProteins
 from deepgps.evaluation.labels import LabelReport, Metric
 from deepgps.proteins.features import sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
-from deepgps.training.mini.held_out import REGIMES, held_out_answers
-from deepgps.training.mini.labels import fit_labels, load_encoder
-from deepgps.training.mini.settings import LabelSettings
+from deepgps.training.mini.labels import REGIMES, fit_labels, load_encoder, read_held_out
+from deepgps.training.recipe import LabelSettings
 
 REGIME = {"A": REGIMES[0], "B": REGIMES[1]}
 PROTOCOLS = {
@@ -75,7 +74,7 @@ def hold_out(
     """Train on what a protocol leaves, or take up what the folder holds, and predict the tested proteins."""
     started = time.perf_counter()
     fit_labels(train, settings, folder)
-    known = held_out_answers(folder)[REGIME[protocol]].logits
+    known = read_held_out(folder)[REGIME[protocol]].logits
     return HeldOut(train, known, *predict(folder, tested.sequences), time.perf_counter() - started)
 
 

@@ -21,11 +21,10 @@ from deepgps.evaluation.dataset import DatasetFiles
 from deepgps.evaluation.evaluate import Evaluation, evaluate
 from deepgps.evaluation.images.measure import DRAWN, REAL, WRONG_CLASS
 from deepgps.localization import class_set
-from deepgps.prediction import Predictor
-from deepgps.training.mini.export import export
-from deepgps.training.mini.run import train
-from deepgps.training.mini.settings import MiniRecipe
-from deepgps.training.recipe import RECIPE, load_recipe
+from deepgps.prediction.predictor import Predictor
+from deepgps.training.export import export
+from deepgps.training.mini.train import train_mini
+from deepgps.training.recipe import RECIPE, MiniRecipe, load_recipe
 from image_figures import arguments, cell, keep, progress, table
 from opencell_tiles import MASK, SOURCE
 from stand_ins import paired_store
@@ -66,11 +65,11 @@ def evaluated(run: Path, data: Path, half: int, proteins: LabelledProteins, fold
     """Mean images of one half, by a generator that has not seen it."""
     recipe = load_recipe(str(run / RECIPE))
     assert isinstance(recipe, MiniRecipe)
-    grain = recipe.images.grain.model_copy(update={"epochs": 1, "batches": 1})
+    grain = recipe.images.grain.model_copy(update={"max_epochs": 1, "batches": 1})
     recipe = recipe.model_copy(update={"images": recipe.images.model_copy(update={"grain": grain})})
     there = half_run(run, half)
-    train(recipe, data, there, resume=(there / RECIPE).exists())
-    bundle = export(there, recipe, folder / f"bundle-{half}", {})
+    train_mini(recipe, data, there, resume=(there / RECIPE).exists())
+    bundle = export(there, folder / f"bundle-{half}")
     classes = class_set(recipe.class_set)
     store = paired_store(there / "crops", folder / f"crops-{half}", proteins, classes, SOURCE)
     predictor = Predictor(bundle, mean=True)

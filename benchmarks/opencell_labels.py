@@ -30,7 +30,7 @@ from deepgps.evaluation.label_metrics import ece_by_chance, reliability
 from deepgps.evaluation.labels import LabelReport, Metric, label_report
 from deepgps.localization import CLASS_SETS
 from deepgps.prediction.encoder import class_set_logits
-from deepgps.training.mini.class_sets import FILE, fit_class_sets, only_in, seen_alone
+from deepgps.training.mini.class_sets import FILE, classes_alone, fit_class_sets, opencell_alone
 from label_protocols import (
     HeldOut,
     about,
@@ -73,7 +73,7 @@ SHOWN = {
 
 def test_classes(data: Path, proteins: LabelledProteins) -> Ints:
     """Class of each protein in single-4 by the paper's grade rule, (N,); -1 for those that do not test."""
-    classes = seen_alone(proteins.sequences, opencell_localizations(data), SINGLE_4)
+    classes = opencell_alone(proteins.sequences, opencell_localizations(data), SINGLE_4)
     return np.where([len(text) <= LONGEST for text in proteins.sequences], classes, -1)
 
 
@@ -114,7 +114,7 @@ def class_sets(
 def said_of(held: HeldOut, tested: LabelledProteins, specs: Specs, folder: Path) -> Said:
     """What a training says of the n proteins it held out, each figure (n, …), by name."""
     about = json.loads((folder / "encoder.json").read_text("utf-8"))
-    pairs = only_in(held.train, SINGLE_4[:2])
+    pairs = classes_alone(held.train, SINGLE_4[:2])
     lengths, trained = (np.array([len(text) for text in each.sequences]) for each in (tested, held.train))
     length_at = best_threshold(1 - pairs[pairs >= 0], -trained[pairs >= 0])
     shuffled_logits, shuffled_votes, nearest = predict(folder, shuffled(tested.sequences))

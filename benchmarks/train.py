@@ -6,7 +6,7 @@ px) on noise, a few steps each way, in turns:
 - *plain*: float32, channels first, as a script without further thought has it, with the default AdamW;
 - *plain, keeping all*: the same, which moves every image and loss to the CPU in every step and appends them
   to arrays that grow, as the paper's published code does;
-- *ours*: `deepgps.training.joint.learning.loop`, reading and laying out crops included, in bfloat16 and
+- *ours*: `deepgps.training.loop`, reading and laying out crops included, in bfloat16 and
   channels last, and the same in float32.
 
 Of each way the fastest step counts. The shares are of what this machine was measured to do, in the same run,
@@ -30,10 +30,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
 
-from deepgps.training.joint.build import build_model
-from deepgps.training.joint.inputs.batches import Parts, epoch_order
-from deepgps.training.joint.learning import loop
-from deepgps.training.joint.learning.losses import label_loss
+from deepgps.training.joint.data import BatchParts, epoch_order
+from deepgps.training.joint.task import JointTask, build_model, label_loss
+from deepgps.training.loop import Trainer
 from deepgps.training.recipe import JointRecipe, load_recipe
 from peak import peaks
 
@@ -114,14 +113,11 @@ def ours(
     module = build_model(recipe, EMBEDDING)
     if compiled:
         module.generator.compile()
-    task = loop.set_up(fabric, recipe, data, Embeddings(), module, Path())
-    settings = recipe.training
-    order = epoch_order(
-        data, data.rows["train"], epoch=0, batch_size=settings.batch_size, balanced=True, augment=True, seed=0
-    )
-    parts = Parts(data, task.inputs, order)
-    task.model.train()
-    return lambda number: loop._run_part(task, fabric.to_device(parts[number % len(parts)]), 0, number)
+    task = JointTask(recipe, data, Embeddings(), module, fabric)
+    trainer = Trainer.of(task, fabric, Path())
+    parts = BatchParts(data, task.inputs, epoch_order(data, data.rows["train"], 0, recipe.training))
+    trainer.model.train()
+    return lambda number: trainer._train_batch(fabric.to_device(parts[number % len(parts)]), 0, number)
 
 
 def flop_of_an_image(recipe: JointRecipe) -> float:

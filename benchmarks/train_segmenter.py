@@ -27,7 +27,7 @@ from deepgps.arrays import Floats, LabelImage
 from deepgps.images.processing import resample
 from deepgps.images.segmentation import NETWORK_PIXEL_SIZE_UM
 from deepgps.models.unet import double_conv
-from deepgps.training.graphs import condensed, to_onnx
+from deepgps.training.graphs import rounded_to_half, to_onnx
 from segmentation import DsbImage, half_of, read_field_images
 
 WIDTHS = (32, 64, 96, 128)

@@ -177,6 +177,6 @@ cell_line: drawn
 crop: {size_px: 208, pixel_size_um: 0.206349}
 labels: {folds: 2, members: 1, widths: [8], epochs: 2, batch_size: 8}
 images:
-  {widths: [4, 8], latent_dim: 8, epochs: 2, batches: 2, batch_size: 2,
-   grain: {epochs: 1, batches: 2, batch_size: 2}}
+  {widths: [4, 8], latent_dim: 8, max_epochs: 2, batches: 2, batch_size: 2,
+   grain: {max_epochs: 1, batches: 2, batch_size: 2}}
 """

@@ -13,8 +13,8 @@ from torch import nn
 from deepgps.localization import CLASS_SETS
 from deepgps.models.deepgps import DeepGPS
 from deepgps.proteins.features import FEATURES_NAME, RESIDUE_DIMENSION, RESIDUE_FEATURES_NAME, feature_names
-from deepgps.training.joint.build import build_model
-from deepgps.training.joint.settings import JointRecipe
+from deepgps.training.joint.task import build_model
+from deepgps.training.recipe import JointRecipe
 
 SPECS: Mapping[str, dict[str, Any]] = {
     "features": {

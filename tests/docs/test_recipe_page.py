@@ -8,9 +8,7 @@ from documents import document, first_names, rows, section
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from deepgps.training.recipe import KINDS, shipped_recipes
-from deepgps.training.recipe_fields import group_of
-from deepgps.training.recipe_text import recipe_table
+from deepgps.training.recipe import KINDS, group_of, recipe_table, shipped_recipes
 
 PAGE = document("docs/reference/recipes.md")
 

@@ -7,8 +7,8 @@ from torch import Tensor
 from deepgps.models.deepgps import DeepGPS
 from deepgps.models.latents import SequenceLatent, StructureLatent
 from deepgps.models.unet import UNet
-from deepgps.training.joint.build import build_model
-from deepgps.training.joint.settings import JointRecipe
+from deepgps.training.joint.task import build_model
+from deepgps.training.recipe import JointRecipe
 
 E, D = 20, 16
 INPUTS = [("sequence",), ("structure",), ("sequence", "structure")]

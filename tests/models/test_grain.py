@@ -51,9 +51,12 @@ def test_two_proteins_in_one_nucleus_share_the_noise_and_an_image_is_drawn_alike
     generator, nuclei = MiniGenerator(3, widths=(8, 8), latent_dim=8).eval(), torch.rand(2, 1, SIZE, SIZE)
     proteins = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1]])
     with torch.no_grad():
-        together = generator(nuclei, proteins)
-        alone = torch.cat([generator(n[None], p[None]) for n, p in zip(nuclei, proteins, strict=True)])
-        smooth, _ = generator.describe(nuclei, proteins)
+        tokens = generator.tokens(proteins)
+        together = generator.unet(nuclei, tokens)
+        alone = torch.cat(
+            [generator.unet(n[None], t[None]) for n, t in zip(nuclei, tokens, strict=True)]
+        )
+        smooth, _ = generator(nuclei, proteins)
     torch.testing.assert_close(together, alone)
     assert together.shape == smooth.shape
     assert not torch.allclose(together, smooth)

@@ -86,7 +86,7 @@ def test_a_batch_goes_from_the_form_through_moderation_to_a_store(window, served
     assert len(open_crops(store).index) == 14
     assert read_store_proteins(store).height == 7
     # `deepgps train` and `deepgps finetune` begin with this; the rest of the loop needs no browser.
-    from deepgps.training.joint.inputs.data import load_training_data
+    from deepgps.training.joint.data import load_training_data
     from deepgps.training.recipe import load_recipe
 
     training = load_training_data(load_recipe("all"), store)

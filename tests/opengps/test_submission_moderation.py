@@ -110,7 +110,7 @@ def test_images_of_one_protein_are_one_protein(visitor, tmp_path):
 
 @pytest.mark.slow
 def test_a_recipe_can_train_on_an_export(visitor, tmp_path):
-    from deepgps.training.joint.inputs.data import load_training_data
+    from deepgps.training.joint.data import load_training_data
     from deepgps.training.recipe import load_recipe
 
     assert submit_files(visitor, ("lab.zip", packed(batch(8)))).status_code == 201

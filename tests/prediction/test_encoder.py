@@ -17,8 +17,8 @@ from deepgps.proteins.features import residue_features, sequence_features
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.proteins.structures import read_structures, sample_points
 from deepgps.training.encoders import prepare_encoder
-from deepgps.training.joint.export import export
-from deepgps.training.weights import rebuilt
+from deepgps.training.export import bundle_parts, export
+from deepgps.training.recipe import load_recipe
 from joint_runs import joint_recipe, write_run
 from structure_files import fold, mmcif, pdb
 
@@ -60,7 +60,7 @@ def esm2_bundle(esm2, tmp_path_factory):
     spec = {"name": esm2.name, "kind": "esm2", "fingerprint": esm2.fingerprint}
     folder, recipe = tmp_path_factory.mktemp("esm2"), joint_recipe(fusion="per_residue")
     write_run(folder / "run", recipe, {**spec, "dimension": 24, "max_length": 60})
-    return export(folder / "run", recipe, folder / "bundle", {})
+    return export(folder / "run", folder / "bundle")
 
 
 def answers(predictions) -> np.ndarray:
@@ -69,7 +69,8 @@ def answers(predictions) -> np.ndarray:
 
 def assert_encoded_as(bundle, encodings, given) -> None:
     """Hold encodings against the module that the bundle's graph was made from, protein by protein."""
-    module = rebuilt(bundle).encoder
+    run = bundle.path.parent / "run"
+    module = bundle_parts(run, load_recipe(str(run / "recipe.yaml")), {}).encoder
     for encoding, arrays in zip(encodings, given, strict=True):
         with torch.no_grad():
             latent, logits = module(*(torch.from_numpy(array)[None] for array in arrays))

@@ -30,10 +30,10 @@ TINY_MINI = {
     "images": {
         "widths": [4, 8],
         "latent_dim": 8,
-        "epochs": 1,
+        "max_epochs": 1,
         "batches": 2,
         "batch_size": 2,
-        "grain": {"epochs": 1, "batches": 2, "batch_size": 2},
+        "grain": {"max_epochs": 1, "batches": 2, "batch_size": 2},
     },
 }
 
@@ -90,13 +90,13 @@ def test_the_bundled_models_recipe_trains(tmp_path, capsys):
     tokens = ["train", "mini", "--data", str(data), "--out", str(out), *changes(TINY_MINI)]
     assert run(tokens) == 0, capsys.readouterr().err
     assert (out / "manifest.json").exists()
-    assert yaml.safe_load((out / "recipe.yaml").read_text())["images"]["epochs"] == 1
+    assert yaml.safe_load((out / "recipe.yaml").read_text())["images"]["max_epochs"] == 1
 
 
 @pytest.mark.parametrize("option", [["--split", "x"], ["--structures", "x"], ["--cache", "x"], ["--offline"]])
 def test_the_bundled_models_recipe_refuses_what_it_has_no_use_for(option, tmp_path, capsys):
     assert run(["train", "mini", "--data", str(tmp_path), "--out", str(tmp_path / "run"), *option]) == 2
-    said = f"deepgps: Recipe 'mini' has no use for {option[0]}; leave it out.\n"
+    said = f"deepgps: Recipe 'mini' does not use {option[0]}; leave it out.\n"
     assert capsys.readouterr().err == said
     assert not (tmp_path / "run").exists()
 
@@ -106,7 +106,7 @@ def test_the_bundled_models_recipe_refuses_what_it_has_no_use_for(option, tmp_pa
     [
         ("training.max_epoch=3", "has no field 'training.max_epoch'; the nearest is 'training.max_epochs'."),
         ("training.max_epochs=0", "field 'training.max_epochs' cannot be 0"),
-        ("nonsense", "is no KEY=VALUE"),
+        ("nonsense", "is not KEY=VALUE"),
     ],
 )
 def test_a_setting_that_cannot_be_changed_is_refused_before_anything_is_written(

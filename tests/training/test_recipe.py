@@ -2,10 +2,15 @@ import pytest
 
 from deepgps.errors import InputError
 from deepgps.localization import class_set
-from deepgps.training.joint.settings import JointRecipe
-from deepgps.training.mini.settings import MiniRecipe
-from deepgps.training.recipe import KINDS, load_recipe, shipped_recipes
-from deepgps.training.recipe_fields import nearest, paths
+from deepgps.training.recipe import (
+    KINDS,
+    JointRecipe,
+    MiniRecipe,
+    fields,
+    load_recipe,
+    nearest_field,
+    shipped_recipes,
+)
 
 GOOD = """\
 kind: mini
@@ -46,8 +51,8 @@ def test_mini_ships():
 
 
 def test_a_recipe_is_read_by_path_and_fills_in_defaults(recipe):
-    loaded = load_recipe(recipe(GOOD + "images: {epochs: 3}\n"))
-    assert (loaded.name, loaded.images.epochs) == ("toy", 3)
+    loaded = load_recipe(recipe(GOOD + "images: {max_epochs: 3}\n"))
+    assert (loaded.name, loaded.images.max_epochs) == ("toy", 3)
     assert loaded.images.batches == type(loaded.images)().batches
     joint = load_recipe(recipe(JOINT + "training: {max_epochs: 3}\n"))
     assert isinstance(joint, JointRecipe)
@@ -58,11 +63,17 @@ def test_a_recipe_is_read_by_path_and_fills_in_defaults(recipe):
     ("text", "said"),
     [
         (GOOD + "colour: red\n", "has no field 'colour'; the nearest is '"),
-        (GOOD + "images: {epoch: 3}\n", "has no field 'images.epoch'; the nearest is 'images.epochs'"),
+        (
+            GOOD + "images: {max_epoch: 3}\n",
+            "no field 'images.max_epoch'; the nearest is 'images.max_epochs'",
+        ),
         (GOOD + "labels: {member: 3}\n", "has no field 'labels.member'; the nearest is 'labels.members'"),
         (GOOD + "image: {seed: 3}\n", "has no field 'image'; the nearest is 'images'"),
         (JOINT + "max_epochs: 3\n", "no field 'max_epochs'; the nearest is 'training.max_epochs'"),
-        (GOOD + "images: {epochs: 0}\n", "field 'images.epochs' cannot be 0: Input should be greater"),
+        (
+            GOOD + "images: {max_epochs: 0}\n",
+            "field 'images.max_epochs' cannot be 0: Input should be greater",
+        ),
         (GOOD + "images: {batches: many}\n", "field 'images.batches' cannot be 'many': .*Batches in an"),
         (GOOD + "images: {source_shares: {moon: 1.0}}\n", "field 'images.source_shares.moon"),
         (GOOD + "images: {source_shares: {hpa_fields: -1}}\n", "field 'images.source_shares"),
@@ -74,17 +85,17 @@ def test_a_recipe_is_read_by_path_and_fills_in_defaults(recipe):
         ),
         (
             GOOD.replace("class_set: mini", "class_set: single-2"),
-            "field 'class_set'.*'single-2' is .* of one class a protein",
+            "field 'class_set'.*'single-2' is .* not multi-label",
         ),
         (GOOD.replace("208", "210") + "images: {margin: 8}\n", "226 px, are no multiple of 16 px"),
         (JOINT + "model: {fusion: paper}\n", "field 'model': fusion 'paper' takes latent_tokens: 1"),
         (JOINT + "training: {batch_size: 30, accumulate: 4}\n", "yaml': batch_size is no multiple of"),
         ("kind: mini\nname: toy\n", "field 'version': Field required"),
-        ("name: toy\n", "does not say its kind; write 'kind: joint' for a model of the paper"),
-        (GOOD.replace("kind: mini", "kind: joynt"), "is of the unknown kind 'joynt'; write 'kind: joint'"),
-        (GOOD.replace("kind: mini", "kind: [mini]"), "is of the unknown kind"),
-        ("", "holds no fields; write them as 'name: value'"),
-        ("- a\n- b\n", "holds no fields"),
+        ("name: toy\n", "has no kind; write 'kind: joint' for a model of the paper"),
+        (GOOD.replace("kind: mini", "kind: joynt"), "has the unknown kind 'joynt'; write 'kind: joint'"),
+        (GOOD.replace("kind: mini", "kind: [mini]"), "has the unknown kind"),
+        ("", "has no fields; write them as 'name: value'"),
+        ("- a\n- b\n", "has no fields"),
         ("name: [toy\n", "is not YAML"),
         (b"name: \xff\xfe\n", "is not YAML"),
         (b"\x00\x01\x02", "is not YAML"),
@@ -138,9 +149,9 @@ def test_changes_add_up_and_leave_the_rest(recipe):
         ("lr=3", "has no field 'lr'; the nearest is '"),
         ("batchsize=3", "the nearest is 'training.batch_size'."),
         ("name.x=3", "field 'name'"),
-        ("training.max_epochs=0", "field 'training.max_epochs' cannot be 0: .*passes over the training"),
-        ("training.max_epochs", "'--set training.max_epochs' is no KEY=VALUE; write it like"),
-        ("=3", "is no KEY=VALUE"),
+        ("training.max_epochs=0", "field 'training.max_epochs' cannot be 0: .*Passes over the training"),
+        ("training.max_epochs", "'--set training.max_epochs' is not KEY=VALUE; write it like"),
+        ("=3", "is not KEY=VALUE"),
         ("name=[", "is not YAML; put it in quotes"),
         ("kind=mini", "has no field"),
     ],
@@ -152,8 +163,8 @@ def test_a_change_that_cannot_be_made_says_why(recipe, change, said):
 
 @pytest.mark.parametrize("schema", KINDS.values())
 def test_every_field_is_found_by_its_name_with_or_without_its_place(schema):
-    known = paths(schema)
+    known = [path for path, _ in fields(schema)]
     for path in known:
-        assert nearest(path, known) == path
+        assert nearest_field(path, known) == path
         last = path.rpartition(".")[2]
-        assert nearest(last, known).rpartition(".")[2] == last
+        assert nearest_field(last, known).rpartition(".")[2] == last

@@ -6,10 +6,16 @@ import yaml
 
 from deepgps.cli.app import run
 from deepgps.errors import InputError
-from deepgps.training.joint.settings import JointRecipe
-from deepgps.training.recipe import load_recipe, shipped_recipes
-from deepgps.training.recipe_fields import meaning, paths
-from deepgps.training.recipe_text import purpose, recipe_table, whole_recipe
+from deepgps.training.recipe import (
+    JointRecipe,
+    field_help,
+    fields,
+    load_recipe,
+    purpose,
+    recipe_table,
+    recipe_text,
+    shipped_recipes,
+)
 
 SMALL = "kind: joint\nname: toy # not it\nversion: '1'\nclass_set: all\ncell_line: 'a: b # c'\n"
 
@@ -17,15 +23,15 @@ SMALL = "kind: joint\nname: toy # not it\nversion: '1'\nclass_set: all\ncell_lin
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_a_recipe_spelled_out_reads_as_itself(name, tmp_path):
     path = tmp_path / "whole.yaml"
-    path.write_text(whole_recipe(name), encoding="utf-8")
+    path.write_text(recipe_text(name), encoding="utf-8")
     assert load_recipe(str(path)) == load_recipe(name)
     assert purpose(path) == purpose(shipped_recipes()[name])
-    assert whole_recipe(str(path)) == whole_recipe(name)
+    assert recipe_text(str(path)) == recipe_text(name)
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_field_is_spelled_out_below_what_it_means(name):
-    _, *lines = whole_recipe(name).splitlines()
+    _, *lines = recipe_text(name).splitlines()
     found, said = [], []
     for line in (line.strip() for line in lines):
         if line.startswith("# "):
@@ -34,7 +40,7 @@ def test_every_field_is_spelled_out_below_what_it_means(name):
             found.append((line.partition(":")[0], " ".join(said).rstrip(".")))
             said = []
     schema = type(load_recipe(name))
-    assert found == [(path.rpartition(".")[2], meaning(path, schema)) for path in paths(schema)]
+    assert found == [(path.rpartition(".")[2], field_help(path, schema)) for path, _ in fields(schema)]
     assert max(map(len, lines)) <= 110
 
 
@@ -42,8 +48,8 @@ def test_a_recipe_without_a_purpose_has_none(tmp_path):
     path = tmp_path / "toy.yaml"
     path.write_text(SMALL)
     assert purpose(path) == ""
-    whole = whole_recipe(str(path))
-    assert whole.startswith("# the kind of recipe\nkind: joint\n")
+    whole = recipe_text(str(path))
+    assert whole.startswith("# Kind of the recipe.\nkind: joint\n")
     assert yaml.safe_load(whole)["cell_line"] == "a: b # c"
 
 
@@ -105,4 +111,4 @@ def test_a_field_of_another_kind_is_refused_when_printed(tmp_path):
     path = tmp_path / "toy.yaml"
     path.write_text(SMALL + "labels: {}\n")
     with pytest.raises(InputError, match="has no field 'labels'"):
-        whole_recipe(str(path))
+        recipe_text(str(path))

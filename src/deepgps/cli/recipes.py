@@ -10,10 +10,10 @@ def recipes(name: str | None = None, /) -> None:
         Name of a recipe, or a YAML file: every field is printed with its value and meaning,
         ready to be saved and changed.
     """
-    from deepgps.training.recipe_text import recipe_table, whole_recipe
+    from deepgps.training.recipe import recipe_table, recipe_text
 
     if name is not None:
-        print(whole_recipe(name), end="")
+        print(recipe_text(name), end="")
         return
     rows = [("recipe", "classes", "inputs", "purpose"), *recipe_table()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

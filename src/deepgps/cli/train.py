@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
-
-if TYPE_CHECKING:
-    from deepgps.training.recipe import JointRecipe
 
 _Flag = Annotated[bool, Parameter(negative=())]
 
@@ -60,21 +57,16 @@ def train(recipe: str, *, training: Training) -> None:
     loaded = load_recipe(recipe, training.settings or ())
     if isinstance(loaded, MiniRecipe):
         _check_options(recipe, training)
-        from deepgps.training.mini.run import train as train_mini
+        from deepgps.training.mini.train import train_mini
 
         train_mini(loaded, training.data, training.out, resume=training.resume)
         _print_folder(training.out)
-    elif _train_joint(loaded, training):
-        _print_folder(training.out)
+        return
+    from deepgps.training.joint.train import train_joint
+    from deepgps.training.loop import is_main_process
 
-
-def _train_joint(recipe: "JointRecipe", training: Training) -> bool:
-    """Train a joint model; return whether this is the main process."""
-    from deepgps.training.joint.learning.devices import main_process
-    from deepgps.training.joint.run import train
-
-    train(
-        recipe,
+    train_joint(
+        loaded,
         training.data,
         training.out,
         resume=training.resume,
@@ -83,7 +75,8 @@ def _train_joint(recipe: "JointRecipe", training: Training) -> bool:
         cache=training.cache,
         offline=training.offline,
     )
-    return main_process()
+    if is_main_process():
+        _print_folder(training.out)
 
 
 def _check_options(recipe: str, training: Training) -> None:
@@ -106,7 +99,7 @@ def finetune(source: str, *, training: Training) -> None:
     source
         Folder of a finished run, or name or path of a bundle.
     """
-    from deepgps.training.finetune.run import finetune as run
+    from deepgps.training.finetune import finetune as run
 
     before, after = run(
         source,

@@ -208,13 +208,21 @@ class MiniGenerator(nn.Module):
         self.tokens = LocalizationTokens(classes, latent_dim)
         self.unet = UNet(widths, latent_dim, fusion="residual", fold=fold, margin=margin, grain=True)
 
-    def forward(self, nucleus: Tensor, probabilities: Tensor) -> Tensor:
-        """Draw (B, 1, H, W) from a nucleus (B, 1, H, W) and probabilities (B, K)."""
-        drawn: Tensor = self.unet(nucleus, self.tokens(probabilities))
-        return drawn
+    def forward(self, nucleus: Tensor, probabilities: Tensor) -> tuple[Tensor, GrainMaps]:
+        """Draw the mean image, and predict the grain.
 
-    def describe(self, nucleus: Tensor, probabilities: Tensor) -> tuple[Tensor, GrainMaps]:
-        """Draw the smooth image, and tell what is known of its grain."""
-        smooth, maps = self.unet.describe(nucleus, self.tokens(probabilities))
+        Parameters
+        ----------
+        nucleus
+            (B, 1, H, W) in [0, 1].
+        probabilities
+            (B, K).
+
+        Returns
+        -------
+        tuple of Tensor and GrainMaps
+            (B, 1, H, W) in [0, 1], and the maps of the grain.
+        """
+        mean, maps = self.unet.mean_and_grain(nucleus, self.tokens(probabilities))
         assert maps is not None
-        return smooth, maps
+        return mean, maps

@@ -6,6 +6,7 @@ full resolution, and draws only the last step there, with the nucleus at hand.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -141,9 +142,9 @@ class UNet(nn.Module):
         Tensor
             (B, 1, H, W) in [0, 1].
         """
-        return self.drawn_and_mean(nucleus, latent, which, mask)[0]
+        return self.image_and_mean(nucleus, latent, which, mask)[0]
 
-    def drawn_and_mean(
+    def image_and_mean(
         self,
         nucleus: Tensor,
         latent: Tensor,
@@ -151,12 +152,12 @@ class UNet(nn.Module):
         mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Draw one image (B, 1, H, W) of those that could be, and their mean; the same without a grain."""
-        smooth, maps = self.describe(nucleus, latent, which, mask)
+        smooth, maps = self.mean_and_grain(nucleus, latent, which, mask)
         if maps is None or self.noise is None:
             return smooth, smooth
         return grained(smooth, maps, _each(self.noise(nucleus), which)), smooth
 
-    def describe(
+    def mean_and_grain(
         self,
         nucleus: Tensor,
         latent: Tensor,
@@ -187,13 +188,17 @@ def _each(of_nuclei: Tensor, which: Tensor | None) -> Tensor:
 
 def _merged(merge: nn.Sequential, skip: Tensor, wide: Tensor, which: Tensor | None) -> Tensor:
     """Merge the features of nuclei (N, C, H, W) into those of images (B, C, H, W)."""
-    if which is None:
-        merged: Tensor = merge(torch.cat([skip, wide], 1))
+    if which is None or merge.training:
+        merged: Tensor = merge(torch.cat([_each(skip, which), wide], 1))
         return merged
-    # A convolution of both is one of each, summed; that of the nuclei is then computed once as well.
+    # A convolution of both is the sum of one of each, so that of the nuclei is computed once. Its batch norm
+    # is part of the kernel, as the sum would keep it from being folded when the graph is loaded.
     first: nn.Conv2d = merge[0]  # type: ignore[assignment]
-    weights = torch.split(first.weight, [skip.shape[1], wide.shape[1]], 1)
-    of_nuclei = F.conv2d(skip, weights[0], first.bias, padding=1)
-    of_images = F.conv2d(wide, weights[1], padding=1)
-    rest: Tensor = merge[1:](of_images + _each(of_nuclei, which))
+    norm: Any = merge[1]
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * scale
+    kernels = torch.split(first.weight * scale[:, None, None, None], [skip.shape[1], wide.shape[1]], 1)
+    of_nuclei = F.conv2d(skip, kernels[0], shift, padding=1)
+    of_images = F.conv2d(wide, kernels[1], padding=1)
+    rest: Tensor = merge[2:](of_images + _each(of_nuclei, which))
     return rest

@@ -1,1 +1,1 @@
-"""Training: recipes, the label half, the image half, and the export to a bundle."""
+"""Training: recipes, the training loop, models of the paper (`joint`) and like the bundled one (`mini`)."""

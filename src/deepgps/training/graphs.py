@@ -1,10 +1,14 @@
-"""From a torch module to an ONNX graph that answers as it does, with weights stored in half precision."""
+"""ONNX graphs of torch modules, with the names of the parameters, stored in half precision.
+
+Nothing is folded: every weight is an initializer with its name in the module's state dict, so a network is
+trained further from its graphs by `graph_weights`. ONNX Runtime folds constants and batch norms when it loads
+a graph.
+"""
 
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +17,6 @@ import onnxruntime
 import onnxscript.optimizer
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deepgps.errors import DeepGPSError
 from deepgps.models.unet import UNet
@@ -21,23 +24,24 @@ from deepgps.models.unet import UNet
 TOLERANCE = 1e-4
 OPSET = 20
 HALF = ".half"
-"""What a weight is called that is stored in half precision, after its own name."""
+"""Suffix of the name of a weight stored in half precision."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
+def rounded_to_half(module: Module) -> Module:
+    """Round matrices and kernels to half precision, in place; vectors stay as they are.
 
-def condensed(module: Module) -> Module:
-    """Fold batch norms into convolutions and round weights to half precision, in place; ready to predict."""
+    Returns
+    -------
+    Module
+        The same module, in evaluation mode.
+    """
     module.eval()
-    for chain in [each for each in module.modules() if isinstance(each, nn.Sequential)]:
-        for i, (layer, following) in enumerate(pairwise(chain)):
-            if isinstance(following, _NORMS) and isinstance(layer, nn.Conv1d | nn.Conv2d):
-                chain[i], chain[i + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.copy_(parameter.half().float())
+            if parameter.ndim > 1:
+                parameter.copy_(parameter.half().float())
     return module
 
 
@@ -47,15 +51,30 @@ def to_onnx(
     outputs: Sequence[str],
     free_axes: Sequence[Mapping[int, Any]] | None = None,
 ) -> bytes:
-    """Export a module for any batch size, or any size on `free_axes`, and hold the graph against it.
+    """Export a module, and compare the graph with it.
 
-    Weights that half precision holds exactly are stored in it, which halves the file; the graph computes in
-    single precision.
+    Weights that half precision holds exactly are stored in it; the graph computes in single precision.
+
+    Parameters
+    ----------
+    module
+        The module, in evaluation mode.
+    inputs
+        Examples of its inputs, by name.
+    outputs
+        Names of its outputs.
+    free_axes
+        Axes of each input that may have any size; by default the first.
+
+    Returns
+    -------
+    bytes
+        The graph.
 
     Raises
     ------
     DeepGPSError
-        If any output differs by more than `TOLERANCE`.
+        If an output differs by more than `TOLERANCE`.
     """
     batch = torch.export.Dim("batch")
     free_axes = free_axes or [{0: batch} for _ in inputs]
@@ -72,7 +91,14 @@ def to_onnx(
             optimize=False,
         )
         assert program is not None
-        onnxscript.optimizer.optimize_ir(program.model, should_fold=_foldable)
+        parameters = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
+
+        def foldable(node: Any) -> bool | None:
+            return (
+                False if any(each is not None and each.name in parameters for each in node.inputs) else None
+            )
+
+        onnxscript.optimizer.optimize_ir(program.model, should_fold=foldable)
     graph = _stored_in_half(without_notes(program.model_proto))
     _check_parity(module, graph, inputs, outputs)
     return graph
@@ -86,14 +112,14 @@ def generator_graph(
     Parameters
     ----------
     generator
-        The generator, condensed.
+        The generator.
     size_px, latent_dim
         Edge of a crop, and size of a latent token.
     tokens, any_length
-        Latent tokens of a protein, and whether it may be another number.
+        Latent tokens of a protein, and whether their number is free.
     """
     nuclei, batch = torch.export.Dim("nuclei"), torch.export.Dim("batch")
-    given = {
+    inputs = {
         "nucleus": torch.rand(3, 1, size_px, size_px),
         "latent": torch.randn(2, tokens, latent_dim),
         "which": torch.tensor([2, 0]),
@@ -101,34 +127,49 @@ def generator_graph(
     length = {1: torch.export.Dim("length", min=2)} if any_length else {}
     axes = [{0: nuclei}, {0: batch, **length}, {0: batch}]
     if generator.grain is None:
-        return to_onnx(generator.eval(), given, ("image",), axes)
-    return to_onnx(_WithMean(generator).eval(), given, ("image", "mean"), axes)
+        return to_onnx(generator.eval(), inputs, ("image",), axes)
+    graph = GraphModule(generator, generator.image_and_mean)
+    return to_onnx(graph.eval(), inputs, ("image", "mean"), axes)
 
 
-class _WithMean(nn.Module):
-    """A generator that gives the mean of all images that could be beside the one that it draws."""
+class GraphModule(nn.Module):
+    """A module that is exported by another of its methods, with the same names of the parameters.
 
-    def __init__(self, generator: UNet) -> None:
+    Parameters
+    ----------
+    module
+        The module.
+    method
+        The method, bound to it.
+    without
+        Children that the method does not use.
+    """
+
+    def __init__(self, module: nn.Module, method: Any, without: Sequence[str] = ()) -> None:
         super().__init__()
-        # So that weights have the names that they have in the generator.
-        for name, part in generator.named_children():
-            self.add_module(name, part)
-        self._both = generator.drawn_and_mean
+        for name, part in module.named_children():
+            if name not in without:
+                self.add_module(name, part)
+        self._method = method
 
-    def forward(self, nucleus: Tensor, latent: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-        """As `UNet.drawn_and_mean`."""
-        return self._both(nucleus, latent, which)
+    def forward(self, *inputs: Tensor) -> Any:
+        """Call the method."""
+        return self._method(*inputs)
 
 
-def _foldable(node: Any) -> bool | None:
-    """Keep weights whole that a layer takes a part of, so that a bundle has them by their names."""
-    weight = node.inputs[0].name if node.op_type == "Split" else None
-    return False if weight and "." in weight else None
+def graph_weights(graph: bytes) -> dict[str, Tensor]:
+    """Return the weights of a graph by their names in the module, float32."""
+    return {
+        # Other constants have names of the exporter, without a dot.
+        each.name.removesuffix(HALF): torch.from_numpy(onnx.numpy_helper.to_array(each).astype(np.float32))
+        for each in onnx.load_from_string(graph).graph.initializer
+        if "." in each.name.removesuffix(HALF)
+    }
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave unsaid what the exporter says of torchvision, which nothing here uses, and of its own insides."""
+    """Silence the exporter's messages about torchvision, which nothing here uses, and about its internals."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registration.level
     registration.setLevel(logging.ERROR)
@@ -142,7 +183,7 @@ def _quiet() -> Iterator[None]:
 
 
 def without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Take out the exporter's notes on where each node comes from, paths of its machine among them."""
+    """Remove the exporter's notes on the source of each node; they hold paths of its machine."""
     graph = model.graph
     for each in (
         model,
@@ -160,7 +201,7 @@ def without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _stored_in_half(model: onnx.ModelProto) -> bytes:
-    """Store exact weights as float16 behind a cast, which the runtime folds away when it loads the graph."""
+    """Store exact weights as float16 with a cast, which the runtime folds when it loads the graph."""
     casts = []
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
@@ -186,12 +227,12 @@ def _check_parity(
     more = {name: torch.cat([value, value.flip(0), value[:1]]) for name, value in inputs.items()}
     with torch.no_grad():
         expected = module(*more.values())
-    drawn = session.run(list(outputs), {name: value.numpy() for name, value in more.items()})
-    wanted = expected if isinstance(expected, tuple) else (expected,)
-    for name, want, got in zip(outputs, wanted, drawn, strict=True):
-        difference = float(np.abs(want.numpy() - got).max())
+    found = session.run(list(outputs), {name: value.numpy() for name, value in more.items()})
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    for name, right, got in zip(outputs, expected, found, strict=True):
+        difference = float(np.abs(right.numpy() - got).max())
         # Latents have no unit and may be large; probabilities and images lie in [0, 1].
-        if not difference <= TOLERANCE * max(1.0, float(want.abs().max())):
+        if not difference <= TOLERANCE * max(1.0, float(right.abs().max())):
             raise DeepGPSError(
                 f"Graph output '{name}' differs from the module by {difference:.2g}; not exported."
             )

@@ -12,16 +12,16 @@ import sys
 import time
 from pathlib import Path
 
-from deepgps.training.joint import run as training
-from deepgps.training.joint.learning.checkpoint import LAST, read_checkpoint
-from deepgps.training.joint.settings import JointRecipe
+from deepgps.training.joint.train import train_joint
+from deepgps.training.loop import LAST, read_checkpoint
+from deepgps.training.recipe import JointRecipe
 
 
 def attempt(recipe: JointRecipe, store: Path, run: Path, seconds: float) -> bool:
     """Go on with a run until it is done, or killed after so many seconds; whether it is done."""
     child = os.fork()
     if not child:
-        training.train(recipe, store, run, resume=True)
+        train_joint(recipe, store, run, resume=True)
         os._exit(0)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -43,7 +43,7 @@ def main() -> None:
     # Longer and longer, so that a busy machine comes to an end, too.
     while not attempt(recipe, store, run, rng.uniform(0.2, 0.8) * 1.3 ** len(places)):
         kept = read_checkpoint(run / LAST)["progress"] if (run / LAST).exists() else None
-        places.append((kept["epoch"], kept["part"]) if kept else None)
+        places.append((kept["epoch"], kept["batch"]) if kept else None)
     print(json.dumps(places))
 
 

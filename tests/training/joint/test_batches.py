@@ -5,8 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from deepgps.training.joint.inputs.augment import WAYS, laid
-from deepgps.training.joint.inputs.batches import Parts, balanced_rows, cycled, epoch_order, read_batch
+from deepgps.training.joint.data import (
+    ORIENTATIONS,
+    BatchParts,
+    balanced_rows,
+    epoch_order,
+    orient,
+    read_batch,
+    sample_evenly,
+)
+from deepgps.training.recipe import TrainingSettings
 
 SIZE = 6
 
@@ -31,19 +39,20 @@ def data(crops_of=(9, 3, 1, 5, 2), targets=((1, 0), (1, 0), (1, 0), (0, 1), (0, 
 
 def order(made, rows=None, **options):
     rows = np.arange(len(made.protein_of_row)) if rows is None else rows
-    usual = {"epoch": 0, "batch_size": 4, "balanced": False, "augment": True, "seed": 7}
-    return epoch_order(made, rows, **(usual | options))
+    usual = {"batch_size": 4, "balanced": False, "augment": True, "seed": 7}
+    epoch = options.pop("epoch", 0)
+    return epoch_order(made, rows, epoch, TrainingSettings(**(usual | options)))
 
 
 def test_cycling_takes_each_as_often():
-    drawn = cycled(np.arange(5), 23, np.random.default_rng(0))
+    drawn = sample_evenly(np.arange(5), 23, np.random.default_rng(0))
     assert set(Counter(drawn.tolist()).values()) <= {4, 5}
     assert all(sorted(drawn[start : start + 5]) == [0, 1, 2, 3, 4] for start in range(0, 20, 5))
 
 
 def test_the_natural_order_takes_every_crop_once_but_for_an_incomplete_batch():
     made = order(data(), batch_size=6)
-    assert made.rows.shape == made.ways.shape == (3, 6)
+    assert made.rows.shape == made.orientations.shape == (3, 6)
     assert len(set(made.rows.ravel())) == 18
 
 
@@ -89,33 +98,35 @@ def test_a_protein_of_two_classes_is_drawn_for_both():
 def test_an_epoch_is_the_same_each_time_and_another_is_another(balanced):
     first, again = (order(data(), balanced=balanced) for _ in range(2))
     assert np.array_equal(first.rows, again.rows)
-    assert np.array_equal(first.ways, again.ways)
+    assert np.array_equal(first.orientations, again.orientations)
     for other in ({"epoch": 1}, {"seed": 8}):
         changed = order(data(), balanced=balanced, **other)
         assert not np.array_equal(first.rows, changed.rows)
-        assert not np.array_equal(first.ways, changed.ways)
+        assert not np.array_equal(first.orientations, changed.orientations)
 
 
 def test_without_augmentation_everything_is_as_it_was():
     made = data()
-    batch = Parts(made, Numbers(), order(made, augment=False))[0]
+    batch = BatchParts(made, Numbers(), order(made, augment=False))[0]
     rows = order(made, augment=False).rows[0]
     assert np.array_equal(batch.pairs.numpy(), made.store.crops[rows])
 
 
 def test_the_eight_ways_are_all_there_are_and_lay_both_images_alike():
     pair = np.random.default_rng(0).integers(0, 255, (2, 5, 5), np.uint8)
-    ways = {laid(pair, way).tobytes() for way in range(WAYS)}
+    ways = {orient(pair, way).tobytes() for way in range(ORIENTATIONS)}
     assert len(ways) == 8
     by_hand = {np.rot90(base, k, (1, 2)).tobytes() for base in (pair, pair[:, ::-1]) for k in range(4)}
     assert ways == by_hand
     same = np.stack([pair[0], pair[0]])
-    assert all(np.array_equal(*laid(same, way)) for way in range(WAYS))
+    assert all(np.array_equal(*orient(same, way)) for way in range(ORIENTATIONS))
 
 
 def test_the_ways_are_drawn_alike():
-    counts = np.bincount(order(data(crops_of=(800,) * 5), batch_size=40).ways.ravel(), minlength=WAYS)
-    assert len(counts) == WAYS
+    counts = np.bincount(
+        order(data(crops_of=(800,) * 5), batch_size=40).orientations.ravel(), minlength=ORIENTATIONS
+    )
+    assert len(counts) == ORIENTATIONS
     assert counts.min() > 400
 
 
@@ -123,8 +134,8 @@ def test_the_ways_are_drawn_alike():
 def test_parts_of_all_processes_make_the_same_batches(accumulate, processes):
     made = data()
     epoch = order(made, batch_size=4)
-    whole = Parts(made, Numbers(), epoch)
-    cut = [Parts(made, Numbers(), epoch, accumulate, rank, processes) for rank in range(processes)]
+    whole = BatchParts(made, Numbers(), epoch)
+    cut = [BatchParts(made, Numbers(), epoch, accumulate, rank, processes) for rank in range(processes)]
     assert {len(each) for each in cut} == {len(whole) * accumulate}
     for number in range(len(whole)):
         parts = [

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from deepgps.training.joint.calibrate import calibrate
+from deepgps.training.joint.measure import calibrate
 
 CLASSES = ("a", "b", "c")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deepgps.training.joint import run as training
+from deepgps.training.joint.train import train_joint
 from joint_store import protein, recipe, write_store
 
 SCRIPT = Path(__file__).with_name("killed_runs.py")
@@ -29,7 +29,7 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(tmp_path):
     rows = [protein(number, ("cytoplasmic", "nucleoplasm")[number % 2]) for number in range(18)]
     store = write_store(tmp_path / "store", rows, crops=4)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    training.train(recipe(training=TRAINING, losses={"ssim": 0.5}), store, whole)
+    train_joint(recipe(training=TRAINING, losses={"ssim": 0.5}), store, whole)
     places = train_and_kill(store, killed, seed=1)
     assert len(places) > 2
     assert any(place and place[1] for place in places), "no kill fell into an epoch"

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import distributed, nn
 
 from deepgps.errors import DeepGPSError
-from deepgps.training.joint.learning.devices import together
-from deepgps.training.joint.learning.synchronised import synchronise
-from deepgps.training.joint.run import train
+from deepgps.training.joint.train import train_joint
+from deepgps.training.loop import _peers_alive
+from deepgps.training.sync_batch_norm import synchronise
 from joint_store import protein, recipe, write_store
 
 # Small steps: AdamW turns the last digit of a first gradient into a step of full size.
@@ -82,7 +82,7 @@ def columns(run):
 @pytest.mark.slow
 def test_two_processes_end_as_one_does(store, tmp_path):
     which = recipe(training=TRAINING | {"accumulate": 2}, losses={"ssim": 0.5})
-    train(which, store, tmp_path / "one")
+    train_joint(which, store, tmp_path / "one")
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(which.model_dump(mode="json")))
     command = [Path(sys.executable).with_name("deepgps"), "train", tmp_path / "recipe.yaml", "--data", store]
     options = ["--out", tmp_path / "two", "--set", "training.devices=2"]
@@ -100,7 +100,7 @@ def test_two_processes_end_as_one_does(store, tmp_path):
 
 
 def test_a_process_whose_fellow_is_gone_says_so_and_nothing_else():
-    with pytest.raises(DeepGPSError, match=r"Another process of the run has ended"), together():
+    with pytest.raises(DeepGPSError, match=r"Another process of the run has ended"), _peers_alive():
         raise RuntimeError("[pair.cc:553] Connection closed by peer [127.0.0.1]:25799")
-    with pytest.raises(RuntimeError, match="out of memory"), together():
+    with pytest.raises(RuntimeError, match="out of memory"), _peers_alive():
         raise RuntimeError("out of memory")

@@ -6,9 +6,9 @@ from deepgps.errors import InputError
 from deepgps.models.esm2 import load_esm2
 from deepgps.proteins.embedding import embed
 from deepgps.proteins.features import RESIDUE_DIMENSION, residue_features, sequence_features
-from deepgps.training.joint.build import build_model
-from deepgps.training.joint.inputs.data import load_training_data
-from deepgps.training.joint.inputs.protein_inputs import protein_inputs
+from deepgps.training.joint.data import load_training_data
+from deepgps.training.joint.protein_inputs import protein_inputs
+from deepgps.training.joint.task import build_model
 from joint_store import proteins, recipe, write_store
 from structure_files import helix, pdb, save
 
@@ -146,5 +146,5 @@ def test_structures_alone_have_nothing_to_standardise(store, structures):
 )
 def test_hand_made_features_go_with_their_fusion(store, fields, remedy):
     settings = recipe(**fields)
-    with pytest.raises(InputError, match=f"does not go .*protein.encoder to '{remedy}'"):
+    with pytest.raises(InputError, match=f"does not fit .*protein.encoder to '{remedy}'"):
         protein_inputs(settings, load_training_data(settings, store))

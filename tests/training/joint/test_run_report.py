@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from deepgps.evaluation.labels import label_report
-from deepgps.training.joint.inputs.data import load_training_data
-from deepgps.training.joint.run import train
-from deepgps.training.joint.telling.figures import exchanged, levels, trivial
-from deepgps.training.joint.telling.samples import sample_rows, sheet
+from deepgps.training.joint.data import load_training_data
+from deepgps.training.joint.measure import grey_baselines, intensity_moments, other_proteins
+from deepgps.training.joint.task import sample_rows, sample_sheet
+from deepgps.training.joint.train import train_joint
 from joint_store import PLACES, protein, recipe, write_store
 
 NAME = "<b>model</b> & co"
@@ -34,7 +34,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(store, which, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "run"
-    train(which, store, run)
+    train_joint(which, store, run)
     return run
 
 
@@ -130,12 +130,12 @@ def test_samples_are_of_all_classes_and_always_the_same(which, store, run):
     assert set(data.targets[data.protein_of_row[rows]].argmax(1)) == {0, 1, 2, 3}
     assert len(sample_rows(data, data.rows["validation"], 10_000)) == len(data.rows["validation"])
     with Image.open(run / "samples" / "epoch-0002.png") as image:
-        assert image.size == sheet(np.zeros((6, 3, 32, 32), np.float32), ["name"] * 6).size
+        assert image.size == sample_sheet(np.zeros((6, 3, 32, 32), np.float32), ["name"] * 6).size
 
 
 def test_a_sheet_shows_intensities_as_they_are():
     drawn = np.stack([np.full((100, 100), grey, np.float32) for grey in (0.0, 0.5, 1.0)])[None]
-    pixels = np.asarray(sheet(drawn, ["one"]))
+    pixels = np.asarray(sample_sheet(drawn, ["one"]))
     middle = pixels[70, [50, 154, 258]]
     assert middle.tolist() == [[0] * 3, [127] * 3, [255] * 3]
 
@@ -143,7 +143,7 @@ def test_a_sheet_shows_intensities_as_they_are():
 def test_another_protein_is_of_another_class(which, store):
     data = load_training_data(which, store)
     proteins = data.protein_of_row[data.rows["validation"]]
-    other = exchanged(data, proteins)
+    other = other_proteins(data, proteins)
     assert not (data.targets[proteins] * data.targets[other]).sum(1).any()
     assert set(other) <= set(proteins)
     assert all(len(set(other[proteins == number])) == 1 for number in proteins)
@@ -155,16 +155,16 @@ def test_trivial_images_are_measured_as_if_they_were_drawn(which, store):
     real = data.store.images(rows)[:, 1].astype(np.float64)
     train_mean = data.store.images(data.rows["train"])[:, 1].astype(np.float64).mean()
     wanted = -10 * np.log10(((real - train_mean) ** 2).mean((1, 2)))
-    found = trivial(data, rows)
+    found = grey_baselines(data, rows)
     assert found["constant mean"]["psnr"] == pytest.approx(wanted, abs=1e-4)
     assert found["class mean"]["psnr"].mean() >= wanted.mean() - 0.1
-    means, variances = levels(data, rows)
+    means, variances = intensity_moments(data, rows)
     assert means == pytest.approx(real.mean((1, 2)), abs=1e-6)
     assert variances == pytest.approx(real.var((1, 2)), abs=1e-6)
 
 
 def test_several_classes_are_shown_class_by_class():
-    from deepgps.training.joint.telling.report import label_context
+    from deepgps.training.joint.report import label_context
 
     report = label_report(
         np.array([[0.9, 0.2], [0.1, 0.8]]),

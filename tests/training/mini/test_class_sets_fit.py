@@ -10,8 +10,14 @@ from deepgps.bundle import ClassSetSpec
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import CLASS_SETS
 from deepgps.prediction.encoder import class_set_logits
-from deepgps.training.mini.class_sets import FILE, OPENCELL, fit_class_sets, only_in, taught
-from deepgps.training.mini.held_out import REGIMES, write_held_out
+from deepgps.training.mini.class_sets import (
+    FILE,
+    OPENCELL_WEIGHT,
+    classes_alone,
+    fit_class_sets,
+    single_label_targets,
+)
+from deepgps.training.mini.labels import REGIMES, write_held_out
 
 MINI, ALL, FOUR = (CLASS_SETS[name] for name in ("mini", "all", "single-4"))
 COUNT = 400
@@ -95,7 +101,7 @@ def test_opencell_teaches_as_much_as_all_others_and_its_classes_are_the_measure(
     places = ["er"] * 3 + ["vesicles"] + ["er", "er", "vesicles", "vesicles", "vesicles", "golgi"]
     proteins = labelled(MINI.slugs, np.array([[slug == each for each in MINI.slugs] for slug in places]))
     seen = alone([*zip(proteins.sequences[:4], places[:4], strict=True), (proteins.sequences[9], "golgi")])
-    labels, weights = taught(proteins, seen, ("er", "vesicles"))
+    labels, weights = single_label_targets(proteins, seen, ("er", "vesicles"))
     assert labels.tolist() == [0, 0, 0, 1, 0, 0, 1, 1, 1, -1]
     assert weights.tolist() == pytest.approx([1 / 4] * 4 + [3 / 8] * 2 + [1 / 12] * 3 + [0])
 
@@ -103,14 +109,16 @@ def test_opencell_teaches_as_much_as_all_others_and_its_classes_are_the_measure(
 def test_what_opencell_sees_elsewhere_or_says_otherwise_is_its_own_word():
     proteins = labelled(MINI.slugs, np.array([[slug == "er" for slug in MINI.slugs]] * 3))
     seen = alone(zip(proteins.sequences, ("vesicles", "golgi"), strict=False))
-    labels, weights = taught(proteins, seen, ("er", "vesicles"))
+    labels, weights = single_label_targets(proteins, seen, ("er", "vesicles"))
     assert labels.tolist() == [1, -1, 0]
     assert weights.tolist() == [0.5, 0, 0.5]
 
 
 def test_what_opencell_sees_in_two_places_teaches_no_single_label_set():
     proteins = labelled(MINI.slugs, np.array([[slug == "er" for slug in MINI.slugs]] * 2))
-    labels, _ = taught(proteins, {proteins.sequences[0]: frozenset(("er", "golgi"))}, ("er", "vesicles"))
+    labels, _ = single_label_targets(
+        proteins, {proteins.sequences[0]: frozenset(("er", "golgi"))}, ("er", "vesicles")
+    )
     assert labels.tolist() == [-1, 0]
 
 
@@ -145,7 +153,7 @@ def test_several_at_once_are_taught_in_opencell_s_own_words(tmp_path):
     spec = ClassSetSpec.model_validate(json.loads((tmp_path / FILE).read_text())["all"])
     chances = 1 / (1 + np.exp(-class_set_logits(spec, logits[~where], votes[~where, :12])))
     # A quarter of them, and each counts as much as six of the others.
-    share = OPENCELL / (OPENCELL + 3)
+    share = OPENCELL_WEIGHT / (OPENCELL_WEIGHT + 3)
     assert chances[:, ALL.slugs.index("vesicles")].mean() == pytest.approx(share, abs=0.06)
     assert chances[:, ALL.slugs.index("golgi")].mean() == pytest.approx(1 - share, abs=0.06)
 
@@ -171,10 +179,10 @@ def test_probabilities_of_several_are_calibrated_and_an_empty_category_is_never_
     assert chances[:, empty].max() < specs["all"].thresholds[empty]
 
 
-def test_only_in_leaves_out_what_is_elsewhere_too_and_what_no_microscope_saw():
+def test_a_class_alone_leaves_out_what_is_elsewhere_too_and_what_no_microscope_saw():
     labels = np.zeros((4, 12))
     labels[:3, MINI.slugs.index("er")] = 1
     labels[1, MINI.slugs.index("golgi")] = 1
     proteins = labelled(MINI.slugs, labels)
     proteins.view_mask[2] = False
-    assert only_in(proteins, FOUR.slugs).tolist() == [3, -1, -1, -1]
+    assert classes_alone(proteins, FOUR.slugs).tolist() == [3, -1, -1, -1]

@@ -12,13 +12,9 @@ from deepgps.errors import InputError
 from deepgps.proteins.features import sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.training.mini import labels as training
-from deepgps.training.mini.held_out import HELD_OUT, REGIMES, held_out_answers
-from deepgps.training.mini.labels import (
-    LabelSettings,
-    best_thresholds,
-    fit_labels,
-    load_encoder,
-)
+from deepgps.training.mini.labels import HELD_OUT, REGIMES, fit_labels, load_encoder, read_held_out
+from deepgps.training.recipe import LabelSettings
+from deepgps.training.thresholds import best_thresholds
 
 SETTINGS = LabelSettings(folds=2, epochs=6, batch_size=16, widths=(8,), members=2)
 
@@ -81,7 +77,7 @@ def test_what_a_microscope_saw_outweighs_what_curators_wrote(proteins):
     view_labels, view_mask = proteins.view_labels.copy(), proteins.view_mask.copy()
     view_labels[0] = [[1, 0], [0, 1]]
     view_mask[0], view_mask[1], view_mask[2] = True, [[False], [True]], False
-    labels, weight = training._targets(replace(proteins, view_labels=view_labels, view_mask=view_mask), 0.1)
+    labels, weight = training._targets(replace(proteins, view_labels=view_labels, view_mask=view_mask))
     assert labels[0].tolist() == [1, 0]
     assert labels[1].tolist() == proteins.view_labels[1, 1].tolist()
     assert weight[:3, 0].tolist() == pytest.approx([1, 0.1, 0])
@@ -89,15 +85,15 @@ def test_what_a_microscope_saw_outweighs_what_curators_wrote(proteins):
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_and_ends_the_same(proteins, trained, tmp_path, monkeypatch):
-    fit_member, calls = training.fit_member, []
+    fit_mlp, calls = training.fit_mlp, []
 
     def dies_at_the_third(*arguments):
         calls.append(arguments)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return fit_member(*arguments)
+        return fit_mlp(*arguments)
 
-    monkeypatch.setattr(training, "fit_member", dies_at_the_third)
+    monkeypatch.setattr(training, "fit_mlp", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         fit_labels(proteins, SETTINGS, tmp_path)
     assert not (tmp_path / "encoder.json").exists()
@@ -109,7 +105,7 @@ def test_a_killed_run_resumes_and_ends_the_same(proteins, trained, tmp_path, mon
 
 def test_a_finished_run_is_not_run_again(proteins, trained, tmp_path, monkeypatch):
     folder = shutil.copytree(trained, tmp_path / "copy")
-    monkeypatch.setattr(training, "fit_member", None)
+    monkeypatch.setattr(training, "fit_mlp", None)
     fit_labels(proteins, SETTINGS, folder)
     with pytest.raises(TypeError):
         fit_labels(proteins, SETTINGS.model_copy(update={"seed": 1}), folder)
@@ -122,7 +118,7 @@ def test_other_settings_do_not_take_up_an_old_run(proteins, tmp_path):
 
 
 def test_held_out_answers_come_with_the_votes_of_all_but_the_protein_itself(proteins, trained):
-    said = held_out_answers(trained)
+    said = read_held_out(trained)
     assert list(said) == list(REGIMES)
     index = NeighbourIndex.load(trained / "neighbours.npz")
     similar = index.similarities(proteins.sequences[5])
@@ -137,7 +133,7 @@ def test_a_folder_of_an_earlier_version_is_named(trained, tmp_path):
     kept = load_file(trained / HELD_OUT)
     save_file({name: kept[name] for name in REGIMES}, tmp_path / HELD_OUT)
     with pytest.raises(InputError, match="was trained by an earlier deepGPS; remove it"):
-        held_out_answers(tmp_path)
+        read_held_out(tmp_path)
 
 
 def test_an_empty_folder_is_named(tmp_path):

@@ -5,10 +5,10 @@ from deepgps.models.grain import LEVELS, GrainMaps
 from deepgps.models.noise import SIZES, TEXTURES, Noise
 from deepgps.training.mini.grain import (
     FACTORS,
-    as_bright,
     coherence_error,
     energy_error,
     grain_losses,
+    match_brightness,
     soft_zones,
 )
 
@@ -37,16 +37,16 @@ def test_zones_part_a_crop_into_the_nucleus_its_surroundings_and_the_rest(nucleu
     assert far[2, 2] > 0.9
 
 
-def test_the_mean_is_made_as_bright_as_the_image_inside_of_nuclei_and_outside(nucleus):
+def test_the_mean_is_made_match_brightness_as_the_image_inside_of_nuclei_and_outside(nucleus):
     inside = soft_zones(nucleus)[:, :1]
     real = 0.8 * inside + 0.2 * (1 - inside)
-    mean = as_bright(torch.full_like(real, 0.4), real, torch.ones_like(real), inside)
+    mean = match_brightness(torch.full_like(real, 0.4), real, torch.ones_like(real), inside)
     assert float((mean - real).abs().max()) < 0.1  # of a step of 0.6
 
 
 def test_how_bright_the_mean_is_made_has_bounds(nucleus):
     cell = torch.ones_like(nucleus)
-    faint, bright = (as_bright(mean * cell, cell, cell, cell) for mean in (0.01, 1.0))
+    faint, bright = (match_brightness(mean * cell, cell, cell, cell) for mean in (0.01, 1.0))
     torch.testing.assert_close(faint, FACTORS[1] * 0.01 * cell)
     torch.testing.assert_close(bright, cell, atol=1e-2, rtol=0)
 

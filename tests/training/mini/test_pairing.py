@@ -3,7 +3,7 @@ import pytest
 
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import ClassSet, class_set
-from deepgps.training.mini.pairing import EXTRACELLULAR_SHARE_OF_ER, UNSEEN_SHARE, Pairing
+from deepgps.training.mini.images import EXTRACELLULAR_SHARE_OF_ER, UNSEEN_SHARE, Pairing
 
 CLASSES = ClassSet("toy", {slug: (slug,) for slug in ("er", "golgi", "extracellular")}, True)
 LABELS = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1], [0.2, 0.6, 0]], np.float32)

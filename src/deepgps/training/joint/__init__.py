@@ -1,1 +1,1 @@
-"""Models trained on crops with a protein's latents: the label and the image together, as in the paper."""
+"""Models of the paper: label and image are learned together, from crops and their proteins."""

@@ -1,1 +1,1 @@
-"""The bundled model: a sequence half trained on tables, an image half on images of known localization."""
+"""Models like the bundled one: labels are learned from tables, images from crops of known localization."""

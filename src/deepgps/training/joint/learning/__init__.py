@@ -1,1 +1,0 @@
-"""How a joint model learns: the loop, its losses and schedule, checkpoints, devices, validation."""

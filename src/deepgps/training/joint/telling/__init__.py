@@ -1,1 +1,0 @@
-"""What a run of a joint model says of itself: logs, samples, figures, the report."""
