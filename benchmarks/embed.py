@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from transformers import EsmConfig, EsmModel
 
-from deepgps.models.esm2 import Esm2, esm2_of, resolved
+from deepgps.models.esm2 import Esm2, esm2_of, resolve_precision
 from deepgps.proteins.embedding import PADDING, embed, tokenize
 
 LONGEST, RESIDUES = 2700, "ACDEFGHIKLMNPQRSTVWY"
@@ -209,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = build()
     exact = esm2_of(deepcopy(model), "random_150M")
     found = measure(model, exact, sequences)
-    if resolved("auto") == "float32":
+    if resolve_precision("auto") == "float32":
         print("This machine has no units for bfloat16, so float32 is what --precision auto takes.")
         return
     rough = esm2_of(deepcopy(model.float()), "random_150M", "bfloat16")

@@ -9,7 +9,7 @@ import pytest
 from deepgps.cli.app import run
 from deepgps.errors import DeepGPSError
 from deepgps.proteins.embedding import EncoderDescription, embed, prepared_encoder
-from deepgps.training.embedding import workers
+from deepgps.training import embedding
 
 SEQUENCES = {"a": "MKVLAAGIVGLCAKWDEYHR", "b": "ACDEFGHIKL" * 9, "c": "MKVLAAGIVG"}
 
@@ -34,13 +34,13 @@ def encoder(tiny_esm2):
 @pytest.fixture
 def calls(monkeypatch):
     """Groups of sequences that were encoded."""
-    real, seen = workers.encode_group, []
+    real, seen = embedding.encode_group, []
 
     def counted(encoder, group, **how):
         seen.append(group)
         return real(encoder, group, **how)
 
-    monkeypatch.setattr(workers, "encode_group", counted)
+    monkeypatch.setattr(embedding, "encode_group", counted)
     return seen
 
 
@@ -90,7 +90,7 @@ def test_nothing_is_computed_twice(folder, tiny_esm2, calls, capsys):
 
 @pytest.mark.slow
 def test_what_a_kill_left_is_gone_on_with(folder, tiny_esm2, calls, monkeypatch):
-    real, done = workers.encode_group, []
+    real, done = embedding.encode_group, []
 
     def breaks(*given, **how):
         if done:
@@ -99,7 +99,7 @@ def test_what_a_kill_left_is_gone_on_with(folder, tiny_esm2, calls, monkeypatch)
         return real(*given, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(workers, "encode_group", breaks)
+        patch.setattr(embedding, "encode_group", breaks)
         assert embedded(tiny_esm2, "proteins.fasta", "--token-budget", "1") == 130
     assert not (folder / "embeddings.parquet").exists()
     calls.clear()
@@ -214,7 +214,7 @@ def test_a_dask_cluster_loads_the_encoder_once_a_worker(folder, tiny_esm2, encod
 
     loads, real = [], room.load_esm2
     monkeypatch.setattr(room, "load_esm2", lambda *given, **how: loads.append(given) or real(*given, **how))
-    workers._loaded.cache_clear()
+    embedding._loaded.cache_clear()
     with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster:
         more = ("--scheduler", cluster.scheduler_address, "--token-budget", "30")
         assert embedded(tiny_esm2, "proteins.fasta", *more) == 0
@@ -225,11 +225,11 @@ def test_a_dask_cluster_loads_the_encoder_once_a_worker(folder, tiny_esm2, encod
 
 
 def test_a_worker_with_other_weights_is_noticed():
-    job = workers.Job("segments-1")
-    identity = workers.identify(job, 1, None)
+    options = embedding.EmbeddingOptions("segments-1")
+    identity = embedding._identify(options, 1, None)
     other = EncoderDescription("segments-1", "0" * 64, "float32", identity.dimension, identity.max_length)
     with pytest.raises(DeepGPSError, match="other weights of 'segments-1'"):
-        list(workers.encoding(job, other, 1, None, [["MKVLAAGIVG"]]))
+        list(embedding._encode_groups(options, other, 1, None, [["MKVLAAGIVG"]]))
 
 
 @pytest.mark.parametrize("missing", ["transformers", "polars"])
@@ -238,10 +238,8 @@ def test_a_missing_package_is_named_with_the_extra(folder, tiny_esm2, missing, m
 
     for name in [each for each in sys.modules if each.startswith("deepgps.models.esm2")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "deepgps.training.embedding.files", raising=False)
-    monkeypatch.delitem(sys.modules, "deepgps.training.embedding.run", raising=False)
+    monkeypatch.delitem(sys.modules, "deepgps.training.embedding", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
-    workers._loaded.cache_clear()
     assert embedded(tiny_esm2, "proteins.fasta") == 1
     assert f"needs '{missing}'" in (said := capsys.readouterr().err)
     assert "pip install 'deepgps[train]'" in said

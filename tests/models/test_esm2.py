@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from deepgps.errors import InputError
-from deepgps.models.esm2 import NAMES, canonical_name, load_esm2, resolved
+from deepgps.models.esm2 import NAMES, canonical_name, load_esm2, resolve_precision
 from deepgps.proteins.embedding import embed, tokenize
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWYXUBZO"
@@ -103,8 +103,8 @@ def test_auto_is_bfloat16_only_where_the_machine_has_units_for_it(monkeypatch):
     ):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: avx)
-        assert resolved("auto") == expected
-    assert resolved("float32") == "float32"
+        assert resolve_precision("auto") == expected
+    assert resolve_precision("float32") == "float32"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -53,9 +53,7 @@ def test_two_proteins_in_one_nucleus_share_the_noise_and_an_image_is_drawn_alike
     with torch.no_grad():
         tokens = generator.tokens(proteins)
         together = generator.unet(nuclei, tokens)
-        alone = torch.cat(
-            [generator.unet(n[None], t[None]) for n, t in zip(nuclei, tokens, strict=True)]
-        )
+        alone = torch.cat([generator.unet(n[None], t[None]) for n, t in zip(nuclei, tokens, strict=True)])
         smooth, _ = generator(nuclei, proteins)
     torch.testing.assert_close(together, alone)
     assert together.shape == smooth.shape

@@ -59,25 +59,23 @@ def embed(
         Address of a Dask scheduler whose workers embed instead.
     """
     from deepgps.cli.console import ProgressBar
-    from deepgps.training.embedding.inputs import proteins_to_embed
-    from deepgps.training.embedding.run import embed_proteins
-    from deepgps.training.embedding.workers import Job
+    from deepgps.training.embedding import EmbeddingOptions, embed_proteins, proteins_to_embed
 
     accepted, rejected = _separate(proteins_to_embed(proteins, offline=offline))
     _write_rejected(rejected, out)
-    job = Job(encoder, level, precision, offline, token_budget)
+    options = EmbeddingOptions(encoder, level, precision, offline, token_budget)
     residues = sum(len(protein.sequence) for protein in accepted)
     with ProgressBar("embedding", residues, unit="%") as progress:
         done = embed_proteins(
             accepted,
-            job,
+            options,
             out,
             cache=cache,
             workers=workers,
             scheduler=scheduler,
             on_done=lambda protein: progress.advance(len(protein.sequence)),
         )
-    identity = done.identity
+    identity = done.encoder
     print(f"{identity.name} ({identity.precision}): {len(accepted):,} proteins, {done.computed:,} computed")
     if done.windowed:
         print(f"{done.windowed:,} of more than {identity.max_length:,} residues were encoded in windows.")

@@ -21,7 +21,7 @@ from deepgps.models.deepgps import DeepGPS, LocalizationTokens
 from deepgps.models.sequence_encoder import SequenceEncoder
 from deepgps.models.unet import UNet
 from deepgps.training.card import joint_card, mini_card
-from deepgps.training.graphs import GraphModule, generator_graph, rounded_to_half, to_onnx
+from deepgps.training.graphs import generator_graph, rounded_to_half, share_children, to_onnx
 from deepgps.training.joint.data import SPLIT
 from deepgps.training.joint.task import build_model
 from deepgps.training.joint.train import CALIBRATION, ENCODER, METRICS, WEIGHTS
@@ -184,7 +184,7 @@ def _common_fields(
 # ---- models of the paper ----
 
 
-class JointEncoder(GraphModule):
+class JointEncoder(nn.Module):
     """``encoder.onnx`` of a model of the paper: a protein to latent tokens and, if any, calibrated logits.
 
     Parameters
@@ -201,17 +201,17 @@ class JointEncoder(GraphModule):
     bias: Tensor
 
     def __init__(self, model: DeepGPS, inputs: tuple[str, ...], scale: Tensor, bias: Tensor) -> None:
-        super().__init__(model, model.encode, without=("generator",))
+        super().__init__()
+        share_children(model, self, without=("generator",))
+        self._encode = model.encode
         self.inputs, self.labels = inputs, model.classifier is not None
         self.register_buffer("scale", scale)
         self.register_buffer("bias", bias)
 
-    def forward(  # type: ignore[override]
-        self, first: Tensor, second: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
+    def forward(self, first: Tensor, second: Tensor | None = None) -> tuple[Tensor, ...]:
         """Encode to latent (B, T, D) and logits (B, K); without a classifier to the latent alone."""
         values = [first] if second is None else [first, second]
-        encoded = self._method(dict(zip(self.inputs, values, strict=True)))
+        encoded = self._encode(dict(zip(self.inputs, values, strict=True)))
         if not self.labels:
             return (encoded.tokens,)
         return encoded.tokens, encoded.logits * self.scale + self.bias

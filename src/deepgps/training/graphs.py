@@ -7,12 +7,14 @@ a graph.
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 import onnx
+import onnx_ir
+import onnx_ir.passes.common as passes
 import onnxruntime
 import onnxscript.optimizer
 import torch
@@ -91,14 +93,8 @@ def to_onnx(
             optimize=False,
         )
         assert program is not None
-        parameters = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
-
-        def foldable(node: Any) -> bool | None:
-            return (
-                False if any(each is not None and each.name in parameters for each in node.inputs) else None
-            )
-
-        onnxscript.optimizer.optimize_ir(program.model, should_fold=foldable)
+        names = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
+        _simplify(program.model, names)
     graph = _stored_in_half(without_notes(program.model_proto))
     _check_parity(module, graph, inputs, outputs)
     return graph
@@ -128,33 +124,27 @@ def generator_graph(
     axes = [{0: nuclei}, {0: batch, **length}, {0: batch}]
     if generator.grain is None:
         return to_onnx(generator.eval(), inputs, ("image",), axes)
-    graph = GraphModule(generator, generator.image_and_mean)
-    return to_onnx(graph.eval(), inputs, ("image", "mean"), axes)
+    return to_onnx(_ImageAndMean(generator).eval(), inputs, ("image", "mean"), axes)
 
 
-class GraphModule(nn.Module):
-    """A module that is exported by another of its methods, with the same names of the parameters.
+class _ImageAndMean(nn.Module):
+    """A generator that returns the mean image as well, with the same names of the parameters."""
 
-    Parameters
-    ----------
-    module
-        The module.
-    method
-        The method, bound to it.
-    without
-        Children that the method does not use.
-    """
-
-    def __init__(self, module: nn.Module, method: Any, without: Sequence[str] = ()) -> None:
+    def __init__(self, generator: UNet) -> None:
         super().__init__()
-        for name, part in module.named_children():
-            if name not in without:
-                self.add_module(name, part)
-        self._method = method
+        share_children(generator, self)
+        self._both = generator.image_and_mean
 
-    def forward(self, *inputs: Tensor) -> Any:
-        """Call the method."""
-        return self._method(*inputs)
+    def forward(self, nucleus: Tensor, latent: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw, as `UNet.image_and_mean`."""
+        return self._both(nucleus, latent, which)
+
+
+def share_children(module: nn.Module, to: nn.Module, without: Sequence[str] = ()) -> None:
+    """Make the children of a module those of another one, so that the parameters keep their names."""
+    for name, part in module.named_children():
+        if name not in without:
+            to.add_module(name, part)
 
 
 def graph_weights(graph: bytes) -> dict[str, Tensor]:
@@ -165,6 +155,25 @@ def graph_weights(graph: bytes) -> dict[str, Tensor]:
         for each in onnx.load_from_string(graph).graph.initializer
         if "." in each.name.removesuffix(HALF)
     }
+
+
+def _simplify(model: onnx_ir.Model, parameters: Collection[str]) -> None:
+    """Inline functions and fold constants, but for what is computed from a parameter."""
+
+    def foldable(node: onnx_ir.Node) -> bool | None:
+        return False if any(each is not None and each.name in parameters for each in node.inputs) else None
+
+    passes.InlinePass()(model)
+    onnxscript.optimizer.fold_constants_ir(model, onnx_shape_inference=True, should_fold=foldable)
+    for simplify in (
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
+        passes.RemoveUnusedOpsetsPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.NameFixPass(),
+    ):
+        simplify(model)
 
 
 @contextmanager

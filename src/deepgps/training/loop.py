@@ -399,13 +399,13 @@ def one_cycle(peak: float, step: int, steps: int, warm_up: float) -> dict[str, A
 # ---- devices ----
 
 
-def start(settings: LoopSettings, devices: int = 1, nodes: int = 1) -> L.Fabric:
+def start(precision: str, devices: int = 1, nodes: int = 1) -> L.Fabric:
     """Start the processes of a run, on GPUs if there are any.
 
     Parameters
     ----------
-    settings
-        Settings of the loop; its precision counts.
+    precision
+        ``float32``, or ``bfloat16`` for a forward pass in mixed precision.
     devices, nodes
         Processes on each machine, and machines.
 
@@ -430,7 +430,7 @@ def start(settings: LoopSettings, devices: int = 1, nodes: int = 1) -> L.Fabric:
         strategy=DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
         if devices * nodes > 1
         else "auto",
-        precision="bf16-mixed" if precision_of(settings) == "bfloat16" else "32-true",
+        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
     )
     fabric.launch()
     return fabric

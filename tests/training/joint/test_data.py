@@ -213,5 +213,5 @@ def test_a_split_with_nothing_to_learn_or_to_judge_by_is_refused(store, tmp_path
 
 def test_a_class_without_a_protein_to_train_on_is_refused_where_a_protein_has_one(tmp_path):
     store = write_store(tmp_path, proteins(places=PLACES[:3]))
-    assert "No protein of the class 'er'" in refused(recipe(class_set="single-4"), store)
+    assert "no training protein of the class 'er'" in refused(recipe(class_set="single-4"), store)
     assert load_training_data(recipe(class_set="all"), store).protein_ids

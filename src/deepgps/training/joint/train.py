@@ -116,7 +116,8 @@ def train_joint(
     with quiet(), folder:
         if (run / MANIFEST).exists():
             return
-        fabric = start(recipe.training, recipe.training.devices, recipe.training.nodes)
+        training = recipe.training
+        fabric = start(precision_of(training), training.devices, training.nodes)
         with fabric.rank_zero_first():
             inputs = protein_inputs(recipe, data, cache=cache, offline=offline)
         if fabric.global_rank == 0:

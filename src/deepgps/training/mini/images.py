@@ -22,7 +22,7 @@ from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import ClassSet
 from deepgps.models.deepgps import MiniGenerator
 from deepgps.training.log import TrainingLog
-from deepgps.training.loop import Trainer, one_cycle, quiet, start
+from deepgps.training.loop import Trainer, one_cycle, precision_of, quiet, start
 from deepgps.training.mini.grain import COHERENCE, grain_losses
 from deepgps.training.recipe import ImageSettings, StageSettings
 
@@ -62,7 +62,7 @@ def fit_images(
     for name, task in stages.items():
         task.freeze()
         with quiet(), TrainingLog(task, folder / name) as log:
-            Trainer.of(task, start(task.settings), folder / name).fit(log)
+            Trainer.of(task, start("float32"), folder / name).fit(log)
     return generator.cpu().eval()
 
 
@@ -114,8 +114,14 @@ class MeanTask:
     def losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss."""
         nucleus, real, probabilities = batch
-        mean, _ = model(nucleus, probabilities)
-        return torch.nn.functional.mse_loss(mean, real)[None]
+        with self._autocast(nucleus):
+            mean, _ = model(nucleus, probabilities)
+        return torch.nn.functional.mse_loss(mean.float(), real)[None]
+
+    def _autocast(self, nucleus: Tensor) -> torch.autocast:
+        # Fabric's own mixed precision rounds the inputs, too.
+        mixed = precision_of(self.settings) == "bfloat16"
+        return torch.autocast(nucleus.device.type, torch.bfloat16, enabled=mixed)
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Return nothing: the runs are as long as the recipe says."""
@@ -139,7 +145,8 @@ class GrainTask(MeanTask):
     def losses(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss and its terms."""
         nucleus, real, probabilities = batch
-        mean, maps = model(nucleus, probabilities)
+        with self._autocast(nucleus):
+            mean, maps = model(nucleus, probabilities)
         noise = self.module.unet.noise(nucleus)  # type: ignore[operator,union-attr]
         terms = grain_losses(mean, maps, nucleus, real, noise)
         loss = terms["reach"] + terms["spread"] + (terms["energy"] + COHERENCE * terms["coherence"])
