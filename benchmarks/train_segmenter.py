@@ -177,7 +177,7 @@ def write(net: nn.Module, path: Path) -> None:
     """Write the graph for any batch and any size in steps of 16."""
     sides = [16 * torch.export.Dim(name, min=2, max=256) for name in ("rows", "columns")]
     free = {0: torch.export.Dim("batch"), 2: sides[0], 3: sides[1]}
-    path.write_bytes(to_onnx(condensed(net), {"pixels": torch.rand(2, 1, 64, 96)}, ("maps",), [free]))
+    path.write_bytes(to_onnx(rounded_to_half(net), {"pixels": torch.rand(2, 1, 64, 96)}, ("maps",), [free]))
 
 
 def main() -> None:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from deepgps.datasets.crops.store import write_crops
-from deepgps.datasets.crops.store import PROTEINS
+from deepgps.datasets.crops.store import PROTEINS, write_crops
 from deepgps.training.recipe import JointRecipe
 from image_sources import discs, ring
 

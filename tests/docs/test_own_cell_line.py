@@ -19,8 +19,8 @@ PAGE = document("docs/tutorials/own-cell-line.md")
 PROTEINS = 4
 # Fewer than a reader has, to be quick.
 QUICK = {
-    "--out runs/mine": "--out runs/mine --set images.epochs=1 --set images.batches=1"
-    " --set images.grain.epochs=1 --set images.grain.batches=1",
+    "--out runs/mine": "--out runs/mine --set images.max_epochs=1 --set images.batches=1"
+    " --set images.grain.max_epochs=1 --set images.grain.batches=1",
     "--out store\n": "--out store --workers 1\n",
 }
 

@@ -48,17 +48,15 @@ SPOKEN = {
     ),
     "embeddings.md": (
         *("proteins/embedding.py", "models/esm2.py", "cli/embed.py"),
-        *("training/encoders.py", "training/embedding/*.py"),
+        *("training/encoders.py", "training/embedding.py"),
     ),
     "recipes.md": (
-        *(f"training/{name}.py" for name in ("recipe", "recipe_fields")),
-        "training/finetune/*.py",
-        *(f"training/joint/inputs/{name}.py" for name in ("data", "selection", "protein_inputs")),
+        *("training/recipe.py", "training/finetune.py"),
+        *("training/joint/data.py", "training/joint/protein_inputs.py"),
     ),
     "runs.md": (
-        *("training/claim.py", "training/mini/labels.py", "training/mini/held_out.py"),
-        *(f"training/joint/learning/{name}.py" for name in ("checkpoint", "devices", "loop")),
-        *("training/joint/telling/logs.py", "training/joint/folder.py", "training/joint/run.py"),
+        *("training/loop.py", "training/log.py", "training/run_folder.py"),
+        *("training/joint/train.py", "training/mini/labels.py"),
     ),
     "metrics.md": (
         *("evaluation/label_metrics.py", "evaluation/labelled_predictions.py"),

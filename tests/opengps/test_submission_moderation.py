@@ -133,7 +133,7 @@ def test_a_model_goes_on_from_what_was_submitted(visitor, tmp_path, capsys):
     assert submissions("accept", *range(1, 9), data=data) == 0
     assert submissions("export", store, data=data) == 0
     words = ["finetune", "deepgps-mini", "--data", str(store), "--out", str(tuned)]
-    few = ["images.epochs=1", "images.batches=2", "images.grain.epochs=1", "images.grain.batches=2"]
+    few = ["images.max_epochs=1", "images.batches=2", "images.grain.max_epochs=1", "images.grain.batches=2"]
     assert run([*words, *(word for setting in few for word in ("--set", setting))]) == 0
     assert "Validation loss" in capsys.readouterr().out
     assert run(["export", str(tuned), "--to", str(tmp_path / "bundle")]) == 0

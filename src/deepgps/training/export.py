@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deepgps.bundle import Bundle, Metric, write_bundle
-from deepgps.datasets.splits import read_split
-from deepgps.datasets.splits import PARTS
+from deepgps.datasets.splits import PARTS, read_split
 from deepgps.errors import InputError
 from deepgps.images.processing import HIGH, LOW
 from deepgps.localization import class_set

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 import deepgps
 from deepgps.bundle import METADATA_FILE, NEIGHBOURS_FILE, Bundle, find_bundle, open_bundle
-from deepgps.datasets.crops.store import CropStore, open_crops
-from deepgps.datasets.crops.store import read_store_proteins
+from deepgps.datasets.crops.store import CropStore, open_crops, read_store_proteins
 from deepgps.errors import BundleError, InputError
 from deepgps.files import atomic_path
 from deepgps.localization import class_set

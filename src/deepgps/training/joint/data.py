@@ -22,10 +22,8 @@ from torch.utils.data import Dataset
 from deepgps.arrays import Floats, Ints
 from deepgps.bundle import CropSpec
 from deepgps.datasets.annotation.proteins import cell_line_key
-from deepgps.datasets.crops.store import MANIFEST, CropStore, open_crops
-from deepgps.datasets.crops.store import read_store_proteins
-from deepgps.datasets.splits import read_proteins_to_split, read_split
-from deepgps.datasets.splits import PARTS, split_proteins
+from deepgps.datasets.crops.store import MANIFEST, CropStore, open_crops, read_store_proteins
+from deepgps.datasets.splits import PARTS, read_proteins_to_split, read_split, split_proteins
 from deepgps.errors import InputError
 from deepgps.images.processing import HIGH, LOW
 from deepgps.localization import ClassSet, class_set

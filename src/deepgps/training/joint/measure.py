@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from deepgps.arrays import Doubles, Ints
 from deepgps.bundle import Metric
-from deepgps.evaluation.labels import LabelReport, label_report
 from deepgps.evaluation.bootstrap import percentile_interval, resampled
+from deepgps.evaluation.labels import LabelReport, label_report
 from deepgps.training.joint.data import TrainingData
 from deepgps.training.joint.task import IMAGE_METRICS, CropMetrics, JointTask, label_loss
 from deepgps.training.thresholds import best_thresholds

@@ -19,9 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import deepgps
-from deepgps.datasets.crops.store import INDEX, CropStore
+from deepgps.datasets.crops.store import INDEX, PROTEINS, CropStore
 from deepgps.datasets.crops.store import MANIFEST as STORE_MANIFEST
-from deepgps.datasets.crops.store import PROTEINS
 from deepgps.datasets.fingerprints import fingerprints
 from deepgps.errors import InputError
 from deepgps.files import atomic_path

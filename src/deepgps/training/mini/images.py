@@ -16,8 +16,8 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from deepgps.arrays import Doubles, Floats, Ints
-from deepgps.datasets.crops.store import CropStore
 from deepgps.datasets.crops.settings import Source
+from deepgps.datasets.crops.store import CropStore
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import ClassSet
 from deepgps.models.deepgps import MiniGenerator

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 import deepgps
 from deepgps.arrays import Floats
+from deepgps.datasets.crops.reference import prepare_reference_crops
 from deepgps.datasets.crops.store import MANIFEST as STORE_MANIFEST
 from deepgps.datasets.crops.store import open_crops
-from deepgps.datasets.crops.reference import prepare_reference_crops
 from deepgps.datasets.labels import load_labelled_proteins, opencell_localizations
 from deepgps.errors import InputError
 from deepgps.files import atomic_path
