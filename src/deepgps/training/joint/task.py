@@ -17,7 +17,7 @@ from deepgps.localization import class_set
 from deepgps.models.deepgps import DeepGPS, Drawn
 from deepgps.models.latents import SequenceLatent, StructureLatent
 from deepgps.models.unet import UNet
-from deepgps.results.images import write_text
+from deepgps.results.labelled_images import write_text
 from deepgps.training.joint.data import (
     Batch,
     BatchParts,
