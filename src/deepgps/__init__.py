@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deepgps.bundle import Bundle, open_model
+    from deepgps.comparison.compare import compare_cells
     from deepgps.errors import BundleError, DeepGPSError, InputError
+    from deepgps.evaluation.evaluate import evaluate
     from deepgps.images.cell import Cell
     from deepgps.prediction import Encoding, Prediction, Predictor
     from deepgps.proteins.protein import Protein, Rejection
     from deepgps.proteins.reading import read_proteins
+    from deepgps.results.predict import predict_to_folder
 
 __version__ = "0.1.0"
 
@@ -33,7 +36,10 @@ __all__ = [
     "Predictor",
     "Protein",
     "Rejection",
+    "compare_cells",
+    "evaluate",
     "open_model",
+    "predict_to_folder",
     "read_proteins",
 ]
 
@@ -49,7 +55,10 @@ _MODULES = {
     "Predictor": "deepgps.prediction",
     "Protein": "deepgps.proteins.protein",
     "Rejection": "deepgps.proteins.protein",
+    "compare_cells": "deepgps.comparison.compare",
+    "evaluate": "deepgps.evaluation.evaluate",
     "open_model": "deepgps.bundle",
+    "predict_to_folder": "deepgps.results.predict",
     "read_proteins": "deepgps.proteins.reading",
 }
 

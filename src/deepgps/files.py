@@ -207,6 +207,16 @@ def safe_file_name(text: str) -> str:
 
     It has at most `MAX_NAME_LENGTH` ASCII letters, digits, ``.``, ``_`` and ``-``. It neither starts nor ends
     with a dot: it is not hidden and does not leave its folder.
+
+    Parameters
+    ----------
+    text
+        Any text.
+
+    Returns
+    -------
+    str
+        The same for the same text; different texts may share one.
     """
     name = _UNSAFE.sub("_", text).strip("._-")[:MAX_NAME_LENGTH].rstrip(".") or "unnamed"
     return f"id-{name}" if _DEVICE.match(name) else name

@@ -148,6 +148,16 @@ CLASS_SETS: Mapping[str, ClassSet] = {
 def class_set(name: str) -> ClassSet:
     """Return a class set by name.
 
+    Parameters
+    ----------
+    name
+        Name of the class set, such as ``single-2``.
+
+    Returns
+    -------
+    ClassSet
+        One of `CLASS_SETS`.
+
     Raises
     ------
     InputError
@@ -163,5 +173,15 @@ def major_localizations(grade_3: Iterable[str], grade_2: Iterable[str]) -> tuple
     """Return a protein's major localizations by the paper's rule: those of grade 3, or else of grade 2.
 
     Grade 1 never counts; a protein with exactly one major localization is single-localized.
+
+    Parameters
+    ----------
+    grade_3, grade_2
+        Localizations of each grade.
+
+    Returns
+    -------
+    tuple of str
+        The major localizations; empty if there are none of grade 2 or 3.
     """
     return tuple(grade_3) or tuple(grade_2)

@@ -73,6 +73,18 @@ def open_graph(graph: Path | bytes, threads: int | None = None, *, reduced: bool
 def choose_runtime(requested: str | None, available: Collection[Runtime]) -> Runtime:
     """Return the requested runtime, or the fastest available one if None or empty.
 
+    Parameters
+    ----------
+    requested
+        A runtime, or None or an empty string for the fastest.
+    available
+        The runtimes that can be used.
+
+    Returns
+    -------
+    str
+        ``cuda``, ``openvino`` or ``cpu``.
+
     Raises
     ------
     InputError

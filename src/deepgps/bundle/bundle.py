@@ -278,6 +278,16 @@ def installed_bundles() -> dict[str, Path]:
 def find_bundle(name_or_path: str | Path) -> Path:
     """Return the path of a bundle, given its name or path.
 
+    Parameters
+    ----------
+    name_or_path
+        Name of an installed bundle, or the path of one.
+
+    Returns
+    -------
+    Path
+        Folder or ``.zip`` of the bundle.
+
     Raises
     ------
     BundleError

@@ -115,6 +115,16 @@ def compare_cells(
         results, or if there is nothing to predict.
     OSError
         If the disk is full or not writable; what was written before stays valid.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from deepgps import Predictor, compare_cells, read_proteins
+    >>> models = [Predictor.load(f"deepgps-mini:{name}") for name in ("single-2", "single-4")]
+    >>> proteins = read_proteins(sequence="MKRPAATKKAGQAKKKKLDKNWLEDSGVEERKAYLEQ")
+    >>> comparison = compare_cells(models, proteins, Path("differences"))
+    >>> len(comparison.proteins)
+    1
     """
     models = describe_models(predictors)
     _check_models(models)

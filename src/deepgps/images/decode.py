@@ -169,6 +169,16 @@ class Decoded:
 def decode(path: Path) -> Decoded:
     """Decode a TIFF, OME-TIFF, PNG or JPEG file, plain or gzipped, detected by its first bytes.
 
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Decoded
+        All channels, as stored.
+
     Raises
     ------
     InputError
@@ -195,12 +205,12 @@ def decode(path: Path) -> Decoded:
     except InputError:
         raise
     except Exception as error:  # decoders raise exceptions of any type on damaged files
-        raise _damaged(path, error) from None
+        raise InputError(_damage_message(path, error)) from None
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
+def _damage_message(path: Path, error: Exception) -> str:
     reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return InputError(f"Image '{path}' is truncated or damaged ({reason}); save it again.")
+    return f"Image '{path}' is truncated or damaged ({reason}); save it again."
 
 
 def _decompress(path: Path) -> BytesIO:
@@ -210,14 +220,14 @@ def _decompress(path: Path) -> BytesIO:
         with gzip.open(path) as packed:
             content = packed.read(max_bytes + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(path, error) from None
+        raise InputError(_damage_message(path, error)) from None
     if len(content) > max_bytes:
-        raise _too_large(path)
+        raise InputError(_size_message(path))
     return BytesIO(content)
 
 
-def _too_large(path: Path) -> InputError:
-    return InputError(
+def _size_message(path: Path) -> str:
+    return (
         f"Image '{path}' has more than {MAX_PIXELS:,} pixels, the most that are read. "
         "Crop it or save it smaller."
     )
@@ -239,7 +249,7 @@ def _decode_image(path: Path, content: Path | BytesIO) -> Decoded:
         try:
             image = Image.open(content)
         except Image.DecompressionBombError:
-            raise _too_large(path) from None
+            raise InputError(_size_message(path)) from None
     with image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1:

@@ -22,6 +22,20 @@ _GUESS_EDGE_PX = 256
 def check_channel(channel: int, count: int, name: str) -> int:
     """Return a channel number if the image has that channel.
 
+    Parameters
+    ----------
+    channel
+        A channel number, from 0.
+    count
+        Number of channels of the image.
+    name
+        Name of the image, for the error.
+
+    Returns
+    -------
+    int
+        `channel`.
+
     Raises
     ------
     InputError
@@ -213,6 +227,24 @@ def select_channel(
     decoded: Decoded, index: int, path: Path, pixel_size_um: float | None, notes: tuple[str, ...] = ()
 ) -> Field:
     """Return one channel of a decoded file as a field.
+
+    Parameters
+    ----------
+    decoded
+        The file's channels.
+    index
+        The channel, from 0.
+    path
+        The file.
+    pixel_size_um
+        Micrometres per pixel; those of the file if None.
+    notes
+        Warnings about the choice of the channel.
+
+    Returns
+    -------
+    Field
+        The channel's intensities, checked.
 
     Raises
     ------

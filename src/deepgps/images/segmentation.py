@@ -145,6 +145,16 @@ def refined_otsu(min_area_um2: float = 42.6) -> OtsuWatershed:
     """Return the `OtsuWatershed` for new data, with better outlines of dim and mottled nuclei.
 
     The defaults of `OtsuWatershed` are those that the bundled model was made with.
+
+    Parameters
+    ----------
+    min_area_um2
+        Smaller nuclei are removed.
+
+    Returns
+    -------
+    OtsuWatershed
+        The segmenter.
     """
     return OtsuWatershed(
         otsu_share=0.4,
@@ -313,6 +323,16 @@ LABELS_SUFFIX = "_labels.tif"
 
 def read_labels(path: Path) -> LabelImage:
     """Read a label image and number its nuclei from 1.
+
+    Parameters
+    ----------
+    path
+        A TIFF file.
+
+    Returns
+    -------
+    LabelImage
+        (H, W), numbered 1 … n.
 
     Raises
     ------

@@ -25,6 +25,16 @@ def ssim(real: Floats, drawn: Floats) -> Doubles:
 
     Wang et al. 2004, with K1 = 0.01, K2 = 0.03 and sample covariances; equal to scikit-image's
     ``structural_similarity``, but for a batch of images.
+
+    Parameters
+    ----------
+    real, drawn
+        (N, H, W) in [0, 1].
+
+    Returns
+    -------
+    Doubles
+        (N,) in [-1, 1].
     """
     a, b = real.astype(np.float64), drawn.astype(np.float64)
     n = SSIM_WINDOW**2

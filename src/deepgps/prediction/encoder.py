@@ -98,6 +98,16 @@ class Encoder:
         """Return why a protein cannot be encoded, or None if it can.
 
         Only its structure can be the reason: sequences are checked when they are read.
+
+        Parameters
+        ----------
+        protein
+            A protein.
+
+        Returns
+        -------
+        str or None
+            What is wrong with its structure, and the remedy.
         """
         try:
             if self._structures is not None:
@@ -108,6 +118,16 @@ class Encoder:
 
     def __call__(self, proteins: Sequence[Protein]) -> list[Encoding]:
         """Encode proteins; one longer than the encoder's window is the weighted mean of its windows.
+
+        Parameters
+        ----------
+        proteins
+            Checked proteins.
+
+        Returns
+        -------
+        list of Encoding
+            In the order of the proteins.
 
         Raises
         ------
@@ -166,6 +186,11 @@ def class_set_logits(class_set: ClassSetSpec, logits: Floats, votes: Floats) -> 
         The weights and bias of its C classes.
     logits, votes
         (…, K), for the model's own K classes.
+
+    Returns
+    -------
+    Floats
+        (…, C).
     """
     result = logits @ np.array(class_set.weights).T + np.array(class_set.bias)
     if class_set.votes:

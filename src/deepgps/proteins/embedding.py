@@ -207,6 +207,20 @@ class EmbeddingCache:
         """Return the vectors of a sequence, (E,) or (L, E) float32, or None if they are not cached.
 
         If only the vectors of its residues are cached, the vector of the protein is their mean.
+
+        Parameters
+        ----------
+        encoder
+            Identity of the encoder.
+        level
+            Vectors of the protein or of its residues.
+        sequence
+            Upper-case residues.
+
+        Returns
+        -------
+        Floats or None
+            (E,), or (L, E) for residues.
         """
         residues = (len(sequence), encoder.dimension)
         vectors = _read(self.path(encoder, level, sequence), residues if level == "residue" else residues[1:])
@@ -502,6 +516,11 @@ def prepared_encoder(
     threads
         Threads to compute with; all cores by default.
 
+    Returns
+    -------
+    PreparedEncoder
+        The encoder; its graph is loaded on first use.
+
     Raises
     ------
     InputError
@@ -520,6 +539,16 @@ def prepared_encoder(
 
 def read_info(folder: Path) -> PreparedInfo:
     """Read the description of a prepared encoder, and check the sizes of its files.
+
+    Parameters
+    ----------
+    folder
+        Folder of the encoder.
+
+    Returns
+    -------
+    PreparedInfo
+        The description.
 
     Raises
     ------

@@ -203,6 +203,11 @@ class NeighbourIndex:
             (N, K) annotation in [0, 1], and whether it is known.
         slugs
             The K classes.
+
+        Returns
+        -------
+        NeighbourIndex
+            The index.
         """
         parts = [np.append(residue_codes(sequence), UNKNOWN).astype(np.uint8) for sequence in sequences]
         residues = np.concatenate([*parts, np.zeros(0, np.uint8)])
@@ -234,6 +239,16 @@ class NeighbourIndex:
     @classmethod
     def from_bytes(cls, data: bytes) -> "NeighbourIndex":
         """Read an index from the output of `to_bytes`.
+
+        Parameters
+        ----------
+        data
+            A serialized index.
+
+        Returns
+        -------
+        NeighbourIndex
+            The index.
 
         Raises
         ------
@@ -268,6 +283,16 @@ class NeighbourIndex:
     @classmethod
     def load(cls, path: Path) -> "NeighbourIndex":
         """Read an index from a file.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Returns
+        -------
+        NeighbourIndex
+            The index.
 
         Raises
         ------
@@ -387,6 +412,11 @@ def cached_index(fingerprint: str, read: Callable[[], bytes]) -> NeighbourIndex:
         sha256 of the serialized index.
     read
         Returns the serialized index; called if the cache does not have it.
+
+    Returns
+    -------
+    NeighbourIndex
+        The index, memory-mapped from the cache if possible.
 
     Raises
     ------

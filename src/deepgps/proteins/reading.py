@@ -186,9 +186,9 @@ def read_protein_file(
     seen
         Ids of earlier sources; changed in place.
 
-    Yields
-    ------
-    Protein or Rejection
+    Returns
+    -------
+    Iterator of Protein or Rejection
         A `Rejection` for each record that cannot be used, or repeats an earlier id.
 
     Raises

@@ -289,6 +289,16 @@ def structure_finder(folder: str | Path) -> Callable[[str], Path]:
 def structure_files(folder: str | Path) -> list[Path]:
     """Return the structure files in a folder, sorted by name.
 
+    Parameters
+    ----------
+    folder
+        As in `read_structures`.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
     Raises
     ------
     InputError

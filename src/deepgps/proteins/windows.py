@@ -10,6 +10,11 @@ def window_count(length: int, max_length: int) -> int:
         Residues in the sequence.
     max_length
         Residues in a window, at least 1.
+
+    Returns
+    -------
+    int
+        At least 1.
     """
     if length <= max_length:
         return 1
@@ -50,6 +55,11 @@ def window_starts(length: int, max_length: int) -> list[int]:
         Residues in the sequence.
     max_length
         Residues in a window, at least 1.
+
+    Returns
+    -------
+    list of int
+        In ascending order.
 
     Raises
     ------

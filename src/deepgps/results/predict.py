@@ -111,6 +111,15 @@ def predict_to_folder(
         If a library is missing, or the workers cannot be used or die.
     OSError
         If the disk is full or not writable; what was written before stays valid.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from deepgps import Predictor, predict_to_folder, read_proteins
+    >>> proteins = read_proteins(sequence="MKRPAATKKAGQAKKKKLDKNWLEDSGVEERKAYLEQ")
+    >>> summary = predict_to_folder(Predictor.load(), proteins, Path("results"))
+    >>> summary.predicted, summary.files[0].name
+    (1, 'results.csv')
     """
     # What cannot be done at all is refused before a folder is made.
     predictor.check_output(images=images)
