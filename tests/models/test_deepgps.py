@@ -167,7 +167,7 @@ def test_standardising_embeddings_undoes_their_scale():
     shifted = {"embedding": protein["embedding"] * scale + mean}
     torch.testing.assert_close(model.encode(shifted).tokens, expected.tokens, rtol=1e-4, atol=1e-4)
     assert set(model.state_dict()) >= {"sequence.mean", "sequence.scale"}
-    with pytest.raises(ValueError, match="looks at no sequence"):
+    with pytest.raises(ValueError, match="uses no sequences"):
         built(("structure",)).standardise(mean, scale)
 
 

@@ -1,4 +1,4 @@
-"""The paper's model in one piece: a protein and a nucleus in, a label and an image out."""
+"""The paper's model: protein and nucleus image in, label and protein image out, and the bundled model."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class Classifier(nn.Sequential):
 
 
 class Drawn(NamedTuple):
-    """What the model says of proteins in nuclei.
+    """Predictions for proteins in nuclei.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Drawn(NamedTuple):
     logits
         (B, K); K is 0 for a model without a classifier.
     penalty
-        () to add to the loss: how far PointNet's feature transform is from orthogonal; 0 without structures.
+        (), a loss: distance of PointNet's feature transform from an orthogonal one; 0 without structures.
     """
 
     image: Tensor
@@ -47,14 +47,14 @@ class Drawn(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """What the model says of proteins before they are drawn.
+    """Encoded proteins, before they are drawn.
 
     Attributes
     ----------
     tokens
         (B, T, D) latent tokens for the generator.
     mask
-        (B, T), true where a token is real; all are if None.
+        (B, T), true for real tokens; all are if None.
     logits, penalty
         As in `Drawn`.
     """
@@ -66,29 +66,27 @@ class Encoded(NamedTuple):
 
 
 class DeepGPS(nn.Module):
-    """The model of figure 1: latents of a protein serve the classifier and, through the fusion, the U-Net.
+    """The model of figure 1: latent tokens of a protein go to the classifier and, by fusion, to the U-Net.
 
-    The tokens of all inputs are stacked; the classifier sees their mean. One input or several, one token or
-    many, it is the same model.
+    The tokens of all inputs are stacked; the classifier gets their mean.
 
     Parameters
     ----------
     generator
         A U-Net of the same ``latent_dim``.
     sequence, structure
-        What makes latents of a sequence's embedding and of a structure; None where the model does not look
-        at it, but not both.
+        Modules from a sequence's embedding and from a structure to latent tokens; at least one.
     latent_dim
         Size of a latent token (1024 in the paper).
     classes
-        Number of classes; 0 for a model that only draws.
+        Number of classes; 0 for a model without a classifier.
     dropout
-        Share of the mean latent left out before the classifier, in training.
+        Dropout before the classifier.
 
     Raises
     ------
     ValueError
-        If there is neither a sequence nor a structure to look at.
+        If both modules are None.
     """
 
     def __init__(
@@ -103,33 +101,33 @@ class DeepGPS(nn.Module):
     ) -> None:
         super().__init__()
         if sequence is None and structure is None:
-            raise ValueError("the model looks at nothing of the protein; give sequence, structure or both.")
+            raise ValueError("the model has no input from the protein; give sequence, structure or both.")
         self.sequence, self.structure = sequence, structure
         self.dropout = nn.Dropout(dropout)
         self.classifier = Classifier(latent_dim, classes) if classes else None
         self.generator = generator
 
     def standardise(self, mean: Tensor, scale: Tensor) -> None:
-        """Bring embeddings to mean 0 and deviation 1: subtract ``mean`` (E), then divide by ``scale`` (E).
+        """Set the mean (E) and standard deviation (E) by which embeddings are standardised.
 
         Raises
         ------
         ValueError
-            If the model looks at no sequence.
+            If the model uses no sequences.
         """
         if self.sequence is None:
-            raise ValueError("the model looks at no sequence, so that there is nothing to standardise.")
+            raise ValueError("the model uses no sequences; there is nothing to standardise.")
         self.sequence.mean.copy_(mean)
         self.sequence.scale.copy_(scale)
 
     def encode(self, protein: Protein) -> Encoded:
-        """Encode proteins, whatever nuclei they will be drawn into.
+        """Encode proteins, independently of nuclei.
 
         Parameters
         ----------
         protein
-            What the model looks at: ``embedding`` (B, E), or ``residues`` (B, L, E) with ``mask`` (B, L),
-            true where a residue is real; ``points`` (B, n, 6).
+            The model's inputs: ``embedding`` (B, E), or ``residues`` (B, L, E) with ``mask`` (B, L),
+            true for real residues; ``points`` (B, n, 6).
         """
         tokens, penalty = self._tokens(protein)
         mask = protein.get("mask")
@@ -142,7 +140,7 @@ class DeepGPS(nn.Module):
         return Encoded(tokens, mask, logits, penalty)
 
     def _tokens(self, protein: Protein) -> tuple[Tensor, Tensor]:
-        """Stack the tokens (B, T, D) of all inputs, and name the penalty."""
+        """Return the tokens (B, T, D) of all inputs, and the penalty."""
         parts: list[Tensor] = []
         penalty = torch.zeros((), device=next(iter(protein.values())).device)
         if self.sequence is not None:
@@ -160,18 +158,18 @@ class DeepGPS(nn.Module):
 
 
 def _masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean (B, D) of the real ones among (B, T, D)."""
+    """Return the mean (B, D) of the real tokens among (B, T, D)."""
     if mask is None:
         return tokens.mean(1)
     real = mask[..., None]
-    # Not a product with the mask: what padding holds need not be finite.
+    # Not a product with the mask: padding need not be finite.
     return torch.where(real, tokens, 0.0).sum(1) / real.sum(1).clamp(min=1)
 
 
 class LocalizationTokens(nn.Module):
-    """A localization mixture as latent tokens: one per class, weighted by its share of the probability.
+    """Localization probabilities as latent tokens: one per class, weighted by its share of the probability.
 
-    A protein of two localizations carries both tokens, so that it can be drawn in both places.
+    A protein with two localizations has both tokens, and can be drawn in both places.
     """
 
     def __init__(self, classes: int, latent_dim: int) -> None:
@@ -179,15 +177,15 @@ class LocalizationTokens(nn.Module):
         self.tokens = nn.Parameter(torch.randn(classes, latent_dim))
 
     def forward(self, probabilities: Tensor) -> Tensor:
-        """Probabilities (B, K) to tokens (B, K, D)."""
+        """Return tokens (B, K, D) of probabilities (B, K)."""
         shares = probabilities / probabilities.sum(-1, keepdim=True).clamp(min=1e-6)
         return shares[..., None] * self.tokens
 
     def decided(self, probabilities: Tensor) -> Tensor:
-        """Tokens (B, K, D) that an image is drawn from: of squares, so that it shows what is likely.
+        """Return tokens (B, K, D) of squared probabilities (B, K), for drawing.
 
-        What a generator learned to draw of a mixture that is mostly one localization is a little of every
-        texture; a cell shows one. Equal probabilities stay equal.
+        A mixture that is mostly one localization would be drawn with a little of every texture. Equal
+        probabilities stay equal.
         """
         tokens: Tensor = self(probabilities.square())
         return tokens

@@ -1,4 +1,4 @@
-"""Fusion: how the protein's latent tokens meet the nucleus at the bottleneck of the U-Net.
+"""Fusion: how latent tokens and nucleus features are combined at the bottleneck of the U-Net.
 
 Four ways, one signature: image (B, C, H, W), latent (B, T, D), optional mask (B, T) → (B, C, H, W).
 
@@ -40,7 +40,7 @@ def grid_sinusoids(height: int, width: int, dimension: int, device: torch.device
 
 
 class PaperFusion(nn.Module):
-    """The published fusion; constant over positions, kept to compare with (paper, figure 1 and methods)."""
+    """The published fusion; constant over positions, kept for comparison (paper, figure 1 and methods)."""
 
     def __init__(self, channels: int, latent_dim: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class AttentionFusion(nn.Module):
         return tokens.reshape(batch, length, self.heads, channels // self.heads).transpose(1, 2)
 
     def forward(self, image: Tensor, latent: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Fuse; ``mask`` (B, T) is true where a token is real."""
+        """Fuse; ``mask`` (B, T) is true for real tokens."""
         batch, channels, height, width = image.shape
         tokens = image.flatten(2).transpose(1, 2)
         queries = self.image_norm(tokens) + grid_sinusoids(height, width, channels, image.device)
@@ -100,7 +100,7 @@ class AttentionFusion(nn.Module):
 
 
 class FiLMFusion(nn.Module):
-    """Feature-wise linear modulation (Perez et al. 2018, section 2): starts out as no change."""
+    """Feature-wise linear modulation (Perez et al. 2018, section 2): initially the identity."""
 
     def __init__(self, channels: int, latent_dim: int) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class FiLMFusion(nn.Module):
         nn.init.zeros_(self.modulate.bias)
 
     def forward(self, image: Tensor, latent: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Fuse; ``mask`` (B, T) is true where a token is real."""
+        """Fuse; ``mask`` (B, T) is true for real tokens."""
         weight = latent.new_ones(latent.shape[:2]) if mask is None else mask.to(latent.dtype)
         mean = (latent * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
         scale, shift = self.modulate(mean)[..., None, None].chunk(2, 1)

@@ -1,4 +1,4 @@
-"""What is known of a protein as latent tokens (B, T, D), one module for each kind of input."""
+"""From a protein to latent tokens (B, T, D): one module for each kind of input."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""The noise that images are drawn by: tiles of several textures, begun somewhere else for every nucleus."""
+"""Noise for the grain of images: tiles of several textures, with an offset for every nucleus."""
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ SIZES = (1, 2, 4, 8, 16, 32)
 TEXTURES = len(SIZES) + 2
 """Grain of each size, a network of tubules, and filaments."""
 TILE = 256
-"""Edge of a tile in pixels; all tiles go on at their other side."""
+"""Edge of a tile in pixels; tiles are periodic."""
 OUTLINE_PX = 28
-"""How coarse the noise is that outlines of cells are made by."""
+"""Coarseness of the noise for outlines of cells."""
 _SEED, _NETWORK_PX, _THIN_PX, _FILAMENT_PX = 3, 2.5, 0.8, 1.1
 _FILAMENTS, _STEPS, _STREAM_PX, _ASTRAY, _BETWEEN = 150, 90, 45.0, 0.3, 0.05
 
@@ -34,7 +34,7 @@ class Noise(nn.Module):
         self.register_buffer("tiles", tiles, persistent=False)
 
     def forward(self, nucleus: Tensor) -> Tensor:
-        """Give `TEXTURES` fields and one for outlines, (B, `TEXTURES` + 1, H, W), for nuclei (B, 1, H, W)."""
+        """Return `TEXTURES` fields and one for outlines (B, `TEXTURES` + 1, H, W)."""
         height, width = nucleus.shape[-2:]
         # Whole numbers below 2 ** 24 add up exactly, in whatever order a processor does it.
         greys = torch.round(nucleus.float() * 255)

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 GLOBAL_FEATURE = 1024
 POINT_CHANNELS = 6
-# Å; about the spread of a protein's atoms. Unscaled, places drown the elements, which are 0 or 1, and the
-# net learns nothing of them; the unit sphere that Qi et al. scale to would hide how large a protein is.
+# Å; about the spread of a protein's atoms. Unscaled coordinates outweigh the elements, which are 0 or 1; the
+# unit sphere of Qi et al. would hide the size of a protein.
 XYZ_UNIT = 16.0
 
 
 def shared_mlp(*widths: int) -> nn.Sequential:
-    """Layers that treat every point alike, (B, C, n) → (B, C', n)."""
+    """Return layers shared by all points, (B, C, n) → (B, C', n)."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Conv1d(inputs, outputs, 1, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
@@ -26,7 +26,7 @@ def shared_mlp(*widths: int) -> nn.Sequential:
 
 
 class Transform(nn.Module):
-    """A small PointNet that predicts a square matrix, the identity before it has learned anything.
+    """A small PointNet that predicts a square matrix, initially the identity.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Transform(nn.Module):
 
 
 def orthogonality_loss(transform: Tensor) -> Tensor:
-    """How far matrices are from orthogonal: ``|I - A Aᵀ|²`` of Frobenius, mean over the batch (equation 2).
+    """Return the mean squared distance of matrices from orthogonality, ``|I - A Aᵀ|²`` (equation 2).
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class PointNet(nn.Module):
         self.high = shared_mlp(64, 64, 128, GLOBAL_FEATURE)
 
     def encode(self, cloud: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode, and show the feature transform for `orthogonality_loss`.
+        """Encode, and return the feature transform for `orthogonality_loss` as well.
 
         Parameters
         ----------

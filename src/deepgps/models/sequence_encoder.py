@@ -1,4 +1,4 @@
-"""From a protein's features and its neighbours' votes to the logits of its localizations."""
+"""From sequence features and votes of annotated neighbours to logits of localizations."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 VIEWS = 2
-"""Each MLP has two opinions: what microscopes see and what UniProt's curators write; they differ."""
+"""Each MLP predicts two views, which differ: what microscopes see, and what UniProt's curators write."""
 EVIDENCE = 2 * (VIEWS + 2)
-"""What the head weighs per class: own logits, vote, nearest, and each of them times the top similarity."""
+"""Inputs of the head per class: own logits, vote, nearest, and each of them times the top similarity."""
 
-_CLIP = 6.0  # standardised features beyond this many deviations say no more
+_CLIP = 6.0  # standardised features are clipped at this many standard deviations
 
 
 class FeatureMLP(nn.Sequential):
@@ -36,11 +36,11 @@ class FeatureMLP(nn.Sequential):
 
 
 class SequenceEncoder(nn.Module):
-    """An ensemble of feature MLPs, and a head that weighs them against the nearest annotated proteins.
+    """An ensemble of feature MLPs, and a head that combines them with the nearest annotated proteins.
 
-    The head is a logistic regression per class over `EVIDENCE` numbers: how far to believe the neighbours
-    depends on how near the nearest is. Its calibration, a scale and a shift per class, is part of the
-    graph, so that ``sigmoid(logits)`` are calibrated probabilities. No row looks at another.
+    The head is a logistic regression per class over `EVIDENCE` numbers: the weight of the neighbours depends
+    on the similarity of the nearest. Its calibration, a scale and a shift per class, is part of the graph:
+    ``sigmoid(logits)`` are calibrated probabilities. Rows are independent.
 
     Parameters
     ----------
@@ -84,21 +84,21 @@ class SequenceEncoder(nn.Module):
             self.head_weight[:, :VIEWS] = 1 / VIEWS
 
     def standardise(self, features: Tensor) -> Tensor:
-        """Bring raw features (B, F) to mean 0 and deviation 1, clipped."""
+        """Scale raw features (B, F) to mean 0 and standard deviation 1, clipped."""
         return torch.clamp((features - self.mean) / self.scale, -_CLIP, _CLIP)
 
     def own_logits(self, features: Tensor) -> Tensor:
-        """Logits (B, `VIEWS`, K) from the sequence features (B, F) alone: the members' mean."""
+        """Return logits (B, `VIEWS`, K) of the sequence features (B, F) alone: the members' mean."""
         inputs = self.standardise(features)
         mean = torch.stack([member(inputs) for member in self.members]).mean(0)
         return mean.reshape(-1, VIEWS, len(self.head_bias))
 
     def combine(self, own: Tensor, votes: Tensor) -> Tensor:
-        """Weigh own logits (B, `VIEWS`, K) against votes (B, V): uncalibrated logits (B, K)."""
+        """Combine own logits (B, `VIEWS`, K) and votes (B, V) to uncalibrated logits (B, K)."""
         return (evidence(own, votes) * self.head_weight).sum(2) + self.head_bias
 
     def calibrate(self, logits: Tensor) -> Tensor:
-        """Turn the head's logits (B, K) into those whose sigmoid is a calibrated probability."""
+        """Calibrate the head's logits (B, K)."""
         return logits * self.calibration_scale + self.calibration_shift
 
     def forward(self, features: Tensor, votes: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class SequenceEncoder(nn.Module):
 
 
 def evidence(own: Tensor, votes: Tensor) -> Tensor:
-    """Gather what the head weighs.
+    """Return the inputs of the head.
 
     Parameters
     ----------

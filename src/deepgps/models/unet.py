@@ -1,8 +1,8 @@
-"""The generator: a U-Net over the nucleus image that the protein joins at the bottleneck.
+"""The generator: a U-Net over the nucleus image, combined with the protein at the bottleneck.
 
 The paper's is ``UNet()``: widths 64-128-256-512-1024, 208 px in, 13 x 13 at the bottleneck. A narrower one
-for laptops folds ``fold`` x ``fold`` pixels into channels at the stem, which spares the memory traffic of the
-full resolution, and draws only the last step there, with the nucleus at hand.
+for laptops folds ``fold`` x ``fold`` pixels into channels at the stem, which saves memory traffic; only its
+last step works at full resolution, beside the nucleus image.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ HEAD_CHANNELS = 8
 
 
 def double_conv(inputs: int, outputs: int) -> nn.Sequential:
-    """Twice 3 x 3 convolution, batch normalisation and ReLU (Ronneberger et al. 2015, with normalisation)."""
+    """Return two 3 x 3 convolutions with batch norm and ReLU (Ronneberger et al. 2015, plus batch norm)."""
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
         layers += [
@@ -33,9 +33,9 @@ def double_conv(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class FoldedHead(nn.Module):
-    """Widen features smoothly to full resolution and finish there, beside the nucleus.
+    """Upsample features to full resolution and finish there, beside the nucleus image.
 
-    Bilinear and not by unfolding channels to pixels, which leaves a grid of the fold in the image.
+    Bilinear, as a pixel shuffle leaves a grid in the image.
     """
 
     def __init__(self, channels: int, fold: int) -> None:
@@ -49,7 +49,7 @@ class FoldedHead(nn.Module):
         )
 
     def forward(self, features: Tensor, nucleus: Tensor) -> Tensor:
-        """Draw (B, 1, H, W) logits from (B, C, H / fold, W / fold) features."""
+        """Return (B, 1, H, W) logits of (B, C, H / fold, W / fold) features."""
         wide = F.interpolate(self.reduce(features), scale_factor=float(self.fold), mode="bilinear")
         drawn: Tensor = self.finish(torch.cat([wide, nucleus], 1))
         return drawn
@@ -65,16 +65,16 @@ class UNet(nn.Module):
     latent_dim
         Size of a latent token.
     fusion
-        How the protein joins: ``paper``, ``residual``, ``per_residue`` or ``film``.
+        How protein and nucleus are combined: ``paper``, ``residual``, ``per_residue`` or ``film``.
     heads
         Attention heads of the fusion (not of ``paper``, which has one).
     fold
         Edge of the square of pixels folded into channels at the stem; 1 for the paper's network.
     margin
-        Pixels of mirror image laid around the nucleus image while drawing and cut off again, so that the zero
-        padding of the convolutions leaves no frame; 0 for the paper's network.
+        Pixels of reflected padding around the nucleus image while drawing, against border artefacts of zero
+        padding; 0 for the paper's network.
     grain
-        Whether images have a grain, drawn by chance, or are the smooth mean of all that could be.
+        Whether images have a random grain, or are smooth mean images.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class UNet(nn.Module):
         self.noise = Noise() if grain else None
 
     def encode(self, nucleus: Tensor) -> list[Tensor]:
-        """Features of the nucleus, from the first level to the bottleneck."""
+        """Return the features of nuclei, from the first level to the bottleneck."""
         if nucleus.shape[-1] % self.multiple or nucleus.shape[-2] % self.multiple:
             size = " x ".join(str(edge) for edge in nucleus.shape[-2:])
             raise ValueError(
@@ -132,10 +132,10 @@ class UNet(nn.Module):
         latent
             (B, T, latent_dim) latent tokens, or residue vectors for ``per_residue``.
         which
-            (B,) which of the N nuclei each is drawn into; what is known of a nucleus is computed once,
-            however many are. If None, N is B, and each is drawn into its own.
+            (B,) the nucleus, of N, into which each protein is drawn; features of a nucleus are computed once.
+            If None, N is B, and each protein has its own nucleus.
         mask
-            (B, T), true where a token is real; all are if None.
+            (B, T), true for real tokens; by default all are.
 
         Returns
         -------
@@ -151,7 +151,7 @@ class UNet(nn.Module):
         which: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Draw one image (B, 1, H, W) of those that could be, and their mean; the same without a grain."""
+        """Return an image with its grain and the mean image, (B, 1, H, W) each; equal without a grain."""
         smooth, maps = self.mean_and_grain(nucleus, latent, which, mask)
         if maps is None or self.noise is None:
             return smooth, smooth
@@ -164,7 +164,7 @@ class UNet(nn.Module):
         which: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, GrainMaps | None]:
-        """Draw the smooth image (B, 1, H, W), and tell what is known of its grain."""
+        """Return the mean image (B, 1, H, W), and the maps of its grain if there is one."""
         if self.margin:
             nucleus = F.pad(nucleus, [self.margin] * 4, mode="reflect")
         *skips, features = self.encode(nucleus)
@@ -176,13 +176,12 @@ class UNet(nn.Module):
         inner = slice(self.margin, -self.margin or None)
         maps = None
         if self.grain is not None:
-            told = self.grain(features, latent)
-            maps = GrainMaps(*(each[..., inner, inner] for each in told))
+            maps = GrainMaps(*(each[..., inner, inner] for each in self.grain(features, latent)))
         return torch.sigmoid(drawn[..., inner, inner]), maps
 
 
 def _each(of_nuclei: Tensor, which: Tensor | None) -> Tensor:
-    """What is known of nuclei (N, ...), for each image (B, ...)."""
+    """Select the features of nuclei (N, ...) for each image (B, ...)."""
     return of_nuclei if which is None else of_nuclei.index_select(0, which)
 
 
