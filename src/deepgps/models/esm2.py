@@ -31,14 +31,14 @@ NAMES = (
     "esm2_t33_650M_UR50D",
     "esm2_t36_3B_UR50D",
 )
-"""The models of the paper's size and below, and one above."""
+"""The models up to the paper's size, and one above."""
 
-# What of a configuration decides the numbers, beside the weights.
+# Parts of a configuration that determine the numbers, beside the weights.
 _DECIDES = (
     *("num_attention_heads", "layer_norm_eps", "emb_layer_norm_before", "token_dropout", "pad_token_id"),
     *("mask_token_id", "position_embedding_type", "max_position_embeddings"),
 )
-# What lies in some files and not in others: a head that predicts contacts, and angles that are no weights.
+# Optional parts of the files: a head that predicts contacts, and angles that are no weights.
 _UNUSED = ("contact_head.", "pooler.", "rotary_embeddings.inv_freq")
 
 
@@ -90,12 +90,12 @@ class TokenVectors(nn.Module):
 
 
 def canonical_name(name: str) -> str | None:
-    """Find the whole name of an ESM2: of itself, with its owner, or of its short form, such as ``t30_150M``.
+    """Return the full name of an ESM2 from its name, with or without owner, or its short form ``t30_150M``.
 
     Returns
     -------
     str or None
-        None if it is no name of an ESM2.
+        None if it is not the name of an ESM2.
     """
     whole = name.removeprefix(f"{HUB}/")
     return next((known for known in NAMES if whole in {known, known[len("esm2_") : -len("_UR50D")]}), None)
@@ -107,17 +107,17 @@ def load_esm2(name_or_folder: str, *, offline: bool = False, precision: Precisio
     Parameters
     ----------
     name_or_folder
-        One of `NAMES`, in its short form too, which is fetched once and kept by the Hugging Face cache; or a
-        local folder with ``config.json`` and ``model.safetensors``, whose own name becomes the encoder's.
+        One of `NAMES`, or its short form, downloaded once into the Hugging Face cache; or a local folder with
+        ``config.json`` and ``model.safetensors``, whose own name becomes the encoder's.
     offline
-        Never use the network: what the cache does not hold is refused.
+        Never use the network; use the cache only.
     precision
-        ``auto`` is bfloat16 where the machine has units for it, else float32.
+        ``auto`` is bfloat16 where the hardware has units for it, else float32.
 
     Raises
     ------
     InputError
-        If there is no such model, it cannot be had, or it is no ESM2.
+        If there is no such model, it cannot be loaded, or it is not an ESM2.
     """
     known = canonical_name(name_or_folder)
     if known is None and not Path(name_or_folder).is_dir():
@@ -128,7 +128,7 @@ def load_esm2(name_or_folder: str, *, offline: bool = False, precision: Precisio
 
 
 def esm2_of(model: EsmModel, name: str, precision: str = "float32") -> Esm2:
-    """Make an encoder of a network in float32, which is changed in place."""
+    """Make an encoder of a float32 network, which is changed in place."""
     config, fingerprint = model.config, _fingerprint(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = TokenVectors(with_fast_layers(model)).eval().to(device=device, dtype=getattr(torch, precision))
@@ -138,14 +138,14 @@ def esm2_of(model: EsmModel, name: str, precision: str = "float32") -> Esm2:
 
 
 def resolve_precision(precision: Precision) -> Precision:
-    """Say what ``auto`` means on this machine."""
+    """Return the precision that ``auto`` means on this machine."""
     if precision != "auto":
         return precision
     return "bfloat16" if _has_bfloat16() else "float32"
 
 
 def _has_bfloat16() -> bool:
-    """Whether the machine multiplies bfloat16 in units of its own; elsewhere it is slower than float32."""
+    """Whether the hardware multiplies bfloat16; elsewhere it is slower than float32."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -181,8 +181,8 @@ def _pretrained(source: str, offline: bool) -> EsmModel:
 
 
 def _check(config: dict[str, Any], source: str) -> None:
-    wanted = {"model_type": "esm", "vocab_size": VOCABULARY, "position_embedding_type": "rotary"}
-    if any(config.get(key) != value for key, value in wanted.items()):
+    required = {"model_type": "esm", "vocab_size": VOCABULARY, "position_embedding_type": "rotary"}
+    if any(config.get(key) != value for key, value in required.items()):
         raise InputError(f"'{source}' is no ESM2; give a folder with its config.json and model.safetensors.")
 
 

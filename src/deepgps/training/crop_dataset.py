@@ -30,17 +30,16 @@ class CropSample(NamedTuple):
 
 
 class CropDataset(Dataset[CropSample]):
-    """Crops of a store, read from disk as they are asked for.
+    """Crops of a store, read from disk on access.
 
-    Every worker of a `DataLoader` maps the file itself, so that no crop is held twice.
+    Every worker of a `DataLoader` maps the file itself; no crop is in memory twice.
 
     Parameters
     ----------
     folder
         The crop store.
     equal
-        Columns of the index and the value that the crops have in them, such as ``split="train"``; all crops
-        where none is given.
+        Columns of the index and the values to select, such as ``split="train"``; by default all crops.
 
     Raises
     ------

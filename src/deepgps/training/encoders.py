@@ -1,4 +1,4 @@
-"""Encoders for the prediction world: an ESM2 as an ONNX file that answers as the torch module does."""
+"""``deepgps encoders prepare``: an ESM2 as an ONNX file, so that prediction needs no torch."""
 
 import logging
 import os
@@ -25,9 +25,9 @@ _DRAFT = ".deepgps-"
 
 
 def prepare_encoder(name_or_folder: str, *, offline: bool = False) -> tuple[Path, PreparedInfo]:
-    """Make an ONNX file of an ESM2, where `deepgps.proteins.embedding.prepared_encoder` finds it.
+    """Export an ESM2 to where `deepgps.proteins.embedding.prepared_encoder` finds it.
 
-    One of the same name is replaced. A kill leaves the earlier one, or none, and never half of one.
+    One of the same name is replaced; a kill leaves the earlier one or none.
 
     Parameters
     ----------
@@ -37,12 +37,12 @@ def prepare_encoder(name_or_folder: str, *, offline: bool = False) -> tuple[Path
     Returns
     -------
     tuple of Path and PreparedInfo
-        Its folder, and what is said of it.
+        Its folder and description.
 
     Raises
     ------
     InputError
-        If the encoder cannot be had.
+        If the encoder cannot be loaded.
     DeepGPSError
         If the graph differs from the torch module by more than `TOLERANCE`.
     """
@@ -64,11 +64,11 @@ def prepare_encoder(name_or_folder: str, *, offline: bool = False) -> tuple[Path
 
 @contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill, which becomes ``folder`` when the block ends well."""
+    """Yield a temporary folder, which becomes ``folder`` if the block succeeds."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     handle = lock_folder(folder.parent)
     try:
-        # Nobody else is writing, so these are of runs that were killed.
+        # The folder is locked, so these are left from killed runs.
         for left in folder.parent.glob(f"{_DRAFT}*/"):
             shutil.rmtree(left)
         draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_DRAFT))
@@ -93,7 +93,7 @@ def _replace(folder: Path, draft: Path) -> None:
 
 
 def _export(encoder: Esm2, path: Path) -> None:
-    # On the processor, and with more than one protein, so that the number of them stays free.
+    # On the CPU, and with several proteins, so the batch size stays free.
     network = encoder.network.cpu()
     tokens, mask = (torch.from_numpy(each) for each in tokenize(["MKVLAAGIVG", "MKVL", "MKVLAA"]))
     free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
@@ -109,13 +109,13 @@ def _export(encoder: Esm2, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    # Beside the graph: one file of the format holds 2 GB at most, and esm2_t33_650M has more.
+    # Beside the graph: one file of the format holds at most 2 GB, and esm2_t33_650M has more.
     program.save(path, external_data=True)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what torch says to its own developers."""
+    """Silence messages of torch that are for its developers."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -128,7 +128,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _parity(encoder: Esm2, path: Path) -> float:
-    """Largest difference on proteins drawn by chance: alone, padded, and as long as they may be."""
+    """Return the largest difference on random proteins: alone, padded, and of full length."""
     session = open_graph(path)
     rng = np.random.default_rng(0)
     longest = encoder.max_length

@@ -91,7 +91,7 @@ class TrainingLog:
 
     def _summary(self, progress: Progress, metrics: EpochMetrics) -> str:
         crops = self._done * self.task.settings.batch_size / self.task.accumulate
-        # An epoch that was continued in its middle still tells how long a whole one takes.
+        # Also right for an epoch that was continued in its middle.
         whole = (time.monotonic() - self._begun) * self.batches / max(self._done, 1)
         left = timedelta(seconds=round(whole * (self.epochs - progress.epoch)))
         validation = ""

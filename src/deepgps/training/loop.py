@@ -267,7 +267,7 @@ class Trainer:
 
 @contextmanager
 def _peers_alive() -> Iterator[None]:
-    """Raise a short error where another process of the run has ended; that one has said why."""
+    """Raise a short error where another process of the run has ended; its own error has the cause."""
     try:
         yield
     except RuntimeError as error:

@@ -53,7 +53,7 @@ def fit_images(
     folder
         Folder of the stages.
     generator
-        The generator to go on from; a new one by default.
+        The generator to start from; a new one by default.
     """
     torch.manual_seed(settings.seed)
     generator = generator or build_generator(len(pairing.classes.slugs), settings)
@@ -124,7 +124,7 @@ class MeanTask:
         return torch.autocast(nucleus.device.type, torch.bfloat16, enabled=mixed)
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
-        """Return nothing: the runs are as long as the recipe says."""
+        """Return nothing: the number of epochs is fixed."""
         return {}
 
     def samples(self, model: nn.Module) -> None:
