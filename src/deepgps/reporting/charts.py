@@ -235,7 +235,7 @@ def _svg(title: str, width: int, height: int, content: Iterable[Markup]) -> Mark
 
 
 def _figure(title: str, svg: Markup, names: Sequence[str], *, wide: bool = False) -> Markup:
-    """Put a title above a chart, and a legend below it if it has several series."""
+    """Put a title above a chart, and a legend below it if there are several series."""
     items = Markup("").join(
         Markup('<li><i style="background:{}"></i>{}</li>').format(_colour(number), name)
         for number, name in enumerate(names)

@@ -199,7 +199,7 @@ def draw_scale_bar(
 
 def _cell_and_image(prediction: Prediction) -> tuple[Cell, Floats]:
     if prediction.cell is None or prediction.image is None:
-        raise ValueError(f"The prediction of '{prediction.protein.id}' has no image.")
+        raise ValueError(f"the prediction of '{prediction.protein.id}' has no image")
     return prediction.cell, prediction.image
 
 
