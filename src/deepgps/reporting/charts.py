@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from numpy.typing import ArrayLike
 
 from deepgps.arrays import Doubles
@@ -21,7 +21,7 @@ COLOURS = 12
 _WIDTH, _HEIGHT = 360, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 350, 10, 222
 _ROW = 22
-_LABELS = 168
+_LABELS = 196
 
 Series = Mapping[str, tuple[ArrayLike, ArrayLike]]
 """By name, the x and y values (n,) of points; points with a NaN are left out."""
@@ -137,7 +137,7 @@ def interval_chart(title: str, metrics: Mapping[str, Metric], *, include: float 
     known = {name: metric for name, metric in metrics.items() if math.isfinite(metric.value)}
     ends = [end for each in known.values() for end in (each.value, each.low, each.high) if end is not None]
     axis = round_axis(title, ends, include=include)
-    width, right, bottom = 500, 484, _ROW * len(known) + 6
+    width, right, bottom = 420, 406, _ROW * len(known) + 6
     marks = [*_vertical_grid(axis, _LABELS, right, 2, bottom)]
     for number, (name, metric) in enumerate(known.items()):
         y, colour = _ROW * number + 14, _colour(0 if number == 0 else 5)
@@ -153,7 +153,7 @@ def interval_chart(title: str, metrics: Mapping[str, Metric], *, include: float 
                 '<circle cx="{:.1f}" cy="{}" r="4" style="fill:{}"/>'
             ).format(_LABELS - 8, y + 4, name, low, high, y, y, colour, middle, y, colour)
         )
-    return _figure(title, _svg(title, width, bottom + 18, marks), [], wide=True)
+    return _figure(title, _svg(title, width, bottom + 18, marks), [])
 
 
 def bar(share: float, *, highlighted: bool = False, threshold: float | None = None) -> Markup:
@@ -234,16 +234,14 @@ def _svg(title: str, width: int, height: int, content: Iterable[Markup]) -> Mark
     )
 
 
-def _figure(title: str, svg: Markup, names: Sequence[str], *, wide: bool = False) -> Markup:
+def _figure(title: str, svg: Markup, names: Sequence[str]) -> Markup:
     """Put a title above a chart, and a legend below it if there are several series."""
     items = Markup("").join(
         Markup('<li><i style="background:{}"></i>{}</li>').format(_colour(number), name)
         for number, name in enumerate(names)
     )
     legend = Markup("<ul>{}</ul>").format(items) if len(names) > 1 else ""
-    return Markup('<figure class="chart{}"><figcaption>{}</figcaption>{}{}</figure>').format(
-        " wide-chart" if wide else "", escape(title), svg, legend
-    )
+    return Markup('<figure class="chart"><figcaption>{}</figcaption>{}{}</figure>').format(title, svg, legend)
 
 
 def _colour(number: int) -> str:
