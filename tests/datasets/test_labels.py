@@ -3,7 +3,6 @@ import gzip
 import numpy as np
 import pytest
 
-from deepgps.datasets.identity import identity, training_set
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
 from deepgps.errors import InputError
 from deepgps.localization import CLASS_SETS
@@ -106,43 +105,6 @@ def test_a_missing_table_is_named(folder):
     (folder / "sequences" / "hpa_localizations.csv.gz").unlink()
     with pytest.raises(InputError, match="hpa_localizations"):
         load_labelled_proteins(folder, CLASS_SETS["mini"])
-
-
-def test_identity():
-    changed = "".join("A" if i % 10 == 0 and c != "A" else "C" if i % 10 == 0 else c for i, c in enumerate(A))
-    assert identity(A, A) == 1
-    assert identity(A, A[20:90]) == 1
-    assert identity(A, changed) == pytest.approx(0.9)
-    assert identity(A, B) < 0.4
-
-
-def family() -> LabelledProteins:
-    """A protein, itself with three residues changed, a remote homolog of its cluster, and a stranger."""
-    near = "GGG" + A[3:]
-    remote = random_protein(60) + A[60:]
-    count = 4
-    return LabelledProteins(
-        ids=np.array(["P", "near", "remote", "stranger"]),
-        sequences=(A, near, remote, B),
-        slugs=("x",),
-        labels=np.zeros((count, 1), np.float32),
-        mask=np.ones((count, 1), bool),
-        view_labels=np.zeros((count, 2, 1), np.float32),
-        view_mask=np.ones((count, 2, 1), bool),
-        weight=np.ones(count, np.float32),
-        cluster=np.array([1, 9, 1, 2]),  # the near copy fell into another cluster
-        source=np.array(["hpa"] * count),
-    )
-
-
-def test_protocol_a_leaves_out_the_cluster_and_b_the_protein():
-    assert training_set(family(), ["P"], "A").tolist() == [False, False, False, True]
-    assert training_set(family(), ["P"], "B").tolist() == [False, False, True, True]
-
-
-def test_nobody_is_held_out_by_an_unknown_id():
-    with pytest.raises(InputError, match="'Q'"):
-        training_set(family(), ["Q"], "A")
 
 
 def test_real_tables(shared_data):
