@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # Installed first and alone: nothing else may choose another build of it.
 TORCH ?= torch==2.13.0
-CODE := src tests benchmarks
+CODE := src tests benchmarks experiments
 
 help:  ## Show the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -68,26 +68,21 @@ bench: $(VENV)/.test  ## Measure start-up, speed and memory on this machine
 	@$(BIN)/python benchmarks/bench.py
 
 report: $(VENV)/.test  ## Evaluate deepgps-mini on the data at hand into ./report
-	@$(BIN)/python benchmarks/report.py
+	@$(BIN)/python experiments/deepgps-mini/report.py
 
 quality: $(VENV)/.base  ## Print every figure of deepgps-mini beside its bar (trains nothing)
-	@$(BIN)/python benchmarks/quality.py
+	@$(BIN)/python experiments/deepgps-mini/quality.py
 
 quality-train: $(VENV)/.test  ## Train deepgps-mini anew and measure it, from ../shared/data into ./runs (hours)
-	@$(BIN)/python benchmarks/opencell_labels.py
-	@$(BIN)/python benchmarks/hou_test.py
-	@$(BIN)/python benchmarks/opencell_all.py
-	@$(BIN)/python benchmarks/hpa_u2os_labels.py
+	@$(BIN)/python experiments/deepgps-mini/measure.py labels
+	@$(BIN)/python experiments/deepgps-mini/measure.py benchmark
 	@$(BIN)/deepgps train mini --data ../shared/data --out runs/mini --resume
 	@$(BIN)/deepgps export runs/mini --to runs/deepgps-mini
-	@$(BIN)/python benchmarks/images.py --model runs/deepgps-mini --run runs/mini
-	@$(BIN)/python benchmarks/opencell_tiles.py --model runs/deepgps-mini --run runs/mini
-	@$(BIN)/python benchmarks/opencell_halves.py --run runs/mini
-	@$(BIN)/python benchmarks/crowds.py --model runs/deepgps-mini
-	@$(BIN)/deepgps export runs/mini --to runs/deepgps-mini \
-		--metrics benchmarks/results/opencell_labels.json --metrics benchmarks/results/hou_test.json \
-		--metrics benchmarks/results/images.json --metrics benchmarks/results/opencell_tiles.json \
-		--metrics benchmarks/results/opencell_halves.json --metrics benchmarks/results/crowds.json
+	@$(BIN)/python experiments/deepgps-mini/measure.py images --model runs/deepgps-mini --run runs/mini
+	@$(BIN)/python experiments/deepgps-mini/measure.py opencell --model runs/deepgps-mini --run runs/mini
+	@$(BIN)/python experiments/deepgps-mini/measure.py halves --run runs/mini
+	@$(BIN)/python experiments/deepgps-mini/measure.py crowds --model runs/deepgps-mini
+	@$(BIN)/deepgps export runs/mini --to runs/deepgps-mini --metrics experiments/deepgps-mini/figures.json
 
 e2e-data: $(VENV)/.test  ## Run the tutorial on datasets into ./e2e-data, on sources that answer from this machine
 	@$(BIN)/python tests/docs/e2e_data.py e2e-data

@@ -1,8 +1,7 @@
-"""How fast an evaluation measures images, and what memory it takes, at two sizes: metrics alone, no model.
+"""Speed and memory of measuring images in an evaluation, at two sizes: metrics alone, no model.
 
-Crops are drawn by this script and the "drawn" images are the real ones blurred, so that nothing but the
-measures takes time. Memory is the process's own (RssAnon): pages of the crop store that the system keeps for
-reading again are not counted.
+This script makes the crops, and the "drawn" images are blurred nuclei, so that only measuring takes time.
+Memory is the process's own (RssAnon), without cached pages of the crop store.
 
     python benchmarks/evaluate.py [--crops 200] [--times 10] [--out benchmarks/results]
 """
@@ -21,22 +20,23 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from deepgps.arrays import Bytes, Floats, Ints
 from deepgps.datasets.crops.store import CropStore, open_crops, write_crops
-from deepgps.evaluation.dataset import Subject, Subjects
-from deepgps.evaluation.images.measure import measure_crops, open_measurements
-from deepgps.evaluation.images.metrics import image_figures
-from deepgps.evaluation.images.reference import learn
+from deepgps.evaluation.dataset import EvaluatedProtein, EvaluationDataset
+from deepgps.evaluation.images.measure import ImageGenerator, measure_crops, open_measurements
+from deepgps.evaluation.images.metrics import image_metrics
+from deepgps.evaluation.images.reference import fit_training_reference
 from deepgps.proteins.protein import Protein
 
 SIZE, UM = 208, 0.206349
-PLACES = ("nucleoplasm", "cytoplasmic")
+LOCALIZATIONS = ("nucleoplasm", "cytoplasmic")
 PROTEINS = 40
 TRAINING = 80
 WHOLE = 62108
 """Crops of the paper's OpenCell dataset."""
 
 
-def pair(place: int, rng: np.random.Generator) -> np.ndarray:
+def pair(place: int, rng: np.random.Generator) -> Bytes:
     """A round nucleus, and a mottled protein inside it or around."""
     y, x = np.indices((SIZE, SIZE)) - SIZE / 2 - rng.uniform(-15, 15, 2)[:, None, None]
     distance = np.hypot(y, x)
@@ -44,7 +44,7 @@ def pair(place: int, rng: np.random.Generator) -> np.ndarray:
     protein = np.where(~inside & (distance < 80) if place else inside, 0.6, 0.08)
     mottled = protein * (1 + ndimage.gaussian_filter(rng.normal(0, 4, protein.shape), 2))
     both = np.stack([np.where(inside, 0.8, 0.05), mottled]) + rng.normal(0, 0.02, (2, SIZE, SIZE))
-    return (np.clip(both, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.clip(both, 0, 1) * 255, np.uint8)
 
 
 def write_store(folder: Path, crops: int) -> CropStore:
@@ -56,27 +56,43 @@ def write_store(folder: Path, crops: int) -> CropStore:
     return open_crops(folder)
 
 
-def subjects_of(store: CropStore, crops: int) -> Subjects:
+def dataset_of(store: CropStore, crops: int) -> EvaluationDataset:
     """Crops in turn of some made-up proteins; the last ones train."""
-    proteins = [Subject(Protein(f"P{k}", "MKVLAAGIVGLCAKWDEYHR"), (PLACES[k % 2],)) for k in range(PROTEINS)]
-    owner = np.arange(crops) % PROTEINS
-    shown, training = (np.array(PLACES)[rows % 2] for rows in (owner, np.arange(crops, crops + TRAINING)))
-    rows = np.arange(crops, crops + TRAINING)
-    return Subjects(tuple(proteins), store, np.arange(crops), owner, owner, shown, rows, training, (), ())
+    sequence = "MKVLAAGIVGLCAKWDEYHR"
+    proteins = [
+        EvaluatedProtein(Protein(f"P{k}", sequence), (LOCALIZATIONS[k % 2],)) for k in range(PROTEINS)
+    ]
+    protein_of, training_rows = np.arange(crops) % PROTEINS, np.arange(crops, crops + TRAINING)
+    crop_classes, training_classes = (
+        np.array(LOCALIZATIONS)[rows % 2] for rows in (protein_of, training_rows)
+    )
+    return EvaluationDataset(
+        proteins=tuple(proteins),
+        store=store,
+        rows=np.arange(crops),
+        protein_of=protein_of,
+        groups=protein_of,
+        crop_classes=crop_classes,
+        training_rows=training_rows,
+        training_classes=training_classes,
+        left_out=(),
+        notes=(),
+    )
 
 
-class Copyist:
-    """Draws the nucleus, blurred, whatever the protein: stands in for the model."""
+class BlurredNuclei(ImageGenerator):
+    """Stands in for the model: draws the blurred nucleus, whatever the protein."""
 
-    um = UM
+    def __init__(self) -> None:
+        self.pixel_size_um = UM
 
-    def draw(self, nuclei: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    def draw(self, nuclei: Floats, proteins: Ints) -> Floats:
         """Draw n nuclei (n, H, W)."""
-        return ndimage.uniform_filter(nuclei, (0, 9, 9))
+        return np.asarray(ndimage.uniform_filter(nuclei, (0, 9, 9)))
 
 
 def own_memory() -> int:
-    """Memory of this process that is no copy of a file, in bytes."""
+    """Return the anonymous memory of this process in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024
 
@@ -100,22 +116,22 @@ def peak() -> Iterator[list[int]]:
 
 
 def measure(crops: int) -> tuple[float, float, float, int]:
-    """Seconds of wall clock and of processor for the crops, seconds for the figures, and peak memory."""
+    """Seconds of wall clock and of processor for the crops, seconds for the metrics, and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
-        subjects = subjects_of(write_store(Path(folder) / "store", crops), crops)
-        trained, _ = learn(subjects, UM)
+        dataset = dataset_of(write_store(Path(folder) / "store", crops), crops)
+        reference = fit_training_reference(dataset, UM)
         path = Path(folder) / "records"
         with peak() as seen:
             start, processor = time.perf_counter(), time.process_time()
-            measure_crops(subjects, Copyist(), trained, path)
+            measure_crops(dataset, BlurredNuclei(), reference, path)
             wall, busy = time.perf_counter() - start, time.process_time() - processor
             start = time.perf_counter()
-            image_figures(open_measurements(path), subjects, trained)
+            image_metrics(open_measurements(path), dataset, reference)
             return wall, busy, time.perf_counter() - start, max(seen)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--crops", type=int, default=200)
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))

@@ -40,7 +40,7 @@ def draw_field(seed: int) -> NDArray[np.uint16]:
     nuclei = ndimage.gaussian_filter(nuclei, 2)
     cytoplasm = ndimage.gaussian_filter(nuclei, 15) * (1 - nuclei)
     noise = rng.normal(0, 30, (2, EDGE, EDGE))
-    return (400 + noise + 3000 * np.stack([nuclei, cytoplasm])).clip(0, 65535).astype(np.uint16)
+    return np.asarray((400 + noise + 3000 * np.stack([nuclei, cytoplasm])).clip(0, 65535), np.uint16)
 
 
 def write_fields(folder: Path, count: int) -> None:

@@ -201,7 +201,8 @@ def dask(workers: int) -> Iterator[str]:
 def measure_dask(folder: Path, sizes: Sizes) -> None:
     """One Dask worker on a core that scheduler and writer share, and two on two."""
     head("run on a Dask cluster", "proteins/s", "efficiency")
-    few, kinds = write_fasta(folder / "one.fasta", 1), {"labels": (sizes.labels, ("--no-images",))}
+    few = write_fasta(folder / "one.fasta", 1)
+    kinds: dict[str, tuple[int, tuple[str, ...]]] = {"labels": (sizes.labels, ("--no-images",))}
     kinds["images, Zarr"] = sizes.images, ("--nucleus", "hek-1", "--image-format", "zarr")
     for kind, (count, drawing) in kinds.items():
         fasta, one = write_fasta(folder / "some.fasta", count), 0.0

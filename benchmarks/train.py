@@ -94,7 +94,7 @@ def plain(recipe: JointRecipe, data: Any, *, keep: bool) -> Callable[[int], obje
         drawn = model(pairs[:, :1], protein)
         loss = F.l1_loss(drawn.image, pairs[:, 1:])
         loss = loss + label_loss(drawn.logits, targets, multi_label=False).mean()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if keep:
             losses = np.append(losses, loss.detach().cpu().numpy())
@@ -126,7 +126,7 @@ def flop_of_an_image(recipe: JointRecipe) -> float:
     with FlopCounterMode(display=False) as counter:
         drawn = model(torch.rand(2, 1, size, size), {"embedding": torch.randn(2, EMBEDDING)})
         (drawn.image.mean() + drawn.logits.mean()).backward()
-    return counter.get_total_flops() / 2
+    return float(counter.get_total_flops() / 2)
 
 
 def main() -> None:

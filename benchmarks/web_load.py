@@ -137,7 +137,7 @@ def serving(folder: Path) -> Iterator[tuple[str, int]]:
         **{f"OPENGPS_{each}": "10000000" for each in most},
     }
     program = Path(sys.executable).with_name("deepgps")
-    command = [program, "serve", "--port", str(port)]
+    command = [str(program), "serve", "--port", str(port)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     site = f"http://127.0.0.1:{port}"
     try:

@@ -1,14 +1,14 @@
-"""How well nuclei are found: F1 of the segmenters on the 2018 Data Science Bowl's fluorescence images.
+"""F1 of the nucleus segmenters on the fluorescence images of the 2018 Data Science Bowl.
 
-Run ``python benchmarks/segmentation.py``. The images are in ``../shared/data/images/nuclei_dsb2018`` beside
-the project (or under ``DEEPGPS_SHARED_DATA``).
+    python experiments/deepgps-mini/nucleus_segmentation.py
 
-Their pixel size is not recorded and varies about fivefold. It is set for each image from the image alone,
-never from its labels: after a plain Otsu threshold, above the surroundings, the median object is taken for a
-nucleus 12 µm across. The smallest nucleus is set to 15 µm², for with a scale so rough the paper's bound would
-drop real nuclei. A prediction matches a labelled nucleus when their intersection over union exceeds the
-threshold; counts are pooled over all images. Settings are chosen, and the
-network was trained, on half 0; half 1 says what they are worth.
+The images are in ``../shared/data/images/nuclei_dsb2018`` beside the project (or under
+``DEEPGPS_SHARED_DATA``). Their pixel size is not recorded and varies about fivefold. It is estimated for each
+image from the image alone, never from its labels: after an Otsu threshold, above the local background, the
+median object is taken for a nucleus 12 µm across. The smallest nucleus is set to 15 µm², because with so
+rough a scale the paper's bound would drop real nuclei. A prediction matches a labelled nucleus when their
+intersection over union exceeds the threshold; counts are pooled over all images. Settings were chosen, and
+the network was trained, on half 0; half 1 tests them.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from deepgps.images.segmentation import NetworkWatershed, OtsuWatershed, Segment
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 NUCLEUS_UM = 12.0
-SEGMENTERS = {
+SEGMENTERS: dict[str, Segmenter] = {
     "otsu, for prediction": OtsuWatershed(min_area_um2=15.0),
     "otsu": refined_otsu(15.0),
     "network": NetworkWatershed(min_area_um2=15.0),
@@ -45,7 +45,8 @@ class DsbImage(NamedTuple):
     truth: LabelImage
 
 
-def read_field_images() -> list[DsbImage]:
+def read_images() -> list[DsbImage]:
+    """Read all images with their labels."""
     folder = SHARED / "images" / "nuclei_dsb2018"
     paths = sorted(path for path in folder.glob("*.png") if not path.stem.endswith("_labels"))
     if not paths:
@@ -60,11 +61,12 @@ def _read(path: Path) -> DsbImage:
 
 
 def half_of(name: str) -> int:
-    """The half, 0 or 1, that an image belongs to: one to choose and train on, the other to measure."""
+    """Return the half of an image: 0 to choose and train on, 1 to test."""
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 2
 
 
 def estimated_pixel_size(pixels: Floats) -> float:
+    """Estimate the edge of a pixel in µm from the median object."""
     smooth = ndimage.gaussian_filter(pixels, 1)
     surroundings = ndimage.gaussian_filter(smooth, min(pixels.shape) / 8)
     labels, _ = ndimage.label((smooth > threshold_otsu(smooth)) & (smooth > surroundings))
@@ -74,22 +76,23 @@ def estimated_pixel_size(pixels: Floats) -> float:
 
 
 def best_overlaps(truth: LabelImage, found: LabelImage) -> Doubles:
-    """IoU of each true nucleus with the found one that fits best; above 0.5 that one is unique."""
+    """Return the best IoU of each true nucleus with a found one; above 0.5 that one is unique."""
     shape = truth.max() + 1, found.max() + 1
     shared = np.bincount(truth.ravel() * shape[1] + found.ravel(), minlength=shape[0] * shape[1]).reshape(
         shape
     )
     union = shared.sum(1, keepdims=True) + shared.sum(0, keepdims=True) - shared
-    return (shared / np.maximum(union, 1))[1:, 1:].max(1, initial=0.0)
+    return np.asarray((shared / np.maximum(union, 1))[1:, 1:].max(1, initial=0.0))
 
 
 def f1(counts: Ints) -> Doubles:
+    """Return F1 of matched, found and true nuclei (…, 3)."""
     hits, found, true = counts.T
-    return 2 * hits / np.maximum(found + true, 1)
+    return np.asarray(2 * hits / np.maximum(found + true, 1))
 
 
 def image_counts(image: DsbImage, segment: Segmenter) -> Ints:
-    """(thresholds, 3): matched, found and true nuclei."""
+    """Count matched, found and true nuclei: (thresholds, 3)."""
     found = segment(image.pixels, image.pixel_size_um)
     overlaps = best_overlaps(image.truth, found)
     true = len(np.unique(image.truth)) - 1
@@ -97,6 +100,7 @@ def image_counts(image: DsbImage, segment: Segmenter) -> Ints:
 
 
 def row(name: str, counts: Ints) -> str:
+    """Format the F1 of a segmenter on some images."""
     pooled = f1(counts.sum(0))
     _, found, true = counts[:, 0].sum(0)
     scores = "".join(f"{score:8.3f}" for score in (*pooled, pooled.mean()))
@@ -104,7 +108,8 @@ def row(name: str, counts: Ints) -> str:
 
 
 def main() -> None:
-    images = read_field_images()
+    """Measure and print."""
+    images = read_images()
     halves = np.array([half_of(image.name) for image in images])
     ious = "".join(f"{threshold:8}" for threshold in THRESHOLDS)
     print(f"{'F1 at IoU':30}{'images':>7}{'nuclei':>9}{'found':>8}{ious}{'mean':>8}")

@@ -1,9 +1,8 @@
-"""Evaluate the model that ships on the data at hand: a report to look at, in ./report.
+"""Evaluate the shipped model on the data at hand and write the report to ``report``.
 
-The test side of the reference images of U-2 OS cells, as `benchmarks/images.py` uses it, without what
-needs the run that the model came from. The crops are cut from the images if they are not there.
+    python experiments/deepgps-mini/report.py [--model deepgps-mini] [--source opencell_tiles]
 
-    python benchmarks/report.py [--model deepgps-mini] [--crops runs/mini/crops] [--source opencell_tiles]
+The test crops are those of ``measure.py images``. They are cut from the reference images if they are missing.
 """
 
 import argparse
@@ -13,21 +12,20 @@ from pathlib import Path
 from deepgps.datasets.crops.reference import prepare_reference_crops
 from deepgps.datasets.crops.store import MANIFEST
 from deepgps.datasets.labels import load_labelled_proteins
-from deepgps.evaluation.dataset import DatasetFiles
 from deepgps.evaluation.evaluate import REPORT, evaluate
 from deepgps.localization import class_set
 from deepgps.prediction import Predictor
-from image_figures import progress
-from images import SOURCE
-from stand_ins import paired_store
+from evaluation_store import write_evaluation_store
+from image_quality import OPENCELL, U2OS, show_progress
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Read the command line and evaluate."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="deepgps-mini")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--crops", type=Path, default=Path("runs/mini/crops"))
-    parser.add_argument("--source", default=SOURCE, help="hpa_u2os_cells or opencell_tiles")
+    parser.add_argument("--source", default=U2OS, choices=(U2OS, OPENCELL))
     parser.add_argument("--out", type=Path, default=Path("report"))
     options = parser.parse_args()
     predictor = Predictor.load(options.model)
@@ -37,10 +35,12 @@ def main() -> None:
         prepare_reference_crops(images, options.crops, size_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
     proteins = load_labelled_proteins(options.data, classes)
     with tempfile.TemporaryDirectory() as folder:
-        store = paired_store(options.crops, Path(folder) / options.source, proteins, classes, options.source)
-        done = evaluate(predictor, DatasetFiles(store), options.out, on_progress=progress)
+        store = write_evaluation_store(
+            options.crops, Path(folder) / options.source, proteins, classes, options.source
+        )
+        done = evaluate(predictor, store, options.out, on_progress=show_progress)
     for note in done.notes:
-        print(f"Beware: {note}")
+        print(f"Warning: {note}")
     print(options.out / REPORT)
 
 

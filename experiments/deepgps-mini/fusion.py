@@ -1,27 +1,30 @@
-"""Which fusion serves best: the same small network, cells and proteins, one word of the recipe changed.
+"""Compare the ways of fusing protein and nucleus, with the same small network, cells and proteins.
 
-The images are single U-2 OS cells of the Human Protein Atlas whose localization is known and whose protein
-is not, so each training cell is given a protein of its localization from the tables. Cells of mosaics kept
-out of training are then drawn with a protein that the network was trained on, which asks what the fusion can
-carry, and with one of a homology cluster that it never saw, which asks how much its features say at all; and
-each time with a protein of another localization beside.
+The images are single U-2 OS cells of the Human Protein Atlas whose localization is known and whose protein is
+not, so each training cell gets a protein of its localization from the tables. Cells of held-out mosaics are
+then drawn with a protein that the network was trained on, which shows what the fusion can carry, and with one
+of a homology cluster that it never saw, which shows what its features say; and each time with a protein of
+another localization as a control.
 
-    python benchmarks/fusion.py [--data ../shared/data] [--work runs/fusion] [--out benchmarks/results]
+    python experiments/deepgps-mini/fusion.py [--data ../shared/data] [--work runs/fusion]
+
+The table of the run that was made is in README.md.
 """
 
 import argparse
 import json
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from deepgps.training.joint.train import train_joint
 from rich.progress import track
 
+from deepgps.arrays import Floats, Indices
 from deepgps.datasets.crops.reference import prepare_reference_crops
 from deepgps.datasets.crops.store import MANIFEST, open_crops, write_crops
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
@@ -31,17 +34,19 @@ from deepgps.images.similarity import pearson, psnr
 from deepgps.localization import class_set
 from deepgps.prediction import Predictor
 from deepgps.training.export import export
-from deepgps.training.joint.train import train_joint
 from deepgps.training.recipe import JointRecipe
 
 SOURCE, CLASSES, PIXEL_UM = "hpa_u2os_cells", class_set("mini"), 0.206349
+KINDS = ("matched", "mismatched")
 MODES = ("paper", "film", "residual", "per_residue")
-PROTEINS_A_CLASS, CELLS_A_CLASS, JUDGED_CELLS = 60, 330, 240
+PROTEINS_A_CLASS, CELLS_A_CLASS, TEST_CELLS = 60, 330, 240
+Pools = dict[str, dict[str, Indices]]
+"""Rows of proteins by part of the split and class."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReferenceCell:
-    """A crop of the reference images, its class and the part its mosaic is in."""
+class TrainingCell:
+    """A crop of the reference images, its class, and the part of the split that its mosaic is in."""
 
     row: int
     slug: str
@@ -49,10 +54,10 @@ class ReferenceCell:
 
 
 def recipe(mode: str, seed: int, epochs: int) -> JointRecipe:
-    """The small network with one fusion."""
+    """Return the recipe of the small network with one fusion."""
     network = {"widths": [32, 64, 128], "fold": 4, "margin": 8, "latent_dim": 64, "fusion": mode}
-    training = {"max_epochs": epochs, "batch_size": 16, "learning_rate": 1e-3, "seed": seed}
-    # The label is learned by heart long before the images are good.
+    training: dict[str, Any] = {"max_epochs": epochs, "batch_size": 16, "learning_rate": 1e-3, "seed": seed}
+    # The labels overfit long before the images are good.
     training |= {"patience": None, "keep": "last"}
     fields = {
         "kind": "joint",
@@ -66,14 +71,14 @@ def recipe(mode: str, seed: int, epochs: int) -> JointRecipe:
     return JointRecipe.model_validate(fields)
 
 
-def pools(proteins: LabelledProteins) -> dict[str, dict[str, Any]]:
-    """Proteins that microscopes see in one class only, by part and class; a cluster is in one part."""
+def pools(proteins: LabelledProteins) -> Pools:
+    """Return proteins that microscopes see in one class only, by part and class; a cluster is in one part."""
     seen = np.array(["opencell" in source or "hpa" in source for source in proteins.source])
     alone = ((proteins.labels >= 0.5).sum(1) == 1) & seen
     rng = np.random.default_rng(0)
     share = rng.random(int(proteins.cluster.max()) + 1)[proteins.cluster]
     part_of = np.where(share < 0.6, "train", np.where(share < 0.7, "validation", "test"))
-    found: dict[str, dict[str, Any]] = {part: {} for part in ("train", "validation", "test")}
+    found: Pools = {part: {} for part in ("train", "validation", "test")}
     for k, slug in enumerate(proteins.slugs):
         rows = rng.permutation(np.flatnonzero(alone & (proteins.labels[:, k] >= 0.5)))
         for part, by_class in found.items():
@@ -81,8 +86,8 @@ def pools(proteins: LabelledProteins) -> dict[str, dict[str, Any]]:
     return found
 
 
-def choose_cells(index: pl.DataFrame) -> list[ReferenceCell]:
-    """Cells of one class each, no class with far more than the others; whole mosaics are in one part."""
+def choose_cells(index: pl.DataFrame) -> list[TrainingCell]:
+    """Choose cells of one class each, no class with far more than the others; a mosaic is in one part."""
     rng, taken, chosen = np.random.default_rng(2), Counter[tuple[str, str]](), []
     groups = index["group"].to_list()
     validation = {group for group in sorted(set(groups)) if rng.random() < 0.12}
@@ -91,15 +96,13 @@ def choose_cells(index: pl.DataFrame) -> list[ReferenceCell]:
         named = CLASSES.of(index["localizations"][row].split("|"))
         kept = "validation" if groups[row] in validation else "train"
         part = "test" if index["split"][row] == "test" else kept
-        if len(named) == 1 and taken[part, *named] < CELLS_A_CLASS:
-            chosen.append(ReferenceCell(row, *named, part))
-            taken[part, *named] += 1
+        if len(named) == 1 and taken[part, min(named)] < CELLS_A_CLASS:
+            chosen.append(TrainingCell(row, min(named), part))
+            taken[part, min(named)] += 1
     return chosen
 
 
-def build_store(
-    work: Path, cells: list[ReferenceCell], proteins: LabelledProteins, pool: dict[str, Any]
-) -> Path:
+def build_store(work: Path, cells: list[TrainingCell], proteins: LabelledProteins, pool: Pools) -> Path:
     """Give each cell a protein of its class and part, and write a store that ``deepgps train`` takes."""
     reference, store, rng = open_crops(work / "reference"), work / "store", np.random.default_rng(3)
     given = [int(rng.choice(pool[cell.part][cell.slug])) for cell in cells]
@@ -132,8 +135,8 @@ def build_store(
     return store
 
 
-def draw(predictor: Predictor, nuclei: np.ndarray, sequences: list[str]) -> np.ndarray:
-    """Draw each protein into its nucleus, (N, H, W)."""
+def draw(predictor: Predictor, nuclei: Floats, sequences: list[str]) -> Floats:
+    """Draw each protein into its nucleus: (N, H, W)."""
     drawn = []
     for pixels, sequence in zip(nuclei, sequences, strict=True):
         (encoding,) = predictor.encode([sequence])
@@ -141,15 +144,15 @@ def draw(predictor: Predictor, nuclei: np.ndarray, sequences: list[str]) -> np.n
     return np.stack(drawn)
 
 
-class Judge:
-    """Held-out cells, and what a bundle makes of them."""
+class HeldOutCells:
+    """Held-out cells, and the measures of a bundle on them."""
 
     def __init__(
-        self, reference: Path, cells: list[ReferenceCell], proteins: LabelledProteins, pool: dict[str, Any]
+        self, reference: Path, cells: list[TrainingCell], proteins: LabelledProteins, pool: Pools
     ) -> None:
         held_out = [cell for cell in cells if cell.part == "test"]
         rng = np.random.default_rng(4)
-        self.cells = [held_out[i] for i in rng.permutation(len(held_out))[:JUDGED_CELLS]]
+        self.cells = [held_out[i] for i in rng.permutation(len(held_out))[:TEST_CELLS]]
         pairs = open_crops(reference).images([cell.row for cell in self.cells])
         self.nuclei, self.real = pairs[:, 0], pairs[:, 1]
         self.slugs = sorted({cell.slug for cell in self.cells})
@@ -162,11 +165,11 @@ class Judge:
 
     def _pick(self, slug: str, part: str, kind: str, rng: np.random.Generator) -> str:
         others = [each for each in self.slugs if each != slug]
-        wanted = slug if kind == "matched" else str(rng.choice(others))
-        return self.proteins.sequences[int(rng.choice(self.pool[part][wanted]))]
+        chosen = slug if kind == "matched" else str(rng.choice(others))
+        return self.proteins.sequences[int(rng.choice(self.pool[part][chosen]))]
 
     def baselines(self) -> dict[str, float]:
-        """What needs no model."""
+        """Measure what needs no model."""
         masks = np.stack([OtsuWatershed()(nucleus, PIXEL_UM) > 0 for nucleus in self.nuclei])
         two_level = np.stack(
             [np.where(m, r[m].mean(), r[~m].mean()) for m, r in zip(masks, self.real, strict=True)]
@@ -181,7 +184,7 @@ class Judge:
         }
 
     def measure(self, bundle: Path) -> dict[str, float]:
-        """Correlation, sequence effect, PSNR and labels."""
+        """Measure correlation, sequence effect, PSNR and labels."""
         predictor, found = Predictor.load(bundle, threads=1), {}
         for name, part in (("known", "train"), ("new", "test")):
             drawn = {kind: draw(predictor, self.nuclei, self.picks[part, kind]) for kind in KINDS}
@@ -193,7 +196,6 @@ class Judge:
         return found
 
     def _balanced_accuracy(self, predictor: Predictor, part: str) -> float:
-        """Over the proteins of the classes that the cells show."""
         columns = [predictor.classes.index(slug) for slug in self.slugs]
         recalls = []
         for number, slug in enumerate(self.slugs):
@@ -203,14 +205,11 @@ class Judge:
         return float(np.mean(recalls))
 
 
-KINDS = ("matched", "mismatched")
-
-
 def main() -> None:
+    """Read the command line, train, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("runs/fusion"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--modes", nargs="+", default=MODES)
@@ -223,47 +222,30 @@ def main() -> None:
         )
     pool, cells = pools(proteins), choose_cells(open_crops(args.work / "reference").index)
     store = build_store(args.work, cells, proteins, pool)
-    judge, found = Judge(args.work / "reference", cells, proteins, pool), {}
+    held_out, found = HeldOutCells(args.work / "reference", cells, proteins, pool), {}
     jobs = [(mode, seed) for seed in range(args.seeds) for mode in args.modes]
     for mode, seed in track(jobs, "runs"):
         run, bundle = args.work / f"{mode}-{seed}", args.work / f"{mode}-{seed}-bundle"
-        judged = args.work / f"{mode}-{seed}.json"
-        if not judged.exists():
+        measured = args.work / f"{mode}-{seed}.json"
+        if not measured.exists():
             train_joint(recipe(mode, seed, args.epochs), store, run, resume=run.exists())
             export(run, bundle)
-            judged.write_text(json.dumps(judge.measure(bundle)))
-        found[f"{mode}, {seed}"] = json.loads(judged.read_text())
-    write(args, Counter((cell.part, cell.slug) for cell in cells), judge.baselines(), found)
+            measured.write_text(json.dumps(held_out.measure(bundle)))
+        found[f"{mode}, {seed}"] = json.loads(measured.read_text())
+    print_table(Counter((cell.part, cell.slug) for cell in cells), held_out.baselines(), found)
 
 
-def write(
-    args: argparse.Namespace, cells: Counter[tuple[str, str]], baselines: dict[str, float], found: dict
+def print_table(
+    cells: Counter[tuple[str, str]], baselines: dict[str, float], found: dict[str, dict[str, float]]
 ) -> None:
-    """The table, and all numbers beside it."""
-    args.out.mkdir(parents=True, exist_ok=True)
-    content = {"baselines": baselines, "epochs": args.epochs, "runs": found}
-    (args.out / "fusion.json").write_text(json.dumps(content, indent=2) + "\n")
+    """Print what trained, the baselines, and a row of each run."""
+    counts = ", ".join(f"{slug} {n}" for (part, slug), n in sorted(cells.items()) if part == "train")
+    print(f"Training cells: {counts}.")
+    print("Without a model: " + ", ".join(f"{name} {value:.4g}" for name, value in baselines.items()))
     names = list(next(iter(found.values())))
-    rows = [
-        f"| {mode} | " + " | ".join(f"{value[name]:.3f}" for name in names) + " |"
-        for mode, value in found.items()
-    ]
-    trains = ", ".join(f"{slug} {n}" for (part, slug), n in sorted(cells.items()) if part == "train")
-    text = [
-        "# Fusion, measured",
-        "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {args.epochs} epochs, widths 32-64-128, fold 4, on two CPU cores: "
-        "`python benchmarks/fusion.py`. What is measured, and how: the top of that script.",
-        "",
-        f"Training cells: {trains}. Without a model: "
-        + ", ".join(f"{name} {value:.4g}" for name, value in baselines.items())
-        + ".",
-        "",
-        "| fusion, seed | " + " | ".join(names) + " |",
-        "|---" * (1 + len(names)) + "|",
-        *rows,
-    ]
-    (args.out / "fusion.md").write_text("\n".join(text) + "\n")
+    print("| fusion, seed | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|", sep="\n")
+    for mode, values in found.items():
+        print(f"| {mode} | " + " | ".join(f"{values[name]:.3f}" for name in names) + " |")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""Train the nucleus segmenter that ships: ``python benchmarks/train_segmenter.py --out nuclei.onnx``.
+"""Train the nucleus segmenter that ships.
 
-A narrow U-Net learns, from one half of the 2018 Data Science Bowl's fluorescence images, two maps at 0.5 µm a
-pixel: nucleus or not, and how deep in its nucleus a pixel lies (twice the distance to the outline over the
-largest such distance, cut at 1: nuclei of all sizes peak at 1, and touching ones are parted by a valley). The
-other half is for `segmentation.py` to measure with. The halves are the parity of the sha256 of an image's
-name, so that neither depends on the order or the number of the images.
+    python experiments/deepgps-mini/nucleus_network.py --out nuclei.onnx
 
-Training lasts as long as it is told to, and can go on from the weights of an earlier round (`--start-from`).
-The card, `docs/reference/nucleus-network.md`, says which rounds made the one that ships.
+A narrow U-Net learns two maps at 0.5 µm a pixel from one half of the fluorescence images of the 2018 Data
+Science Bowl: nucleus or not, and how deep in its nucleus a pixel lies (twice the distance to the outline over
+the largest such distance, clipped at 1: nuclei of all sizes peak at 1, and a valley separates touching ones).
+`nucleus_segmentation.py` tests on the other half. The halves are the parity of the sha256 of an image's name,
+so that they do not depend on the order or the number of the images.
+
+Training takes the time given and can continue from the weights of an earlier round (`--start-from`). The
+card, `docs/reference/nucleus-network.md`, lists the rounds of the network that ships.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from deepgps.images.processing import resample
 from deepgps.images.segmentation import NETWORK_PIXEL_SIZE_UM
 from deepgps.models.unet import double_conv
 from deepgps.training.graphs import rounded_to_half, to_onnx
-from segmentation import DsbImage, half_of, read_field_images
+from nucleus_segmentation import DsbImage, half_of, read_images
 
 WIDTHS = (32, 64, 96, 128)
 PATCH, BATCH = 160, 8
@@ -37,7 +39,7 @@ PATCH, BATCH = 160, 8
 class NucleusNet(nn.Module):
     """(B, 1, H, W) in [0, 1] to logits (B, 2, H, W) of nucleus and depth; H and W are multiples of 16.
 
-    A U-Net at half resolution: what four pixels hold goes in, and comes out, as channels of one.
+    A U-Net at half resolution: four pixels go in, and come out, as channels of one.
     """
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
@@ -47,8 +49,8 @@ class NucleusNet(nn.Module):
         self.head = nn.Conv2d(widths[0], 8, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Draw both maps."""
-        # The square root shows dim nuclei beside bright ones.
+        """Compute both maps."""
+        # The square root makes dim nuclei visible beside bright ones.
         maps = F.pixel_unshuffle(torch.cat([pixels, pixels.sqrt()], 1), 2)
         skips = []
         for depth, stage in enumerate(self.down):
@@ -60,7 +62,7 @@ class NucleusNet(nn.Module):
 
 
 def depths(labels: LabelImage) -> Floats:
-    """Twice the distance to the outline over the largest, cut at 1; the image's border is no outline."""
+    """Return twice the distance to the outline over the largest, clipped at 1; the border is no outline."""
     wide = np.pad(labels, 1, "edge")
     depth = np.zeros(wide.shape, np.float32)
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
@@ -73,7 +75,7 @@ def depths(labels: LabelImage) -> Floats:
 
 
 def weights(labels: LabelImage, pixel_size_um: float) -> Floats:
-    """1, and up to 6 where two nuclei touch: there it is decided whether they are parted."""
+    """Return weights of 1, and up to 6 where two nuclei touch."""
     highest = ndimage.maximum_filter(labels, 3)
     lowest = ndimage.minimum_filter(np.where(labels > 0, labels, highest.max() + 1), 3)
     between = ((highest > 0) & (lowest < highest)).astype(np.float32)
@@ -88,9 +90,9 @@ def maps_of(image: DsbImage) -> Tensor:
 
 
 def patch(maps: Tensor, rng: np.random.Generator) -> Tensor:
-    """Cut (4, PATCH, PATCH), turned, mirrored, stretched: the maps, the weight 0 in mirror images.
+    """Cut a random patch (4, PATCH, PATCH), rotated, mirrored, stretched; weight 0 beyond the border.
 
-    Sizes vary, for scales are estimates.
+    Sizes vary because the scales are estimates.
     """
     height, width = maps.shape[1:]
     angle, scale = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(-0.35, 0.35))
@@ -131,9 +133,9 @@ def disturbed(pixels: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def batches(images: list[DsbImage], rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Pixels (B, 1, P, P), targets (B, 2, P, P) and weights (B, 1, P, P), without end.
+    """Yield pixels (B, 1, P, P), targets (B, 2, P, P) and weights (B, 1, P, P), endlessly.
 
-    Images count by the root of their nuclei.
+    Images are drawn in proportion to the square root of their number of nuclei.
     """
     maps = [maps_of(image) for image in images]
     share = np.sqrt([max(image.truth.max(), 4) for image in images])
@@ -145,7 +147,7 @@ def batches(images: list[DsbImage], rng: np.random.Generator) -> Iterator[tuple[
 
 
 def train(images: list[DsbImage], minutes: float, seed: int, start_from: Path | None) -> nn.Module:
-    """Train for a time; return the moving average of the weights."""
+    """Train for some minutes; return the moving average of the weights."""
     torch.manual_seed(seed)
     net = NucleusNet().to(memory_format=torch.channels_last)
     if start_from:
@@ -181,6 +183,7 @@ def write(net: nn.Module, path: Path) -> None:
 
 
 def main() -> None:
+    """Read the command line, train, and write weights and graph."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--half", type=int, default=0, help="which half to train on, 0 (ships) or 1")
@@ -189,7 +192,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    images = [image for image in read_field_images() if half_of(image.name) == arguments.half]
+    images = [image for image in read_images() if half_of(image.name) == arguments.half]
     net = train(images, arguments.minutes, arguments.seed, arguments.start_from)
     torch.save(net.state_dict(), arguments.out.with_suffix(".pt"))
     write(net, arguments.out)

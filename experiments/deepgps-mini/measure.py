@@ -1,0 +1,67 @@
+"""Measure the shipped model and write its figures into ``figures.json``.
+
+    python experiments/deepgps-mini/measure.py labels
+    python experiments/deepgps-mini/measure.py benchmark
+    python experiments/deepgps-mini/measure.py images --model runs/deepgps-mini --run runs/mini
+    python experiments/deepgps-mini/measure.py opencell --model runs/deepgps-mini --run runs/mini
+    python experiments/deepgps-mini/measure.py halves --run runs/mini
+    python experiments/deepgps-mini/measure.py crowds --model runs/deepgps-mini
+
+``labels`` and ``benchmark`` train the label model again without the test proteins (about an hour each),
+``halves`` the generator twice (two hours); the others measure a bundle. Trainings are kept and continue where
+they stopped.
+"""
+
+import argparse
+from pathlib import Path
+
+from deepgps.bundle import DEFAULT_MODEL
+from deepgps.prediction import Predictor
+from deepgps.training.recipe import LabelSettings
+from figures import record
+
+WHAT = ("labels", "benchmark", "images", "opencell", "halves", "crowds")
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=WHAT)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the shared data folder")
+    parser.add_argument("--run", type=Path, default=Path("runs/mini"), help="the run that the model is from")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="name of an installed model, or a bundle")
+    parser.add_argument("--work", type=Path, default=Path("runs"), help="folder for the trainings")
+    parser.add_argument("--report", type=Path, default=Path("report"), help="folder for the reports")
+    options = parser.parse_args()
+    if options.what == "labels":
+        import opencell_labels
+
+        record(
+            opencell_labels.measure(options.data, options.work / "opencell_labels", LabelSettings()), "labels"
+        )
+    elif options.what == "benchmark":
+        import public_benchmark
+
+        figures, more = public_benchmark.measure(options.data, options.work / "hou_test", LabelSettings())
+        record(figures, "benchmark")
+        record(more, "benchmark", on_card=False)
+    elif options.what == "crowds":
+        import crowded_fields
+
+        record(crowded_fields.measure(Predictor.load(options.model), options.data), "crowds")
+    else:
+        import image_quality
+
+        if options.what == "halves":
+            figures = image_quality.measure_opencell_halves(options.data, options.run)
+        elif options.what == "opencell":
+            figures = image_quality.measure_opencell(options.model, options.data, options.run, options.report)
+        else:
+            figures = image_quality.measure_u2os(options.model, options.data, options.run, options.report)
+        record(figures, options.what)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Print the figures of the shipped model beside their baselines and targets; nothing is trained.
+
+    python experiments/deepgps-mini/quality.py [--model deepgps-mini]
+
+The figures are those in ``figures.json``; size and speed are measured on this machine.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepgps.bundle import DEFAULT_MODEL, Metric
+from deepgps.bundle.metrics_table import shown, text_lines
+from deepgps.prediction import Predictor
+from deepgps.proteins.features import RESIDUES
+from figures import read_figures
+
+TWO, FOUR = "OpenCell, cytoplasmic or nucleoplasm", "OpenCell, four classes"
+CELLS, TILES = "Held-out U-2 OS cells", "Held-out OpenCell images of 5 proteins"
+HALVES = "OpenCell images of 35 proteins held out by halves, mean images"
+KINDS = ("", ", mean images")
+"""Endings of the subject by kind of image: drawn, or the mean of all."""
+WARNED = "with a warning or unclear in"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The value that a figure was to reach.
+
+    Attributes
+    ----------
+    figure
+        Its name.
+    value
+        To reach, or to stay below where ``below``.
+    stretch
+        A higher value, hoped for.
+    above
+        Name of a figure that ``value`` is added to.
+    below
+        Whether less is better.
+    """
+
+    figure: str
+    value: float
+    stretch: float | None = None
+    above: str | None = None
+    below: bool = False
+
+
+def image_targets(subject: str) -> tuple[Target, ...]:
+    """Targets of drawn or mean images."""
+    baseline = f"{subject}: Pearson r of the baseline 'own nuclear mask'"
+    return (
+        Target(f"{subject}: Pearson r", 0.1, above=baseline),
+        Target(f"{subject}: intranuclear r", 0.88),
+        Target(f"{subject}: sequence_effect", 0.25),
+    )
+
+
+TARGETS = (
+    Target(f"{TWO}, B: AUROC", 0.86, 0.88),
+    Target(f"{TWO}, B: accuracy", 0.80, 0.82),
+    Target(f"{FOUR}, B: accuracy", 0.68, 0.71),
+    Target(f"{FOUR}, B: macro-F1", 0.68, 0.71),
+    Target(f"{TWO}, A: AUROC", 0.72, 0.76),
+    Target(f"{FOUR}, A: accuracy", 0.54),
+    Target("Public benchmark, seven classes, A: macro-F1", 0.48, 0.53),
+    Target("Public benchmark, seven classes, B: macro-F1", 0.59, 0.62),
+    Target("OpenCell, all classes pooled, A: calibration error (ECE)", 0.05, below=True),
+    Target(f"{TWO}, A: calibration error (ECE)", 0.05, below=True),
+    Target(f"{FOUR}, A: calibration error (ECE)", 0.05, below=True),
+    Target(f"OpenCell, shuffled, A: {WARNED} the model's own classes", 0.5),
+    Target(f"OpenCell, shuffled, A: {WARNED} single-2", 0.5),
+    Target(f"OpenCell, shuffled, A: {WARNED} single-4", 0.5),
+    Target("Independent protein CPSF6, nucleoplasm, B: probability", 0.5),
+    Target("Independent protein CSTF2, nucleoplasm, B: probability", 0.5),
+    Target("Independent protein EEF2, cytoplasmic, B: probability", 0.5),
+    *(target for kind in KINDS for target in image_targets(f"{CELLS}{kind}")),
+    *(Target(f"{CELLS}{kind}: classifier accuracy, five classes", 0.85) for kind in KINDS),
+    *image_targets(TILES),
+    *image_targets(HALVES),
+    Target("HEK293T, crowded crops: cells drawn, PCNA", 0.95),
+    Target("HEK293T, crowded crops: cells drawn, GAPDH", 0.95),
+)
+MAX_SIZE_MIB, MAX_MILLISECONDS = 15, 20
+"""Size of encoder and index together, and time of a protein on one core."""
+
+
+def target_row(target: Target, figures: Mapping[str, Metric]) -> tuple[str, ...]:
+    """Return figure, value, target and whether it was met."""
+    metric, base = figures.get(target.figure), figures.get(target.above or "")
+    if metric is None or (target.above and base is None):
+        return (target.figure, "not measured", "", "")
+    value = target.value + (base.value if base else 0)
+    met = metric.value <= value if target.below else metric.value >= value
+    verdict = "met" if met else "missed"
+    if met and target.stretch is not None and metric.value >= target.stretch:
+        verdict = "met, stretch too"
+    return (target.figure, shown(metric), f"{'at most' if target.below else 'at least'} {value:.2f}", verdict)
+
+
+def size_and_speed_rows(predictor: Predictor) -> Iterator[tuple[str, ...]]:
+    """Size and speed of the bundle beside their targets."""
+    path = predictor.bundle.path
+    size = sum((path / name).stat().st_size for name in ("encoder.onnx", "neighbours.npz")) / 2**20
+    for name, measured, target, unit in (
+        ("encoder and index", size, MAX_SIZE_MIB, "MiB"),
+        (
+            "a protein of 450 residues on one core, labels only",
+            _milliseconds(predictor),
+            MAX_MILLISECONDS,
+            "ms",
+        ),
+    ):
+        verdict = "met" if measured <= target else "missed"
+        yield (name, f"{measured:.1f} {unit}", f"at most {target} {unit}", verdict)
+
+
+def _milliseconds(predictor: Predictor, count: int = 60) -> float:
+    """Processor time of one protein of 450 residues, labels only."""
+    rng = np.random.default_rng(0)
+    sequences = ["M" + "".join(rng.choice(list(RESIDUES), 449)) for _ in range(count)]
+    predictor.encode(sequences[:2])
+    started = time.process_time()
+    predictor.encode(sequences)
+    return 1000 * (time.process_time() - started) / count
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def main() -> None:
+    """Read the command line and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    options = parser.parse_args()
+    figures, predictor = read_figures(), Predictor.load(options.model, threads=1)
+    metadata = predictor.bundle.metadata
+    print(f"{metadata.name} {metadata.version}: targets. In brackets 95 % bootstrap intervals.\n")
+    rows = [*(target_row(target, figures) for target in TARGETS), *size_and_speed_rows(predictor)]
+    print("\n".join(_aligned([("figure", "measured", "target", ""), *rows])))
+    print("\nEvery figure, with baselines:\n")
+    print(*text_lines(figures), sep="\n")
+    differing = [name for name, each in figures.items() if metadata.metrics.get(name) != each]
+    if differing:
+        print(f"\nNot as in the bundle and its card: {'; '.join(differing)}. Export it again.")
+
+
+if __name__ == "__main__":
+    main()
