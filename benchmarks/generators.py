@@ -68,7 +68,12 @@ def paper_network(widths: tuple[int, ...]) -> tuple[Callable[[], object], bytes]
         warnings.simplefilter("ignore")
         # The older exporter takes a second and not a minute, and finds the same layers.
         torch.onnx.export(
-            net, tuple(given.values()), file, input_names=list(given), output_names=["image"], dynamo=False
+            net,
+            tuple(given.values()),
+            file,  # type: ignore[arg-type]
+            input_names=list(given),
+            output_names=["image"],
+            dynamo=False,
         )
     return lambda: net(*given.values()), file.getvalue()
 

@@ -11,7 +11,7 @@ import torch
 
 from deepgps.arrays import Floats
 from deepgps.bundle import ClassSetSpec, Metric
-from deepgps.datasets.labels import LabelledProteins, opencell_places
+from deepgps.datasets.labels import LabelledProteins, opencell_localizations
 from deepgps.evaluation.labels import LabelReport
 from deepgps.evaluation.protocols import Protocol
 from deepgps.localization import CLASS_SETS
@@ -92,7 +92,7 @@ def fit_read_outs(
     ``fine`` are the same proteins in the classes of a multi-label set, where ``names`` has one.
     """
     sets = [CLASS_SETS[name] for name in names]
-    fit_class_sets(train, train if fine is None else fine, opencell_places(data), sets, folder)
+    fit_class_sets(train, train if fine is None else fine, opencell_localizations(data), sets, folder)
     specs = json.loads((folder / FILE).read_text("utf-8"))
     return {name: ClassSetSpec.model_validate(spec) for name, spec in specs.items()}
 

@@ -79,7 +79,7 @@ def weights(labels: LabelImage, pixel_size_um: float) -> Floats:
     highest = ndimage.maximum_filter(labels, 3)
     lowest = ndimage.minimum_filter(np.where(labels > 0, labels, highest.max() + 1), 3)
     between = ((highest > 0) & (lowest < highest)).astype(np.float32)
-    return 1 + 5 * np.minimum(3 * ndimage.gaussian_filter(between, 0.7 / pixel_size_um), 1)
+    return np.asarray(1 + 5 * np.minimum(3 * ndimage.gaussian_filter(between, 0.7 / pixel_size_um), 1))
 
 
 def maps_of(image: DsbImage) -> Tensor:
@@ -129,7 +129,8 @@ def disturbed(pixels: Tensor, rng: np.random.Generator) -> Tensor:
         pixels = pixels + rng.uniform(0, 0.3) * light[0, 0]
     noise = rng.choice((0, 0, 0.01, 0.03)) * rng.normal(size=pixels.shape)
     pixels = rng.uniform(0.6, 1.2) * (pixels + torch.from_numpy(noise).float())
-    return (pixels - rng.choice((0, 0, 0.03)) + rng.choice((0, 0, 0.05))).clamp(0, 1)
+    shifted: Tensor = pixels - rng.choice((0, 0, 0.03)) + rng.choice((0, 0, 0.05))
+    return shifted.clamp(0, 1)
 
 
 def batches(images: list[DsbImage], rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -149,10 +150,10 @@ def batches(images: list[DsbImage], rng: np.random.Generator) -> Iterator[tuple[
 def train(images: list[DsbImage], minutes: float, seed: int, start_from: Path | None) -> nn.Module:
     """Train for some minutes; return the moving average of the weights."""
     torch.manual_seed(seed)
-    net = NucleusNet().to(memory_format=torch.channels_last)
+    net = NucleusNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start_from:
         net.load_state_dict(torch.load(start_from, weights_only=True))
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)  # type: ignore[no-untyped-call]
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=1e-3)
     start, losses = time.monotonic(), []
     for step, (pixels, targets, weight) in enumerate(batches(images, np.random.default_rng(seed))):
@@ -166,7 +167,7 @@ def train(images: list[DsbImage], minutes: float, seed: int, start_from: Path | 
             logits = net(pixels.contiguous(memory_format=torch.channels_last))
         loss = F.binary_cross_entropy_with_logits(logits.float(), targets, weight)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         average.update_parameters(net)
         losses.append(loss.item())

@@ -68,8 +68,9 @@ def half_of(name: str) -> int:
 def estimated_pixel_size(pixels: Floats) -> float:
     """Estimate the edge of a pixel in µm from the median object."""
     smooth = ndimage.gaussian_filter(pixels, 1)
-    surroundings = ndimage.gaussian_filter(smooth, min(pixels.shape) / 8)
-    labels, _ = ndimage.label((smooth > threshold_otsu(smooth)) & (smooth > surroundings))
+    background = ndimage.gaussian_filter(smooth, min(pixels.shape) / 8)
+    otsu = threshold_otsu(smooth)  # type: ignore[no-untyped-call]
+    labels, _ = ndimage.label((smooth > otsu) & (smooth > background))
     areas = np.bincount(labels.ravel())[1:]
     areas = areas[areas >= 20]
     return NUCLEUS_UM / (2 * np.sqrt(np.median(areas) / np.pi)) if areas.size else 0.5

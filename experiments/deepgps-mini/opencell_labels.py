@@ -19,7 +19,7 @@ from scipy.special import expit, softmax
 
 from deepgps.arrays import Doubles, Ints, Mask
 from deepgps.bundle import Metric
-from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, opencell_places
+from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, opencell_localizations
 from deepgps.evaluation.label_metrics import ece_by_chance, reliability
 from deepgps.evaluation.labels import LabelReport, label_report
 from deepgps.evaluation.protocols import PROTOCOLS, Protocol, describe_hold_out, folds, may_train
@@ -84,7 +84,7 @@ def measure(data: Path, work: Path, settings: LabelSettings) -> dict[str, Metric
 
 def single_classes(data: Path, proteins: LabelledProteins) -> Ints:
     """Class of each protein in single-4 by the paper's grade rule, (N,); -1 for those that are not tested."""
-    classes = opencell_alone(proteins.sequences, opencell_places(data), SINGLE_4)
+    classes = opencell_alone(proteins.sequences, opencell_localizations(data), SINGLE_4)
     return np.where([len(sequence) <= MAX_LENGTH for sequence in proteins.sequences], classes, -1)
 
 

@@ -7,7 +7,7 @@ for a protein without known relatives, B for one with relatives.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -127,7 +127,7 @@ def describe_hold_out(train: LabelledProteins, tested: LabelledProteins, protoco
 
 
 def _concatenated(first: LabelledProteins, second: LabelledProteins) -> LabelledProteins:
-    arrays = {
+    arrays: dict[str, Any] = {
         field.name: np.concatenate([getattr(first, field.name), getattr(second, field.name)])
         for field in fields(first)
         if field.name not in ("sequences", "slugs")
