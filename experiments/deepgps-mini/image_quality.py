@@ -75,8 +75,8 @@ STRUCTURE_COLUMNS = {
     "classifier_accuracy": "classifier accuracy",
     "classifier_accuracy_balanced": "classifier balanced accuracy",
     "five": "classifier accuracy, five classes",
-    "profile_accuracy": "profile classifier accuracy",
-    "profile_accuracy_balanced": "profile classifier balanced accuracy",
+    "profile_classifier_accuracy": "profile classifier accuracy",
+    "profile_classifier_accuracy_balanced": "profile classifier balanced accuracy",
     "frechet_distance": "Fréchet distance",
 }
 Rows = dict[str, dict[str, Metric]]
@@ -270,7 +270,7 @@ def _u2os_figures(done: Evaluation, rows: Rows) -> dict[str, Metric]:
     for protocol, row in UNKNOWN.items():
         name = f"{head}, proteins unknown to the label model ({protocol}): {CORRECT_SIDE}"
         figures[name] = rows[row][CORRECT_SIDE]
-    for key in ("classifier_accuracy_balanced", "profile_accuracy_balanced"):
+    for key in ("classifier_accuracy_balanced", "profile_classifier_accuracy_balanced"):
         figures[f"{head}: {STRUCTURE_COLUMNS[key]}"] = rows[KNOWN][key]
         figures[f"{head}: {STRUCTURE_COLUMNS[key]}, real images"] = rows[REAL][key]
     return figures | {f"{head}: sequence_effect": done.images.effects["sequence_effect"]}

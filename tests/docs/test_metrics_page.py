@@ -17,7 +17,7 @@ CLASSES = ("cytoplasmic", "nucleoplasm")
 def documented():
     """Names of the figures, and which models have each."""
     return {
-        name: row[1] for row in rows(section(PAGE, "## Figures")) for name in re.findall(r"`(\w+)`", row[0])
+        name: row[1] for row in rows(section(PAGE, "## Label metrics")) for name in re.findall(r"`(\w+)`", row[0])
     }
 
 
@@ -33,7 +33,7 @@ def test_the_figures_are_those_documented(multi_label, left_out):
         wanted = {name for name in wanted if not name.endswith("_micro")}
     assert found == wanted
     by_class = {name.split("/")[1] for name in report.metrics if name.endswith("/cytoplasmic")}
-    text = section(PAGE, "## Figures")
+    text = section(PAGE, "## Label metrics")
     assert by_class == set(re.findall(r"`(\w+)/…`", text))
     assert (
         set(report.baselines)

@@ -65,7 +65,7 @@ def test_metrics_stand_beside_baselines(done):
     metrics = read(done[1])["metrics"]
     for kind in ("drawn", "constant mean", "class mean", "nuclear mask", "copied nucleus"):
         assert f"images/{kind}/ssim" in metrics
-    assert metrics["images/real/read_back"]["value"] == 1
+    assert metrics["images/real/classifier_accuracy"]["value"] == 1
     assert metrics["images/nuclear mask/intranuclear_r"]["value"] > 0.9
     assert "images/constant mean/pearson" not in metrics
     assert metrics["labels/protein/auroc_macro"]["n"] == 4
@@ -135,7 +135,7 @@ def test_another_seed_starts_over(predictor, small, tmp_path, monkeypatch):
 def test_without_a_classifier_the_rest_is_measured(predictor, small, tmp_path):
     done = evaluate(predictor, small, tmp_path / "out")
     assert any("Classes with 20 training images: 0" in note for note in done.notes)
-    assert "images/drawn/read_back" not in done.metrics()
+    assert "images/drawn/classifier_accuracy" not in done.metrics()
     assert "images/drawn/pearson" in done.metrics()
 
 

@@ -23,7 +23,7 @@ from deepgps.evaluation.images.measure import (
     ImageGenerator,
     wrong_proteins,
 )
-from deepgps.evaluation.images.metrics import COMPARED_KINDS, EFFECTS
+from deepgps.evaluation.images.metrics import CLASSIFIERS, COMPARED_KINDS, EFFECTS
 from deepgps.evaluation.images.structure import BANDS, FEATURES, PROFILE, PROFILE_EDGES_UM, SPECTRUM_EDGES
 from deepgps.evaluation.labels import LabelReport
 from deepgps.reporting.charts import (
@@ -50,8 +50,8 @@ IMAGE_SUMMARY = {
     "ssim": "SSIM",
     "pearson": "Pearson r",
     "intranuclear_r": "intranuclear fraction, r",
-    "read_back_balanced": "class read back, balanced",
-    "place_balanced": "place read back, balanced",
+    "classifier_accuracy_balanced": "classifier accuracy, balanced",
+    "profile_classifier_accuracy_balanced": "profile classifier accuracy, balanced",
 }
 """Metrics of images at the top of the report."""
 
@@ -66,11 +66,11 @@ SIMILARITY_COLUMNS = (
 STRUCTURE_COLUMNS = (
     ("profile_error", "profile error", 3),
     ("fine_detail", "fine detail (log2)", 2),
-    ("read_back", "read back", 2),
-    ("read_back_balanced", "balanced", 2),
-    ("place", "place read", 2),
-    ("place_balanced", "balanced", 2),
-    ("distance", "distance", 1),
+    ("classifier_accuracy", "classifier accuracy", 2),
+    ("classifier_accuracy_balanced", "balanced", 2),
+    ("profile_classifier_accuracy", "profile classifier accuracy", 2),
+    ("profile_classifier_accuracy_balanced", "balanced", 2),
+    ("frechet_distance", "Fréchet distance", 1),
 )
 CLASS_COLUMNS = (
     ("psnr", "PSNR (dB)", 2),
@@ -78,10 +78,10 @@ CLASS_COLUMNS = (
     ("pearson", "Pearson r", 3),
     ("sequence_effect", "sequence_effect", 3),
     ("intranuclear_mae", "intranuclear MAE", 3),
-    ("read_back", "read back", 2),
-    ("read_back_real", "… real", 2),
-    ("place", "place read", 2),
-    ("place_real", "… real", 2),
+    ("classifier_accuracy", "classifier accuracy", 2),
+    ("classifier_accuracy_real", "… real", 2),
+    ("profile_classifier_accuracy", "profile classifier accuracy", 2),
+    ("profile_classifier_accuracy_real", "… real", 2),
 )
 
 MAX_LEFT_OUT = 100
@@ -264,12 +264,12 @@ def _classifier(evaluation: "Evaluation") -> dict[str, Any] | None:
     if evaluation.reference.classifiers is None:
         return None
     classifier = evaluation.reference.classifiers[0]
-    ceiling, place_ceiling = (evaluation.images.kinds[REAL].get(name) for name in ("read_back", "place"))
+    ceiling, profile_ceiling = (evaluation.images.kinds[REAL].get(name) for name in CLASSIFIERS)
     return {
         "features": FEATURES,
         "counts": list(zip(classifier.classes, map(int, classifier.counts), strict=True)),
         "ceiling": ceiling,
-        "place_ceiling": place_ceiling,
+        "profile_ceiling": profile_ceiling,
         "is_weak": ceiling is not None and ceiling.value < 0.5,
     }
 

@@ -33,6 +33,8 @@ COMPARED_KINDS = (DRAWN, WRONG_PROTEIN, WRONG_CLASS, *IMAGE_BASELINES)
 """The images that are compared with the real ones, in the order of every table."""
 EFFECTS = {"sequence_effect": WRONG_CLASS, "sequence_effect_same_class": WRONG_PROTEIN}
 """Metrics that compare the right protein with a wrong one, and the control that each uses."""
+CLASSIFIERS = {"classifier_accuracy": False, "profile_classifier_accuracy": True}
+"""Metrics of the two classifiers, and whether each sees the profile around the nucleus alone."""
 _CHUNK = 4096
 
 
@@ -82,7 +84,7 @@ def image_metrics(
         if classifier is not None:
             kinds[kind] |= _classification(measurements, kind, classifier, dataset, seed)
     for kind, distance in _distances(measurements, reference).items():
-        kinds[kind]["distance"] = Metric(value=distance, n=len(groups))
+        kinds[kind]["frechet_distance"] = Metric(value=distance, n=len(groups))
     right = measurements.measure(DRAWN, "pearson")
     effects = {
         name: mean_interval(right - measurements.measure(wrong, "pearson"), groups, seed=seed)
@@ -158,7 +160,7 @@ def _classification(
     seed: int,
 ) -> dict[str, Metric]:
     numbers, metrics = classifier.numbers(dataset.crop_classes), {}
-    for name, by_profile in (("read_back", False), ("place", True)):
+    for name, by_profile in CLASSIFIERS.items():
         hits = classifier_hits(measurements, kind, classifier, dataset.crop_classes, by_profile=by_profile)
         metrics[name] = mean_interval(hits, dataset.groups, seed=seed)
         metrics[f"{name}_balanced"] = balanced_interval(hits, numbers, dataset.groups, seed=seed)
@@ -202,7 +204,7 @@ def _class_metrics(
         "intranuclear_mae": mean(np.abs(real - drawn)),
     }
     if classifier is not None:
-        for name, by_profile in (("read_back", False), ("place", True)):
+        for name, by_profile in CLASSIFIERS.items():
             for suffix, kind in (("", DRAWN), ("_real", REAL)):
                 hits = classifier_hits(
                     measurements, kind, classifier, dataset.crop_classes, by_profile=by_profile
