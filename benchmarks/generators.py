@@ -11,7 +11,7 @@ import numpy as np
 from costs import Layer, layers
 from deepgps.images.cell import Cell
 from deepgps.prediction import Predictor
-from deepgps.runtime import available, open_graph
+from deepgps.runtime import available_runtimes, open_graph
 from timing import SEED, TOGETHER, Figures, drawn, in_turns, loaded, random_proteins, runtime
 
 SIZE, LATENT = 208, 1024
@@ -42,7 +42,7 @@ def measure_generators(figures: Figures, model: str, rounds: int, widths: tuple[
     convolution, operations = works(torch.float32, torch.device("cpu"))["convolution"]
     turns: Turns = {"peak": convolution, "eager": net, "drawn": lambda: drawn(exact, TOGETHER)}
     turns |= {"paper": of_paper(paper, "cpu")}
-    if "openvino" in available():
+    if "openvino" in available_runtimes():
         rough = loaded(model, "openvino")
         quality(figures, exact, rough)
         turns |= {f"drawn{HALF}": lambda: drawn(rough, TOGETHER), f"paper{HALF}": of_paper(paper, "openvino")}

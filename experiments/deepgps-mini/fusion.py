@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from deepgps.training.joint.train import train_joint
 from rich.progress import track
 
 from deepgps.arrays import Floats, Indices
@@ -34,6 +33,7 @@ from deepgps.images.similarity import pearson, psnr
 from deepgps.localization import class_set
 from deepgps.prediction import Predictor
 from deepgps.training.export import export
+from deepgps.training.joint.train import train_joint
 from deepgps.training.recipe import JointRecipe
 
 SOURCE, CLASSES, PIXEL_UM = "hpa_u2os_cells", class_set("mini"), 0.206349

@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from deepgps.training.mini.train import train_mini
 from safetensors.torch import load_file
 from scipy.special import expit
 
@@ -45,6 +44,7 @@ from deepgps.prediction import Predictor
 from deepgps.training.export import export
 from deepgps.training.mini.images import NO, YES
 from deepgps.training.mini.labels import REGIMES, read_held_out
+from deepgps.training.mini.train import train_mini
 from deepgps.training.recipe import RECIPE, MiniRecipe, load_recipe
 from evaluation_store import write_evaluation_store
 from figures import table

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepgps.bundle import DEFAULT_MODEL, Metric
-from deepgps.bundle.metrics_table import shown, text_lines
+from deepgps.bundle.metrics_table import format_metric, metric_lines
 from deepgps.prediction import Predictor
 from deepgps.proteins.features import RESIDUES
 from figures import read_figures
@@ -100,7 +100,12 @@ def target_row(target: Target, figures: Mapping[str, Metric]) -> tuple[str, ...]
     verdict = "met" if met else "missed"
     if met and target.stretch is not None and metric.value >= target.stretch:
         verdict = "met, stretch too"
-    return (target.figure, shown(metric), f"{'at most' if target.below else 'at least'} {value:.2f}", verdict)
+    return (
+        target.figure,
+        format_metric(metric),
+        f"{'at most' if target.below else 'at least'} {value:.2f}",
+        verdict,
+    )
 
 
 def size_and_speed_rows(predictor: Predictor) -> Iterator[tuple[str, ...]]:
@@ -146,7 +151,7 @@ def main() -> None:
     rows = [*(target_row(target, figures) for target in TARGETS), *size_and_speed_rows(predictor)]
     print("\n".join(_aligned([("figure", "measured", "target", ""), *rows])))
     print("\nEvery figure, with baselines:\n")
-    print(*text_lines(figures), sep="\n")
+    print(*metric_lines(figures), sep="\n")
     differing = [name for name, each in figures.items() if metadata.metrics.get(name) != each]
     if differing:
         print(f"\nNot as in the bundle and its card: {'; '.join(differing)}. Export it again.")

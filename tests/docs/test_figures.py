@@ -2,11 +2,11 @@
 
 import re
 
-import figures
 import pytest
-import quality
 from documents import ROOT, SHIPPED_MODEL, document, section
 
+import figures
+import quality
 from deepgps.bundle import Metric, open_bundle
 from deepgps.training.card import metric_table
 from deepgps.training.export import read_metrics

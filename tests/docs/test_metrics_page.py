@@ -15,10 +15,9 @@ CLASSES = ("cytoplasmic", "nucleoplasm")
 
 
 def documented():
-    """Names of the figures, and which models have each."""
-    return {
-        name: row[1] for row in rows(section(PAGE, "## Label metrics")) for name in re.findall(r"`(\w+)`", row[0])
-    }
+    """Names of the metrics, and which models have each."""
+    table = rows(section(PAGE, "## Label metrics"))
+    return {name: row[1] for row in table for name in re.findall(r"`(\w+)`", row[0])}
 
 
 @pytest.mark.parametrize(("multi_label", "left_out"), [(False, "multi-label"), (True, "one class")])

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from crowded_fields import relative_means
 from image_quality import correct_side
 

@@ -2,6 +2,11 @@
 
 import numpy as np
 import pytest
+
+from deepgps.datasets.labels import load_labelled_proteins
+from deepgps.evaluation.labels import label_report
+from deepgps.evaluation.protocols import unlabelled_proteins
+from deepgps.localization import CLASS_SETS
 from label_training import with_baselines
 from opencell_labels import best_threshold, single_classes
 from public_benchmark import (
@@ -13,11 +18,6 @@ from public_benchmark import (
     opencell_categories,
     read_out,
 )
-
-from deepgps.datasets.labels import load_labelled_proteins
-from deepgps.evaluation.labels import label_report
-from deepgps.evaluation.protocols import unlabelled_proteins
-from deepgps.localization import CLASS_SETS
 
 
 def test_a_read_out_learns_a_class_from_logits():

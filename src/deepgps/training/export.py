@@ -143,7 +143,11 @@ def read_metrics(path: Path) -> dict[str, Metric]:
         entries = json.loads(path.read_text(encoding="utf-8"))
         # `deepgps evaluate` writes them beside a description of what was measured.
         entries = entries.get("metrics", entries)
-        return {name: Metric.model_validate(entry) for name, entry in entries.items()}
+        # The figures of an experiment name the command and the day that they were measured.
+        return {
+            name: Metric.model_validate({k: v for k, v in entry.items() if k not in ("command", "date")})
+            for name, entry in entries.items()
+        }
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"Metrics file '{path}' cannot be used: {error}.") from None
 

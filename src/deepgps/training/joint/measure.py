@@ -89,9 +89,7 @@ class RunMetrics:
             for name in LABEL_METRICS[self.labels.multi_label]:
                 for model, metrics in models.items():
                     if (metric := metrics.get(f"{level}/{name}")) is not None:
-                        found[f"validation/{level}/{name} ({model})"] = _metric(
-                            metric.value, metric.low, metric.high, metric.n
-                        )
+                        found[f"validation/{level}/{name} ({model})"] = metric
         return {name: metric for name, metric in found.items() if np.isfinite(metric.value)}
 
 
