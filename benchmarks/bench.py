@@ -28,7 +28,7 @@ from pathlib import Path
 from deepgps.bundle import DEFAULT_MODEL
 from deepgps.images.cell import Cell
 from deepgps.results.predict import predict_to_folder
-from deepgps.runtime import available
+from deepgps.runtime import available_runtimes
 from generators import measure_generators
 from moved import RESULTS, moved, written
 from timing import Figures, drawn, in_turns, loaded, random_proteins, runtime, yardstick
@@ -155,7 +155,7 @@ def measure_command(figures: Figures, model: str, folder: Path, sizes: Sizes) ->
     few, many = write_fasta(folder / "few.fasta", sizes.few), write_fasta(folder / "many.fasta", sizes.many)
     options = ("--model", model, "--out")
     for name in ("cpu", "openvino"):
-        if name in available():
+        if name in available_runtimes():
             with runtime(name):
                 imaged = deepgps("predict", few, *options, folder / name)
             speed = f"{sizes.few / imaged.seconds:.1f} proteins/s"
