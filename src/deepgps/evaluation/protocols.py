@@ -1,8 +1,8 @@
 """Hold-out protocols A and B: which proteins may train a model that is tested on others.
 
-Under both, no test protein trains, nor any protein at least 95 % identical to one, whatever its id. Under A, no
-protein of a homology cluster (30 % identity) that holds a test protein trains either. A asks what a model predicts
-for a protein without known relatives, B for one with relatives.
+Under both, no test protein trains, nor any protein at least 95 % identical to one, whatever its id. Under A,
+no protein of a homology cluster (30 % identity) that holds a test protein trains either. A asks what a model
+predicts for a protein without known relatives, B for one with relatives.
 """
 
 from collections.abc import Collection, Mapping, Sequence
