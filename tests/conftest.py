@@ -116,7 +116,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def visitor(
     request: pytest.FixtureRequest, tmp_path: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Any]:
-    """A visitor of a website of its own that has the model ``tiny``; its jobs are worked on by hand."""
+    """A visitor of a website with the model ``tiny``; the test computes its jobs."""
     from visitor import visit
 
     monkeypatch.setenv("DEEPGPS_MODELS", str(tiny_bundle.path.parent))
@@ -139,7 +139,7 @@ def services() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Bundle) -> Iterator[Any]:
-    """A website that is served with its worker; beside deepgps-mini it has ``tiny``, of other crops."""
+    """A running website with a worker; it has deepgps-mini, and ``tiny`` with other crops."""
     from browsing import serving
 
     models = tmp_path_factory.mktemp("models")
@@ -173,7 +173,7 @@ def window(served: Any, chromium: Any) -> Iterator[Callable[..., Any]]:
     yield open_window
     for each in opened:
         each.context.close()
-        assert each.complaints == []
+        assert each.errors == []
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import islice, takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,6 +51,7 @@ from opengps.submissions.store import purge_submissions
 from opengps.uniprot import look_up
 
 _POLL_S = 0.1
+_PAUSE_AFTER_ERROR_S = 1.0
 _CHECK_WORKERS_S = 1.0
 _CLEAN_UP_S = 60.0
 _NICENESS = 5
@@ -90,7 +92,7 @@ def run_worker(settings: Settings, *, stop_with_stdin: bool = False) -> None:
                 stop.wait(_POLL_S)
         except Exception:
             logging.getLogger("opengps").exception("The worker continues after an error.")
-            stop.wait(_POLL_S)
+            stop.wait(_PAUSE_AFTER_ERROR_S)
 
 
 def _load_default_model() -> None:
@@ -154,12 +156,15 @@ def _predict_chunk(site: Site, job: Job) -> bool:
         site.storage.write({f"{job_key(job.id)}/{RUN_FILE}": _run_record(site, job, predictor, cells)})
     writer = _ResultWriter(site, job, len(cells))
     predictions = predictor.predict(_proteins(records), cells, images=job.images)
-    rows = encode_rows(predictions, images=job.images)
-    for record in records:
-        if record.sequence:
-            writer.save(list(islice(rows, max(1, len(cells)))), record.number + 1)
-    done = records[-1].number + 1 if records else job.next_record
-    save_progress(site, job, next_record=done)
+    with closing(encode_rows(predictions, images=job.images)) as rows:
+        for record in records:
+            if record.sequence:
+                writer.save(list(islice(rows, max(1, len(cells)))), record.number + 1)
+    done = job.next_record
+    if records:
+        # The last ones may be rejected.
+        done = records[-1].number + 1
+        save_progress(site, job, next_record=done)
     if done < job.total:
         return False
     _write_report(site, job, _run_record(site, job, predictor, cells, finished=True))

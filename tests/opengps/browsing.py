@@ -1,4 +1,4 @@
-"""A real server with its worker, and a real browser, Debian's Chromium, to visit it with."""
+"""A real server with its worker, and a real browser, Debian's Chromium."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ PHONE = {"width": 390, "height": 844}
 
 @dataclass
 class Served:
-    """A site that is served: where, and the folder of its data."""
+    """A running site: its address and its data folder."""
 
     address: str
     data: Path
@@ -34,7 +34,7 @@ def free_port():
 
 @contextmanager
 def serving(folder, models, **settings):
-    """Run ``deepgps serve``, worker and all, on loopback; settings are those of the site."""
+    """Run ``deepgps serve`` with a worker on loopback."""
     port = free_port()
     environment = {
         **os.environ,
@@ -70,7 +70,7 @@ def _await(site, process):
 
 @contextmanager
 def chromium():
-    """Start the browser; skipped, and said so, where it is missing: tests/opengps/debian.sh installs it."""
+    """Start the browser; skip the test if it is missing: tests/opengps/debian.sh installs it."""
     sync_api = pytest.importorskip("playwright.sync_api")
     if (program := shutil.which("chromium")) is None:
         pytest.skip("Chromium is not installed; run tests/opengps/debian.sh")
@@ -82,20 +82,20 @@ def chromium():
 
 
 class Window:
-    """A browser's window on the site, which collects what its pages complain of."""
+    """A browser window that collects the errors of its pages."""
 
     def __init__(self, browser, site, **options):
-        self.site, self.complaints = site, []
+        self.site, self.errors = site, []
         self.context = browser.new_context(base_url=site.address, **options)
         self.context.set_default_timeout(PATIENCE_S * 1000)
         self.page = self.context.new_page()
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._on_console)
 
-    def _heard(self, message):
-        # That a page was refused or is gone is said on the page, too.
+    def _on_console(self, message):
+        # The page itself shows that a request was refused.
         if message.type == "error" and "the server responded with a status of 4" not in message.text:
-            self.complaints.append(message.text)
+            self.errors.append(message.text)
 
     def go(self, path):
         """Open a page."""
@@ -104,7 +104,7 @@ class Window:
         return answer
 
     def predict(self, proteins, **choices):
-        """Fill in the form by hand and send it; return the path of the job."""
+        """Fill in and send the form; return the path of the job."""
         self.go("/predict")
         self.page.get_by_label("FASTA, a table, a sequence, or accessions").fill(proteins)
         for name, value in choices.items():
@@ -118,7 +118,7 @@ class Window:
         return self.page.url.removeprefix(self.site.address)
 
     def wait_for(self, status):
-        """Wait until the job's page says so, by itself."""
+        """Wait until the job's page shows a status."""
         self.page.locator(f".headline .status.{status}").wait_for()
 
     def text(self):
@@ -129,4 +129,4 @@ PAGES = (
     *("/", "/predict", "/predict?example=true", "/submit", "/submit/batch", "/models"),
     *("/models/deepgps-mini", "/models/deepgps-mini:single-2", "/nuclei", "/privacy", "/api", "/nothing"),
 )
-"""Every page that needs no job."""
+"""All pages that need no job."""

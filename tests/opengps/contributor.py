@@ -1,4 +1,4 @@
-"""Images to submit: drawn fields, whose protein is drawn too."""
+"""Synthetic images to submit."""
 
 import io
 import zipfile
@@ -40,7 +40,7 @@ def tiff(*channels):
 
 
 def pair(seed=0):
-    """The files of one image, as a form takes them."""
+    """The files of one image, for a form."""
     nucleus, protein = field(seed)
     return {
         "nucleus_image": (f"n{seed}.tif", tiff(nucleus), "image/tiff"),

@@ -1,8 +1,8 @@
 #!/bin/sh
-# What the tests of the website need beside Python, installed from Debian where it is absent.
+# Install what the tests of the website need besides Python, from Debian.
 set -eu
 packages=""
-need() { # a program, and the package that brings it
+need() { # a program, and the package that contains it
     command -v "$1" >/dev/null || ls /usr/lib/postgresql/*/bin/"$1" >/dev/null 2>&1 || packages="$packages $2"
 }
 need postgres postgresql

@@ -118,7 +118,7 @@ def _start(stack, *command, user=None):
     )
 
     def stop():
-        # To PostgreSQL: without waiting for whoever is still connected.
+        # SIGINT: PostgreSQL does not wait for open connections.
         process.send_signal(2)
         with suppress(subprocess.TimeoutExpired):
             process.wait(10)
@@ -134,4 +134,4 @@ def _await(port):
         with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return
         time.sleep(0.05)
-    raise AssertionError(f"nobody listens on port {port}")
+    raise AssertionError(f"nothing listens on port {port}")

@@ -1,4 +1,4 @@
-"""Without JavaScript, on a phone, in the dark, by keyboard, and for who cannot see."""
+"""Accessibility: without JavaScript, on a phone, in dark mode, by keyboard, with a screen reader."""
 
 import pytest
 from browsing import PAGES, PHONE
@@ -75,7 +75,7 @@ def done(chromium, served):
     return job, f"{job}/results/0", submission
 
 
-def test_the_whole_of_predict_works_without_javascript(window):
+def test_predict_works_without_javascript(window):
     visit = window(java_script_enabled=False)
     visit.predict(fasta(3), nuclei="u2os-1", model="tiny")
     # The page fetches itself anew.
@@ -98,7 +98,7 @@ def test_the_whole_of_predict_works_without_javascript(window):
 
 @pytest.fixture(scope="module")
 def seen(chromium, served, done):
-    """What each page shows by day, by night and on a phone; each is opened once."""
+    """Measurements of each page in light, in dark and on a phone; each page is opened once."""
     from browsing import Window
 
     visit, found = Window(chromium, served), {}
@@ -117,7 +117,7 @@ def seen(chromium, served, done):
         visit.page.set_viewport_size(PHONE)
         here["wider"] = visit.page.evaluate(_WIDER)
         visit.page.set_viewport_size(large)
-    assert visit.complaints == []
+    assert visit.errors == []
     visit.context.close()
     return found
 
@@ -127,7 +127,7 @@ def test_no_page_is_wider_than_a_phone(seen):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_word_can_be_read_by_day_and_by_night(seen, scheme):
+def test_all_text_has_enough_contrast_in_light_and_dark(seen, scheme):
     assert {path: here[scheme][1] for path, here in seen.items() if here[scheme][1]} == {}
     assert {here[scheme][0] == "rgb(255, 255, 255)" for here in seen.values()} == {scheme == "light"}
 
@@ -168,7 +168,7 @@ def test_the_api_lists_its_routes(window):
     assert visit.page.locator("#swagger .opblock").count() > 25
 
 
-def test_health_and_metrics_tell_of_the_jobs(window, done):
+def test_health_and_metrics_count_the_jobs(window, done):
     visit = window()
     health = visit.page.request.get("/health")
     assert (health.status, health.json()["status"]) == (200, "ok")

@@ -1,4 +1,4 @@
-"""Predict, as a visitor with a browser goes through it."""
+"""Predict in a browser."""
 
 import io
 import time
@@ -22,7 +22,7 @@ def nucleus_png():
 
 
 def loaded(page):
-    """Pixels across of each image of the page's content, once all are there."""
+    """Return the width of each image of the page, once all are loaded."""
     page.wait_for_load_state("networkidle")
     return page.locator("main img").evaluate_all("all => all.map(each => each.naturalWidth)")
 
@@ -74,7 +74,7 @@ def test_sliders_change_how_an_image_looks(window):
     assert (look(".panels .lit >> nth=0", "filter"), look(".stack .yellow", "opacity")) == (before, "1")
 
 
-def test_a_file_into_an_own_nucleus(window):
+def test_a_file_is_drawn_into_an_uploaded_nucleus(window):
     visit = window()
     visit.go("/predict")
     visit.page.get_by_label("… or a file").set_input_files(
@@ -115,7 +115,7 @@ def test_a_batch_is_sorted_filtered_and_downloaded(window):
     assert sum(name.endswith(".ome.tif") for name in names) == 30
 
 
-def test_progress_is_seen_and_a_job_is_cancelled_and_deleted(window):
+def test_progress_is_shown_and_a_job_is_cancelled_and_deleted(window):
     visit = window()
     job = visit.predict(fasta(400))
     # The page follows its job without being loaded anew.
@@ -131,7 +131,7 @@ def test_progress_is_seen_and_a_job_is_cancelled_and_deleted(window):
     assert visit.go(job).status == 404
 
 
-def test_errors_stand_beside_their_fields(window):
+def test_errors_are_beside_their_fields(window):
     visit = window()
     visit.go("/predict")
     visit.page.locator("#proteins").fill(">x\nMK1\n")
@@ -141,11 +141,11 @@ def test_errors_stand_beside_their_fields(window):
     alert.wait_for()
     assert alert.evaluate("each => each === document.activeElement")
     assert visit.page.locator("#proteins").input_value() == ">x\nMK1\n"
-    for field, said in (("proteins", "residue 3"), ("nucleus_images", "needs a nucleus image")):
+    for field, message in (("proteins", "residue 3"), ("nucleus_images", "needs a nucleus image")):
         beside = visit.page.locator(f"#{field}")
         assert beside.get_attribute("aria-invalid") == "true"
         ids = (beside.get_attribute("aria-describedby") or "").split()
-        assert said in " ".join(visit.page.locator(f"#{each}").inner_text() for each in ids)
+        assert message in " ".join(visit.page.locator(f"#{each}").inner_text() for each in ids)
         problem = visit.page.locator(f"#{field} + .problems").bounding_box()
         box = beside.bounding_box()
         assert problem and box and 0 <= problem["y"] - (box["y"] + box["height"]) < 20

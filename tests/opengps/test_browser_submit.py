@@ -1,4 +1,4 @@
-"""Submit, from the form to a crop store that training takes."""
+"""Submit in a browser, from the form to a crop store."""
 
 import pytest
 from contributor import FIELDS, batch, packed, pair
@@ -50,7 +50,7 @@ def test_one_image_is_submitted_compared_and_deleted(window):
     assert visit.go(address).status == 404
 
 
-def test_errors_of_a_submission_stand_beside_their_fields(window):
+def test_errors_of_a_submission_are_beside_their_fields(window):
     visit = window()
     visit.go("/submit")
     # The browser's own check goes first; without it the server answers.

@@ -20,7 +20,7 @@ def unpacked(content, settings=SETTINGS):
 
 
 def with_info(content, **attributes):
-    """A ZIP of one member whose entry says something else."""
+    """Return a ZIP of one member with changed metadata."""
     info = zipfile.ZipInfo("a.tif")
     for name, value in attributes.items():
         setattr(info, name, value)
@@ -44,7 +44,7 @@ def test_files_of_the_operating_system_are_ignored():
     assert list(found) == ["a.tif"]
 
 
-def test_a_bomb_is_unpacked_no_further_than_an_image_may_be():
+def test_a_bomb_is_unpacked_only_up_to_the_limit_of_an_image():
     found = unpacked(packed({"a.tif": b"\0" * 50_000_000}))
     assert len(found["a.tif"]()) == SETTINGS.max_image_bytes + 1
 

@@ -1,4 +1,4 @@
-"""From what was submitted to a model that has learned from it."""
+"""Moderation, export, and training on the export."""
 
 import csv
 
@@ -42,20 +42,20 @@ def test_images_are_listed_accepted_and_rejected(data, visitor, capsys):
     assert "Out of focus." in page
 
 
-def test_a_decision_names_images_that_are_there(data, capsys):
+def test_unknown_images_are_refused(data, capsys):
     assert submissions("accept", 1, 9, data=data) == 2
     assert "no image 9" in capsys.readouterr().err
     assert len(listed(capsys, data)) == 3
     assert submissions("accept", data=data) == 2
 
 
-def test_a_folder_without_a_website_is_not_made_one(tmp_path, capsys):
+def test_a_folder_without_a_website_is_refused(tmp_path, capsys):
     assert submissions("list", data=tmp_path / "typo") == 2
     assert "is not the folder of a website" in capsys.readouterr().err
     assert not (tmp_path / "typo").exists()
 
 
-def test_the_export_holds_the_crops_that_were_accepted(data, tmp_path, capsys):
+def test_the_export_contains_the_accepted_crops(data, tmp_path, capsys):
     out = tmp_path / "store"
     assert submissions("export", out, data=data) == 2
     assert "No image is accepted" in capsys.readouterr().err
@@ -76,7 +76,7 @@ def test_the_export_holds_the_crops_that_were_accepted(data, tmp_path, capsys):
     assert "n0.tif sha256:" in rows[0]["files"]
 
 
-def test_an_export_of_another_choice_is_not_mixed_with_an_earlier_one(data, tmp_path, capsys):
+def test_different_exports_are_not_mixed(data, tmp_path, capsys):
     out = tmp_path / "store"
     submissions("accept", 1, data=data)
     assert submissions("export", out, data=data) == 0
@@ -124,7 +124,7 @@ def test_a_recipe_can_train_on_an_export(visitor, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_goes_on_from_what_was_submitted(visitor, tmp_path, capsys):
+def test_a_model_is_finetuned_on_submitted_images(visitor, tmp_path, capsys):
     from deepgps.bundle import open_bundle
     from deepgps.prediction import Predictor
 

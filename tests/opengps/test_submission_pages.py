@@ -40,7 +40,7 @@ def test_one_image_of_several_is_deleted(visitor):
     assert len(files) == 2
 
 
-def test_what_a_stranger_writes_is_text_on_the_page(visitor):
+def test_input_is_escaped_on_the_page(visitor):
     sent = submit(visitor, contributor="<script>alert(1)</script>", protein="<b>x").json()
     page = visitor.page(f"/submissions/{sent['id']}")
     assert "<script>alert" not in page and "<b>x" not in page

@@ -172,15 +172,15 @@ def test_all_errors_of_an_image_are_reported_at_once(visitor):
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"II*\0" + b"\xff" * 40, b"%PDF-1.4"])
 def test_other_content_is_refused(visitor, content):
     files = {**pair(), "protein_image": ("../../p.tif", content, "image/tiff")}
-    _, said = problems(submit(visitor, files), 422)["nucleus_image"]
-    assert "'p.tif'" in said
+    _, message = problems(submit(visitor, files), 422)["nucleus_image"]
+    assert "'p.tif'" in message
 
 
-def test_images_that_do_not_belong_together_are_refused(visitor):
+def test_images_that_do_not_match_are_refused(visitor):
     smaller = tiff(field(edge=250)[1])
     files = {**pair(), "protein_image": ("small.tif", smaller, "image/tiff")}
-    _, said = problems(submit(visitor, files), 422)["nucleus_image"]
-    assert "300 × 300" in said
+    _, message = problems(submit(visitor, files), 422)["nucleus_image"]
+    assert "300 × 300" in message
     blank = tiff(np.random.default_rng(0).normal(200, 8, (300, 300)).astype(np.uint16))
     files = {**pair(), "protein_image": ("blank.tif", blank, "image/tiff")}
     assert "shows nothing" in problems(submit(visitor, files), 422)["nucleus_image"][1]
@@ -239,7 +239,7 @@ def test_a_cell_of_the_table_takes_precedence_over_the_form(visitor):
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
         ("protein,localizations\nx,er\n", "no column 'nucleus_image'"),
         ("nucleus_image,shape\na,b\n", "unknown column 'shape'"),
@@ -247,8 +247,8 @@ def test_a_cell_of_the_table_takes_precedence_over_the_form(visitor):
         (HEADER + "a.tif,b.tif,x,er\n", "'a.tif' is not among the files"),
     ],
 )
-def test_tables_that_cannot_be_used(visitor, table, said):
-    assert said in problems(submit_files(visitor, ("t.csv", table.encode())), 422)["files"][1]
+def test_unusable_tables_are_refused(visitor, table, message):
+    assert message in problems(submit_files(visitor, ("t.csv", table.encode())), 422)["files"][1]
 
 
 def test_a_batch_needs_one_table_and_no_single_image(visitor):

@@ -73,7 +73,7 @@ def test_results_are_sorted_filtered_and_paged(visitor, job):
     assert [row["number"] for row in visitor.rows(job, offset=4)["results"]] == [4, 5]
 
 
-def test_tables_hold_every_row(visitor, job):
+def test_tables_contain_all_results(visitor, job):
     for kind, delimiter in (("csv", ","), ("tsv", "\t")):
         answer = visitor.client.get(f"{API}/predictions/{job}/results.{kind}")
         rows = list(csv.DictReader(io.StringIO(answer.text), delimiter=delimiter))
@@ -82,7 +82,7 @@ def test_tables_hold_every_row(visitor, job):
     assert len(visitor.client.get(f"{API}/predictions/{job}/results.json").json()) == 6
 
 
-def test_the_zip_holds_tables_images_report_and_run(visitor, job):
+def test_the_zip_contains_tables_images_report_and_run_record(visitor, job):
     whole = zipfile.ZipFile(io.BytesIO(visitor.client.get(f"{API}/predictions/{job}/results.zip").content))
     assert whole.testzip() is None
     names = set(whole.namelist())
@@ -118,7 +118,7 @@ def test_layers_are_images(visitor, job):
 
 
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)"])
-def test_a_table_holds_no_formula(visitor, name):
+def test_a_table_contains_no_formula(visitor, name):
     job = visitor.predict(f'id,sequence\n"{name}",{SEQUENCE}\n"{name}x",MK1\n')
     for table in ("results.csv", "rejected.csv"):
         text = visitor.client.get(f"{API}/predictions/{job}/{table}").text
@@ -132,7 +132,7 @@ def test_a_number_is_not_escaped():
     assert escape_formula("0.5") == "0.5"
 
 
-def test_a_running_prediction_shows_what_it_has(visitor):
+def test_a_running_prediction_shows_its_results(visitor):
     job = visitor.send(fasta(40)).json()["id"]
     visitor.chunk()
     status = visitor.status(job)
@@ -141,7 +141,7 @@ def test_a_running_prediction_shows_what_it_has(visitor):
     assert visitor.client.get(f"{API}/predictions/{job}/results.zip").status_code == 200
 
 
-def test_cancelling_keeps_what_is_there_and_happens_once(visitor):
+def test_cancelling_keeps_results_and_works_once(visitor):
     job = visitor.send(fasta(40)).json()["id"]
     visitor.chunk()
     answer = visitor.client.post(f"{API}/predictions/{job}/cancel")

@@ -1,4 +1,4 @@
-"""A real server, and clients that send slowly or far too much of a header."""
+"""A real server, and clients that send headers slowly or too much of them."""
 
 import socket
 import threading
@@ -38,19 +38,19 @@ def connected(port):
         yield client
 
 
-def heard(client):
-    """All that is said until the server hangs up."""
-    said = b""
+def received(client):
+    """Return everything until the server closes the connection."""
+    message = b""
     try:
         while piece := client.recv(65536):
-            said += piece
+            message += piece
     except ConnectionResetError:
         pass
-    return said
+    return message
 
 
 def answered(client):
-    """Status of an answer, read whole in however many packets it comes."""
+    """Return the status of a response, which may come in several packets."""
     answer = HTTPResponse(client)
     answer.begin()
     answer.read()
@@ -66,7 +66,7 @@ def test_complete_headers_are_answered_twice(port):
 
 def test_an_idle_connection_is_closed(port):
     with connected(port) as client:
-        assert heard(client) == b""
+        assert received(client) == b""
 
 
 def test_headers_sent_byte_by_byte_are_cut_off(port):
@@ -83,7 +83,7 @@ def test_slow_headers_after_a_first_response_are_cut_off(port):
         client.sendall(HEAD + b"\r\n")
         assert answered(client) == 200
         client.sendall(HEAD)
-        assert heard(client) == b""
+        assert received(client) == b""
 
 
 def test_too_large_headers_are_refused(port):
@@ -95,7 +95,7 @@ def test_too_large_headers_are_refused(port):
             client.sendall(HEAD + b"X-Long: " + b"a" * 70_000)
         except OSError:
             return
-        assert heard(client).startswith(b"HTTP/1.1 400")
+        assert received(client).startswith(b"HTTP/1.1 400")
 
 
 def test_a_slow_body_is_not_cut_off(port):

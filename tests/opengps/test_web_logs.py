@@ -37,10 +37,10 @@ def test_an_error_is_logged_by_place_and_type():
             broken()
         except ValueError:
             logging.getLogger("opengps").exception("The worker continues after an error.")
-    said = log.getvalue()
-    assert SEQUENCE not in said
-    assert "in broken" in said and __file__ in said
-    assert said.index("KeyError") < said.index("ValueError")
+    message = log.getvalue()
+    assert SEQUENCE not in message
+    assert "in broken" in message and __file__ in message
+    assert message.index("KeyError") < message.index("ValueError")
 
 
 def test_a_request_that_fails_leaves_no_sequence_in_the_log(visitor, monkeypatch, caplog):
@@ -65,7 +65,7 @@ def test_a_failing_worker_leaves_no_sequence_in_job_or_log(visitor, monkeypatch)
         raise ValueError(SEQUENCE)
 
     job = visitor.send().json()["id"]
-    monkeypatch.setattr(worker, "rows", broken)
+    monkeypatch.setattr(worker, "encode_rows", broken)
     with logged() as log:
         for _ in range(visitor.site.settings.max_attempts):
             try:

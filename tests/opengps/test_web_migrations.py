@@ -131,8 +131,8 @@ def test_a_newer_database_is_refused(visitor, capsys):
     with pytest.raises(InputError, match="'9999'"):
         connect(Settings(data=data))
     assert run(["submissions", "list", "--data", str(data)]) == 2
-    said = capsys.readouterr().err
-    assert "newer openGPS" in said and VERSIONS[0] in said
+    message = capsys.readouterr().err
+    assert "newer openGPS" in message and VERSIONS[0] in message
 
 
 def test_a_migration_that_fails_changes_nothing(settings, monkeypatch):

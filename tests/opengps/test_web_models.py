@@ -1,4 +1,4 @@
-"""Models of other kinds than the one that ships, and choices of one model."""
+"""Models other than the bundled one, and class sets."""
 
 import io
 
@@ -53,7 +53,7 @@ def install(visitor, tiny_bundle, tmp_path, monkeypatch):
     return install
 
 
-def test_a_model_that_draws_only(install):
+def test_a_model_without_classes(install):
     visitor = install(classes=[], thresholds=[])
     job = visitor.predict(fasta(2), model="variant")
     row = visitor.rows(job, sort="confidence", order="desc")["results"][0]
@@ -137,7 +137,7 @@ def test_a_model_is_loaded_once_for_all_its_class_sets(install):
     assert models.load_predictor("variant:single-2")._generator is models.load_predictor("variant")._generator
 
 
-def test_a_submission_is_compared_with_the_model_of_its_senders_choice(install):
+def test_a_submission_is_compared_with_the_chosen_model(install):
     visitor = install(class_sets={"single-2": TWO}, crop={"size_px": 96, "pixel_size_um": 0.3})
     assert 'value="variant:single-2"' in visitor.page("/submit")
     answer = submit(visitor, model="variant:single-2")
@@ -154,16 +154,16 @@ def test_a_submission_is_compared_with_the_model_of_its_senders_choice(install):
 
 
 @pytest.mark.parametrize(
-    ("encoder", "said"),
+    ("encoder", "message"),
     [
         ({"kind": "structure", "structure_points": 64}, "needs protein structures"),
         ({"kind": "esm2", "name": "esm2_unheard_of", "fingerprint": "0" * 64}, "not prepared on this site"),
     ],
 )
-def test_a_model_that_cannot_be_used_here_is_shown_and_not_offered(install, encoder, said):
+def test_an_unavailable_model_is_shown_and_disabled(install, encoder, message):
     visitor = install(encoder=encoder)
-    assert said in visitor.page("/models/variant")
+    assert message in visitor.page("/models/variant")
     form = visitor.page("/predict?model=variant")
-    assert said in form
+    assert message in form
     assert 'value="variant" disabled' in form
     assert error_of(visitor.send(model="variant"), 422)["code"] == "model_unavailable"

@@ -48,7 +48,7 @@ def test_every_page_is_accessible_and_carries_no_inline_code(visitor, job):
             assert named or field.get("type") == "hidden", (address, field)
 
 
-def test_nothing_is_loaded_from_elsewhere(visitor, job):
+def test_nothing_is_loaded_from_other_sites(visitor, job):
     for address in addresses(job):
         page = Page(visitor.page(address))
         loaded = [each.get("src") for each in page.all("script") + page.all("img")]
@@ -58,7 +58,7 @@ def test_nothing_is_loaded_from_elsewhere(visitor, job):
             assert visitor.client.get(source).status_code == 200, source
 
 
-def test_links_between_pages_lead_somewhere(visitor, job):
+def test_links_between_pages_work(visitor, job):
     for address in addresses(job):
         for link in Page(visitor.page(address)).all("a"):
             target = link["href"].partition("#")[0]
@@ -88,7 +88,7 @@ def test_a_job_page_shows_progress_and_then_results(visitor):
     assert [f"p{i}" in done for i in range(3)] == [True] * 3
 
 
-def test_errors_stand_beside_their_fields_and_what_was_typed_stays(visitor):
+def test_errors_are_beside_their_fields_and_values_stay(visitor):
     answer = visitor.form(
         {**FORM, "proteins": ">x\nMK1\n", "pixel_size_um": "-1", "channel": "2"}, status=422
     )
@@ -103,7 +103,7 @@ def test_errors_stand_beside_their_fields_and_what_was_typed_stays(visitor):
     assert 'id="proteins-problems"' in answer.text
 
 
-def test_an_own_nucleus_is_drawn_into(visitor):
+def test_an_uploaded_nucleus_is_drawn_into(visitor):
     files = {"nucleus_images": ("my nucleus.png", nucleus_png(), "image/png")}
     fields = {"proteins": f">a\n{SEQUENCE}", "model": "tiny", "pixel_size_um": "0.206", "images": "true"}
     answer = visitor.form(fields, files)
@@ -113,7 +113,7 @@ def test_an_own_nucleus_is_drawn_into(visitor):
     assert "does not say its pixel size" not in page
 
 
-def test_labels_only_say_nothing_of_images(visitor):
+def test_labels_only_show_no_images(visitor):
     answer = visitor.form({**FORM, "proteins": fasta(2), "images": "false"})
     visitor.work()
     page = visitor.page(answer.headers["location"])
@@ -121,7 +121,7 @@ def test_labels_only_say_nothing_of_images(visitor):
     assert "images.zip" not in page
 
 
-def test_mean_images_are_asked_for_by_form_and_called_so(visitor):
+def test_mean_images_are_requested_by_form_and_labelled(visitor):
     form = {"model": "tiny", "proteins": f">one\n{SEQUENCE}\n", "nuclei": "hek-1", "mean": "true"}
     address = visitor.form(form).headers["location"]
     visitor.work()
@@ -191,7 +191,7 @@ def test_cancelling_and_deleting_by_form(visitor):
     visitor.page(address, status=404)
 
 
-def test_rejected_records_are_told(visitor):
+def test_rejected_records_are_shown(visitor):
     job = visitor.predict(f">good\n{SEQUENCE}\n>bad\nMK1\n")
     page = text_of(visitor.page(f"/predictions/{job}"))
     assert "One record could not be used" in page
@@ -214,7 +214,7 @@ def test_a_table_shows_small_images(visitor, job):
     assert len(content) < len(large) / 2
 
 
-def test_styles_and_scripts_are_kept_by_a_browser_until_the_next_release(visitor):
+def test_styles_and_scripts_are_cached_until_they_change(visitor):
     from opengps.rendering import templates
 
     mark = templates.env.globals["static_hash"]
@@ -226,20 +226,20 @@ def test_styles_and_scripts_are_kept_by_a_browser_until_the_next_release(visitor
     assert visitor.client.get("/").headers["cache-control"] == "no-store"
 
 
-def test_jobs_are_nobodys_to_list(visitor, job):
+def test_jobs_cannot_be_listed(visitor, job):
     answer = visitor.client.get("/predictions", follow_redirects=False)
     assert answer.headers["location"] == "/predict"
     assert visitor.client.get("/api/v1/predictions").status_code == 405
 
 
-def test_the_limits_are_printed_on_the_form(visitor):
+def test_the_limits_are_shown_on_the_form(visitor):
     page = text_of(visitor.page("/predict"))
-    for said in ("At most 500 proteins", "40,000 residues each", "1,000,000 together", "5 MB", "30 MB",
+    for message in ("At most 500 proteins", "40,000 residues each", "1,000,000 together", "5 MB", "30 MB",
                  "25,000,000 pixels", "At most 8 nuclei", "1,500 images", "after 14 days"):  # fmt: skip
-        assert said in page
+        assert message in page
 
 
-def test_the_gallery_shows_what_the_model_says():
+def test_the_gallery_shows_what_the_model_predicts():
     from deepgps.prediction import Predictor
     from deepgps.proteins.reading import read_protein_file
     from opengps.examples import GALLERY, example_path
@@ -247,9 +247,9 @@ def test_the_gallery_shows_what_the_model_says():
     from opengps.rendering import PACKAGE
 
     found = Predictor.load(threads=1).predict(read_protein_file(example_path()), images=False)
-    said = {each.protein.id: {class_name(slug) for slug in each.localizations} for each in found}
-    assert set(said) == set(GALLERY) == {path.stem for path in PACKAGE.glob("static/gallery/*.webp")}
-    assert all(place in said[name] for name, place in GALLERY.items())
+    message = {each.protein.id: {class_name(slug) for slug in each.localizations} for each in found}
+    assert set(message) == set(GALLERY) == {path.stem for path in PACKAGE.glob("static/gallery/*.webp")}
+    assert all(place in message[name] for name, place in GALLERY.items())
 
 
 def test_the_gallery_is_drawn_by_the_model_in_the_package(tmp_path):

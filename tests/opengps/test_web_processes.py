@@ -23,13 +23,13 @@ pytestmark = pytest.mark.slow
 PATIENCE_S = 300
 
 
-def until(said, condition):
+def until(event, condition):
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         if found := condition():
             return found
         time.sleep(0.05)
-    raise AssertionError(f"timed out waiting until {said}")
+    raise AssertionError(f"timed out waiting until {event}")
 
 
 class Place:
@@ -134,9 +134,9 @@ class Place:
     def check(self, job, count):
         """Every protein is there once, in order."""
         self.finish(job)
-        wanted = [f"p{i}" for i in range(count)]
+        expected = [f"p{i}" for i in range(count)]
         rows = self.ask(f"/predictions/{job}/results", limit=500)["results"]
-        assert [row["protein_id"] for row in rows] == wanted
+        assert [row["protein_id"] for row in rows] == expected
 
     def files(self):
         """The stored files of jobs and submissions."""
@@ -280,8 +280,8 @@ def test_the_server_and_its_worker_stop_silently(place, how):
     place.finish(job)
     assert place.get(f"/predictions/{job}/results.zip").content
     server.send_signal(how)
-    _, said = server.communicate(timeout=PATIENCE_S)
-    assert said == b""
+    _, message = server.communicate(timeout=PATIENCE_S)
+    assert message == b""
 
 
 def test_a_port_in_use_is_an_error(one_machine):
@@ -307,18 +307,18 @@ def test_an_invalid_setting_is_an_error(one_machine):
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "said"),
+    ("setting", "value", "message"),
     [
         ("OPENGPS_DATABASE_URL", f"postgresql+psycopg://me:{SECRET}@127.0.0.1:1/site", "cannot be opened"),
         ("OPENGPS_STORAGE_URL", "nothing://x", "cannot be used"),
         ("OPENGPS_STORAGE_URL", "file:///proc/opengps", "cannot be written"),
     ],
 )
-def test_an_unreachable_service_is_an_error(one_machine, tmp_path, setting, value, said):
+def test_an_unreachable_service_is_an_error(one_machine, tmp_path, setting, value, message):
     deepgps = Path(sys.executable).with_name("deepgps")
     environment = {**one_machine.environment, "OPENGPS_DATA": str(tmp_path), setting: value}
     done = subprocess.run([deepgps, "worker"], env=environment, capture_output=True, text=True)
     assert done.returncode in (1, 2)
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert SECRET not in done.stderr

@@ -1,4 +1,4 @@
-"""The API keeps to its own description, whatever it is sent."""
+"""The API conforms to its description, whatever it is sent."""
 
 import pytest
 import schemathesis
@@ -16,7 +16,7 @@ BEYOND_DESCRIPTION = [positive_data_acceptance]
 
 
 def holds(operation, mode, job, submission):
-    """Whether an operation could be tried, and then kept to its description."""
+    """Return whether an operation could be tested; fail if it does not conform."""
     excluded = BEYOND_DESCRIPTION if operation.method == "post" else []
 
     @CALM
@@ -39,7 +39,7 @@ def holds(operation, mode, job, submission):
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-def test_the_api_keeps_to_its_description(visitor, mode):
+def test_the_api_conforms_to_its_description(visitor, mode):
     schema = schemathesis.openapi.from_asgi("/api/v1/openapi.json", visitor.client.app)
     job = visitor.predict(fasta(2), nuclei=["hek-1"])
     submission = submit(visitor).json()["id"]

@@ -161,7 +161,7 @@ def test_messages_name_no_command_line_options(visitor):
 
 
 def test_uploads_are_never_served(visitor):
-    """An image that is a page, too, for a browser that would rather believe its content."""
+    """Also for an image that a browser could take for a page."""
     payload = b"<script>alert(document.domain)</script>"
     job = draw(visitor, "x.html", image() + payload).json()["id"]
     visitor.work()
@@ -192,9 +192,9 @@ def test_an_id_leads_nowhere_in_a_zip(visitor):
 )
 def test_no_page_shows_where_data_are_stored(visitor, address):
     settings = visitor.site.settings
-    said = visitor.client.get(address).text
+    message = visitor.client.get(address).text
     for secret in (settings.database, settings.storage_url, str(settings.data)):
-        assert not secret or secret not in said
+        assert not secret or secret not in message
     assert all(not name.endswith("_url") for name in visitor.client.get(API).json()["limits"])
 
 

@@ -1,4 +1,4 @@
-"""The calls that stand beside each form, run as they stand there."""
+"""The calls shown below each form are run as shown."""
 
 import html
 import os
@@ -106,21 +106,21 @@ def run(command, desk, **options):
 
 
 def run_curl(code, desk):
-    """Run one command after the other; what stands for an id is that of the answer before."""
-    found, said = "", []
+    """Run the commands in turn; ID stands for the id in the response before."""
+    found, message = "", []
     for command in re.split(r"(?<!\\)\n", code):
         if not command.startswith("#"):
-            said.append(run(command.replace("/ID", f"/{found}"), desk, shell=True))
-            location = re.search(r"^location: .*/(.+?)\r?$", said[-1], re.M | re.I)
+            message.append(run(command.replace("/ID", f"/{found}"), desk, shell=True))
+            location = re.search(r"^location: .*/(.+?)\r?$", message[-1], re.M | re.I)
             found = location[1] if location else found
-    return said
+    return message
 
 
 @pytest.mark.parametrize("path", ["/predict", "/submit", "/submit/batch", "/api"])
 @pytest.mark.parametrize("kind", ["curl", "Python"])
-def test_what_stands_beside_a_form_works(site, desk, path, kind):
-    for said, code in snippets(site, path):
-        if said != kind:
+def test_the_calls_of_a_form_work(site, desk, path, kind):
+    for message, code in snippets(site, path):
+        if message != kind:
             continue
         if kind == "curl":
             assert "location:" in run_curl(code, desk)[0].lower()
@@ -128,12 +128,12 @@ def test_what_stands_beside_a_form_works(site, desk, path, kind):
             assert run([sys.executable, "-c", code], desk).strip()
 
 
-def test_what_stands_beside_results_works(site, desk, job):
+def test_the_calls_of_results_work(site, desk, job):
     for path in (f"{job}/results/0", job):
         # The last of them deletes the job.
         for kind, code in reversed(snippets(site, path)):
-            said = run_curl(code, desk) if kind == "curl" else run([sys.executable, "-c", code], desk)
-            assert said
+            message = run_curl(code, desk) if kind == "curl" else run([sys.executable, "-c", code], desk)
+            assert message
     assert list(desk.glob("opengps-*-results.zip")) and (desk / "image.ome.tif").exists()
     with pytest.raises(OSError, match="404"):
         ask(site + job)

@@ -25,7 +25,7 @@ LIES = "unpacks to more than it declares"
 
 
 def tiff(piece, compression, *, edge=EDGE, tile=None, claimed=None):
-    """A little-endian grey 8-bit TIFF of one strip or tile, which holds whatever it is given."""
+    """Return a little-endian grey 8-bit TIFF with one strip or tile of any content."""
     place = {322: tile, 323: tile, 324: 8, 325: len(piece)} if tile else {273: 8, 278: edge, 279: len(piece)}
     tags = {256: edge, 257: claimed or edge, 258: 8, 259: compression, 262: 1, 277: 1, **place}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in sorted(tags))
@@ -46,7 +46,7 @@ PACKERS = {
 
 
 @pytest.mark.parametrize("compression", PACKERS)
-def test_an_honest_piece_passes_and_a_bomb_does_not(compression):
+def test_a_correct_strip_passes_and_a_bomb_does_not(compression):
     pack = PACKERS[compression]
     honest = tiff(pack(bytes(EDGE * EDGE)), compression)
     assert declared_tiff_pixels(Path("a.tif"), honest, SETTINGS) == EDGE * EDGE
@@ -57,7 +57,7 @@ def test_an_honest_piece_passes_and_a_bomb_does_not(compression):
         declared_tiff_pixels(Path("a.tif"), bomb, SETTINGS)
 
 
-def test_noise_passes_though_packing_makes_it_larger():
+def test_noise_passes_although_compression_makes_it_larger():
     noise = np.random.default_rng(0).integers(0, 256, (EDGE, EDGE), np.uint8).tobytes()
     for packed in (zlib.compress(noise, 0), lzma.compress(noise)):
         assert len(packed) > len(noise)
@@ -65,12 +65,12 @@ def test_noise_passes_though_packing_makes_it_larger():
     assert declared_tiff_pixels(Path("a.tif"), tiff(lzma.compress(noise), 34925), SETTINGS) == EDGE * EDGE
 
 
-def test_a_piece_that_is_larger_than_its_place_is_not_read():
+def test_a_strip_that_is_too_large_is_not_read():
     with pytest.raises(InputError, match=LIES):
         declared_tiff_pixels(Path("a.tif"), tiff(bytes(1_000_000), 8), SETTINGS)
 
 
-def test_a_tile_that_is_larger_than_its_image_counts_as_it_is():
+def test_a_tile_that_is_larger_than_its_image_counts_in_full():
     huge = tiff(zlib.compress(bytes(1000)), 8, tile=65_536)
     with pytest.raises(InputError, match="pixels"):
         check_image(Path("a.tif"), huge, SETTINGS)
@@ -105,7 +105,7 @@ def test_the_error_is_shown_to_the_visitor(visitor):
         assert draw(visitor, "a.tif", content.getvalue()).status_code == 202
 
 
-def test_a_moving_image_is_refused(visitor):
+def test_an_animation_is_refused(visitor):
     frames = [Image.open(io.BytesIO(image())), Image.new("L", (208, 208), 9)]
     content = io.BytesIO()
     frames[0].save(content, "PNG", save_all=True, append_images=frames[1:])
@@ -114,7 +114,7 @@ def test_a_moving_image_is_refused(visitor):
 
 @pytest.mark.slow
 def test_a_bomb_costs_no_memory():
-    """Half a gigabyte in half a megabyte, refused by a process that has not so much left."""
+    """Half a gigabyte in half a megabyte is refused by a process with less memory."""
     code = (
         "import resource, sys; from pathlib import Path; import numpy, tifffile, PIL.Image\n"
         "from opengps.uploads import check_image; from opengps.settings import Settings\n"

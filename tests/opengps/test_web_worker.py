@@ -108,6 +108,17 @@ def test_a_worker_killed_before_the_report_leaves_it_to_the_next_one(visitor, mo
     assert (visitor.job_folder(batch) / "report.html").exists()
 
 
+def test_a_job_whose_report_kills_every_worker_fails(visitor, monkeypatch):
+    batch = visitor.send(fasta(1)).json()["id"]
+    monkeypatch.setattr(worker, "_write_report", killed)
+    for _ in range(visitor.site.settings.max_attempts + 1):
+        with pytest.raises(KilledError):
+            visitor.chunk()
+        change(visitor, batch, worker=None)
+    assert not visitor.chunk()
+    assert visitor.status(batch)["status"] == "failed"
+
+
 def test_images_are_stored_before_their_results(visitor, monkeypatch):
     batch = visitor.send(fasta(20)).json()["id"]
     with monkeypatch.context() as patch:
@@ -168,7 +179,7 @@ def test_a_worker_that_lost_its_lease_stops(visitor, monkeypatch):
 def test_a_job_that_kills_every_worker_fails(visitor, monkeypatch):
     batch = visitor.send(fasta(3)).json()["id"]
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "rows", killed)
+        patch.setattr(worker, "encode_rows", killed)
         for _ in range(visitor.site.settings.max_attempts):
             with pytest.raises(KilledError):
                 visitor.chunk()

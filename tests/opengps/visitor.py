@@ -35,7 +35,7 @@ class Visitor:
     site: Site
 
     def send(self, proteins=f">one\n{SEQUENCE}\n", **fields):
-        """Send proteins to the tiny model; return the answer."""
+        """Send proteins to the tiny model; return the response."""
         return self.client.post(f"{API}/predictions", json={"model": "tiny", "proteins": proteins, **fields})
 
     def predict(self, proteins=f">one\n{SEQUENCE}\n", **fields):
@@ -72,7 +72,7 @@ class Visitor:
         return answer.text
 
     def form(self, fields, files=None, status=303):
-        """Send the page's form; return the answer."""
+        """Send the form of the page; return the response."""
         answer = self.client.post("/predictions", data=fields, files=files, follow_redirects=False)
         assert answer.status_code == status, answer.text
         return answer

@@ -26,7 +26,7 @@ from opengps.submissions.requests import TABLE_COLUMNS, parse_submission_form, s
 from opengps.submissions.schemas import (
     CONSENT,
     LICENCES,
-    Comparison,
+    ImageComparison,
     ImageStatus,
     RejectedRow,
     SubmissionForm,
@@ -114,7 +114,7 @@ def image_status(image: ImagePair) -> ImageStatus:
         pixel_size_um=image.pixel_size_um,
         sha256=image.sha256,
         crops=len(image.crops),
-        comparison=None if image.comparison is None else Comparison(**image.comparison),
+        comparison=None if image.comparison is None else ImageComparison(**image.comparison),
         problem=image.problem,
         links=_links(image),
     )

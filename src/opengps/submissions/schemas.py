@@ -92,7 +92,7 @@ class RejectedRow(StrictModel):
     reason: str
 
 
-class Comparison(StrictModel):
+class ImageComparison(StrictModel):
     """The submitted image beside what the model draws of the protein in the same nucleus."""
 
     model: str
@@ -127,7 +127,7 @@ class ImageStatus(StrictModel):
     """Checksum of the pixels as sent, by which duplicates are recognised."""
     crops: int
     """Number of cells for training."""
-    comparison: Comparison | None
+    comparison: ImageComparison | None
     """Null until a worker has drawn it."""
     problem: str | None
     """Why it cannot be compared, or null."""
