@@ -21,7 +21,7 @@ from opengps.jobs import (
     get_result,
     job_status,
     list_results,
-    result_row,
+    prediction_result,
 )
 from opengps.models import crop_of, default_cell, default_cell_png, get_model, model_info, models
 from opengps.rendering import nucleus_image_url
@@ -34,8 +34,8 @@ from opengps.schemas import (
     NucleusInfo,
     PredictionForm,
     PredictionRequest,
+    PredictionResult,
     ResultPage,
-    ResultRow,
     SiteInfo,
     limits_of,
 )
@@ -189,10 +189,10 @@ def list_prediction_results(
     text, localization = (value.replace("\0", "\ufffd") for value in (q, localization))
     query = ResultQuery(text, localization, confidence, sort, order == "desc", offset, limit)
     results, total = list_results(site, job.id, query)
-    return ResultPage(total=total, offset=offset, results=[result_row(job, each) for each in results])
+    return ResultPage(total=total, offset=offset, results=[prediction_result(job, each) for each in results])
 
 
 @router.get("/predictions/{job_id}/results/{number}", tags=["predictions"], responses=NOT_FOUND)
-def show_prediction_result(site: SiteDep, job: JobDep, number: ResultNumber) -> ResultRow:
+def show_prediction_result(site: SiteDep, job: JobDep, number: ResultNumber) -> PredictionResult:
     """Show one result."""
-    return result_row(job, get_result(site, job.id, number))
+    return prediction_result(job, get_result(site, job.id, number))

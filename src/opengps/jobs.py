@@ -18,7 +18,7 @@ from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.image_storage import IMAGE_EXTENSIONS, IMAGE_FOLDER
 from opengps.database import OPEN_STATUSES, InputRecord, Job, Result, UploadedNucleus, Usage, iso_time
 from opengps.errors import not_found, request_error
-from opengps.schemas import API, JobStatus, ResultRow
+from opengps.schemas import API, JobStatus, PredictionResult
 from opengps.site import Site
 from opengps.storage import job_key
 
@@ -222,14 +222,14 @@ def _links(job: Job) -> dict[str, str]:
     return links | {name: f"{url}/{name}" for name in DOWNLOADS}
 
 
-def result_row(job: Job, result: Result) -> ResultRow:
+def prediction_result(job: Job, result: Result) -> PredictionResult:
     """Return what the API says of one result."""
     url = f"{API}/predictions/{job.id}/results/{result.number}"
     links = {"self": url, "page": f"/predictions/{job.id}/results/{result.number}"}
     if result.record["images"]:
         names = ("image.png", "nucleus.png", "protein.png", "overlay.png", "image.ome.tif")
         links |= {name: f"{url}/{name}" for name in names}
-    return ResultRow(number=result.number, links=links, **result.record)
+    return PredictionResult(number=result.number, links=links, **result.record)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ class EvidenceRow(StrictModel):
     similarity: float
 
 
-class ResultRow(StrictModel):
+class PredictionResult(StrictModel):
     """One protein in one nucleus."""
 
     number: int
@@ -117,7 +117,7 @@ class ResultPage(StrictModel):
 
     total: int
     offset: int
-    results: list[ResultRow]
+    results: list[PredictionResult]
 
 
 class ModelInfo(StrictModel):
