@@ -1,4 +1,4 @@
-"""What a model bundle says of itself in ``bundle.json``."""
+"""The fields of ``bundle.json``."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -11,26 +11,26 @@ class _Strict(BaseModel):
 
 
 class EncoderSpec(_Strict):
-    """What the encoder graph is told of a protein."""
+    """The input of the encoder graph."""
 
     kind: Literal["features", "esm2", "structure"]
-    """What is looked at: features of the sequence, its embedding by ESM2, or the structure alone."""
+    """Kind of input: features of the sequence, its embedding by ESM2, or only the structure."""
     name: str
     """Name and version of the features, the language model or the points."""
     dimension: int = Field(ge=1)
-    """Numbers of a vector, or of a point."""
+    """Size of a vector, or of a point."""
     max_length: int | None = Field(ge=1)
-    """Longest stretch encoded at once, in residues; longer sequences are windowed. None for a structure."""
+    """Residues in a window; longer sequences are encoded in several. None for a structure."""
     level: Literal["protein", "residue"] = "protein"
-    """Whether the graph takes one vector of a protein, or one of each residue."""
+    """Whether the graph takes one vector per protein or one per residue."""
     fingerprint: str | None = None
-    """Identity of the language model's weights, which lie outside of the bundle."""
+    """Identity of the language model's weights, which are not in the bundle."""
     structure_points: int | None = Field(None, ge=1)
-    """Atoms that a structure is sampled to; None where no structure is looked at."""
+    """Number of atoms sampled from a structure; None if structures are not used."""
 
 
 class CropSpec(_Strict):
-    """The square of the field that the generator sees and draws."""
+    """Size and scale of the generator's input and output."""
 
     size_px: int = Field(ge=1)
     """Edge in pixels."""
@@ -39,7 +39,7 @@ class CropSpec(_Strict):
 
 
 class PercentileSpec(_Strict):
-    """Percentile normalisation of an image into [0, 1]."""
+    """Percentile normalisation of an image to [0, 1]."""
 
     low: float
     """Percentile that becomes 0."""
@@ -48,34 +48,33 @@ class PercentileSpec(_Strict):
 
 
 class Metric(_Strict):
-    """One measured figure; ``low`` and ``high`` bound its 95 % bootstrap interval where there is one."""
+    """A metric, with its 95 % bootstrap interval if there is one."""
 
     value: float
-    """The figure itself."""
+    """Its value."""
     low: float | None = None
     """Lower end of the interval."""
     high: float | None = None
     """Upper end of the interval."""
     n: int | None = None
-    """Number of proteins, or of images, that it was measured on."""
+    """Number of proteins or images that it was measured on."""
 
 
 class ClassSetSpec(_Strict):
-    """Another class set, read off the logits of the model's own classes and the votes for them."""
+    """Another class set: a linear function of the model's own logits and votes."""
 
     classes: tuple[str, ...]
     """Class slugs in order."""
     multi_label: bool
     """Whether a protein may belong to several."""
     thresholds: tuple[float, ...]
-    """Per class, the probability from which it is named."""
+    """Per class, its lowest probability to be reported."""
     weights: tuple[tuple[float, ...], ...]
-    """Per class, what the logit of each of the model's own classes weighs."""
+    """Per class, the weights of the logits of the model's own classes."""
     votes: tuple[tuple[float, ...], ...] = ()
-    """Per class, what the nearest annotated proteins' vote for each of the model's own classes weighs; none
-    where they are not asked."""
+    """Per class, the weights of the votes for the model's own classes; empty if votes are not used."""
     bias: tuple[float, ...]
-    """Per class, what is added."""
+    """Per class, the bias."""
     unclear_below: float = Field(0, ge=0, le=1)
     """Highest probability below which a protein is unclear."""
 
@@ -90,31 +89,31 @@ class BundleMetadata(_Strict):
     version: str
     """Version of the model."""
     classes: tuple[str, ...]
-    """Class slugs in the order of the logits; none for a model that only draws."""
+    """Class slugs in the order of the logits; empty for a model that predicts images only."""
     multi_label: bool
     """Whether a protein may belong to several classes: sigmoid if so, softmax if not."""
     thresholds: tuple[float, ...]
-    """Per class, the probability from which it is named (used by multi-label models only)."""
+    """Per class, its lowest probability to be reported; used by multi-label models only."""
     unclear_below: float = Field(0, ge=0, le=1)
     """Highest probability below which a protein is unclear."""
     unlike_below: float = Field(0, ge=0, le=1)
-    """Similarity of the nearest annotated protein below which a sequence is like nothing known."""
+    """Similarity of the nearest annotated protein below which a sequence gets a warning."""
     class_sets: Mapping[str, ClassSetSpec] = {}
-    """Further class sets, by name."""
+    """Other class sets, by name."""
     cell_line: str
-    """The cells the images were learned from."""
+    """Cell line of the training images."""
     encoder: EncoderSpec
-    """How a sequence becomes input."""
+    """Input of the encoder graph."""
     crop: CropSpec
     """Size and scale of the images."""
     normalisation: PercentileSpec
-    """How a nucleus image becomes input."""
+    """Normalisation of nucleus images."""
     calibration: str
     """How the probabilities were calibrated, in a sentence."""
     metrics: Mapping[str, Metric]
     """Measured quality, by name."""
     training_data: Mapping[str, str]
-    """What the model was trained on, by source."""
+    """Training data, by source."""
     licence: str
     """Licence of the weights."""
     files: Mapping[str, str]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from deepgps.bundle.metadata import Metric
 
-HEADINGS: Mapping[str, str] = {"A": "without homologs (A)", "B": "with homologs (B)", "": "value"}
+HEADINGS: Mapping[str, str] = {"A": "without homologs (A)", "B": "with homologs (B)", "": "figure"}
 """Column headings of the protocols."""
 
 _GROUP = re.compile(r"(?P<group>.*?)(?:, (?P<protocol>[AB]))?", re.DOTALL)

@@ -1,9 +1,9 @@
-"""The default nuclei, drawn: Hoechst-stained HEK293T and U-2 OS nuclei as a confocal microscope shows them.
+"""Synthetic images of Hoechst-stained HEK293T and U-2 OS nuclei in a confocal microscope: the default cells.
 
-Every feature is a plain model with a size in micrometres: a smooth bent ellipse; chromatin as noise of
-several scales folded into a network; a bright rim and bright foci of heterochromatin; dark nucleoli in a
-bright shell; then the microscope's blur, haze, shot noise and read noise. ``python -m
-deepgps.images.drawn`` draws the files that ship; no image from elsewhere is in them.
+Each feature is a simple model with a size in micrometres: the outline is a smooth bent ellipse; chromatin is
+noise of several scales folded into a network, with a bright rim and bright foci of heterochromatin; nucleoli
+are dark in a bright shell; then come the microscope's blur, haze, shot noise and read noise. ``python -m
+deepgps.images.drawn`` writes the files of the package.
 """
 
 from collections.abc import Mapping
@@ -24,16 +24,16 @@ _CANVAS_PX = SIZE_PX + 2 * _MARGIN_PX
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What to draw.
+    """Parameters of a synthetic field.
 
     Attributes
     ----------
     seed
-        Decides everything that is not said here.
+        Seed of everything random.
     axes_um
         Long and short axis of the central nucleus; the neighbours vary around it.
     neighbours
-        Nuclei sought around it; fewer where there is no room.
+        Largest number of nuclei around it; fewer if there is no room.
     dent
         Depth of one inward bend of the central nucleus as a share of its radius: a kidney has 0.4.
     bend
@@ -41,7 +41,7 @@ class Scene:
     contrast
         How strongly chromatin is textured.
     gap_um
-        Empty space kept between nuclei.
+        Smallest gap between nuclei.
     """
 
     seed: int
@@ -83,7 +83,7 @@ def draw(scene: Scene) -> Floats:
 
 
 def write_default_nuclei(folder: Path) -> list[Path]:
-    """Draw every scene of `SCENES` into a folder, as 8-bit PNG; return the files."""
+    """Write every scene of `SCENES` to a folder as an 8-bit PNG, and return the files."""
     from PIL import Image
 
     files = [folder / f"{name}.png" for name in SCENES]
@@ -93,7 +93,7 @@ def write_default_nuclei(folder: Path) -> list[Path]:
 
 
 def _masks(scene: Scene, rng: np.random.Generator) -> list[Mask]:
-    """Outline the central nucleus, then neighbours wherever chance finds room."""
+    """Make the mask of the central nucleus, then those of neighbours at random places with room."""
     centre = np.array([_CANVAS_PX / 2, _CANVAS_PX / 2])
     masks = [_outline(centre, scene.axes_um, scene.dent, scene.bend, rng)]
     free = _distance_from(masks)
@@ -127,7 +127,7 @@ def _outline(
     bend: float,
     rng: np.random.Generator,
 ) -> Mask:
-    """Fill an ellipse whose radius is bent by a few low harmonics and, perhaps, one dent."""
+    """Make the mask of an ellipse with a radius varied by low harmonics and perhaps one dent."""
     rows, cols = np.indices((_CANVAS_PX, _CANVAS_PX)) - centre[:, None, None]
     angle = np.arctan2(rows, cols) - rng.uniform(0, np.pi)
     long, short = (axis / 2 / PIXEL_SIZE_UM for axis in axes_um)
@@ -135,7 +135,7 @@ def _outline(
     for harmonic in (2, 3, 4, 5):
         amplitude = rng.normal(0, bend / harmonic)
         radius *= 1 + amplitude * np.cos(harmonic * angle + rng.uniform(0, 2 * np.pi))
-    side = np.angle(np.exp(1j * (angle - np.pi / 2)))  # a dent sits on a long side
+    side = np.angle(np.exp(1j * (angle - np.pi / 2)))  # the dent is on a long side
     radius *= 1 - dent * np.exp(-((side / 0.7) ** 2))
     return np.asarray(np.hypot(rows, cols) < radius, bool)
 
@@ -155,7 +155,7 @@ def _nucleus(mask: Mask, contrast: float, rng: np.random.Generator) -> Floats:
 
 
 def _chromatin(rng: np.random.Generator) -> Floats:
-    """Mix noise of three scales with a network, the ridges where a smooth noise changes sign; mean 0."""
+    """Mix noise of three scales with a network: ridges where a smooth noise changes sign; mean 0."""
     coarse, middle, fine = (_noise(scale, rng) for scale in (1.4, 0.6, 0.3))
     network = 0.8 - np.abs(_noise(0.75, rng))
     return np.asarray(0.15 * coarse + 0.2 * middle + 0.2 * fine + 0.4 * network, np.float32)
@@ -170,14 +170,14 @@ def _noise(scale_um: float, rng: np.random.Generator) -> Floats:
 def _spots(
     room: Mask, count: int, radii_um: tuple[float, float], rng: np.random.Generator
 ) -> list[tuple[int, int, float]]:
-    """Choose places inside `room`: row and column in pixels, radius in micrometres."""
+    """Choose positions inside `room`: row and column in pixels, radius in micrometres."""
     rows, cols = np.nonzero(room)
     chosen = rng.integers(0, len(rows), count if len(rows) else 0)
     return [(int(rows[i]), int(cols[i]), float(rng.uniform(*radii_um))) for i in chosen]
 
 
 def _distance(row: int, col: int, rng: np.random.Generator) -> Doubles:
-    """Tell every pixel's distance from a place in micrometres, squeezed and made ragged by chance."""
+    """Return each pixel's distance to a position in micrometres, randomly squeezed and roughened."""
     rows, cols = np.indices((_CANVAS_PX, _CANVAS_PX)) - np.array([row, col])[:, None, None]
     turn, squeeze = rng.uniform(0, np.pi), rng.uniform(1.0, 1.5)
     along = rows * np.cos(turn) + cols * np.sin(turn)

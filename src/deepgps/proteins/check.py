@@ -1,4 +1,4 @@
-"""What counts as a usable sequence, and what its user should know about it."""
+"""Clean and check sequences, and warn of unusual ones."""
 
 import re
 from collections import Counter
@@ -10,21 +10,21 @@ from deepgps.proteins.windows import window_count
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 UNUSUAL_RESIDUES = "UOBZX"
 MIN_RESIDUES = 10
-# The longest protein known has about 46,000 residues: what is longer is a genome given by mistake.
+# The longest known protein has about 46,000 residues; longer sequences are genomes.
 MAX_RESIDUES = 100_000
 
 _NUCLEOTIDES = "ACGTUN"
 _NUCLEOTIDE_SHARE = 0.9
 _NUCLEOTIDE_MIN_LENGTH = 30
 _FEW_KINDS = 5
-# Of the proteins that the bundled model learned from, one in a thousand is shorter, and one in a thousand is
-# of fewer nats of entropy (their median is 2.84).
+# Of the training proteins of the bundled model, one in a thousand is shorter, and one in a thousand has lower
+# entropy in nats (their median is 2.84).
 _SHORT = 50
 _LOW_ENTROPY = 2.2
 
-# str.upper() would turn letters such as 'ß' or 'ı' into residues; only ASCII letters have another case here.
+# str.upper() would turn letters such as 'ß' or 'ı' into residues; this changes ASCII letters only.
 _UPPER = str.maketrans(ascii_lowercase, ascii_uppercase)
-_REFUSED = re.compile(f"[^{AMINO_ACIDS}{UNUSUAL_RESIDUES}]")
+_INVALID = re.compile(f"[^{AMINO_ACIDS}{UNUSUAL_RESIDUES}]")
 _UNUSUAL = re.compile(f"[{UNUSUAL_RESIDUES}]")
 _REMEDIES = {
     "*": "cut the sequence at its stop codon",
@@ -35,41 +35,41 @@ _REMEDIES = {
 
 
 def clean_sequence(raw: str) -> str:
-    """Bring a sequence as people write it into the one form used everywhere else.
+    """Normalise a sequence: upper case, without blanks, line breaks and a final ``*``.
 
     Parameters
     ----------
     raw
-        Residues in either case, with blanks or line breaks anywhere and perhaps one ``*`` at the end.
+        Residues in either case, with blanks or line breaks anywhere and perhaps a final ``*``.
 
     Returns
     -------
     str
-        Upper case, without blanks and that ``*``; anything else is left for `check_sequence` to refuse.
+        The normalised sequence, for `check_sequence`.
     """
     return "".join(raw.split()).translate(_UPPER).removesuffix("*")
 
 
 def check_sequence(id: str, sequence: str) -> str | None:
-    """Say why a cleaned sequence cannot be used.
+    """Return why a sequence cannot be used, or None.
 
     Parameters
     ----------
     id
-        The name to call it by.
+        The protein's id, for the message.
     sequence
-        As `clean_sequence` gives it.
+        A sequence from `clean_sequence`.
 
     Returns
     -------
     str or None
-        A sentence with the id and the first letter refused and its position (from 1), or the length and its
-        bound; None if the sequence is usable.
+        What is wrong and the remedy, with the position (from 1) of the first invalid letter; None if the
+        sequence can be used.
     """
     if not sequence:
         return f"Sequence '{id}' is empty; at least {MIN_RESIDUES} residues are needed."
-    if refused := _REFUSED.search(sequence):
-        return _refusal(id, refused[0], refused.start() + 1)
+    if invalid := _INVALID.search(sequence):
+        return _invalid_letter(id, invalid[0], invalid.start() + 1)
     if len(sequence) < MIN_RESIDUES:
         return f"Sequence '{id}' has only {len(sequence)} residues; at least {MIN_RESIDUES} are needed."
     if len(sequence) > MAX_RESIDUES:
@@ -77,27 +77,27 @@ def check_sequence(id: str, sequence: str) -> str | None:
     return None
 
 
-def _refusal(id: str, letter: str, position: int) -> str:
+def _invalid_letter(id: str, letter: str, position: int) -> str:
     remedy = _REMEDIES.get(letter, "use the 20 amino acids, U, O, B, Z or X")
     shown = f"'{letter}'" if letter.isprintable() else repr(letter)
     return f"Sequence '{id}' has {shown} at residue {position}; {remedy}."
 
 
 def sequence_warnings(sequence: str, max_length: int | None) -> tuple[str, ...]:
-    """Note what makes a usable sequence unusual, for the warnings column of a result.
+    """Return warnings about an unusual sequence.
 
     Parameters
     ----------
     sequence
-        A usable sequence.
+        A checked sequence.
     max_length
-        Residues the encoder takes at once; None if it takes any number.
+        Residues in a window of the encoder; None if unlimited.
 
     Returns
     -------
     tuple of str
-        Notes on nucleotides taken for residues, few kinds of residue, low complexity, shortness, the letters
-        U, O, B, Z and X, and windows. None contains ``;`` or ``|``, so that they can be joined by either.
+        Warnings about nucleotides, few kinds of residue, low complexity, short sequences, unusual letters
+        and windows. None contains ``;`` or ``|``, so that they can be joined by either.
     """
     notes = (_composition_note(sequence), _unusual_note(sequence), _window_note(sequence, max_length))
     return tuple(note for note in notes if note)

@@ -12,6 +12,7 @@ from deepgps.datasets.crops.settings import EMPTY_CROP_MEAN, PrepareSettings
 from deepgps.errors import InputError
 from deepgps.images.processing import Crop, cut, nucleus_crops, percentile_normalise, resample
 from deepgps.images.segmentation import Segmenter, resample_labels
+from deepgps.images.similarity import pearson
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -253,9 +254,8 @@ def leak(ready: NormalisedField, pixel_size_um: float) -> float | None:
         (pixels - ndimage.gaussian_filter(pixels, sigma))[far]
         for pixels in (ready.nucleus, ready.proteins[0])
     )
-    if not (first.std() and second.std()):
-        return 0.0
-    return float(np.corrcoef(first, second)[0, 1])
+    r = float(pearson(first[None], second[None])[0])
+    return 0.0 if np.isnan(r) else r
 
 
 def _blocks_along(pixels: Floats) -> float:

@@ -76,3 +76,13 @@ def test_images_that_are_no_numbers_are_refused_by_name():
     with pytest.raises(InputError, match=r"from 0 to 2"):
         check_images(np.linspace(0, 2, 16, dtype=np.float32).reshape(1, 4, 4), "drawn")
     check_images(REAL, "real")
+
+
+def test_the_training_loop_computes_the_same_correlation():
+    from deepgps.training.joint.task import correlation
+
+    rng = np.random.default_rng(5)
+    real, drawn = rng.random((2, 3, 16, 16)).astype(np.float32)
+    expected = pearson(real, drawn)
+    found = correlation(*(torch.from_numpy(each)[:, None] for each in (real, drawn)))
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
