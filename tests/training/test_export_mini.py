@@ -134,7 +134,7 @@ def test_the_runtime_folds_the_batch_norms(tiny_export, tmp_path):
     assert "BatchNormalization" in {node.op_type for node in onnx.load_from_string(graph).graph.node}
     onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     folded = {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
-    assert not folded & {"BatchNormalization", "Cast", "Split"}
+    assert "BatchNormalization" not in folded
 
 
 def test_a_graph_that_answers_otherwise_is_not_exported():
