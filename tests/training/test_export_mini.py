@@ -232,3 +232,8 @@ def test_the_bundle_answers_in_opencells_categories_too(tiny_export):
     categories = tiny_export.metadata.class_sets["all"]
     assert len(categories.classes) == len(categories.thresholds) == len(categories.bias) == 17
     assert {len(row) for row in categories.weights} == {len(tiny_export.metadata.classes)}
+
+
+def test_a_graph_does_not_tell_where_it_was_made(tiny_export):
+    for name in ("encoder.onnx", "generator.onnx"):
+        assert b"/deepgps/" not in tiny_export.read(name)

@@ -5,18 +5,20 @@ import json
 import shutil
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from deepgps.bundle import open_bundle
+from deepgps.bundle import find_bundle, open_bundle, write_bundle
 from deepgps.cli.app import run as deepgps
-from deepgps.errors import InputError
+from deepgps.errors import BundleError, InputError
 from deepgps.localization import class_set
 from deepgps.prediction import Predictor
 from deepgps.training.finetune import open_base, tuned_recipe
-from deepgps.training.mini.images import TablePairing, certain
+from deepgps.training.joint.task import build_model
+from deepgps.training.mini.images import TablePairing, build_generator, certain
 from joint_store import PLACES, SIZE, UM, proteins, recipe, write_store
 
 pytestmark = pytest.mark.slow
@@ -236,3 +238,41 @@ def test_a_crop_is_drawn_from_the_localizations_of_its_protein():
         drawn = dict(zip(tokens.classes.slugs, tokens.draw("er|golgi", "", rng), strict=True))
         assert {slug for slug, value in drawn.items() if value > 0.5} == {"er", "golgi"}
     assert certain(tokens.classes, "er").max() == np.float32(0.9)
+
+
+def test_the_shipped_model_is_loaded_by_the_names_of_its_weights():
+    base, bundle = open_base("deepgps-mini"), open_bundle(find_bundle("deepgps-mini"))
+    generator = build_generator(len(bundle.metadata.classes), base.recipe.images)
+    base.load_into(generator)
+    torch.manual_seed(0)
+    nuclei, probabilities, which = torch.rand(2, 1, 208, 208), torch.rand(3, 12), torch.tensor([1, 0, 1])
+    with torch.no_grad():
+        latent = generator.eval().tokens(probabilities)
+        expected = generator.unet.image_and_mean(nuclei, latent, which)
+    session = onnxruntime.InferenceSession(bundle.read("generator.onnx"), providers=["CPUExecutionProvider"])
+    values = {"nucleus": nuclei, "latent": latent, "which": which}
+    found = session.run(["image", "mean"], {name: each.numpy() for name, each in values.items()})
+    for right, got in zip(expected, found, strict=True):
+        np.testing.assert_allclose(got, right, atol=1e-4)
+
+
+def with_recipe(bundle, content, folder):
+    files = {name: bundle.read(name) for name in bundle.metadata.files if name != "recipe.yaml"}
+    fields = bundle.metadata.model_dump(exclude={"schema_version", "files"})
+    return write_bundle(folder, fields, files | ({"recipe.yaml": content} if content else {}))
+
+
+def test_a_bundle_without_its_recipe_is_refused(joint_export, tmp_path):
+    path = with_recipe(joint_export("sequence")[1], None, tmp_path / "bare").path
+    with pytest.raises(BundleError, match=r"has no 'recipe.yaml'; export it again from its run"):
+        open_base(str(path))
+
+
+@pytest.mark.parametrize("widths", [[4, 16], [4, 8, 8]])
+def test_a_bundle_with_another_recipe_is_refused(joint_export, tmp_path, widths):
+    bundle = joint_export("sequence")[1]
+    content = yaml.safe_load(bundle.read("recipe.yaml"))
+    content["model"]["widths"] = widths
+    base = open_base(str(with_recipe(bundle, yaml.safe_dump(content).encode(), tmp_path / "other").path))
+    with pytest.raises(InputError, match="do not fit the network of its recipe"):
+        base.load_into(build_model(base.recipe, base.encoder["dimension"]))
