@@ -237,11 +237,11 @@ class Trainer:
 
     def _end_epoch(self, progress: Progress, validation: Mapping[str, float]) -> None:
         """Record the epoch's metrics, and save the weights, also as the best if they are."""
-        self._finite([*validation.values()][:1], progress)
+        self._finite([value for name, value in validation.items() if name.startswith("loss")], progress)
         progress.history.append(self._metrics(progress, validation))
         better = False
-        if (name := self.task.best_metric) is not None:
-            (value,) = self._finite([validation[name]], progress)
+        if self.task.best_metric is not None:
+            value = validation[self.task.best_metric]
             better = value < progress.best
             progress.best, progress.stale = (value, 0) if better else (progress.best, progress.stale + 1)
         progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, []
