@@ -91,7 +91,7 @@ e2e: $(VENV)/.test  ## Run the tutorial on training into ./e2e: from fetching to
 	@$(BIN)/python tests/docs/e2e.py e2e
 
 clean:  ## Remove the environment and what the verbs made
-	rm -rf $(VENV) demo report e2e e2e-data site
+	rm -rf $(VENV) .tox demo report e2e e2e-data site
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "deepGPS needs Python 3.11 or later; none was found. Name one: make PYTHON=..."; exit 1; }
