@@ -144,6 +144,7 @@ def test_structures_must_be_given_where_they_are_looked_at_and_only_there(joint_
         Predictor(joint_export("structure")[1], structures=structures / "nowhere")
 
 
+@pytest.mark.slow
 def test_a_language_model_is_found_where_it_was_prepared(esm2, esm2_bundle, prepared, monkeypatch):
     monkeypatch.setenv("DEEPGPS_ENCODERS", str(prepared))
     predictor = Predictor(esm2_bundle, threads=1)
@@ -153,6 +154,7 @@ def test_a_language_model_is_found_where_it_was_prepared(esm2, esm2_bundle, prep
     assert [each.warnings for each in drawn] == [(), ("91 residues exceed 60: is encoded in 2 windows",), ()]
 
 
+@pytest.mark.slow
 def test_an_embedding_of_the_whole_protein_is_its_mean(esm2, tiny_bundle, prepared, monkeypatch):
     monkeypatch.setenv("DEEPGPS_ENCODERS", str(prepared))
     update = {"kind": "esm2", "name": esm2.name, "fingerprint": esm2.fingerprint, "max_length": 60}
@@ -164,6 +166,7 @@ def test_an_embedding_of_the_whole_protein_is_its_mean(esm2, tiny_bundle, prepar
         np.testing.assert_allclose(given.arrays["embedding"], vector[None], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_language_model_that_is_not_there_or_is_another_is_refused(
     esm2_bundle, prepared, tmp_path, monkeypatch
 ):
@@ -177,6 +180,7 @@ def test_a_language_model_that_is_not_there_or_is_another_is_refused(
         Predictor(replace(esm2_bundle, metadata=metadata))
 
 
+@pytest.mark.slow
 def test_predicting_keeps_torch_out_whatever_is_looked_at(joint_export, esm2_bundle, structures, prepared):
     blind = [joint_export(name)[1] for name in ("sequence", "residues", "image only")]
     paths = [str(bundle.path) for bundle in (*blind, esm2_bundle)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,17 @@ def prepared(tiny_esm2, tmp_path_factory):
 def home(prepared, monkeypatch):
     monkeypatch.setenv("DEEPGPS_ENCODERS", str(prepared))
     return prepared
+
+
+@pytest.fixture
+def quick_export(prepared, monkeypatch):
+    """Exports copy the graph that is there: one takes ten seconds."""
+    monkeypatch.setattr(encoders, "_export", lambda _, path: copy_graph(prepared, path))
+
+
+def copy_graph(prepared, path):
+    for file in (prepared / "tiny_esm2").glob("encoder.onnx*"):
+        shutil.copy(file, path.parent)
 
 
 @pytest.fixture
@@ -89,7 +101,7 @@ def test_a_torn_one_is_refused(prepared, empty_home, file):
     assert "prepare tiny_esm2' again" in str(list_encoders()[0][1])
 
 
-def test_a_graph_that_answers_otherwise_is_not_kept(empty_home, tiny_esm2, monkeypatch):
+def test_a_graph_that_answers_otherwise_is_not_kept(quick_export, empty_home, tiny_esm2, monkeypatch):
     monkeypatch.setattr(encoders, "TOLERANCE", -1.0)
     with pytest.raises(DeepGPSError, match="differs from the network by"):
         prepare_encoder(str(tiny_esm2), offline=True)
@@ -98,17 +110,20 @@ def test_a_graph_that_answers_otherwise_is_not_kept(empty_home, tiny_esm2, monke
 
 
 KILLED = """
-    import os, signal, sys
+    import os, pathlib, shutil, signal, sys
     from deepgps.training import encoders
+    def export(_, path):
+        for file in pathlib.Path(sys.argv[2]).glob("encoder.onnx*"):
+            shutil.copy(file, path.parent)
     def die(*_):
         os.kill(os.getpid(), signal.SIGKILL)
-    encoders._parity = die
+    encoders._export, encoders._parity = export, die
     encoders.prepare_encoder(sys.argv[1], offline=True)
 """
 
 
-def test_a_kill_leaves_no_half_encoder(empty_home, tiny_esm2):
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tiny_esm2)]
+def test_a_kill_leaves_no_half_encoder(quick_export, prepared, empty_home, tiny_esm2):
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tiny_esm2), str(prepared / "tiny_esm2")]
     assert subprocess.run(command, env=os.environ, check=False).returncode == -signal.SIGKILL
     left = [path for path in empty_home.iterdir() if path.is_dir()]
     assert len(left) == 1
@@ -118,7 +133,7 @@ def test_a_kill_leaves_no_half_encoder(empty_home, tiny_esm2):
     assert json.loads((folder / "encoder.json").read_text())["fingerprint"] == info.fingerprint
 
 
-def test_one_that_is_there_is_replaced(home, tiny_esm2):
+def test_one_that_is_there_is_replaced(quick_export, home, tiny_esm2):
     (home / "tiny_esm2" / "stray").touch()
     folder, _ = prepare_encoder(str(tiny_esm2), offline=True)
     assert not (folder / "stray").exists()
