@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from examples import Batch, Pack, conditions, one_hot, plain_batch, training_batch
+from muon import Muon
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -43,9 +44,11 @@ class Settings:
     """Channels of each level of the network."""
     batch_size: int = 32
     """Crops in a step."""
-    learning_rate: float = 5e-4
-    """Of AdamW, reached after `warm_up` steps."""
-    warm_up: int = 200
+    kernel_rate: float = 0.02
+    """Learning rate of the kernels of the blocks, by Muon."""
+    learning_rate: float = 1e-3
+    """Learning rate of everything else, by AdamW."""
+    warm_up: int = 100
     """Steps in which the learning rate rises."""
     images: int = 0
     """Images after which to stop; 0 to go on until stopped."""
@@ -62,7 +65,7 @@ class Settings:
 
 
 class Trainer:
-    """Network, its moving average, optimizer and the number of the next step."""
+    """Network, its moving average, optimizers and the number of the next step."""
 
     def __init__(self, pack: Pack, settings: Settings, device: str) -> None:
         torch.manual_seed(settings.seed)
@@ -72,8 +75,10 @@ class Trainer:
         self.network, self.averaged = (self._network() for _ in range(2))
         self.averaged.load_state_dict(self.network.state_dict())
         self.averaged.requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), settings.learning_rate, weight_decay=0.01, fused=True
+        kernels, others = _kernels(self.network)
+        self.optimizers: tuple[torch.optim.Optimizer, ...] = (
+            Muon(kernels, settings.kernel_rate),
+            torch.optim.AdamW(others, settings.learning_rate, weight_decay=0.01, fused=True),
         )
         self.step = 0
 
@@ -102,12 +107,13 @@ class Trainer:
         drawn_loss = velocity_loss(predicted, encoded, at) * (1 - mean)
         mean_loss = ((predicted - target) ** 2).mean((1, 2, 3)) * mean
         loss = (drawn_loss + settings.mean_weight * mean_loss).mean()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
-        self.optimizer.zero_grad()
+        self.network.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimizer.step()
+        rates = settings.kernel_rate, settings.learning_rate
+        for optimizer, rate in zip(self.optimizers, rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * self._pace()
+            optimizer.step()
         self.step += 1
         decay = min(settings.average, self.step / (self.step + 20))
         with torch.no_grad():
@@ -128,18 +134,19 @@ class Trainer:
         )
         return start, at, mean
 
-    def _learning_rate(self) -> float:
+    def _pace(self) -> float:
+        """What the learning rates are multiplied by."""
         settings = self.settings
         rising = min(1.0, (self.step + 1) / settings.warm_up)
         left = (settings.images - self.seen) / settings.decay if settings.images and settings.decay else 1.0
-        return settings.learning_rate * min(rising, max(left, 0.0))
+        return min(rising, max(left, 0.0))
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all."""
         state = {
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [each.state_dict() for each in self.optimizers],
             "step": self.step,
             "settings": asdict(self.settings),
         }
@@ -152,8 +159,19 @@ class Trainer:
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.step = int(state["step"])
+
+
+def _kernels(network: FlowMatchingUNet) -> tuple[list[Tensor], list[Tensor]]:
+    """Parameters that are 3 x 3 kernels between features, and all others."""
+    ends = ("stem", "unfold", "finish")
+    named = list(network.named_parameters())
+    inner = {name for name, each in named if each.shape[2:] == (3, 3) and not name.startswith(ends)}
+    return [each for name, each in named if name in inner], [
+        each for name, each in named if name not in inner
+    ]
 
 
 def _last(images: Tensor) -> Tensor:
@@ -246,13 +264,18 @@ def sample_sheet(trainer: Trainer, path: Path, *, steps: int = 10, guidance: flo
 
 
 def sheet_rows(pack: Pack) -> list[int]:
-    """Held-out examples whose nuclei are shown: two OpenCell crops, two U-2 OS cells."""
-    rows = pack.rows("test")
+    """Held-out examples whose nuclei are shown: two OpenCell crops, two U-2 OS cells, a nucleus in the middle."""
+    rows = np.random.default_rng(3).permutation(pack.rows("test"))
     rows = rows[pack.examples[rows, 1] == 1]
     sources = pack.arrays["source"][pack.field(rows)]
-    rng = np.random.default_rng(3)
-    shown = (rows[sources == source] for source in ("opencell_crops", "hpa_u2os_cells"))
-    return [int(row) for some in shown if len(some) for row in rng.permutation(some)[:2]]
+    shown = []
+    for source in ("opencell_crops", "hpa_u2os_cells"):
+        middles = [
+            (pack.window(int(pack.examples[row, 0]), 16)[0].mean() < 0.3, int(row))
+            for row in rows[sources == source]
+        ]
+        shown += [row for _, row in sorted(middles, key=lambda each: each[0])[:2]]
+    return shown
 
 
 def train(
