@@ -212,3 +212,14 @@ def test_the_channel_that_is_drawn_is_not_given(train: ModuleType, packed: Path)
     batch = train.plain_batch(pack, microtubules, 32, landmarks=True)
     assert batch.given.tolist() == [[1, 0, 1]]
     assert torch.equal(batch.protein[0, 0], torch.from_numpy(pack.window(1, 32)[2]))
+
+
+def test_the_fine_stage_is_given_the_coarse_image(train: ModuleType, packed: Path, tmp_path: Path) -> None:
+    pack = train.Pack.load(packed)
+    batch = train.plain_batch(pack, pack.rows("train")[:2], 32, fine=True)
+    coarse = torch.nn.functional.avg_pool2d(batch.protein, 2)
+    wide = torch.nn.functional.interpolate(coarse, scale_factor=2.0, mode="bilinear")
+    torch.testing.assert_close(batch.images[:, 1:], wide)
+    settings = replace(train.FINE, size=16, widths=(16, 16), batch_size=8, images=8)
+    train.train(pack, settings, tmp_path / "fine", device="cpu", every=8)
+    assert (tmp_path / "fine" / "sheet_0000008.png").exists()

@@ -136,9 +136,10 @@ class Batch(NamedTuple):
     protein
         (B, 1, S, S) in [0, 1].
     images
-        (B, 3, S, S) nucleus, microtubules, ER in [0, 1].
+        (B, 3, S, S) nucleus, microtubules, ER in [0, 1]; (B, 2, S, S) nucleus and coarse protein image for
+        the fine stage.
     given
-        (B, 3) which of these are given.
+        (B, 3) or (B, 2): which of these are given.
     condition
         (B, conditions).
     """
@@ -161,12 +162,17 @@ def training_batch(
     size: int,
     count: int,
     seed: Sequence[int],
+    *,
+    fine: bool = False,
 ) -> Batch:
-    """Choose `count` of the examples `rows` by their `weights`, and cut, turn and change them by chance."""
+    """Choose `count` of the examples `rows` by their `weights`, and cut, turn and change them by chance.
+
+    Crops are around nuclei or, for the fine stage, anywhere near them.
+    """
     rng = np.random.default_rng(seed)
     chosen = rng.choice(rows, count, p=weights)
     edge = 2 * round(SOURCE_WINDOW * size / 2)
-    reach = size // 16
+    reach = size // 2 if fine else size // 16
     stacks, given, labels = [], [], []
     for row in chosen:
         cell, channel = (int(n) for n in pack.examples[row])
@@ -188,15 +194,18 @@ def training_batch(
         labels.append(_label(pack, row, classes, words, trust, rng))
     images = _turned(torch.from_numpy(np.stack(stacks)), size, rng)
     images = torch.cat([_microscope(images[:, :1], rng), images[:, 1:2], _gain(images[:, 2:], rng)], 1)
-    return Batch(
+    batch = Batch(
         images[:, 1:2],
         images[:, [NUCLEUS, MICROTUBULES, ER]],
         torch.tensor(np.array(given, np.float32)),
         condition(*_stacked(labels)),
     )
+    return _fine(batch, rng) if fine else batch
 
 
-def plain_batch(pack: Pack, rows: NDArray[np.int64], size: int, *, landmarks: bool = False) -> Batch:
+def plain_batch(
+    pack: Pack, rows: NDArray[np.int64], size: int, *, landmarks: bool = False, fine: bool = False
+) -> Batch:
     """Examples as they are, their labels and domain known, with or without landmarks."""
     protein, images, given, labels = [], [], [], []
     for row in rows:
@@ -211,12 +220,31 @@ def plain_batch(pack: Pack, rows: NDArray[np.int64], size: int, *, landmarks: bo
         classes, words, trust = pack.classes(int(row))
         known = float(trust > 0)
         labels.append((classes, known, words, 0.0, one_hot(pack, int(pack.arrays["domain"][number]))))
-    return Batch(
+    batch = Batch(
         torch.from_numpy(np.stack(protein)),
         torch.from_numpy(np.stack(images)),
         torch.tensor(np.array(given, np.float32)),
         condition(*_stacked(labels)),
     )
+    return _fine(batch) if fine else batch
+
+
+def _fine(batch: Batch, rng: np.random.Generator | None = None) -> Batch:
+    """Give nucleus and coarse protein image, both at the fine pixel size, instead of the cell's images.
+
+    With chance, some coarse images are blurred and noisy, as drawn ones may be.
+    """
+    coarse = F.avg_pool2d(batch.protein, 2)
+    if rng is not None:
+        shape = (len(coarse), 1, 1, 1)
+        sigma = torch.from_numpy((rng.uniform(0, 0.7, shape) * (rng.random(shape) < 0.4)).astype(np.float32))
+        amount = torch.from_numpy((rng.uniform(0, 0.1, shape) * (rng.random(shape) < 0.4)).astype(np.float32))
+        grain = torch.from_numpy(rng.standard_normal(coarse.shape, np.float32))
+        coarse = _blurred(coarse, sigma)
+        coarse = (coarse + amount * coarse.clamp(min=0).sqrt() * grain).clamp(0, 1)
+    wide = F.interpolate(coarse, scale_factor=2.0, mode="bilinear")
+    images = torch.cat([batch.images[:, :1], wide], 1)
+    return batch._replace(images=images, given=torch.ones(len(images), 2))
 
 
 def one_hot(pack: Pack, domain: int | None) -> NDArray[np.float32]:

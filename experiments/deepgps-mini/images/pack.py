@@ -6,6 +6,9 @@ its crops; a table lists the cells.
 
     python experiments/deepgps-mini/images/pack.py --data ../shared/data/images \
         --out runs/images/coarse.npz --sheet runs/images/coarse.png
+
+With ``--fine``, pixels are half as large, for the stage that adds grain: sources that are coarser than that
+are left out, of the masked cells every fourth is taken, and of large fields the middle.
 """
 
 import argparse
@@ -13,8 +16,8 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -300,8 +303,23 @@ def cell_centres(nucleus: Floats, um: float, whole: bool) -> NDArray[np.int32]:
     return np.round(np.array(centres).reshape(-1, 2)).astype(np.int32)
 
 
-def pack(images: Path, um: float) -> dict[str, NDArray[np.generic]]:
-    """Read, resample and normalise all fields.
+def fine_fields(images: Path) -> Iterator[Field]:
+    """Those of `all_fields` that show the grain, fewer and smaller ones."""
+    edge = 420 * FINE_UM
+    for number, each in enumerate(all_fields(images)):
+        if each.pixel_size_um > 1.1 * FINE_UM or (each.source == "hpa_u2os_cells" and number % 4):
+            continue
+        if each.masked:
+            yield each
+            continue
+        height, width = each.channels["nucleus"].shape
+        half = round(edge / each.pixel_size_um / 2)
+        middle = tuple(slice(max(n // 2 - half, 0), n // 2 + half) for n in (height, width))
+        yield replace(each, channels={name: pixels[middle] for name, pixels in each.channels.items()})
+
+
+def pack(fields: Iterable[Field], um: float) -> dict[str, NDArray[np.generic]]:
+    """Resample and normalise fields.
 
     Returns
     -------
@@ -317,7 +335,7 @@ def pack(images: Path, um: float) -> dict[str, NDArray[np.generic]]:
     cells: list[NDArray[np.int32]] = []
     strata: list[tuple[str, str, str]] = []
     offset = 0
-    for number, each in enumerate(all_fields(images)):
+    for number, each in enumerate(fields):
         stack = {
             name: ready(each.channels[name], each.pixel_size_um, um)
             for name in CHANNELS
@@ -418,9 +436,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/images"))
     parser.add_argument("--out", type=Path, default=Path("runs/images/coarse.npz"))
     parser.add_argument("--sheet", type=Path, help="write a contact sheet, too")
-    parser.add_argument("--pixel-size-um", type=float, default=COARSE_UM)
+    parser.add_argument("--fine", action="store_true", help="half the pixel size, for the second stage")
     options = parser.parse_args()
-    arrays = pack(options.data, options.pixel_size_um)
+    fields, um = (fine_fields, FINE_UM) if options.fine else (all_fields, COARSE_UM)
+    arrays = pack(fields(options.data), um)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]

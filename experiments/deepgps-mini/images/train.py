@@ -38,6 +38,8 @@ from deepgps.models.flow_matching import (
 class Settings:
     """How the generator is trained."""
 
+    fine: bool = False
+    """Whether it is the second stage, which adds grain to an image drawn at twice the pixel size."""
     size: int = 96
     """Edge of a crop in pixels."""
     widths: tuple[int, ...] = WIDTHS
@@ -64,6 +66,10 @@ class Settings:
     """Seed of the weights and of every step."""
 
 
+FINE = Settings(fine=True, widths=(32, 48), mean_share=0.0)
+"""Settings of the second stage."""
+
+
 class Trainer:
     """Network, its moving average, optimizers and the number of the next step."""
 
@@ -83,7 +89,8 @@ class Trainer:
         self.step = 0
 
     def _network(self) -> FlowMatchingUNet:
-        network = FlowMatchingUNet(3, conditions(self.pack), self.settings.widths)
+        images, heads = (2, 0) if self.settings.fine else (3, 4)
+        network = FlowMatchingUNet(images, conditions(self.pack), self.settings.widths, attention=heads)
         return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     @property
@@ -95,7 +102,15 @@ class Trainer:
         """One step; loss of the drawn and of the mean images."""
         settings = self.settings
         seed = [settings.seed, self.step]
-        batch = training_batch(self.pack, self.rows, self.weights, settings.size, settings.batch_size, seed)
+        batch = training_batch(
+            self.pack,
+            self.rows,
+            self.weights,
+            settings.size,
+            settings.batch_size,
+            seed,
+            fine=settings.fine,
+        )
         start, at, mean = self._chance(seed)
         batch = Batch(*(part.to(self.device) for part in batch))
         encoded = encode(batch.protein)
@@ -200,15 +215,15 @@ def held_out_rows(pack: Pack, per_source: int = 24) -> NDArray[np.int64]:
 @torch.no_grad()
 def held_out_metrics(trainer: Trainer) -> dict[str, float]:
     """Velocity loss on held-out examples, and correlation of the mean image by domain."""
-    pack, size = trainer.pack, trainer.settings.size
+    pack, size, fine = trainer.pack, trainer.settings.size, trainer.settings.fine
     rows = held_out_rows(pack)
     if not len(rows):
         return {}
     found: dict[str, list[float]] = {}
     for start in range(0, len(rows), 16):
         some = rows[start : start + 16]
-        for landmarks in (False, True):
-            batch = plain_batch(pack, some, size, landmarks=landmarks)
+        for landmarks in (False,) if fine else (False, True):
+            batch = plain_batch(pack, some, size, landmarks=landmarks, fine=fine)
             batch = Batch(*(part.to(trainer.device) for part in batch))
             if landmarks and not batch.given[:, 1:].any():
                 continue
@@ -216,7 +231,7 @@ def held_out_metrics(trainer: Trainer) -> dict[str, float]:
                 means = mean_image(trainer.averaged, batch.images, batch.given, batch.condition)
             for row, real, mean, given in zip(some, batch.protein, means, batch.given, strict=True):
                 domain = "hek" if pack.arrays["domain"][pack.field(np.array([row]))[0]] == 0 else "u2os"
-                if not landmarks or given[1:].all():
+                if not fine and (not landmarks or given[1:].all()):
                     name = f"mean r {domain}{' landmarks' if landmarks else ''}"
                     r = torch.corrcoef(torch.stack([real.flatten(), mean.flatten()]))[0, 1]
                     found.setdefault(name, []).append(float(torch.nan_to_num(r)))
@@ -263,8 +278,26 @@ def sample_sheet(trainer: Trainer, path: Path, *, steps: int = 10, guidance: flo
     Image.fromarray(sheet).save(path)
 
 
+@torch.no_grad()
+def fine_sheet(trainer: Trainer, path: Path, *, steps: int = 3) -> None:
+    """Add grain to held-out coarse images: a line is nucleus, real, coarse and two drawn images of a cell."""
+    size, device = 2 * trainer.settings.size, trainer.device
+    rows = held_out_rows(trainer.pack, 8)
+    batch = Batch(*(part.to(device) for part in plain_batch(trainer.pack, rows, size, fine=True)))
+    lines = [batch.images[:, :1], batch.protein, batch.images[:, 1:]]
+    for seed in (0, 1):
+        start = noise(range(seed * len(rows), (seed + 1) * len(rows)), size, size).to(device)
+        with torch.autocast(device, torch.bfloat16):
+            lines.append(
+                draw(trainer.averaged, start, batch.images, batch.given, batch.condition, steps=steps)
+            )
+    cells = torch.cat(lines, 3)[:, 0].cpu()
+    sheet = np.round(torch.cat(list(cells)).numpy() * 255).astype(np.uint8)
+    Image.fromarray(sheet).save(path)
+
+
 def sheet_rows(pack: Pack) -> list[int]:
-    """Held-out examples whose nuclei are shown: two OpenCell crops, two U-2 OS cells, a nucleus in the middle."""
+    """Held-out examples that are shown: two OpenCell crops and two U-2 OS cells, a nucleus in the middle."""
     rows = np.random.default_rng(3).permutation(pack.rows("test"))
     rows = rows[pack.examples[rows, 1] == 1]
     sources = pack.arrays["source"][pack.field(rows)]
@@ -324,7 +357,8 @@ def train(
             print(figures, flush=True)
             with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(figures) + "\n")
-            sample_sheet(trainer, out / f"sheet_{trainer.seen:07d}.png")
+            sheet = fine_sheet if settings.fine else sample_sheet
+            sheet(trainer, out / f"sheet_{trainer.seen:07d}.png")
     trainer.save(last)
     return trainer
 
@@ -336,13 +370,14 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, default=Path("runs/images/coarse.npz"))
     parser.add_argument("--out", type=Path, default=Path("runs/images/coarse"))
+    parser.add_argument("--fine", action="store_true", help="train the second stage, on fine images")
     parser.add_argument("--images", type=int, default=0, help="images after which to stop; 0: never")
     parser.add_argument("--decay", type=int, default=0, help="last images with a falling learning rate")
     parser.add_argument("--threads", type=int, default=1, help="more than one is slow beside other work")
     parser.add_argument("--every", type=int, default=6000, help="images between two sample sheets")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    settings = replace(Settings(), images=options.images, decay=options.decay)
+    settings = replace(FINE if options.fine else Settings(), images=options.images, decay=options.decay)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     train(Pack.load(options.data), settings, options.out, device=device, every=options.every)
 
