@@ -13,7 +13,6 @@ are left out, of the masked cells every fourth is taken, and of large fields the
 
 import argparse
 import csv
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -54,8 +53,22 @@ SAME_WORD = {
 }
 """Words of the HPA that mean what one of OpenCell's does."""
 WORDS = (*OPENCELL_CATEGORIES, *(word for word in HPA_TO_LOCALIZATIONS if word not in SAME_WORD))
-TEST_FIGURES = ("883d381517", "38e4caee62", "81cc9f8743")
-"""Figures of OpenCell crops held out: no localization loses more than half of its crops."""
+TEST_GROUPS = {
+    "hpa_u2os_cells": (
+        *(f"comb1_mixed_img{n}" for n in (8, 18, 20, 21, 22, 23, 25, 161, 175, 182, 184)),
+        *(f"comb2_mixed_img{n}" for n in (227, 229)),
+        *(f"comb3_mixed_img{n}" for n in (281, 301)),
+        *(f"comb4_mixed_img{n}" for n in (305, 389, 391)),
+    ),
+    "hpa_fields": ("CCNB1 U-2 OS", "DAXX U-2 OS", "TRAP1 MCF7"),
+    "opencell_tiles": ("ACTB", "ANAPC16", "CEP131", "CKAP2L", "MAP4"),
+    "opencell_crops": ("883d381517", "38e4caee62", "81cc9f8743"),
+}
+"""What is held out of each source: mosaics, protein and cell line, proteins, figures.
+
+All but the figures are the test groups of the first deepgps-mini, one in five of each localization in the
+order of a hash. Of the figures no localization loses more than half of its crops.
+"""
 NEGATIVE = -0.4
 """Correlation of nucleus and protein detail inside nuclei below which a nucleus image of an OpenCell tile
 carries the negative of the protein. Of the 120 OpenCell crops, whose channels are separate, the lowest is
@@ -80,8 +93,6 @@ class Field:
         Edge of a pixel in micrometres.
     domain
         Index into `DOMAINS`.
-    stratum
-        Groups of one stratum are dealt into training and test together.
     label_weight
         How far the words are to be trusted, 0 to 1.
     masked
@@ -95,7 +106,6 @@ class Field:
     words: tuple[str, ...]
     pixel_size_um: float
     domain: int
-    stratum: str
     label_weight: float = 1.0
     masked: bool = False
 
@@ -121,9 +131,8 @@ def _u2os_cells(folder: Path) -> Iterator[Field]:
         y, x = int(row["row"]) * 512, int(row["col"]) * 512
         tile = {channel: pixels[y : y + 512, x : x + 512] for channel, pixels in mosaics[name].items()}
         words = _hpa_words(row["main_location"])
-        stratum = "|".join(_localizations(words))
         cell = f"{name}_{row['row']}{row['col']}"
-        yield Field(cell, folder.name, name, tile, words, 0.2, 1, stratum, masked=True)
+        yield Field(cell, folder.name, name, tile, words, 0.2, 1, masked=True)
 
 
 def _hpa_fields(folder: Path) -> Iterator[Field]:
@@ -139,8 +148,7 @@ def _hpa_fields(folder: Path) -> Iterator[Field]:
         words = _hpa_words(row["locations"])
         domain = 1 if row["cell_line"] == "U-2 OS" else 2
         group = f"{row['gene_symbol']} {row['cell_line']}"
-        stratum = "|".join(_localizations(words))
-        yield Field(row["field"], folder.name, group, channels, words, 0.08, domain, stratum)
+        yield Field(row["field"], folder.name, group, channels, words, 0.08, domain)
 
 
 def _hpa_dictionary(folder: Path) -> Iterator[Field]:
@@ -151,9 +159,7 @@ def _hpa_dictionary(folder: Path) -> Iterator[Field]:
         )
         size = estimate_pixel_size(nucleus, 15.0)
         channels = {"nucleus": nucleus, "protein": protein}
-        yield Field(
-            row["field"], folder.name, row["field"], channels, _hpa_words(row["locations"]), size, 2, ""
-        )
+        yield Field(row["field"], folder.name, row["field"], channels, _hpa_words(row["locations"]), size, 2)
 
 
 def _hpa_landmark_fields(folder: Path) -> Iterator[Field]:
@@ -170,7 +176,7 @@ def _hpa_landmark_fields(folder: Path) -> Iterator[Field]:
                 words = _hpa_words(row["localizations"])
         size = float(rows[0]["pixel_size_um"])
         masked = name.startswith("cell_")
-        yield Field(name, folder.name, name, channels, words, size, 2, "", masked=masked)
+        yield Field(name, folder.name, name, channels, words, size, 2, masked=masked)
 
 
 def _opencell_crops(folder: Path) -> Iterator[Field]:
@@ -178,9 +184,7 @@ def _opencell_crops(folder: Path) -> Iterator[Field]:
         # The outermost pixels are those of the figure's redrawing.
         channels = {channel: _grey(folder / row[channel])[1:-1, 1:-1] for channel in ("nucleus", "protein")}
         words = tuple(filter(None, row["localizations"].split(";")))
-        yield Field(
-            row["pair"], folder.name, row["figure"], channels, words, COARSE_UM, 0, "", label_weight=0.6
-        )
+        yield Field(row["pair"], folder.name, row["figure"], channels, words, COARSE_UM, 0, label_weight=0.6)
 
 
 def _opencell_tiles(folder: Path) -> Iterator[Field]:
@@ -199,7 +203,7 @@ def _opencell_tiles(folder: Path) -> Iterator[Field]:
             print(f"{row['tile']}: its nuclei carry the negative of the protein; silhouettes instead")
             nucleus = silhouettes(nucleus, size)
         channels = {"nucleus": nucleus, "protein": protein}
-        yield Field(row["tile"], folder.name, row["gene_symbol"], channels, words, size, 0, "|".join(words))
+        yield Field(row["tile"], folder.name, row["gene_symbol"], channels, words, size, 0)
 
 
 def _other_pairs(folder: Path) -> Iterator[Field]:
@@ -212,7 +216,7 @@ def _other_pairs(folder: Path) -> Iterator[Field]:
         channel = {"TUBA1A": "microtubules", "CALR": "er"}.get(row["gene_symbol"], "protein")
         words = _hpa_words(row["locations"]) if channel == "protein" else ()
         size = 0.08 if name.startswith("hpa_prbio") else estimate_pixel_size(nucleus, 15.0)
-        yield Field(name, folder.name, name, {"nucleus": nucleus, channel: protein}, words, size, 2, "")
+        yield Field(name, folder.name, name, {"nucleus": nucleus, channel: protein}, words, size, 2)
 
 
 def detail_correlation(nucleus: Floats, protein: Floats, um: float) -> float:
@@ -257,28 +261,6 @@ def _hpa_words(names: str) -> tuple[str, ...]:
 def _localizations(words: tuple[str, ...]) -> tuple[str, ...]:
     """Map `WORDS` to localizations."""
     return tuple(dict.fromkeys(place for word in words for place in HPA_TO_LOCALIZATIONS.get(word, (word,))))
-
-
-def test_groups(fields: list[tuple[str, str, str]]) -> set[tuple[str, str]]:
-    """Hold out one group in five of each source and stratum, in the order of a hash.
-
-    This is the rule of the first deepgps-mini, so that its test mosaics stay test mosaics. A field without a
-    stratum trains.
-
-    Parameters
-    ----------
-    fields
-        Source, group and stratum of every field.
-    """
-    strata: dict[tuple[str, str], set[str]] = {}
-    for source, group, stratum in fields:
-        if stratum:
-            strata.setdefault((source, stratum), set()).add(group)
-    held_out = set()
-    for (source, _), groups in strata.items():
-        ordered = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).hexdigest())
-        held_out |= {(source, group) for group in ordered[: round(len(ordered) / 5)]}
-    return held_out
 
 
 def ready(pixels: Floats, from_um: float, to_um: float) -> Floats:
@@ -333,7 +315,6 @@ def pack(fields: Iterable[Field], um: float) -> dict[str, NDArray[np.generic]]:
     columns: dict[str, list[object]] = {}
     pixels: list[NDArray[np.uint8]] = []
     cells: list[NDArray[np.int32]] = []
-    strata: list[tuple[str, str, str]] = []
     offset = 0
     for number, each in enumerate(fields):
         stack = {
@@ -363,15 +344,12 @@ def pack(fields: Iterable[Field], um: float) -> dict[str, NDArray[np.generic]]:
             "name": each.name,
             "source": each.source,
             "group": each.group,
+            "split": "test" if each.group in TEST_GROUPS.get(each.source, ()) else "train",
         }
         for key, value in row.items():
             columns.setdefault(key, []).append(value)
-        strata.append((each.source, each.group, each.stratum))
         offset += found.size
-    held_out = test_groups(strata)
     arrays = {key: np.array(values) for key, values in columns.items()}
-    held_out |= {("opencell_crops", figure) for figure in TEST_FIGURES}
-    arrays["split"] = np.array(["test" if each[:2] in held_out else "train" for each in strata])
     for key in ("classes", "words", "label_weight"):
         arrays[key] = arrays[key].astype(np.float32)
     arrays |= {
