@@ -57,7 +57,7 @@ class Muon(Optimizer):
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     """Bring all singular values of a matrix (N, M) to between 0.7 and 1.2, by Newton and Schulz."""
     tall = matrix.shape[0] > matrix.shape[1]
-    found = (matrix.T if tall else matrix).bfloat16()
+    found: Tensor = (matrix.T if tall else matrix).bfloat16()
     found = found / (found.norm() + 1e-7)
     for _ in range(steps):
         square = found @ found.T
