@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from deepgps.datasets.crops.pictures import estimate_pixel_size, without_scale_bar
-from deepgps.images.normalise import percentile_normalise
-from deepgps.images.resample import resample
-from deepgps.images.segment import OtsuWatershed
+from deepgps.datasets.crops.reference import estimate_pixel_size, remove_scale_bar
+from deepgps.images.processing import percentile_normalise, resample
+from deepgps.images.segmentation import OtsuWatershed
 from deepgps.localization import HPA_TO_LOCALIZATIONS, OPENCELL_CATEGORIES, class_set
 
 Floats = NDArray[np.float32]
@@ -154,7 +153,7 @@ def _hpa_fields(folder: Path) -> Iterator[Field]:
 def _hpa_dictionary(folder: Path) -> Iterator[Field]:
     for row in _rows(folder):
         nucleus, protein = (
-            without_scale_bar(_grey(folder / f"{row['field']}_{channel}.jpg"))
+            remove_scale_bar(_grey(folder / f"{row['field']}_{channel}.jpg"))
             for channel in ("nucleus", "protein")
         )
         size = estimate_pixel_size(nucleus, 15.0)
@@ -192,7 +191,7 @@ def _opencell_tiles(folder: Path) -> Iterator[Field]:
         if not row["grades_3_2_1"] or "UI widgets" in row["remark"]:
             continue
         nucleus, protein = (
-            without_scale_bar(_grey(folder / f"{row['tile']}_{channel}.png"))
+            remove_scale_bar(_grey(folder / f"{row['tile']}_{channel}.png"))
             for channel in ("nucleus", "protein")
         )
         grades = [tuple(filter(None, part.split(";"))) for part in row["grades_3_2_1"].split("|")]

@@ -18,11 +18,12 @@ from examples import PROTEIN, Pack, one_hot, plain_batch
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
+from train_generator import Settings, Trainer
 
-from deepgps.images.normalise import percentile_normalise
-from deepgps.images.segment import Labels, OtsuWatershed
+from deepgps.arrays import LabelImage
+from deepgps.images.processing import percentile_normalise
+from deepgps.images.segmentation import OtsuWatershed
 from deepgps.models.flow_matching import condition, draw, noise
-from train import Settings, Trainer
 
 Floats = NDArray[np.float32]
 
@@ -32,7 +33,7 @@ NEAR_UM = 12.0
 """How far from a nucleus its cell reaches at most, for `lines`."""
 
 
-def rim_ratio(protein: Floats, nucleus: Floats, labels: Labels) -> float:
+def rim_ratio(protein: Floats, nucleus: Floats, labels: LabelImage) -> float:
     """Mean at the nuclear border over the mean of the nuclear interior.
 
     The border is where the nuclei end, one pixel to both sides; the interior begins 1.6 um further in.
@@ -42,7 +43,7 @@ def rim_ratio(protein: Floats, nucleus: Floats, labels: Labels) -> float:
     return _ratio(protein, border, ndimage.binary_erosion(mask, iterations=5))
 
 
-def dna_correlation(protein: Floats, nucleus: Floats, labels: Labels) -> float:
+def dna_correlation(protein: Floats, nucleus: Floats, labels: LabelImage) -> float:
     """Pearson correlation with the nucleus image inside the nuclei, 0.8 um off their border."""
     inside = ndimage.binary_erosion(labels > 0, iterations=2)
     if inside.sum() < 50 or protein[inside].std() < 1e-6 or nucleus[inside].std() < 1e-6:
@@ -50,7 +51,7 @@ def dna_correlation(protein: Floats, nucleus: Floats, labels: Labels) -> float:
     return float(np.corrcoef(protein[inside], nucleus[inside])[0, 1])
 
 
-def cytosol_roughness(protein: Floats, nucleus: Floats, labels: Labels) -> float:
+def cytosol_roughness(protein: Floats, nucleus: Floats, labels: LabelImage) -> float:
     """Deviation of what is finer than 1.2 um over the mean, in the cytosol.
 
     The cytosol is where the smoothed image is above half of its 80th percentile outside of the nuclei, 1.2 um
@@ -67,20 +68,20 @@ def cytosol_roughness(protein: Floats, nucleus: Floats, labels: Labels) -> float
     return float((protein - smooth)[cytosol].std() / max(protein[cytosol].mean(), 1e-6))
 
 
-def spots_per_nucleus(protein: Floats, nucleus: Floats, labels: Labels) -> float:
+def spots_per_nucleus(protein: Floats, nucleus: Floats, labels: LabelImage) -> float:
     """Number of bright spots of about 0.5 um, over the number of nuclei."""
     detail = ndimage.gaussian_filter(protein, 0.4 / UM) - ndimage.gaussian_filter(protein, 1.2 / UM)
     peaks = (detail == ndimage.maximum_filter(detail, 3)) & (detail > 0.1)
     return float(peaks.sum() / max(labels.max(), 1))
 
 
-def brightest_share(protein: Floats, nucleus: Floats, labels: Labels) -> float:
+def brightest_share(protein: Floats, nucleus: Floats, labels: LabelImage) -> float:
     """Share of the intensity in the brightest 1 % of the pixels, of what is above the 5th percentile."""
     above = np.sort(np.clip(protein - np.percentile(protein, 5), 0, None).ravel())
     return float(above[-(above.size // 100) :].sum() / max(above.sum(), 1e-6))
 
 
-def one_sidedness(protein: Floats, nucleus: Floats, labels: Labels) -> float:
+def one_sidedness(protein: Floats, nucleus: Floats, labels: LabelImage) -> float:
     """How much the protein lies on one side of a nucleus: 0 all around, 1 in one direction.
 
     Length of the mean direction, from the centre of the middle nucleus, of what lies outside of it and within
@@ -99,7 +100,7 @@ def one_sidedness(protein: Floats, nucleus: Floats, labels: Labels) -> float:
     return float(abs((weights * directions).sum()) / max(weights.sum(), 1e-6))
 
 
-def lines_between_cells(protein: Floats, nucleus: Floats, labels: Labels) -> float:
+def lines_between_cells(protein: Floats, nucleus: Floats, labels: LabelImage) -> float:
     """Mean on the lines half way between neighbouring nuclei over the mean of the cells' bodies."""
     if labels.max() < 2:
         return float("nan")
@@ -110,7 +111,7 @@ def lines_between_cells(protein: Floats, nucleus: Floats, labels: Labels) -> flo
     return _ratio(protein, line, near & ~line)
 
 
-def coherence(protein: Floats, nucleus: Floats, labels: Labels) -> float:
+def coherence(protein: Floats, nucleus: Floats, labels: LabelImage) -> float:
     """How much the detail runs in one direction within 2 um, 0 to 1, weighted by its contrast."""
     rows, columns = (ndimage.gaussian_filter(protein, 1, order=order) for order in ((1, 0), (0, 1)))
     a, b, c = (
@@ -121,7 +122,7 @@ def coherence(protein: Floats, nucleus: Floats, labels: Labels) -> float:
     return float(np.sqrt((a - c) ** 2 + 4 * b**2).sum() / max(energy.sum(), 1e-9))
 
 
-def intranuclear(protein: Floats, nucleus: Floats, labels: Labels) -> float:
+def intranuclear(protein: Floats, nucleus: Floats, labels: LabelImage) -> float:
     """Share of the intensity inside the nuclei."""
     return float(protein[labels > 0].sum() / max(protein.sum(), 1e-6))
 
@@ -132,7 +133,7 @@ def _ratio(protein: Floats, of: NDArray[np.bool_], to: NDArray[np.bool_]) -> flo
     return float(protein[of].mean() / max(protein[to].mean(), 1e-3))
 
 
-def _middle(labels: Labels) -> int:
+def _middle(labels: LabelImage) -> int:
     """Number of the nucleus at the middle of the image; 0 for none."""
     height, width = labels.shape
     around = labels[height // 2 - 8 : height // 2 + 8, width // 2 - 8 : width // 2 + 8]
@@ -140,7 +141,7 @@ def _middle(labels: Labels) -> int:
     return int(numbers[counts.argmax()]) if len(numbers) else 0
 
 
-MEASURES: Mapping[str, Callable[[Floats, Floats, Labels], float]] = {
+MEASURES: Mapping[str, Callable[[Floats, Floats, LabelImage], float]] = {
     "rim ratio": rim_ratio,
     "DNA r": dna_correlation,
     "roughness": cytosol_roughness,

@@ -3,7 +3,7 @@
 A second call with the same folder goes on from the last checkpoint. Every step is a function of the seed, the
 data and its number.
 
-    python experiments/deepgps-mini/images/train.py --data runs/images/coarse.npz --out runs/images/coarse
+    python train_generator.py --data runs/images/coarse.npz --out runs/images/coarse
 """
 
 import argparse
