@@ -69,12 +69,12 @@ def test_the_grade_rule_takes_the_highest_grade_there_is_and_never_mixes_two():
 
 
 def test_the_papers_counts_of_single_localized_proteins(shared_data):
-    from deepgps.datasets.labels import read_table
+    from deepgps.datasets.labels import read_sequence_table
 
     def parts(row, grade):
         return filter(None, (row[f"annotations_grade_{grade}"] or "").split(";"))
 
-    rows = read_table(shared_data, "opencell_targets").to_dicts()
+    rows = read_sequence_table(shared_data, "opencell_targets").to_dicts()
     majors = [major_localizations(parts(row, 3), parts(row, 2)) for row in rows]
     single = Counter(major[0] for major in majors if len(major) == 1)
     counts = {"cytoplasmic": 222, "vesicles": 140, "nucleoplasm": 135, "er": 78}
@@ -84,9 +84,11 @@ def test_the_papers_counts_of_single_localized_proteins(shared_data):
 
 
 def test_every_name_in_the_real_tables_is_known(shared_data):
-    from deepgps.datasets.labels import read_table
+    from deepgps.datasets.labels import read_sequence_table
 
-    hpa, swissprot = (read_table(shared_data, f"{name}_localizations") for name in ("hpa", "swissprot"))
+    hpa, swissprot = (
+        read_sequence_table(shared_data, f"{name}_localizations") for name in ("hpa", "swissprot")
+    )
     for column in ("main_location", "additional_location", "uncertain"):
         names = {name for cell in hpa[column].drop_nulls() for name in cell.split(";")} - {""}
         assert names <= set(HPA_TO_LOCALIZATIONS)

@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 
 from deepgps.arrays import Doubles, Ints, Mask
 from deepgps.bundle import Metric
-from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, read_table
+from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins, read_sequence_table
 from deepgps.evaluation.labels import LabelReport, label_report
 from deepgps.evaluation.protocols import (
     PROTOCOLS,
@@ -87,7 +87,7 @@ def measure(data: Path, work: Path, settings: LabelSettings) -> tuple[dict[str, 
 
 def benchmark_proteins(data: Path) -> tuple[LabelledProteins, Mask]:
     """Return the benchmark's n proteins and their localizations, (n, 7)."""
-    rows = read_table(data, "hou_test")
+    rows = read_sequence_table(data, "hou_test")
     places = [set(text.split(";")) for text in rows["level3"].to_list()]
     truth = np.array([[slug in each for slug in LEVEL_3] for each in places])
     ids, sequences, clusters = (rows[name].to_list() for name in ("uniprot_id", "sequence", "cluster"))
@@ -101,7 +101,7 @@ def doubly_supported(data: Path) -> dict[str, frozenset[str]]:
     UniProt knows from elsewhere.
     """
     found = {}
-    for row in read_table(data, "hpa_localizations").to_dicts():
+    for row in read_sequence_table(data, "hpa_localizations").to_dicts():
         names = ";".join(row[grade] or "" for grade in ("enhanced", "supported")).split(";")
         places = [place for name in filter(None, names) for place in HPA_TO_LOCALIZATIONS.get(name, ())]
         found[row["sequence"]] = MINI.of(places)
@@ -210,7 +210,7 @@ def atlas_classes(data: Path, held_out: LabelledProteins) -> Ints:
     """Class of each protein held out, (n,): 0 cytosol, 1 nucleoplasm; -1 for others."""
     row_of = {sequence: row for row, sequence in enumerate(held_out.sequences)}
     classes = np.full(len(held_out), -1)
-    for row in read_table(data, "hpa_localizations").to_dicts():
+    for row in read_sequence_table(data, "hpa_localizations").to_dicts():
         alone = not row["additional_location"] and row["main_location"] in ATLAS_LOCATIONS
         if alone and row["reliability"] != "Uncertain" and row["sequence"] in row_of:
             classes[row_of[row["sequence"]]] = ATLAS_LOCATIONS.index(row["main_location"])
@@ -236,7 +236,7 @@ def opencell_categories(data: Path, held_out: LabelledProteins) -> dict[int, Mas
     """Major localizations (17,) of each protein held out that OpenCell sees, by its row."""
     row_of = {sequence: row for row, sequence in enumerate(held_out.sequences)}
     found = {}
-    for row in read_table(data, "opencell_targets").to_dicts():
+    for row in read_sequence_table(data, "opencell_targets").to_dicts():
         grades = [(row[f"annotations_grade_{grade}"] or "").split(";") for grade in (3, 2)]
         major = major_localizations(*(filter(None, grade) for grade in grades))
         if major and len(row["sequence"]) <= MAX_LENGTH and row["sequence"] in row_of:

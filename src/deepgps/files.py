@@ -1,5 +1,6 @@
-"""Files that a crash leaves complete (atomic, append-only, locked, cached), and safe, unique file names."""
+"""Files that a crash leaves complete (atomic, append-only, locked, cached), file names and file hashes."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -170,6 +171,23 @@ MAX_NAME_LENGTH = 60
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # Windows reserves these names for devices, with any extension.
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(paths: Iterable[Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file by name; a folder stands for its files, as ``folder/name``."""
+    hashes = {}
+    for path in paths:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        for file in filter(Path.is_file, files):
+            name = f"{path.name}/{file.name}" if path.is_dir() else file.name
+            hashes[name] = hash_file(file)
+    return hashes
 
 
 class UniqueNames:

@@ -151,7 +151,7 @@ def test_the_atlas_structures_and_sequences(sources, capsys):
     ("arguments", "said"),
     [
         (["structures", "--out", "raw"], "Nothing to fetch"),
-        (["sequences", "TP53", "--out", "raw"], "'TP53' is no UniProt accession"),
+        (["sequences", "TP53", "--out", "raw"], "'TP53' is not a UniProt accession"),
         (["opencell", "--out", "raw", "--bucket", "s3://x"], "'s3://x' is not a web address"),
         (["hpa", "--out", "raw", "--proteins", "none.csv"], "No such file"),
     ],
@@ -165,4 +165,4 @@ def test_bad_usage_is_refused_before_anything_is_made(sources, tmp_path, capsys,
 
 def test_a_server_that_is_not_there_is_a_sentence(sources, capsys):
     assert run([*OPENCELL, "--portal", "http://127.0.0.1:9", "--retries", "1"]) == 1
-    assert "could not be fetched in 2 tries (no connection)" in capsys.readouterr().err
+    assert "could not be fetched in 2 attempts (no connection)" in capsys.readouterr().err

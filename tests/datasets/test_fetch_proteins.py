@@ -12,7 +12,7 @@ from deepgps.proteins.reading import fasta_records
 from fake_sources import serving
 
 
-class Silent:
+class NoProgress:
     def begin(self, what, total):
         pass
 
@@ -29,14 +29,14 @@ def sources(monkeypatch):
 
 def structures(sources, folder, accessions, **options):
     site = sources.url + "/alphafold"
-    return fetch_structures(folder, Client(), Silent(), accessions, site=site, **options)
+    return fetch_structures(folder, Client(), NoProgress(), accessions, site=site, **options)
 
 
 def sequences(sources, folder, accessions):
-    return fetch_sequences(folder, Client(), Silent(), accessions, site=sources.url + "/uniprot")
+    return fetch_sequences(folder, Client(), NoProgress(), accessions, site=sources.url + "/uniprot")
 
 
-def test_a_structure_is_had_through_the_api_and_not_its_isoforms(sources, tmp_path):
+def test_structures_are_found_by_the_api_without_isoforms(sources, tmp_path):
     fetched = structures(sources, tmp_path, ["p09000", "P19011", "P99999"])
     table = list(csv.DictReader((tmp_path / "structures.csv").open()))
     assert [row["accession"] for row in table] == ["P09000", "P19011"]
@@ -44,19 +44,19 @@ def test_a_structure_is_had_through_the_api_and_not_its_isoforms(sources, tmp_pa
     assert table[0]["path"] == "structures/AF-P09000-F1-model_v6.pdb"
     assert (tmp_path / table[0]["path"]).read_text().startswith("ATOM")
     assert [(row["protein"], row["reason"]) for row in fetched.problems] == [
-        ("P99999", "withdrawn or never there (status 404)")
+        ("P99999", "withdrawn or never available (status 404)")
     ]
     sources.forget()
     assert structures(sources, tmp_path, ["P09000", "P19011", "P99999"]).new == 0
     assert sources.asked == []
 
 
-def test_a_structure_may_come_as_mmcif(sources, tmp_path):
+def test_structures_can_be_mmcif(sources, tmp_path):
     structures(sources, tmp_path, ["P09000"], format="cif")
     assert [path.suffix for path in (tmp_path / "structures").iterdir()] == [".cif"]
 
 
-def test_the_fake_structures_are_structures(sources, tmp_path):
+def test_the_fake_structures_can_be_read(sources, tmp_path):
     pdb = pytest.importorskip("biotite.structure.io.pdb")
     structures(sources, tmp_path, ["P09000"])
     atoms = pdb.PDBFile.read(next((tmp_path / "structures").iterdir())).get_structure(model=1)
@@ -65,12 +65,12 @@ def test_the_fake_structures_are_structures(sources, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b'[{"uniprotAccession": "P1", "pdbUrl": "x"}]', b"null"])
-def test_an_answer_of_another_kind_is_refused(content):
+def test_a_response_of_another_format_is_refused(content):
     with pytest.raises(DeepGPSError, match="its format may have changed"):
         read_models(content, "P1", "pdb")
 
 
-def test_sequences_come_in_the_order_asked_for(sources, tmp_path):
+def test_sequences_are_in_the_requested_order(sources, tmp_path):
     fetched = sequences(sources, tmp_path, ["P19011", "P09000", "P19011"])
     records = list(fasta_records((tmp_path / "sequences.fasta").read_text().splitlines()))
     assert [record.accession for record in records] == ["P19011", "P09000"]
@@ -78,15 +78,15 @@ def test_sequences_come_in_the_order_asked_for(sources, tmp_path):
     assert (fetched.proteins, fetched.new) == (2, 2)
 
 
-def test_an_entry_that_uniprot_has_emptied_is_a_problem(sources, tmp_path, monkeypatch):
+def test_an_empty_uniprot_entry_is_a_problem(sources, tmp_path, monkeypatch):
     content = sources.files["/uniprot/uniprotkb/P09000.fasta"]
     monkeypatch.setitem(content.__dict__, "body", b"")
     fetched = sequences(sources, tmp_path, ["P09000"])
     assert fetched.proteins == 0
-    assert "no sequence of it any more" in fetched.problems[0]["reason"]
+    assert "no longer has a sequence of it" in fetched.problems[0]["reason"]
 
 
-def test_a_merged_entry_stands_under_the_accession_asked_for(sources, tmp_path, monkeypatch):
+def test_a_merged_entry_keeps_the_requested_accession(sources, tmp_path, monkeypatch):
     content = sources.files["/uniprot/uniprotkb/P09000.fasta"]
     monkeypatch.setitem(content.__dict__, "body", b">sp|P04637|P53_HUMAN p53 GN=TP53\nMEEP\n")
     sequences(sources, tmp_path, ["P09000"])
@@ -94,23 +94,23 @@ def test_a_merged_entry_stands_under_the_accession_asked_for(sources, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("response", "reason"),
     [
         (b"<sorry>", "its format may have changed"),
         (b"[]", "AlphaFold DB has no pdb of it"),
         (b'[{"uniprotAccession": "P09000", "pdbUrl": null}]', "AlphaFold DB has no pdb of it"),
     ],
 )
-def test_one_odd_answer_does_not_keep_the_others(sources, tmp_path, monkeypatch, answer, reason):
+def test_one_unreadable_response_does_not_affect_the_others(sources, tmp_path, monkeypatch, response, reason):
     content = sources.files["/alphafold/api/prediction/P09000"]
-    monkeypatch.setitem(content.__dict__, "body", answer)
+    monkeypatch.setitem(content.__dict__, "body", response)
     fetched = structures(sources, tmp_path, ["P09000", "P19011"])
     assert fetched.proteins == 1
     assert reason in fetched.problems[0]["reason"]
 
 
-def test_a_symbol_is_no_accession(sources, tmp_path):
+def test_a_gene_symbol_is_refused(sources, tmp_path):
     for fetch in (structures, sequences):
-        with pytest.raises(InputError, match="'TP53' is no UniProt accession"):
+        with pytest.raises(InputError, match="'TP53' is not a UniProt accession"):
             fetch(sources, tmp_path, ["P09000", "TP53"])
     assert list(tmp_path.iterdir()) == []

@@ -61,12 +61,12 @@ def test_one_row_per_sequence_from_all_tables(proteins):
     assert proteins.cluster.tolist() == [1, 2, 3, 5]
 
 
-def test_agreement_is_1_and_disagreement_the_weighted_share(proteins):
+def test_labels_are_1_if_tables_agree_else_the_weighted_mean(proteins):
     assert label(proteins, 0, "cytoplasmic") == 1
     assert label(proteins, 0, "nucleoplasm") == pytest.approx(1 / 2.7)
 
 
-def test_each_view_keeps_its_own_word(proteins):
+def test_views_have_the_labels_of_their_tables(proteins):
     column = proteins.slugs.index("nucleoplasm")
     assert proteins.view_labels[0, :, column].tolist() == [0, 1]
     assert proteins.view_mask[1, :, column].tolist() == [True, False]
@@ -80,23 +80,23 @@ def test_a_subset_keeps_rows_together(proteins):
     assert part.slugs == proteins.slugs
 
 
-def test_the_grade_rule_and_minor_grades_stay_open(proteins):
+def test_minor_grades_are_unknown(proteins):
     assert label(proteins, 1, "nucleoplasm") == label(proteins, 1, "vesicles") == 1
     assert label(proteins, 1, "er") == 0
-    # OpenCell's minor grade and HPA's uncertain location say nothing; Swiss-Prot and the others decide.
+    # OpenCell's minor grade and HPA's uncertain location give no label; the other tables do.
     assert label(proteins, 0, "golgi") == 0
     assert "PD" not in proteins.ids
 
 
-def test_what_a_table_cannot_see_is_masked(proteins):
+def test_localizations_unknown_to_a_table_are_masked(proteins):
     assert label(proteins, 1, "extracellular") is None
     assert label(proteins, 2, "extracellular") == 1
     assert label(proteins, 0, "nucleolus") == pytest.approx(
         0.7 / 1.7
-    )  # Swiss-Prot's "Nucleus" leaves it open
+    )  # Swiss-Prot's "Nucleus" does not decide it
 
 
-def test_uncertain_rows_count_little(proteins):
+def test_uncertain_rows_have_a_low_weight(proteins):
     assert label(proteins, 3, "vesicles") == 1
     assert proteins.weight.tolist() == pytest.approx([1, 1, 1, 0.3])
 

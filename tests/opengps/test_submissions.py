@@ -183,7 +183,7 @@ def test_images_that_do_not_match_are_refused(visitor):
     assert "300 × 300" in message
     blank = tiff(np.random.default_rng(0).normal(200, 8, (300, 300)).astype(np.uint16))
     files = {**pair(), "protein_image": ("blank.tif", blank, "image/tiff")}
-    assert "shows nothing" in problems(submit(visitor, files), 422)["nucleus_image"][1]
+    assert "image is empty" in problems(submit(visitor, files), 422)["nucleus_image"][1]
 
 
 def test_one_image_of_two_channels(visitor):

@@ -102,10 +102,10 @@ def _write_report(
     """Filter and write proteins; print counts and problems."""
     from deepgps.datasets.annotation.opencell import drop_longer
     from deepgps.datasets.annotation.proteins import write_annotations
-    from deepgps.datasets.fingerprints import fingerprints
+    from deepgps.files import hash_files
 
     kept = drop_longer(found, max_length) if max_length is not None else found
-    problems = write_annotations(kept, out, fingerprints(inputs))
+    problems = write_annotations(kept, out, hash_files(inputs))
     print("\n".join(report))
     left_out = [each for each in kept.problems if each.left_out]
     without = sum(protein.sequence is None for protein in kept.proteins)

@@ -212,7 +212,8 @@ def _report(fetched: "FetchSummary", out: Path, names: Sequence[str]) -> int:
     fields = f", {fetched.fields:,} fields" if fetched.fields else ""
     print(
         f"{fetched.proteins:,} proteins{fields}: {fetched.new:,} files fetched "
-        f"({fetched.bytes / 1e6:.1f} MB), {fetched.kept:,} already there, {len(fetched.problems):,} problems"
+        f"({fetched.bytes / 1e6:.1f} MB), {fetched.existing:,} already there, "
+        f"{len(fetched.problems):,} problems"
     )
     for name in (*names, *(["problems.csv"] if fetched.problems else [])):
         print(f"{out / name}{'/' if (out / name).is_dir() else ''}")

@@ -137,12 +137,12 @@ def show(store: Path, *, out: Path = Path("sheet.png"), crops: int = 48, seed: i
     """
     import json
 
-    from deepgps.datasets.crops.store import MANIFEST, open_crops, sample
+    from deepgps.datasets.crops.store import MANIFEST, open_crops, sample_crops
     from deepgps.files import atomic_path
     from deepgps.results.labelled_images import crop_sheet
 
     opened = open_crops(store)
-    rows = sample(opened, crops, seed)
+    rows = sample_crops(opened, crops, seed)
     table = opened.index[rows.tolist()].to_dicts()
     captions = [_caption(row) for row in table]
     um = json.loads((store / MANIFEST).read_text(encoding="utf-8")).get("pixel_size_um", OPENCELL_UM)

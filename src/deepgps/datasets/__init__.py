@@ -1,1 +1,1 @@
-"""Datasets: labelled proteins and images, from files to training arrays."""
+"""Labelled proteins and images, from files to training arrays."""

@@ -1,4 +1,4 @@
-"""Which proteins are known to be where: three tables merged into one set to train and test on."""
+"""Labelled proteins: annotations of OpenCell, Swiss-Prot and the Human Protein Atlas, merged by sequence."""
 
 import gzip
 from collections.abc import Callable, Mapping
@@ -19,42 +19,42 @@ from deepgps.localization import (
 )
 
 HPA_WEIGHTS: Mapping[str, float] = {"Enhanced": 1.0, "Supported": 1.0, "Approved": 0.7, "Uncertain": 0.3}
-"""How much an annotation of each HPA reliability counts beside one of OpenCell or Swiss-Prot."""
+"""Weight of an HPA annotation by its reliability; annotations of OpenCell and Swiss-Prot have weight 1."""
 
-# Parts of a cell that a coarser word of Swiss-Prot leaves open.
-_UNIPROT_OPEN: Mapping[str, tuple[str, ...]] = {
+# Localizations that a coarser term of Swiss-Prot leaves undecided.
+_UNIPROT_UNDECIDED: Mapping[str, tuple[str, ...]] = {
     "Nucleus": ("nucleolus_fc_dfc", "nucleolus_gc", "nuclear_punctae", "chromatin", "nuclear_membrane"),
     "Cytoplasm": ("cytoskeleton", "centrosome", "big_aggregates"),
     "Cell membrane": ("cell_contact", "focal_adhesions"),
 }
-# No microscope image of a cell shows a secreted protein outside it, and human cells have no plastids.
+# Images do not show proteins secreted from the cell, and human cells have no plastids.
 _UNSEEN_BY_MICROSCOPE = ("extracellular", "plastid")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledProteins:
-    """Annotated proteins, one row per distinct sequence, homologs side by side.
+    """Annotated proteins, one row per distinct sequence, ordered by homology cluster.
 
     Attributes
     ----------
     ids
-        (N,) accession of the first table that has the sequence.
+        (N,) accession, from the first table that has the sequence.
     sequences
-        N sequences.
+        Residues of the N proteins.
     slugs
-        The K classes.
+        Slugs of the K classes.
     labels
-        (N, K) float32 in [0, 1]: the weighted share of the tables that say yes; 0 or 1 where they agree.
+        (N, K) float32 in [0, 1]: weighted fraction of the tables that have the class; 0 or 1 if they agree.
     mask
-        (N, K) bool: whether any table can tell.
+        (N, K) bool: whether any table has a label.
     view_labels, view_mask
-        (N, 2, K): the same, first by the microscopes alone (OpenCell, HPA), then by Swiss-Prot alone.
+        (N, 2, K): the same from microscopy only (OpenCell, HPA), then from Swiss-Prot only.
     weight
-        (N,) float32 above 0: the most reliable annotation's weight.
+        (N,) float32 in (0, 1]: weight of the most reliable annotation.
     cluster
-        (N,) homology cluster.
+        (N,) number of the homology cluster.
     source
-        (N,) tables that hold the sequence, ``+``-joined: ``opencell``, ``swissprot``, ``hpa``.
+        (N,) tables that have the sequence, ``+``-joined: ``opencell``, ``swissprot``, ``hpa``.
     """
 
     ids: Strings
@@ -72,7 +72,7 @@ class LabelledProteins:
         return len(self.sequences)
 
     def subset(self, keep: Mask) -> "LabelledProteins":
-        """Keep the rows where ``keep`` (N,) is true."""
+        """Return the rows where `keep` (N,) is true."""
         sequences = tuple(sequence for sequence, kept in zip(self.sequences, keep, strict=True) if kept)
         arrays = {
             field.name: getattr(self, field.name)[keep]
@@ -83,12 +83,12 @@ class LabelledProteins:
 
 
 class _Annotation(NamedTuple):
-    """One table's word on one protein; ``unknown`` are localizations it cannot tell."""
+    """The annotation of a protein in one table; for ``unknown`` localizations it has no label."""
 
     id: str
     sequence: str
     cluster: int
-    yes: frozenset[str]
+    positive: frozenset[str]
     unknown: frozenset[str]
     weight: float
     source: str
@@ -107,28 +107,28 @@ def _opencell(row: dict[str, Any]) -> _Annotation | None:
 
 def _swissprot(row: dict[str, Any]) -> _Annotation | None:
     names = row["localizations"].split("|")
-    yes = frozenset(place for name in names for place in UNIPROT_TO_LOCALIZATIONS[name])
-    unknown = frozenset(place for name in names for place in _UNIPROT_OPEN.get(name, ())) - yes
-    return _Annotation(row["accession"], row["sequence"], row["cluster"], yes, unknown, 1.0, "swissprot")
+    positive = frozenset(slug for name in names for slug in UNIPROT_TO_LOCALIZATIONS[name])
+    unknown = frozenset(slug for name in names for slug in _UNIPROT_UNDECIDED.get(name, ())) - positive
+    return _Annotation(row["accession"], row["sequence"], row["cluster"], positive, unknown, 1.0, "swissprot")
 
 
 def _hpa(row: dict[str, Any]) -> _Annotation | None:
-    sure, unsure = (
+    certain, uncertain = (
         frozenset(
-            place
+            slug
             for column in columns
             for name in filter(None, (row[column] or "").split(";"))
-            for place in HPA_TO_LOCALIZATIONS.get(name, ())
+            for slug in HPA_TO_LOCALIZATIONS.get(name, ())
         )
         for columns in (("main_location", "additional_location"), ("uncertain",))
     )
     if row["reliability"] != "Uncertain":
-        sure = sure - unsure
-    unknown = (unsure | set(_UNSEEN_BY_MICROSCOPE)) - sure
+        certain = certain - uncertain
+    unknown = (uncertain | set(_UNSEEN_BY_MICROSCOPE)) - certain
     weight = HPA_WEIGHTS[row["reliability"]]
     return (
-        _Annotation(row["accession"], row["sequence"], row["cluster"], sure, unknown, weight, "hpa")
-        if sure
+        _Annotation(row["accession"], row["sequence"], row["cluster"], certain, unknown, weight, "hpa")
+        if certain
         else None
     )
 
@@ -140,52 +140,56 @@ _TABLES: Mapping[str, Callable[[dict[str, Any]], _Annotation | None]] = {
 }
 
 
-def read_table(data_dir: Path, name: str) -> pl.DataFrame:
-    """Read one of the sequence tables of the shared data folder.
+def read_sequence_table(data_dir: Path, name: str) -> pl.DataFrame:
+    """Read ``sequences/<name>.csv.gz`` of the data folder.
 
     Raises
     ------
     InputError
-        If the folder does not hold it.
+        If the table does not exist.
     """
     path = data_dir / "sequences" / f"{name}.csv.gz"
     try:
         with gzip.open(path) as file:
             return pl.read_csv(file.read(), infer_schema_length=None)
     except FileNotFoundError:
-        raise InputError(f"Table '{path}' is missing; give the folder that holds 'sequences/'.") from None
+        raise InputError(f"Table '{path}' is missing; give the folder that contains 'sequences/'.") from None
 
 
 def opencell_localizations(data_dir: Path) -> dict[str, frozenset[str]]:
-    """Where OpenCell sees proteins by the paper's grade rule: the major localizations of each sequence.
+    """Return the major localizations in OpenCell, by the grade rule of the paper, of each sequence.
 
     Raises
     ------
     InputError
         If the table is missing.
     """
-    rows = read_table(data_dir, "opencell_targets").to_dicts()
-    return {each.sequence: each.yes for row in rows if (each := _opencell(row)) is not None}
+    rows = read_sequence_table(data_dir, "opencell_targets").to_dicts()
+    return {each.sequence: each.positive for row in rows if (each := _opencell(row)) is not None}
 
 
 def _annotations(data_dir: Path) -> list[_Annotation]:
-    rows = ((read, row) for name, read in _TABLES.items() for row in read_table(data_dir, name).to_dicts())
+    rows = (
+        (read, row)
+        for name, read in _TABLES.items()
+        for row in read_sequence_table(data_dir, name).to_dicts()
+    )
     return [annotation for read, row in rows if row["sequence"] and (annotation := read(row))]
 
 
 def load_labelled_proteins(data_dir: Path, classes: ClassSet) -> LabelledProteins:
     """Merge OpenCell, Swiss-Prot and the Human Protein Atlas by sequence.
 
-    A class is known for a protein if a table says yes, or if it can see every localization of the class and
-    says no. Where tables disagree, the label is their weighted share. The peers' benchmark (``hou_test``)
-    is a test set and never read here.
+    A table labels a protein for a class if it has one of the localizations of the class, or none of them is
+    unknown to it. If tables disagree, the label is their weighted mean. The public benchmark (``hou_test``)
+    is a test set and not read here.
 
     Parameters
     ----------
     data_dir
-        The shared data folder, the parent of ``sequences/``.
+        The data folder, the parent of ``sequences/``.
     classes
-        What the localizations are grouped into.
+        Classes of the labels.
 
     Raises
     ------
@@ -196,8 +200,11 @@ def load_labelled_proteins(data_dir: Path, classes: ClassSet) -> LabelledProtein
     for annotation in _annotations(data_dir):
         merged.setdefault(annotation.sequence, []).append(annotation)
     groups = sorted(merged.values(), key=lambda group: group[0].cluster)
-    labels, mask = _stacked(groups, classes)
-    views = [_stacked([[a for a in group if is_view(a)] for group in groups], classes) for is_view in _VIEWS]
+    labels, mask = _labels_and_mask(groups, classes)
+    views = [
+        _labels_and_mask([[a for a in group if is_view(a)] for group in groups], classes)
+        for is_view in _VIEWS
+    ]
     return LabelledProteins(
         ids=np.array([group[0].id for group in groups], np.str_),
         sequences=tuple(group[0].sequence for group in groups),
@@ -220,19 +227,19 @@ _VIEWS: tuple[Callable[[_Annotation], bool], ...] = (
 )
 
 
-def _stacked(groups: list[list[_Annotation]], classes: ClassSet) -> tuple[Floats, Mask]:
-    """Labels and mask, (N, K) each, of N groups of annotations."""
-    labels, mask = zip(*(_labels_of(group, classes) for group in groups), strict=True)
+def _labels_and_mask(groups: list[list[_Annotation]], classes: ClassSet) -> tuple[Floats, Mask]:
+    """Return labels and mask, (N, K) each, of N groups of annotations."""
+    labels, mask = zip(*(_group_labels(group, classes) for group in groups), strict=True)
     return np.stack(labels).astype(np.float32), np.stack(mask)
 
 
-def _labels_of(group: list[_Annotation], classes: ClassSet) -> tuple[Doubles, Mask]:
-    """Weighted share of yes (K,), and whether anyone can tell (K,)."""
-    yes, known = np.zeros(len(classes.slugs)), np.zeros(len(classes.slugs))
+def _group_labels(group: list[_Annotation], classes: ClassSet) -> tuple[Doubles, Mask]:
+    """Return the weighted fraction of positive labels (K,), and whether there is any label (K,)."""
+    positive, labelled = np.zeros(len(classes.slugs)), np.zeros(len(classes.slugs))
     for annotation in group:
         for number, members in enumerate(classes.classes.values()):
-            says_yes = not annotation.yes.isdisjoint(members)
-            if says_yes or annotation.unknown.isdisjoint(members):
-                yes[number] += annotation.weight * says_yes
-                known[number] += annotation.weight
-    return np.divide(yes, known, out=np.zeros_like(yes), where=known > 0), known > 0
+            is_positive = not annotation.positive.isdisjoint(members)
+            if is_positive or annotation.unknown.isdisjoint(members):
+                positive[number] += annotation.weight * is_positive
+                labelled[number] += annotation.weight
+    return np.divide(positive, labelled, out=np.zeros_like(positive), where=labelled > 0), labelled > 0

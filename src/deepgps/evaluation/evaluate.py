@@ -12,7 +12,6 @@ from typing import Any
 
 import deepgps
 from deepgps.bundle import Metric
-from deepgps.datasets.fingerprints import fingerprints
 from deepgps.errors import InputError
 from deepgps.evaluation.dataset import DatasetFiles, EvaluationDataset, LeftOut, load_dataset
 from deepgps.evaluation.images.measure import (
@@ -26,7 +25,7 @@ from deepgps.evaluation.images.metrics import ImageMetrics, image_metrics
 from deepgps.evaluation.images.reference import TrainingReference, fit_training_reference
 from deepgps.evaluation.labels import LabelEvaluation, evaluate_labels
 from deepgps.evaluation.report import write_report
-from deepgps.files import TEMPORARY_PREFIX, atomic_path, lock_folder
+from deepgps.files import TEMPORARY_PREFIX, atomic_path, hash_files, lock_folder
 from deepgps.prediction import Predictor
 
 METRICS, TABLE, REPORT, LEFT_OUT = "metrics.json", "metrics.csv", "report.html", "left_out.csv"
@@ -201,7 +200,7 @@ def _about(
         "mean": predictor.mean,
         "data": files.data.name,
         "split": files.split,
-        "inputs": fingerprints(files.inputs()),
+        "inputs": hash_files(files.inputs()),
         "pixel_size_um": bundle.metadata.crop.pixel_size_um,
         "proteins": len(dataset.proteins),
         "crops": len(dataset.rows),

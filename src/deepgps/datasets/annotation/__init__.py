@@ -1,1 +1,1 @@
-"""Annotation: a source's tables become proteins with localizations and classes."""
+"""Read localizations and classes of proteins from the tables of their sources."""

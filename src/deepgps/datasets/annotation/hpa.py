@@ -1,7 +1,7 @@
-"""Where the Human Protein Atlas sees each protein, in one cell line or over all of them.
+"""Annotate proteins from the Human Protein Atlas, in one cell line or over all of them.
 
-Two sources, which may be given together: the gene table (``subcellular_location.tsv``), whose locations hold
-for the gene in all cell lines together, and one XML per gene, which tells them by cell line.
+There are two sources, which may be combined: the gene table (``subcellular_location.tsv``), with locations
+over all cell lines, and one XML per gene, with locations by cell line.
 """
 
 import xml.etree.ElementTree as ET
@@ -24,19 +24,19 @@ from deepgps.datasets.annotation.proteins import (
 )
 from deepgps.localization import HPA_TO_LOCALIZATIONS
 
-# Column names of the table on the web to those used here.
+# Column names of the downloaded table, and the names used here.
 _COLUMNS = {"gene": "ensembl_gene_id", "gene_name": "gene_symbol"}
-# The XML writes locations in lower case, the table does not.
-_PLACES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    name.casefold(): (name, places) for name, places in HPA_TO_LOCALIZATIONS.items()
+# Keys are in lower case, as locations are in the XML.
+_LOCATIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    name.casefold(): (name, localizations) for name, localizations in HPA_TO_LOCALIZATIONS.items()
 }
-# Cytoplasmic, but dots in it: not what the classes of single-2 and single-4 mean.
+# They are mapped to cytoplasmic, but are dots: not in the classes of single-2 and single-4.
 _NO_CLASS = ("Cytoplasmic bodies",)
 
 
 @dataclass(frozen=True, slots=True)
 class _Gene:
-    """What one file says of one gene: main locations, additional ones, and which cell line it means."""
+    """The entry of a gene in one file."""
 
     id: str
     source: str
@@ -50,18 +50,17 @@ class _Gene:
 
 
 def annotate_hpa(files: Sequence[Path], cell_line: str) -> AnnotationResult:
-    """Map the atlas's locations onto the vocabulary.
+    """Annotate proteins with the main locations of the Atlas.
 
-    The main locations are the major localizations. A protein is single-localized if the atlas names exactly
-    one location of it, main or additional; in the XML, exactly one over all antibodies in the cell line. A
-    gene with an XML is labelled by it alone.
+    A protein is single-localized if the Atlas has exactly one location of it, main or additional; in the XML,
+    exactly one over all antibodies in the cell line. If a gene has an XML, its row of the table is ignored.
 
     Parameters
     ----------
     files
         Gene tables (TSV or CSV, plain, gzip or ZIP), XMLs, and folders of XMLs.
     cell_line
-        Which cell line's labels to take from the XMLs, in any spelling.
+        Cell line of the annotations in the XMLs, in any spelling.
 
     Raises
     ------
@@ -69,36 +68,38 @@ def annotate_hpa(files: Sequence[Path], cell_line: str) -> AnnotationResult:
         If a table cannot be read or lacks a column.
     """
     paths = [inner for path in files for inner in (sorted(path.glob("*.xml")) if path.is_dir() else [path])]
-    by_line = [entry for path in paths if _is_xml(path) for entry in _xml_genes(path, cell_line)]
-    told = {entry.id if isinstance(entry, _Gene) else entry.protein_id for entry in by_line}
-    by_gene = (entry for path in paths if not _is_xml(path) for entry in _table_genes(path))
-    others = (entry for entry in by_gene if isinstance(entry, AnnotationProblem) or entry.id not in told)
-    return split_problems(_annotated(entry) for entry in (*by_line, *others))
+    xml_entries = [entry for path in paths if _is_xml(path) for entry in _xml_genes(path, cell_line)]
+    with_xml = {entry.id if isinstance(entry, _Gene) else entry.protein_id for entry in xml_entries}
+    table_entries = (entry for path in paths if not _is_xml(path) for entry in _table_genes(path))
+    others = (
+        entry for entry in table_entries if isinstance(entry, AnnotationProblem) or entry.id not in with_xml
+    )
+    return split_problems(_annotate(entry) for entry in (*xml_entries, *others))
 
 
 def _is_xml(path: Path) -> bool:
     return path.suffix.lower() == ".xml"
 
 
-def _annotated(entry: _Gene | AnnotationProblem) -> AnnotatedProtein | AnnotationProblem:
+def _annotate(entry: _Gene | AnnotationProblem) -> AnnotatedProtein | AnnotationProblem:
     if isinstance(entry, AnnotationProblem):
         return entry
     names = (*entry.main, *entry.additional)
-    if unknown := [name for name in names if name.casefold() not in _PLACES]:
+    if unknown := [name for name in names if name.casefold() not in _LOCATIONS]:
         return unknown_localization(entry.id, entry.source, unknown[0])
     if not entry.main:
         where = f" in {entry.cell_line}" if entry.cell_line else ""
         return AnnotationProblem(entry.id, entry.source, True, f"Gene '{entry.id}' has no location{where}.")
-    distinct = {_PLACES[name.casefold()][0] for name in names}
-    places = vocabulary_order(place for name in entry.main for place in _PLACES[name.casefold()][1])
+    distinct = {_LOCATIONS[name.casefold()][0] for name in names}
+    localizations = vocabulary_order(slug for name in entry.main for slug in _LOCATIONS[name.casefold()][1])
     single = len(distinct) == 1
     return AnnotatedProtein(
         protein_id=entry.id,
         gene_symbol=entry.symbol,
         accession=entry.accession,
-        localizations=places,
+        localizations=localizations,
         single_localized=single,
-        single_class=places[0] if single and distinct.isdisjoint(_NO_CLASS) else None,
+        single_class=localizations[0] if single and distinct.isdisjoint(_NO_CLASS) else None,
         source="hpa",
         cell_line=entry.cell_line,
         sequence=entry.sequence,
@@ -107,11 +108,11 @@ def _annotated(entry: _Gene | AnnotationProblem) -> AnnotatedProtein | Annotatio
 
 
 def _table_genes(path: Path) -> Iterator[_Gene | AnnotationProblem]:
-    needed = ("ensembl_gene_id", "main_location", "additional_location")
-    for number, row in enumerate(read_rows(path, needed, _COLUMNS), 1):
+    required = ("ensembl_gene_id", "main_location", "additional_location")
+    for number, row in enumerate(read_rows(path, required, _COLUMNS), 1):
         if not row["ensembl_gene_id"]:
             yield AnnotationProblem(
-                f"row {number}", path.name, True, f"Row {number} has no 'Gene'; add the gene's id."
+                f"row {number}", path.name, True, f"Row {number} has no 'Gene'; add the gene id."
             )
             continue
         yield _Gene(
@@ -148,19 +149,19 @@ def _xml_gene(entry: ET.Element, source: str, cell_line: str) -> _Gene | Annotat
         )
     cells = entry.findall("antibody//cellExpression[@technology='ICC/IF']/subAssay/data")
     lines = {cell.findtext("cellLine", "").strip(): None for cell in cells}
-    wanted = [
+    matching = [
         cell for cell in cells if cell_line_key(cell.findtext("cellLine", "")) == cell_line_key(cell_line)
     ]
-    if not wanted:
+    if not matching:
         others = f"; it has {', '.join(lines)}" if lines else ""
-        reason = f"Gene '{gene}' was not looked at in {cell_line_name(cell_line)}{others}."
+        reason = f"Gene '{gene}' was not imaged in {cell_line_name(cell_line)}{others}."
         return AnnotationProblem(gene, source, True, reason)
     return _Gene(
         gene,
         source,
-        main=tuple(_locations(wanted)),
+        main=tuple(_locations(matching)),
         symbol=entry.findtext("name") or None,
-        accession=next((ref.get("id") for ref in _uniprot(entry)), None),
+        accession=next((reference.get("id") for reference in _uniprot(entry)), None),
         cell_line=cell_line_name(cell_line),
     )
 

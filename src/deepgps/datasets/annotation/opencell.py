@@ -1,4 +1,4 @@
-"""Which localizations OpenCell's proteins have, by the paper's grade rule; and sequences for any proteins."""
+"""Annotate proteins from OpenCell by the grade rule of the paper; add sequences to annotated proteins."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,39 +25,39 @@ _GRADES = tuple(f"annotations_grade_{grade}" for grade in (3, 2, 1))
 
 
 def annotate_opencell(table: Path, library: Path | None = None) -> AnnotationResult:
-    """Apply the grade rule to OpenCell's table of annotations.
+    """Annotate the proteins of OpenCell's table by the grade rule of the paper.
 
     Parameters
     ----------
     table
         CSV with ``target_name``, ``ensg_id`` and ``annotations_grade_3``, ``_2``, ``_1`` (categories joined
-        by ``;``); ``uniprot_id``, ``sequence`` and ``cluster`` are taken where present.
+        by ``;``); ``uniprot_id``, ``sequence`` and ``cluster`` are used if present.
     library
-        The library's metadata, with ``ensg_id`` and ``uniprot_id``, for accessions the table lacks.
+        Library metadata, with ``ensg_id`` and ``uniprot_id``, for accessions that the table lacks.
 
     Raises
     ------
     InputError
         If a file cannot be read or lacks one of the columns.
     """
-    accessions = _library(library) if library else {}
+    accessions = _library_accessions(library) if library else {}
     rows = read_rows(table, ("target_name", "ensg_id", *_GRADES))
     return split_problems(
-        _opencell(row, number, table.name, accessions) for number, row in enumerate(rows, 1)
+        _annotate(row, number, table.name, accessions) for number, row in enumerate(rows, 1)
     )
 
 
-def _library(path: Path) -> Mapping[str, str]:
+def _library_accessions(path: Path) -> Mapping[str, str]:
     return {row["ensg_id"]: row["uniprot_id"] for row in read_rows(path, ("ensg_id", "uniprot_id"))}
 
 
-def _opencell(
+def _annotate(
     row: Mapping[str, str], number: int, source: str, accessions: Mapping[str, str]
 ) -> AnnotatedProtein | AnnotationProblem:
     gene = row["ensg_id"]
     if not gene:
         return AnnotationProblem(
-            f"row {number}", source, True, f"Row {number} has no 'ensg_id'; add the gene's id."
+            f"row {number}", source, True, f"Row {number} has no 'ensg_id'; add the gene id."
         )
     grades = [split_cell(row[column]) for column in _GRADES]
     major = major_localizations(grades[0], grades[1])
@@ -67,14 +67,14 @@ def _opencell(
         return AnnotationProblem(
             gene, source, True, f"Gene '{gene}' has no annotation of grade 3 or 2; it cannot be labelled."
         )
-    places = vocabulary_order(major)
+    localizations = vocabulary_order(major)
     return AnnotatedProtein(
         protein_id=gene,
         gene_symbol=row["target_name"] or None,
         accession=row.get("uniprot_id") or accessions.get(gene) or None,
-        localizations=places,
-        single_localized=len(places) == 1,
-        single_class=places[0] if len(places) == 1 else None,
+        localizations=localizations,
+        single_localized=len(localizations) == 1,
+        single_class=localizations[0] if len(localizations) == 1 else None,
         source="opencell",
         cell_line=OPENCELL_CELL_LINE,
         sequence=row.get("sequence") or None,
@@ -83,52 +83,57 @@ def _opencell(
 
 
 def add_sequences(annotated: AnnotationResult, files: Sequence[Path] = ()) -> AnnotationResult:
-    """Give each protein its sequence: its own, or that of its accession or gene id in the files.
+    """Add the sequence of each protein: from its table, or by accession or gene id from the files.
 
     Parameters
     ----------
     annotated
-        Proteins, perhaps with sequences as the table writes them.
+        Proteins, with or without sequences.
     files
-        FASTA, CSV or TSV of proteins, by UniProt accession or Ensembl gene id.
+        FASTA, CSV or TSV files of proteins, by UniProt accession or Ensembl gene id.
 
     Returns
     -------
-    Annotated
-        The same proteins; one without a usable sequence keeps None and has a problem that says so.
+    AnnotationResult
+        The same proteins; one without a usable sequence has None and a problem.
 
     Raises
     ------
     InputError
         If a file cannot be read.
     """
-    known = {key: protein.sequence for path in files for protein, key in _keyed(path)}
-    found = AnnotationResult(problems=list(annotated.problems))
+    sequences = {key: protein.sequence for path in files for protein, key in _by_id(path)}
+    result = AnnotationResult(problems=list(annotated.problems))
     for protein in annotated.proteins:
-        raw = protein.sequence or known.get(protein.accession or "") or known.get(protein.protein_id) or ""
+        raw = (
+            protein.sequence
+            or sequences.get(protein.accession or "")
+            or sequences.get(protein.protein_id)
+            or ""
+        )
         sequence = clean_sequence(raw)
-        wrong = check_sequence(protein.protein_id, sequence) if sequence else None
-        if wrong or not sequence:
-            reason = wrong or f"Gene '{protein.protein_id}' has no sequence; give it with --sequences."
-            found.problems.append(AnnotationProblem(protein.protein_id, protein.source, False, reason))
-        found.proteins.append(replace(protein, sequence=None if wrong else sequence or None))
-    return found
+        error = check_sequence(protein.protein_id, sequence) if sequence else None
+        if error or not sequence:
+            reason = error or f"Gene '{protein.protein_id}' has no sequence; give it with --sequences."
+            result.problems.append(AnnotationProblem(protein.protein_id, protein.source, False, reason))
+        result.proteins.append(replace(protein, sequence=None if error else sequence or None))
+    return result
 
 
-def _keyed(path: Path) -> Iterator[tuple[Protein, str]]:
+def _by_id(path: Path) -> Iterator[tuple[Protein, str]]:
     for protein in read_protein_file(path):
         if isinstance(protein, Protein):
             yield from ((protein, key) for key in (protein.accession, protein.id) if key)
 
 
 def drop_longer(annotated: AnnotationResult, max_length: int) -> AnnotationResult:
-    """Leave out what has more than ``max_length`` residues, with a problem for each."""
-    found = AnnotationResult(problems=list(annotated.problems))
+    """Leave out proteins of more than `max_length` residues, with a problem for each."""
+    result = AnnotationResult(problems=list(annotated.problems))
     for protein in annotated.proteins:
         length = len(protein.sequence or "")
         if length <= max_length:
-            found.proteins.append(protein)
+            result.proteins.append(protein)
             continue
         reason = f"Gene '{protein.protein_id}' has {length:,} residues, more than {max_length:,}."
-        found.problems.append(AnnotationProblem(protein.protein_id, protein.source, True, reason))
-    return found
+        result.problems.append(AnnotationProblem(protein.protein_id, protein.source, True, reason))
+    return result

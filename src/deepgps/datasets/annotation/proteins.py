@@ -1,4 +1,4 @@
-"""What a source says of where proteins are: one `AnnotatedProtein` a gene, and the problems beside them."""
+"""Annotated proteins: types, tables of the sources, and the table of proteins."""
 
 import csv
 import io
@@ -18,32 +18,33 @@ from deepgps.files import atomic_path
 from deepgps.localization import CLASS_SETS, LOCALIZATIONS
 from deepgps.proteins.reading import text_lines
 
-# As the sources spell them; 'U2OS' and 'u-2 os' are the same line.
+# Standard spellings by `cell_line_key`.
 _CELL_LINES = {"u2os": "U-2 OS", "hek293t": "HEK293T", "hek293": "HEK293"}
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedProtein:
-    """One protein and where it is.
+    """A protein with its localizations.
 
     Attributes
     ----------
     protein_id
         Ensembl gene id.
     gene_symbol, accession
-        Gene symbol and UniProt accession, where known.
+        Gene symbol and UniProt accession, if known.
     localizations
-        Major localizations in the vocabulary, in its order; never empty.
+        Slugs of the major localizations, in the order of the vocabulary; at least one.
     single_localized
-        Whether its source names exactly one.
+        Whether the source has exactly one localization.
     single_class
-        The localization that single-2 and single-4 judge by: the only one of a single-localized protein.
+        The only localization of a single-localized protein: its class in single-2 and single-4, if they have
+        it.
     source, cell_line
-        ``opencell`` or ``hpa``; the cell line, None where the annotation is of the gene in all of them.
+        ``opencell`` or ``hpa``; the cell line, or None for an annotation over all cell lines.
     sequence
-        Upper-case residues, where known.
+        Upper-case residues, if known.
     cluster
-        Homology cluster, where known.
+        Number of the homology cluster, if known.
     """
 
     protein_id: str
@@ -58,24 +59,24 @@ class AnnotatedProtein:
     cluster: int | None = None
 
     def class_in(self, class_set: str) -> str | None:
-        """Its class in a single-label class set, or None if the set has no place for it."""
+        """Return the class in a single-label class set, or None if the set does not have it."""
         return next(iter(CLASS_SETS[class_set].of((self.single_class,) if self.single_class else ())), None)
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotationProblem:
-    """What is wrong with one row, and whether its protein is left out for it.
+    """A problem of one row, and whether its protein is left out.
 
     Attributes
     ----------
     protein_id
-        The Ensembl gene id, or the row's place where it has none.
+        The Ensembl gene id, or the row number if there is none.
     source
         Name of the file.
     left_out
-        Whether the protein is missing from the result.
+        Whether the protein is left out of the result.
     reason
-        A sentence that names the thing, the value and the remedy.
+        Message for the user.
     """
 
     protein_id: str
@@ -86,47 +87,47 @@ class AnnotationProblem:
 
 @dataclass(frozen=True, slots=True)
 class AnnotationResult:
-    """What became of a source: proteins in the order of its rows, and problems."""
+    """Proteins in the order of the rows of a source, and problems."""
 
     proteins: list[AnnotatedProtein] = field(default_factory=list)
     problems: list[AnnotationProblem] = field(default_factory=list)
 
 
 def cell_line_name(name: str) -> str:
-    """Bring a cell line's name into one spelling: ``U2OS`` and ``u-2 os`` are ``U-2 OS``."""
+    """Return the standard spelling of a cell line: ``U-2 OS`` for ``U2OS`` and ``u-2 os``."""
     return _CELL_LINES.get(cell_line_key(name), name.strip())
 
 
 def cell_line_key(name: str) -> str:
-    """Letters and digits of a cell line's name in lower case: equal for all spellings of one line."""
+    """Return a key that is equal for all spellings of a cell line: its letters and digits in lower case."""
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
 def vocabulary_order(localizations: Iterable[str]) -> tuple[str, ...]:
-    """Distinct localizations in the order of the vocabulary."""
+    """Return the distinct localizations in the order of the vocabulary."""
     return tuple(sorted(set(localizations), key=LOCALIZATIONS.index))
 
 
 def split_cell(cell: str | None) -> tuple[str, ...]:
-    """Take the names of a ``;``-joined cell apart."""
+    """Return the names in a ``;``-joined cell."""
     return tuple(filter(None, (name.strip() for name in (cell or "").split(";"))))
 
 
 def unknown_localization(protein_id: str, source: str, name: str) -> AnnotationProblem:
-    """Say that a localization's name is none of the vocabulary."""
-    # Without it the protein would look single-localized, or be where it is not.
+    """Return the problem of a localization that is not in the vocabulary."""
+    # Ignoring the name could make the protein single-localized, or change its localizations.
     return AnnotationProblem(
         protein_id, source, True, f"Gene '{protein_id}' has the unknown localization '{name}'; correct it."
     )
 
 
 def read_cluster(row: Mapping[str, str]) -> int | None:
-    """Read the homology cluster of a row, where it has one.
+    """Return the homology cluster of a row, or None if it has none.
 
     Raises
     ------
     InputError
-        If it is not a whole number.
+        If the cluster is not a whole number.
     """
     text = row.get("cluster") or ""
     if text and not text.isdecimal():
@@ -135,34 +136,34 @@ def read_cluster(row: Mapping[str, str]) -> int | None:
 
 
 def split_problems(entries: Iterable[AnnotatedProtein | AnnotationProblem]) -> AnnotationResult:
-    """Set proteins and problems apart; of two rows for one gene the first counts."""
-    found = AnnotationResult()
+    """Separate proteins from problems; of two rows of a gene, the first is kept."""
+    result = AnnotationResult()
     seen: set[str] = set()
     for entry in entries:
         if isinstance(entry, AnnotationProblem):
-            found.problems.append(entry)
+            result.problems.append(entry)
         elif entry.protein_id in seen:
             reason = f"Gene '{entry.protein_id}' is annotated twice; the first annotation is kept."
-            found.problems.append(AnnotationProblem(entry.protein_id, entry.source, False, reason))
+            result.problems.append(AnnotationProblem(entry.protein_id, entry.source, False, reason))
         else:
             seen.add(entry.protein_id)
-            found.proteins.append(entry)
-    return found
+            result.proteins.append(entry)
+    return result
 
 
 def read_rows(
-    path: Path, needed: Collection[str], names: Mapping[str, str] | None = None
+    path: Path, required: Collection[str], names: Mapping[str, str] | None = None
 ) -> Iterator[dict[str, str]]:
-    """Read a table row by row; cells are stripped, missing ones empty.
+    """Yield the rows of a table by column name; cells are stripped, missing ones empty.
 
     Parameters
     ----------
     path
         CSV, TSV or semicolon-separated text, plain or gzip, or a ZIP of one such file.
-    needed
-        Columns there must be, in lower case with ``_`` for blanks.
+    required
+        Required columns, in lower case with ``_`` for spaces.
     names
-        Other names of columns to the ones used here.
+        Column names to replace, and their replacements.
 
     Raises
     ------
@@ -173,10 +174,10 @@ def read_rows(
     header = next(lines, "")
     delimiter = max("\t,;", key=header.count)
     columns = [_column(cell, names or {}) for cell in next(csv.reader([header], delimiter=delimiter), [])]
-    if missing := [column for column in needed if column not in columns]:
+    if missing := [column for column in required if column not in columns]:
         raise InputError(
             f"'{path}' has no column '{missing[0]}' (found: {', '.join(columns[:12])}); "
-            "give the table as its source provides it."
+            "give the table as downloaded from its source."
         )
     for cells in csv.reader(lines, delimiter=delimiter):
         if any(cell.strip() for cell in cells):
@@ -198,7 +199,7 @@ def _zipped_lines(path: Path) -> Iterator[str]:
         with zipfile.ZipFile(path) as archive:
             inner = [name for name in archive.namelist() if name.lower().endswith((".tsv", ".csv", ".txt"))]
             if len(inner) != 1:
-                raise InputError(f"'{path}' holds {len(inner)} tables; give a ZIP of one.")
+                raise InputError(f"'{path}' contains {len(inner)} tables; give a ZIP file with one.")
             with archive.open(inner[0]) as file:
                 yield from io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
     except (zipfile.BadZipFile, zlib.error) as error:
@@ -222,7 +223,7 @@ _SCHEMA = {
 
 
 def proteins_table(proteins: Iterable[AnnotatedProtein]) -> pl.DataFrame:
-    """Put proteins into the table that ``proteins.parquet`` holds, one row each."""
+    """Return the table of proteins, as in ``proteins.parquet``, one row per protein."""
     rows = [
         {
             **{name: getattr(each, name) for name in _SCHEMA if hasattr(each, name)},
@@ -236,31 +237,31 @@ def proteins_table(proteins: Iterable[AnnotatedProtein]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=_SCHEMA)
 
 
-def write_annotations(annotated: AnnotationResult, out: Path, made_from: Mapping[str, str]) -> Path:
-    """Write the table of proteins, and the problems beside it as ``<stem>_problems.csv``.
+def write_annotations(annotated: AnnotationResult, out: Path, input_hashes: Mapping[str, str]) -> Path:
+    """Write the table of proteins, and its problems as ``<stem>_problems.csv`` in the same folder.
 
     Parameters
     ----------
     annotated
-        What to write.
+        Proteins and problems.
     out
-        The Parquet file; written whole or not at all. Its metadata (key ``deepgps``) say what it was made of.
-    made_from
-        Name to sha256 of each input.
+        The Parquet file. Its metadata (key ``deepgps``) contain the hashes of the inputs.
+    input_hashes
+        SHA-256 of each input by name.
 
     Returns
     -------
     Path
-        The file of problems; it has only a header if there are none.
+        The file of problems; only a header if there are none.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     problems = out.with_name(f"{out.stem}_problems.csv")
     columns = ("protein_id", "source", "left_out", "reason")
     rows = [[getattr(each, name) for name in columns] for each in annotated.problems]
     schema = {"protein_id": pl.String, "source": pl.String, "left_out": pl.Boolean, "reason": pl.String}
-    made = {"deepgps": json.dumps({"deepgps": deepgps.__version__, "inputs": dict(made_from)})}
+    metadata = {"deepgps": json.dumps({"deepgps": deepgps.__version__, "inputs": dict(input_hashes)})}
     with atomic_path(problems) as draft:
         pl.DataFrame(rows, schema=schema, orient="row").write_csv(draft)
     with atomic_path(out) as draft:
-        proteins_table(annotated.proteins).write_parquet(draft, metadata=made)
+        proteins_table(annotated.proteins).write_parquet(draft, metadata=metadata)
     return problems

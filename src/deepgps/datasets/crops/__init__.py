@@ -1,1 +1,1 @@
-"""Crops: fields become pairs of nucleus and protein crops in a store, and are read from it."""
+"""Cut fields into pairs of nucleus and protein crops, store them and read them."""

@@ -1,4 +1,4 @@
-"""Cut a field into crops: resample, normalise, segment, cut around each nucleus; measure image quality."""
+"""Cut a field into crops (resample, normalise, segment, crop each nucleus) and measure its image quality."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from deepgps.images.similarity import pearson
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NormalisedField:
-    """A field at the crops' pixel size, normalised, with its nuclei found.
+    """A field at the pixel size of the crops, normalised and segmented.
 
     Attributes
     ----------
@@ -26,9 +26,9 @@ class NormalisedField:
     proteins
         Protein images of the same cells, each (H, W) float32 in [0, 1].
     labels
-        (H, W) int32, the nuclei; 0 is background.
+        (H, W) int32, one number per nucleus; 0 is background.
     margin
-        Pixels on each side that are a mirror image of the field.
+        Width in pixels of the mirror image on each side.
     """
 
     nucleus: Floats
@@ -44,15 +44,15 @@ class CropPair:
     Attributes
     ----------
     pixels
-        (2, S, S) uint8, nucleus and protein; 255 stands for 1.
+        (2, S, S) uint8, nucleus and protein; 255 is 1.
     cell
-        The nucleus's number among those of the field, from 0.
+        Number of the nucleus in the field, from 0.
     protein
-        Which of the field's protein images it is.
+        Number of the protein image of the field, from 0.
     row, col
-        The centre of the nucleus in the field, in pixels of the crop.
+        Centre of the nucleus in the field, in pixels of the crop.
     area_px
-        Area of the nucleus in such pixels.
+        Area of the nucleus in the same pixels.
     """
 
     pixels: Bytes
@@ -70,7 +70,7 @@ def normalise_field(
     settings: PrepareSettings,
     segmenter: Segmenter | LabelImage,
 ) -> NormalisedField:
-    """Resample, normalise and widen a field, and find its nuclei.
+    """Resample, normalise, mirror and segment a field.
 
     Parameters
     ----------
@@ -79,35 +79,35 @@ def normalise_field(
     proteins
         Protein images of the same cells, each (H, W), raw.
     pixel_size_um
-        Edge of a pixel of them in micrometres.
+        Pixel size of these images in micrometres.
     settings
-        The rules.
+        Size and pixel size of the crops, percentiles, border and smallest nucleus.
     segmenter
-        Finds the nuclei; or their labels, (H, W) like `nucleus`.
+        A segmenter, or the labels of the nuclei, (H, W) as `nucleus`.
 
     Raises
     ------
     InputError
-        If labels have another shape than the nucleus image.
+        If the labels differ in shape from the nucleus image.
     """
     um = settings.pixel_size_um
     margin = settings.size_px // 2 if settings.border == "mirror" else 0
 
-    def ready(pixels: Floats) -> Floats:
-        normalised = percentile_normalise(resample(pixels, pixel_size_um, um), settings.low, settings.high)
-        return np.pad(normalised, margin, "reflect") if margin else normalised
+    def normalise(pixels: Floats) -> Floats:
+        scaled = percentile_normalise(resample(pixels, pixel_size_um, um), settings.low, settings.high)
+        return np.pad(scaled, margin, "reflect") if margin else scaled
 
-    shown = ready(nucleus)
+    normalised = normalise(nucleus)
     if isinstance(segmenter, np.ndarray):
-        labels = np.pad(_labels_like(segmenter, nucleus, shown, margin), margin)
+        labels = np.pad(_resample_labels_to(normalised, segmenter, nucleus, margin), margin)
     else:
-        labels = segmenter(shown, um)
+        labels = segmenter(normalised, um)
     labels = _without_small(labels, settings.min_area_um2 / um**2)
-    return NormalisedField(shown, tuple(ready(protein) for protein in proteins), labels, margin)
+    return NormalisedField(normalised, tuple(map(normalise, proteins)), labels, margin)
 
 
 def cut_field(field: NormalisedField, settings: PrepareSettings) -> Iterator[CropPair]:
-    """Cut a pair for each nucleus and protein image that the rules keep, in the order of the labels."""
+    """Yield the pairs of each nucleus and protein image that the settings keep, in order of the labels."""
     areas = np.bincount(field.labels.ravel())
     crops = nucleus_crops(field.nucleus, field.labels, settings.size_px, padded=settings.border == "pad")
     kept: list[Crop] = []
@@ -115,31 +115,35 @@ def cut_field(field: NormalisedField, settings: PrepareSettings) -> Iterator[Cro
         if _touches_mirror(field, crop.label) or _overlaps(crop, kept, settings):
             continue
         kept.append(crop)
-        for which, protein in enumerate(field.proteins):
-            shown = cut(protein, crop.row, crop.col, settings.size_px)
-            if settings.empty_protein == "drop" and shown.mean() < EMPTY_CROP_MEAN:
+        for protein_number, protein in enumerate(field.proteins):
+            protein_crop = cut(protein, crop.row, crop.col, settings.size_px)
+            if settings.empty_protein == "drop" and protein_crop.mean() < EMPTY_CROP_MEAN:
                 continue
-            pixels = np.round(np.stack([crop.pixels, shown]) * 255).astype(np.uint8)
-            place = crop.row - field.margin, crop.col - field.margin
-            yield CropPair(pixels, number, which, *place, int(areas[crop.label]))
+            pixels = np.round(np.stack([crop.pixels, protein_crop]) * 255).astype(np.uint8)
+            row, col = crop.row - field.margin, crop.col - field.margin
+            yield CropPair(pixels, number, protein_number, row, col, int(areas[crop.label]))
 
 
-def _labels_like(labels: LabelImage, nucleus: Floats, shown: Floats, margin: int) -> LabelImage:
-    """Bring labels of a nucleus image to the shape in which it is shown, less the margin.
+def _resample_labels_to(normalised: Floats, labels: LabelImage, nucleus: Floats, margin: int) -> LabelImage:
+    """Resample labels of the raw nucleus image to the normalised one without its margin.
 
-    With a margin, nuclei at the border are left out: they would meet their mirror image.
+    With a margin, drop nuclei at the border: they would merge with their mirror image.
     """
     if labels.shape != nucleus.shape:
-        theirs, its = (" × ".join(map(str, shape[::-1])) for shape in (labels.shape, nucleus.shape))
-        raise InputError(f"Its labels have {theirs} pixels, its nucleus image {its}; segment it anew.")
+        labels_size, image_size = (
+            " × ".join(map(str, shape[::-1])) for shape in (labels.shape, nucleus.shape)
+        )
+        raise InputError(
+            f"Its labels have {labels_size} pixels, its nucleus image {image_size}; segment it again."
+        )
     if margin:
         edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
         labels = np.where(np.isin(labels, edges), 0, labels)
-    return resample_labels(labels, tuple(n - 2 * margin for n in shown.shape))
+    return resample_labels(labels, tuple(n - 2 * margin for n in normalised.shape))
 
 
 def _without_small(labels: LabelImage, min_px: float) -> LabelImage:
-    """Drop small nuclei and number the others without gaps."""
+    """Drop small nuclei and renumber the others without gaps."""
     numbers, dense = np.unique(labels, return_inverse=True)
     keep = np.bincount(dense.ravel()) >= min_px
     keep[numbers == 0] = False
@@ -147,7 +151,7 @@ def _without_small(labels: LabelImage, min_px: float) -> LabelImage:
 
 
 def _touches_mirror(field: NormalisedField, label: int) -> bool:
-    """Whether a nucleus reaches into the mirror image, where it would meet itself."""
+    """Return whether a nucleus extends into the mirror image, where it merges with its own."""
     if not field.margin:
         return False
     nucleus, inner = field.labels == label, slice(field.margin, -field.margin)
@@ -164,11 +168,11 @@ def _overlaps(crop: Crop, kept: Sequence[Crop], settings: PrepareSettings) -> bo
 
 _DETAIL_UM = 0.5
 _FAR_FROM_NUCLEUS_UM = 1.5
-_LEAST_PIXELS = 500
+_MIN_PIXELS = 500
 
 
 class Quality(TypedDict):
-    """Figures of one field, the same for all its crops."""
+    """Quality measures of a field, the same for all its crops."""
 
     nucleus_saturation: float
     protein_saturation: float
@@ -178,88 +182,90 @@ class Quality(TypedDict):
     leak: float | None
 
 
-def field_quality(nucleus: Floats, protein: Floats, ready: NormalisedField, pixel_size_um: float) -> Quality:
-    """Measure a field.
+def field_quality(
+    nucleus: Floats, protein: Floats, normalised: NormalisedField, pixel_size_um: float
+) -> Quality:
+    """Measure the image quality of a field.
 
     Parameters
     ----------
     nucleus, protein
         (H, W) raw intensities.
-    ready
-        The same, ready to be cut, with one protein image.
+    normalised
+        The same field, normalised, with one protein image.
     pixel_size_um
-        Edge of a pixel of `ready` in micrometres.
+        Pixel size of `normalised` in micrometres.
     """
     return Quality(
         nucleus_saturation=saturation(nucleus),
         protein_saturation=saturation(protein),
-        nucleus_focus=focus(ready.nucleus, pixel_size_um),
+        nucleus_focus=focus(normalised.nucleus, pixel_size_um),
         protein_contrast=contrast(protein),
         jpeg_blocks=max(jpeg_blocks(nucleus), jpeg_blocks(protein)),
-        leak=leak(ready, pixel_size_um),
+        leak=leak(normalised, pixel_size_um),
     )
 
 
 def saturation(pixels: Floats) -> float:
-    """Tell the share, 0 to 1, of the pixels (H, W) that have the brightest value; one pixel alone is 0.
+    """Return the fraction of the pixels (H, W) that have the maximum value; a single such pixel counts as 0.
 
-    A camera cuts everything brighter to the same value, whatever that is (255, 4,095, 65,535).
+    A camera clips brighter pixels to one value, which differs between cameras (255, 4,095, 65,535).
     """
     at_top = int((pixels == pixels.max()).sum())
     return at_top / pixels.size if at_top > 1 else 0.0
 
 
 def focus(nucleus: Floats, pixel_size_um: float) -> float:
-    """Tell how sharp a normalised nucleus image (H, W) is: 99th percentile of its gradient, per micrometre.
+    """Return the sharpness of a normalised nucleus image (H, W): the 99th percentile of its gradient per µm.
 
-    The steepest edges of an image in focus rise from dark to bright within half a micrometre.
+    In an image in focus, the steepest edges rise from dark to bright within half a micrometre.
     """
     gradient = ndimage.gaussian_gradient_magnitude(nucleus, max(0.2 / pixel_size_um, 0.7))
     return float(np.percentile(gradient, 99) / pixel_size_um)
 
 
 def contrast(pixels: Floats) -> float:
-    """Tell how far the brightest structures of a raw image (H, W) rise above its background.
+    """Return the contrast of a raw image (H, W): brightest structures above background, over the noise.
 
-    The 99.8th less the 3rd percentile after a blur of one pixel, in units of the noise (the median response
-    to a mask that is blind to planes and slopes; Immerkær 1996). An image of noise alone has about 1.
+    The difference of the 99.8th and 3rd percentiles after a blur of one pixel, divided by the noise: the
+    median response to a mask that ignores planes and slopes (Immerkær 1996). Pure noise has about 1.
     """
     mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
     noise = 1.4826 * np.median(np.abs(ndimage.convolve(pixels, mask))) / 6
     low, high = np.percentile(ndimage.gaussian_filter(pixels, 1), (3, 99.8))
-    # Rounded to whole numbers, even a perfect image is unsure by 0.3.
+    # Rounding to integers alone causes a noise of 0.3.
     return float((high - low) / max(noise, 0.3))
 
 
 def jpeg_blocks(pixels: Floats) -> float:
-    """Tell by how much larger the steps between 8-px blocks of an image (H, W) are than those inside them.
+    """Return how much larger the steps between 8-px blocks of an image (H, W) are than those within blocks.
 
-    0 is none, 0.1 a tenth larger; the larger figure of both directions.
+    0 is no difference, 0.1 is 10 % larger; the larger value of both directions.
     """
-    return max(_blocks_along(pixels), _blocks_along(pixels.T))
+    return max(_column_blocks(pixels), _column_blocks(pixels.T))
 
 
-def leak(ready: NormalisedField, pixel_size_um: float) -> float | None:
-    """Correlate the fine structure of nucleus and protein image where there is no nucleus.
+def leak(normalised: NormalisedField, pixel_size_um: float) -> float | None:
+    """Return the correlation of the fine structure of nucleus and protein image away from the nuclei.
 
-    There the nucleus image shows background, which knows nothing of the protein: a correlation is protein
-    signal in the nucleus channel, as in colour composites. None where nuclei leave too little room.
+    There the nucleus image should show background only: a correlation means protein signal in the nucleus
+    channel, as in colour composites. None if the nuclei leave too little background.
     """
     distance = int(np.ceil(_FAR_FROM_NUCLEUS_UM / pixel_size_um))
-    far = ndimage.maximum_filter(ready.labels, 2 * distance + 1) == 0
-    if far.sum() < _LEAST_PIXELS:
+    far = ndimage.maximum_filter(normalised.labels, 2 * distance + 1) == 0
+    if far.sum() < _MIN_PIXELS:
         return None
     sigma = _DETAIL_UM / pixel_size_um
     first, second = (
         (pixels - ndimage.gaussian_filter(pixels, sigma))[far]
-        for pixels in (ready.nucleus, ready.proteins[0])
+        for pixels in (normalised.nucleus, normalised.proteins[0])
     )
     r = float(pearson(first[None], second[None])[0])
     return 0.0 if np.isnan(r) else r
 
 
-def _blocks_along(pixels: Floats) -> float:
-    """The same, between columns."""
+def _column_blocks(pixels: Floats) -> float:
+    """Return the same for steps between columns."""
     steps = np.abs(np.diff(pixels, axis=1)).mean(0)
     between = np.arange(1, len(steps) + 1) % 8 == 0
     inside = steps[~between].mean()

@@ -1,4 +1,4 @@
-"""The list of fields, ``fields.csv``, and reading both images of a field."""
+"""Read the list of fields, ``fields.csv``, and the two images of a field."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -23,27 +23,27 @@ class FieldRow(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=True)
 
     field: str
-    """Its name, used once."""
+    """Name of the field; unique in the list."""
     source: str = ""
-    """Where it is from, such as ``opencell``."""
+    """Source of the images, such as ``opencell``."""
     ensembl_gene_id: str
-    """The protein shown, as the table of proteins calls it in ``protein_id``."""
+    """Ensembl gene id of the protein: ``protein_id`` in the table of proteins."""
     gene_symbol: str = ""
-    """Its gene symbol."""
+    """Gene symbol of the protein."""
     accession: str = ""
-    """Its UniProt accession."""
+    """UniProt accession of the protein."""
     cell_line: str = ""
-    """The cells."""
+    """Cell line."""
     nucleus: Path
-    """Its nucleus image."""
+    """File of the nucleus image."""
     nucleus_channel: NonNegativeInt | None = None
-    """Which channel of the file, from 0; needed where it has several."""
+    """Channel of the nucleus, from 0; required if the file has several."""
     protein: Path
-    """Its protein image; the same file where that has both channels."""
+    """File of the protein image; the same file if it has both channels."""
     protein_channel: NonNegativeInt | None = None
-    """Which channel of the file."""
+    """Channel of the protein, from 0; required if the file has several."""
     pixel_size_um: PositiveFloat | None = None
-    """Edge of a pixel in micrometres; that of the file where it is not given."""
+    """Pixel size in micrometres; by default, the one stored in the file."""
 
     @field_validator("nucleus_channel", "protein_channel", "pixel_size_um", mode="before")
     @classmethod
@@ -59,26 +59,26 @@ class FieldRow(BaseModel):
 
 
 class InvalidRow(BaseModel):
-    """A row that names no field that could be read."""
+    """A row of the list that cannot be used."""
 
     field: str
-    """Its name, or its place in the file."""
+    """Name of the field, or the line number in the file."""
     problem: str
-    """Why."""
+    """Why the row cannot be used."""
 
 
 def read_fields(path: Path) -> Iterator[FieldRow | InvalidRow]:
-    """Read ``fields.csv``; images are looked for beside it.
+    """Read ``fields.csv``; paths of images are relative to its folder.
 
     Parameters
     ----------
     path
-        A CSV file with the columns of `FieldRow`, at least `REQUIRED`; other columns are passed over.
+        A CSV file with the columns of `FieldRow`, at least `REQUIRED`; other columns are ignored.
 
     Raises
     ------
     InputError
-        If it is not there, is no UTF-8 text, or lacks a required column.
+        If the file does not exist, is not UTF-8 text, or lacks a required column.
     """
     seen: set[str] = set()
     try:
@@ -86,9 +86,9 @@ def read_fields(path: Path) -> Iterator[FieldRow | InvalidRow]:
             rows = csv.DictReader(lines)
             _check_columns(path, rows.fieldnames or ())
             for number, row in enumerate(rows, start=2):
-                parsed = _parsed(row, number, path.parent)
+                parsed = _parse_row(row, number, path.parent)
                 if parsed.field in seen:
-                    problem = f"Field '{parsed.field}' is listed twice; the first is taken."
+                    problem = f"Field '{parsed.field}' is listed twice; the first row is used."
                     parsed = InvalidRow(field=parsed.field, problem=problem)
                 seen.add(parsed.field)
                 yield parsed
@@ -105,7 +105,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
         )
 
 
-def _parsed(row: dict[str, str | None], number: int, folder: Path) -> FieldRow | InvalidRow:
+def _parse_row(row: dict[str, str | None], number: int, folder: Path) -> FieldRow | InvalidRow:
     try:
         parsed = FieldRow.model_validate({key: value or "" for key, value in row.items() if key})
     except ValidationError as error:
@@ -120,12 +120,11 @@ def _parsed(row: dict[str, str | None], number: int, folder: Path) -> FieldRow |
     return parsed.model_copy(update=images)
 
 
-SWAPPED = 0.5
-"""By how much more nucleus-like the protein image must be for the channels to be taken as swapped."""
+SWAPPED_SCORE_DIFFERENCE = 0.5
+"""Difference of the nucleus scores above which the channels count as swapped."""
 
-
-SMALLEST_UM2 = 40.0
-"""What is smaller is no nucleus."""
+SMALLEST_NUCLEUS_UM2 = 40.0
+"""Objects of a smaller area are not nuclei."""
 
 
 class FieldImages(NamedTuple):
@@ -142,15 +141,15 @@ def read_field_images(row: FieldRow, *, check_order: bool = True) -> FieldImages
     Parameters
     ----------
     row
-        The field; its paths as they are to be opened.
+        The field; its paths can be opened from the current folder.
     check_order
         Whether to refuse a field whose protein image looks far more like nuclei than its nucleus image.
 
     Raises
     ------
     InputError
-        If an image cannot be read, its channel is not named, its pixel size is not known, the two do not have
-        one shape, or they look swapped.
+        If an image cannot be read, its channel or pixel size is unknown, the two images differ in shape, or
+        they look swapped.
     """
     first = decode(row.nucleus)
     second = first if row.protein == row.nucleus else decode(row.protein)
@@ -165,7 +164,7 @@ def read_field_images(row: FieldRow, *, check_order: bool = True) -> FieldImages
         sizes = [" × ".join(map(str, image.pixels.shape[::-1])) for image in (nucleus, protein)]
         raise InputError(f"Its nucleus image has {sizes[0]} pixels, its protein image {sizes[1]}.")
     if nucleus.pixel_size_um is None:
-        raise InputError("Neither the list nor the image says its pixel size; give pixel_size_um.")
+        raise InputError("Neither the list nor the image gives the pixel size; give pixel_size_um.")
     if check_order:
         _check_order(nucleus.pixels, protein.pixels, nucleus.pixel_size_um)
     return FieldImages(nucleus.pixels, protein.pixels, nucleus.pixel_size_um)
@@ -178,21 +177,23 @@ def _channel(decoded: Decoded, path: Path, channel: int | None, um: float | None
     index = dominant_colour(decoded.channels) if decoded.colour else 0 if count == 1 else None
     if index is None:
         raise InputError(
-            f"Image '{path.name}' has {count} channels, and the list does not say which is the {kind}; "
+            f"Image '{path.name}' has {count} channels, but the list does not name the one of the {kind}; "
             f"give {kind}_channel, from 0."
         )
     return select_channel(decoded, index, path, um)
 
 
 def _check_order(nucleus: Floats, protein: Floats, um: float) -> None:
-    # In a dense field nuclei merge, while nucleoli, round as they are, stay apart: size tells them.
-    smallest = SMALLEST_UM2 / (um**2 * nucleus.size)
-    # One dividing or dying cell outshines all others: without its excess they are seen, too.
+    # In a dense field nuclei merge, but nucleoli, also round, stay separate: only their size differs.
+    smallest = SMALLEST_NUCLEUS_UM2 / (um**2 * nucleus.size)
+    # A dividing or dying cell can outshine all others: clip it, so that they count, too.
     dimmed = np.minimum(nucleus, threshold_otsu(nucleus))  # type: ignore[no-untyped-call]
-    its = max(nucleus_score(pixels, smallest) for pixels in (nucleus, dimmed))
-    # The other can be 1 at most.
-    if its < 1 - SWAPPED and (other := nucleus_score(protein, smallest)) > its + SWAPPED:
+    nucleus_image_score = max(nucleus_score(pixels, smallest) for pixels in (nucleus, dimmed))
+    threshold = nucleus_image_score + SWAPPED_SCORE_DIFFERENCE
+    # A score is at most 1.
+    if threshold < 1 and (protein_image_score := nucleus_score(protein, smallest)) > threshold:
         raise InputError(
-            f"Its protein image looks far more like nuclei than its nucleus image ({other:.2f} against "
-            f"{its:.2f}); are the channels swapped? If not, use --channel-order trust."
+            "Its protein image looks far more like nuclei than its nucleus image "
+            f"({protein_image_score:.2f} against {nucleus_image_score:.2f}); are the channels swapped? "
+            "If not, use --channel-order trust."
         )

@@ -1,4 +1,4 @@
-"""From a list of fields to a crop store: on all cores or a cluster, resumable."""
+"""Prepare a crop store from a list of fields: in parallel and resumable."""
 
 import csv
 import hashlib
@@ -35,16 +35,16 @@ from deepgps.parallel import WorkerDiedError, parallel_map
 
 @dataclass(frozen=True, slots=True)
 class CropMethod:
-    """How all fields of a store are cut.
+    """How the fields of a store are cut.
 
     Attributes
     ----------
     settings
-        The rules.
+        Size, normalisation, border and the other settings.
     segmenter
         Name of the segmenter.
     labels
-        Folder of label images; None to segment here.
+        Folder of label images to use instead of the segmenter.
     """
 
     settings: PrepareSettings
@@ -54,20 +54,20 @@ class CropMethod:
 
 @dataclass(frozen=True, slots=True)
 class CropTask:
-    """What a worker needs to know of a field.
+    """What a worker needs to cut a field.
 
     Attributes
     ----------
     field
-        Its name.
+        Name of the field.
     row
-        Its row of the list; None if that cannot be used.
+        Its row of the list; None if the row cannot be used.
     protein
-        ``accession``, ``gene_symbol`` and ``localizations`` by the table of proteins.
+        ``accession``, ``gene_symbol`` and ``localizations`` from the table of proteins.
     method
-        How it is cut.
+        How to cut it.
     problem
-        Why it is left out, where that is known before anything is read.
+        Why it is left out, if known before its images are read.
     """
 
     field: str
@@ -79,7 +79,7 @@ class CropTask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FieldCrops:
-    """What became of a field: crops (n, 2, S, S) uint8 and their rows, or the reason why there are none."""
+    """Crops of a field (n, 2, S, S) uint8 and their rows, or the reason why there are none."""
 
     field: str
     crops: Bytes
@@ -88,78 +88,78 @@ class FieldCrops:
 
 
 def crop_field(task: CropTask) -> FieldCrops:
-    """Cut one field. Whatever is wrong with it is its `problem`: the other fields go on."""
+    """Cut one field; an error becomes its `problem`, so that other fields are not affected."""
     size = task.method.settings.size_px
-    none = np.zeros((0, 2, size, size), np.uint8)
+    no_crops = np.zeros((0, 2, size, size), np.uint8)
     if task.row is None or task.problem is not None:
-        return FieldCrops(task.field, none, [], task.problem)
+        return FieldCrops(task.field, no_crops, [], task.problem)
     try:
-        pairs, rows = _crops(task, task.row)
+        pairs, rows = _cut(task, task.row)
     except DeepGPSError as error:
-        return FieldCrops(task.field, none, [], str(error))
+        return FieldCrops(task.field, no_crops, [], str(error))
     except OSError as error:
         problem = f"Cannot read '{error.filename or ''}': {error.strerror or error}."
-        return FieldCrops(task.field, none, [], problem)
-    except Exception as error:  # one field in thousands must not end the run
+        return FieldCrops(task.field, no_crops, [], problem)
+    except Exception as error:  # one bad field must not end the run
         problem = f"It could not be prepared ({type(error).__name__}: {error})."
-        return FieldCrops(task.field, none, [], problem)
+        return FieldCrops(task.field, no_crops, [], problem)
     return FieldCrops(task.field, np.stack([pair.pixels for pair in pairs]), rows)
 
 
-def _crops(task: CropTask, row: FieldRow) -> tuple[list[CropPair], list[dict[str, Any]]]:
+def _cut(task: CropTask, row: FieldRow) -> tuple[list[CropPair], list[dict[str, Any]]]:
     settings = task.method.settings
     images = read_field_images(row, check_order=settings.channel_order == "check")
-    if settings.empty_protein == "drop" and (found := contrast(images.protein)) < EMPTY_CONTRAST:
+    if settings.empty_protein == "drop" and (signal := contrast(images.protein)) < EMPTY_CONTRAST:
         raise InputError(
-            f"Its protein image shows nothing: its structures rise {found:.1f} times the noise above the "
-            f"background, {EMPTY_CONTRAST:g} are asked for."
+            f"Its protein image is empty: its contrast is {signal:.1f} times the noise, less than "
+            f"{EMPTY_CONTRAST:g}."
         )
-    ready = _ready(task, row, images)
-    pairs = list(cut_field(ready, settings))
+    normalised = _normalise(task, row, images)
+    pairs = list(cut_field(normalised, settings))
     if not pairs:
-        raise InputError(_why_none(ready, settings))
-    quality = field_quality(images.nucleus, images.protein, ready, settings.pixel_size_um)
+        raise InputError(_no_crops_reason(normalised, settings))
+    quality = field_quality(images.nucleus, images.protein, normalised, settings.pixel_size_um)
     return pairs, [_index_row(task, row, pair, quality) for pair in pairs]
 
 
-def _ready(task: CropTask, row: FieldRow, images: FieldImages) -> NormalisedField:
-    nuclei: LabelImage | Segmenter
+def _normalise(task: CropTask, row: FieldRow, images: FieldImages) -> NormalisedField:
+    segmenter: LabelImage | Segmenter
     if task.method.labels is not None:
-        nuclei = read_labels(_label_image(task.method.labels, row))
+        segmenter = read_labels(_label_image(task.method.labels, row))
     else:
-        nuclei = _with_min_area(get_segmenter(task.method.segmenter), task.method.settings.min_area_um2)
+        segmenter = _with_min_area(get_segmenter(task.method.segmenter), task.method.settings.min_area_um2)
     return normalise_field(
-        images.nucleus, [images.protein], images.pixel_size_um, task.method.settings, nuclei
+        images.nucleus, [images.protein], images.pixel_size_um, task.method.settings, segmenter
     )
 
 
-def _with_min_area(finder: Segmenter, min_area_um2: float) -> Segmenter:
-    """Let a segmenter find nuclei as small as the rules allow."""
-    if is_dataclass(finder) and not isinstance(finder, type) and hasattr(finder, "min_area_um2"):
-        return replace(finder, min_area_um2=min(finder.min_area_um2, min_area_um2))
-    return finder
+def _with_min_area(segmenter: Segmenter, min_area_um2: float) -> Segmenter:
+    """Let a segmenter find nuclei as small as the settings allow."""
+    if is_dataclass(segmenter) and not isinstance(segmenter, type) and hasattr(segmenter, "min_area_um2"):
+        return replace(segmenter, min_area_um2=min(segmenter.min_area_um2, min_area_um2))
+    return segmenter
 
 
 def _label_image(folder: Path, row: FieldRow) -> Path:
-    """Find the label image that is named after the field, or else after its nucleus image."""
+    """Find the label image named after the field, or else after its nucleus image."""
     names = [f"{name}{LABELS_SUFFIX}" for name in (row.field, image_stem(row.nucleus))]
     for name in names:
         if (folder / Path(name).name).exists():
             return folder / Path(name).name
-    raise InputError(f"'{folder}' holds neither {names[0]} nor {names[1]}; segment it first.")
+    raise InputError(f"'{folder}' has neither {names[0]} nor {names[1]}; segment the field first.")
 
 
-def _why_none(ready: NormalisedField, settings: PrepareSettings) -> str:
-    nuclei = int(ready.labels.max(initial=0))
+def _no_crops_reason(field: NormalisedField, settings: PrepareSettings) -> str:
+    nuclei = int(field.labels.max(initial=0))
     if not nuclei:
         return (
             f"No nucleus of at least {settings.min_area_um2:.0f} µm² was found; "
-            "check its nucleus channel and its pixel size."
+            "check the nucleus channel and the pixel size."
         )
-    height, width = ready.nucleus.shape
+    height, width = field.nucleus.shape
     return (
-        f"None of its {nuclei} nuclei gives a crop of {settings.size_px} px inside its {width} × {height} px "
-        "that the rules keep."
+        f"None of its {nuclei} nuclei gives a crop of {settings.size_px} px inside {width} × {height} px "
+        "that the settings keep."
     )
 
 
@@ -182,11 +182,6 @@ def _index_row(task: CropTask, row: FieldRow, pair: CropPair, quality: Quality) 
     }
 
 
-def _rounded(value: object) -> float | None:
-    """Four digits: more are noise, and take room."""
-    return float(f"{value:.4g}") if isinstance(value, float) else None
-
-
 PROBLEMS = "problems.csv"
 
 SCHEMA: Mapping[str, Any] = {
@@ -205,12 +200,12 @@ SCHEMA: Mapping[str, Any] = {
     ),
     "leak": pl.Float32,
 }
-"""Columns of the index."""
+"""Columns of the index, with their types."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareSummary:
-    """Crops, fields that gave some, and fields left out; how many fields an earlier run had done."""
+    """Numbers of crops, fields with crops, fields left out, and fields finished by earlier runs."""
 
     crops: int
     fields: int
@@ -233,107 +228,110 @@ def prepare_fields(
 ) -> PrepareSummary:
     """Cut the fields of a list into crops and write them to a crop store.
 
-    A run that was killed is continued by the same call. Crops are in the order of the list, whoever cut them
-    and however often it was interrupted: the store is the same, byte for byte.
+    The same call resumes an interrupted run. Crops are in the order of the list: the store is the same, byte
+    for byte, for any number of workers and interruptions.
 
     Parameters
     ----------
     fields
-        The list (see `read_fields`).
+        The list of fields (see `read_fields`).
     proteins
-        Parquet table with ``protein_id``, ``localizations`` (joined by ``|``) and, where known,
-        ``gene_symbol`` and ``accession``; rows without localizations count as not annotated.
+        Parquet table with ``protein_id``, ``localizations`` (joined by ``|``) and optionally
+        ``gene_symbol`` and ``accession``; fields of proteins without localizations are left out.
     out
-        Folder of the store; made if missing.
+        Folder of the store; created if missing.
     settings
-        The rules; the paper's where they are not given.
+        How to cut the fields; by default as in the paper.
     labels
-        Folder of label images; the fields are segmented here where it is not given.
+        Folder of label images to use instead of a segmenter.
     segmenter_name
-        The segmenter that does it.
+        Name of the segmenter.
     workers, scheduler
         See `deepgps.parallel.parallel_map`.
     overwrite
-        Start anew, whatever the folder holds of an earlier run.
+        Start again, whatever an earlier run left in the folder.
     on_field
-        Called with each field's name when it is done, and the reason if it is left out.
+        Called after each field with its name, and the reason if it is left out.
 
     Raises
     ------
     InputError
-        If the list or the table cannot be used, or the table lies where the store's own goes, the folder
-        holds crops of other input, another process writes to it, or no field gives a crop.
+        If the list or the table cannot be used, the table is where the store writes its own, the folder has
+        crops of other inputs, another process writes to it, or no field gives a crop.
     """
     settings = settings or PrepareSettings()
     get_segmenter(segmenter_name)
     if proteins.absolute() == (out / PROTEINS).absolute():
-        raise InputError(f"'{proteins}' is where the store keeps its own proteins; move it elsewhere.")
+        raise InputError(f"'{proteins}' is where the store writes its own proteins; move it elsewhere.")
     if labels is not None and not labels.is_dir():
-        raise InputError(f"'{labels}' is no folder; give --labels the folder of the label images.")
-    known = read_annotations(proteins)
+        raise InputError(f"'{labels}' is not a folder; give --labels the folder of the label images.")
+    annotations = read_annotations(proteins)
     method = CropMethod(settings, segmenter_name, labels and labels.absolute())
     inputs = _inputs(fields, proteins, method)
-    with CropStoreWriter(out, inputs, overwrite=overwrite) as draft:
-        if draft.complete:
-            return _count(out)
-        resumed = draft.done
-        tasks = (_task(row, known, method) for row in islice(read_fields(fields), resumed, None))
+    with CropStoreWriter(out, inputs, overwrite=overwrite) as writer:
+        if writer.complete:
+            return _read_summary(out)
+        resumed = writer.done
+        tasks = (_task(row, annotations, method) for row in islice(read_fields(fields), resumed, None))
         results = parallel_map(crop_field, tasks, workers=workers, scheduler=scheduler)
         names = (row.field for row in islice(read_fields(fields), resumed, None))
         for name, result in zip(names, results, strict=True):
-            done = _lost(name, result) if isinstance(result, WorkerDiedError) else result
-            protein = done.rows[0]["protein_id"] if done.rows else None
-            draft.add(done.crops, done.rows, {"field": name, "problem": done.problem, "protein": protein})
+            field = _worker_died(name, result) if isinstance(result, WorkerDiedError) else result
+            protein = field.rows[0]["protein_id"] if field.rows else None
+            writer.add(field.crops, field.rows, {"field": name, "problem": field.problem, "protein": protein})
             if on_field:
-                on_field(name, done.problem)
-        return _finish(draft, proteins, resumed)
+                on_field(name, field.problem)
+        return _finish(writer, proteins, resumed)
 
 
 def read_annotations(path: Path) -> dict[str, dict[str, str]]:
-    """Read the table of proteins: ``localizations``, ``gene_symbol``, ``accession`` by ``protein_id``.
+    """Read ``localizations``, ``gene_symbol`` and ``accession`` by ``protein_id`` from a table of proteins.
 
     Raises
     ------
     InputError
-        If it is not there, is no Parquet table, or lacks a column.
+        If the file does not exist, is not a Parquet table, or lacks a column.
     """
-    wanted = ("protein_id", "localizations", "gene_symbol", "accession")
+    columns = ("protein_id", "localizations", "gene_symbol", "accession")
     try:
         table = pl.scan_parquet(path)
         names = table.collect_schema().names()
-        if missing := [name for name in wanted[:2] if name not in names]:
+        if missing := [name for name in columns[:2] if name not in names]:
             raise InputError(
-                f"Table of proteins '{path}' has no column '{missing[0]}'; make it with annotate."
+                f"Table of proteins '{path}' has no column '{missing[0]}'; "
+                "make it with 'deepgps data annotate'."
             )
-        rows = table.select(pl.col(name).cast(pl.String) for name in wanted if name in names).collect()
+        rows = table.select(pl.col(name).cast(pl.String) for name in columns if name in names).collect()
     except FileNotFoundError:
         raise InputError(f"Table of proteins '{path}' was not found; check its name and folder.") from None
     except pl.exceptions.PolarsError:
         raise InputError(
-            f"Table of proteins '{path}' is not a Parquet file; make it with annotate."
+            f"Table of proteins '{path}' is not a Parquet file; make it with 'deepgps data annotate'."
         ) from None
     return {row["protein_id"]: {key: value or "" for key, value in row.items()} for row in rows.to_dicts()}
 
 
-def _task(row: FieldRow | InvalidRow, known: Mapping[str, Mapping[str, str]], method: CropMethod) -> CropTask:
+def _task(
+    row: FieldRow | InvalidRow, annotations: Mapping[str, Mapping[str, str]], method: CropMethod
+) -> CropTask:
     if isinstance(row, InvalidRow):
         return CropTask(row.field, None, {}, method, row.problem)
-    protein = known.get(row.ensembl_gene_id, {})
+    protein = annotations.get(row.ensembl_gene_id, {})
     problem = None
     if not protein.get("localizations"):
-        lacks = "has no localization" if protein else "is not"
-        problem = f"Its protein '{row.ensembl_gene_id}' {lacks} in the table of proteins."
-    # Workers may run in another folder.
+        missing = "has no localization" if protein else "is not"
+        problem = f"Its protein '{row.ensembl_gene_id}' {missing} in the table of proteins."
+    # Workers may have another current folder.
     row = row.model_copy(update={"nucleus": row.nucleus.absolute(), "protein": row.protein.absolute()})
     return CropTask(row.field, row, protein, method, problem)
 
 
-def _lost(name: str, error: WorkerDiedError) -> FieldCrops:
+def _worker_died(name: str, error: WorkerDiedError) -> FieldCrops:
     return FieldCrops(name, np.zeros((0, 2, 1, 1), np.uint8), [], str(error))
 
 
 def _inputs(fields: Path, proteins: Path, method: CropMethod) -> dict[str, Any]:
-    """Tell what makes two runs the same; the names are those that a refusal says."""
+    """Return what determines the crops; an error about other inputs uses these names."""
     return {
         "version of deepGPS": deepgps.__version__,
         "list of fields": _sha256(fields, "List of fields"),
@@ -351,29 +349,28 @@ def _sha256(path: Path, what: str) -> str:
         raise InputError(f"{what} '{path}' was not found; check its name and folder.") from None
 
 
-def _finish(draft: CropStoreWriter, proteins: Path, resumed: int) -> PrepareSummary:
-    left_out, shown, out = 0, set[str](), draft.folder
+def _finish(writer: CropStoreWriter, proteins: Path, resumed: int) -> PrepareSummary:
+    left_out, protein_ids, out = 0, set[str](), writer.folder
     with atomic_path(out / PROBLEMS) as path, path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["field", "problem"])
-        for record in draft.fields():
+        for record in writer.fields():
             if record["problem"] is not None:
                 table.writerow([record["field"], record["problem"]])
                 left_out += 1
             else:
-                shown.add(record["protein"])
-    if not draft.crops:
-        raise InputError(f"None of {left_out:,} fields gave a crop; '{out / PROBLEMS}' says why of each.")
-    write_store_proteins(proteins, shown, out)
-    counts = {"crops": draft.crops, "fields": draft.done - left_out, "left_out": left_out}
-    settings = draft.inputs["settings"]
+                protein_ids.add(record["protein"])
+    if not writer.crops:
+        raise InputError(f"None of {left_out:,} fields gave a crop; see '{out / PROBLEMS}' for the reasons.")
+    write_store_proteins(proteins, protein_ids, out)
+    counts = {"crops": writer.crops, "fields": writer.done - left_out, "left_out": left_out}
+    settings = writer.inputs["settings"]
     size = {"size_px": settings["size_px"], "pixel_size_um": settings["pixel_size_um"]}
-    draft.finish({"deepgps": deepgps.__version__, **size, **counts}, SCHEMA)
+    writer.finish({"deepgps": deepgps.__version__, **size, **counts}, SCHEMA)
     return PrepareSummary(**counts, resumed=resumed)
 
 
-def _count(out: Path) -> PrepareSummary:
-    """Tell the counts of a store that is there already."""
+def _read_summary(out: Path) -> PrepareSummary:
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     counts = {name: int(manifest[name]) for name in ("crops", "fields", "left_out")}
     return PrepareSummary(**counts, resumed=counts["fields"] + counts["left_out"])

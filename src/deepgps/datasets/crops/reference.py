@@ -1,7 +1,7 @@
-"""Images of proteins of known localization, as crops: what the generator of ``deepgps-mini`` learns from.
+"""Cut the reference images, of proteins of known localization, into crops to train ``deepgps-mini``.
 
-A *field* here is a nucleus image with one or more protein images of the same cells. Where the protein of a
-field is unknown, its localizations are known. Each source is a folder with an ``index.csv``.
+A *field* here is a nucleus image with one or more protein images of the same cells. A protein image has
+localizations, but not always an accession. Each source is a folder with an ``index.csv``.
 """
 
 import csv
@@ -18,7 +18,7 @@ from scipy import ndimage
 import deepgps
 from deepgps.arrays import Bytes, Floats
 from deepgps.datasets.crops.cutting import cut_field, normalise_field
-from deepgps.datasets.crops.settings import PrepareSettings
+from deepgps.datasets.crops.settings import OPENCELL_UM, PrepareSettings
 from deepgps.datasets.crops.store import write_crops
 from deepgps.errors import InputError
 from deepgps.images.processing import percentile_normalise
@@ -27,17 +27,16 @@ from deepgps.localization import HPA_TO_LOCALIZATIONS, major_localizations
 
 U2OS_CELL_UM = 0.2
 HPA_FIELD_UM = 0.08
-OPENCELL_UM = 0.206349
 OPENCELL_GALLERY_UM = OPENCELL_UM * 600 / 348
-# Median equivalent diameters of segmented nuclei, for images whose scale is not stated.
+# Median equivalent diameters of segmented nuclei, for images of unknown pixel size.
 HEK293T_NUCLEUS_UM = 12.5
 HUMAN_NUCLEUS_UM = 15.0
-HELD_OUT_FRACTION = 5
+GROUPS_PER_TEST_GROUP = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ProteinImage:
-    """A protein channel of a field: (H, W) raw intensities, where it shows, and what it is where known."""
+    """A protein channel of a field: (H, W) raw intensities, localizations, and accession if known."""
 
     pixels: Floats = field(repr=False)
     localizations: tuple[str, ...]
@@ -53,17 +52,17 @@ class ImageField:
     name
         Unique within the source.
     source
-        Folder it came from.
+        Name of the folder.
     group
-        What must not be split: the mosaic, the protein, the field.
+        Fields of one group are in the same split: the mosaic, the protein or the field.
     nucleus
         (H, W) raw intensities.
     proteins
         The protein images, each (H, W).
     pixel_size_um
-        Edge of a pixel in micrometres.
+        Pixel size in micrometres.
     cell_line
-        The cells, as the source names them.
+        Cell line, as the source spells it.
     """
 
     name: str
@@ -76,7 +75,7 @@ class ImageField:
 
 
 def reference_fields(images: Path) -> Iterator[ImageField]:
-    """All fields of the reference images, source by source.
+    """Yield all fields of the reference images, source by source.
 
     Raises
     ------
@@ -90,7 +89,7 @@ def reference_fields(images: Path) -> Iterator[ImageField]:
 
 
 def u2os_cells(folder: Path) -> Iterator[ImageField]:
-    """Single U-2 OS cells out of 3 x 3 mosaics of 512-px tiles; red and yellow are TUBA1A and CALR."""
+    """Yield single U-2 OS cells from 3 x 3 mosaics of 512-px tiles; red is TUBA1A and yellow CALR."""
     mosaics: dict[str, list[Floats]] = {}
     for row in _rows(folder):
         name = row["mosaic"]
@@ -99,7 +98,7 @@ def u2os_cells(folder: Path) -> Iterator[ImageField]:
         y, x = int(row["row"]) * 512, int(row["col"]) * 512
         blue, green, red, yellow = (channel[y : y + 512, x : x + 512] for channel in mosaics[name])
         proteins = (
-            ProteinImage(green, _hpa(row["main_location"])),
+            ProteinImage(green, _hpa_localizations(row["main_location"])),
             ProteinImage(red, ("cytoskeleton",), "Q71U36"),
             ProteinImage(yellow, ("er",), "P27797"),
         )
@@ -108,11 +107,11 @@ def u2os_cells(folder: Path) -> Iterator[ImageField]:
 
 
 def hpa_fields(folder: Path) -> Iterator[ImageField]:
-    """Whole HPA fields; green is the named protein, red the microtubules."""
+    """Yield whole HPA fields; green is the named protein, red the microtubules."""
     for row in _rows(folder):
         blue, green, red = (_grey(folder / f"{row['field']}_{c}.jpg") for c in ("blue", "green", "red"))
         proteins = (
-            ProteinImage(green, _hpa(row["locations"]), row["accession"]),
+            ProteinImage(green, _hpa_localizations(row["locations"]), row["accession"]),
             ProteinImage(red, ("cytoskeleton",), "Q71U36"),
         )
         group = f"{row['gene_symbol']} {row['cell_line']}"
@@ -120,7 +119,7 @@ def hpa_fields(folder: Path) -> Iterator[ImageField]:
 
 
 def opencell_tiles(folder: Path) -> Iterator[ImageField]:
-    """OpenCell tiles in HEK293T; a thumbnail's scale follows from its nuclei, its scale bar is removed."""
+    """Yield OpenCell tiles in HEK293T; estimate the pixel size of thumbnails, and remove their scale bars."""
     for row in _rows(folder):
         if not row["grades_3_2_1"] or "UI widgets" in row["remark"]:
             continue
@@ -138,20 +137,25 @@ def opencell_tiles(folder: Path) -> Iterator[ImageField]:
 
 
 def hpa_dictionary(folder: Path) -> Iterator[ImageField]:
-    """Textbook fields of each HPA localization; the scale follows from the nuclei."""
+    """Yield example fields of each HPA localization, with an estimated pixel size."""
     for row in _rows(folder):
         nucleus, protein = (_grey(folder / f"{row['field']}_{c}.jpg") for c in ("nucleus", "protein"))
-        proteins = (ProteinImage(remove_scale_bar(protein), _hpa(row["locations"])),)
+        proteins = (ProteinImage(remove_scale_bar(protein), _hpa_localizations(row["locations"])),)
         nucleus = remove_scale_bar(nucleus)
         size = estimate_pixel_size(nucleus, HUMAN_NUCLEUS_UM)
         yield ImageField(row["field"], folder.name, row["field"], nucleus, proteins, size, row["cell_line"])
 
 
 def estimate_pixel_size(nucleus: Floats, diameter_um: float) -> float:
-    """Guess the pixel size from the median nucleus, taken to be ``diameter_um`` across.
+    """Estimate the pixel size in micrometres from the median diameter of the nuclei.
 
-    The image (H, W) is segmented as if its nuclei were 1/8 of its edge, and again as if they were as large as
-    found then. Without nuclei the answer is the first guess.
+    Parameters
+    ----------
+    nucleus
+        (H, W) raw intensities. It is segmented twice: first as if nuclei were 1/8 of its shorter side, then
+        with the size that this gives. Without nuclei, the first guess is returned.
+    diameter_um
+        Expected diameter of the nuclei in micrometres.
     """
     normalised = percentile_normalise(nucleus)
     size = 8 * diameter_um / float(min(nucleus.shape))
@@ -163,7 +167,7 @@ def estimate_pixel_size(nucleus: Floats, diameter_um: float) -> float:
 
 
 def remove_scale_bar(pixels: Floats) -> Floats:
-    """Paint over a drawn scale bar, a flat bright strip in the lowest fifth of an image (H, W)."""
+    """Paint over a scale bar: a flat bright strip in the lowest fifth of an image (H, W)."""
     cleaned = pixels.copy()
     for window in _scale_bars(pixels):
         cleaned[window] = np.percentile(pixels[window], 10)
@@ -171,8 +175,8 @@ def remove_scale_bar(pixels: Floats) -> Floats:
 
 
 def _scale_bars(pixels: Floats) -> Iterator[tuple[slice, slice]]:
-    """Find scale bars, with a border that takes in their blur."""
-    # A blurred bar shows at the lower level alone, one that touches bright structures at the higher.
+    """Find scale bars, with a border for their blur."""
+    # A blurred bar is found at the lower level only, one that touches bright structures at the higher.
     for level in (0.97, 0.9):
         labels, _ = ndimage.label(pixels >= level * pixels.max())
         for index, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
@@ -188,28 +192,28 @@ def _scale_bars(pixels: Floats) -> Iterator[tuple[slice, slice]]:
 def _rows(folder: Path) -> Iterator[dict[str, str]]:
     index = folder / "index.csv"
     if not index.exists():
-        raise InputError(f"Image source '{folder}' has no index.csv; give the folder that holds all sources.")
+        raise InputError(f"Image source '{folder}' has no index.csv; give the folder of all sources.")
     with index.open(newline="", encoding="utf-8") as lines:
         yield from csv.DictReader(lines)
 
 
 def _grey(path: Path) -> Floats:
-    """Read an image as grey; a colour-coded channel is its brightest colour."""
+    """Read an image as grey; of a colour image, take the brightest colour."""
     pixels = np.asarray(Image.open(path))
     if pixels.ndim == 3:
         pixels = pixels[..., :3].max(-1)
     return pixels.astype(np.float32)
 
 
-def _hpa(locations: str) -> tuple[str, ...]:
-    """Map HPA location names, joined by ``;``, onto localizations; one without a mapping is left out."""
+def _hpa_localizations(locations: str) -> tuple[str, ...]:
+    """Map HPA location names, joined by ``;``, to localizations; skip names without a mapping."""
     known = {name.lower(): value for name, value in HPA_TO_LOCALIZATIONS.items()}
     names = [part.strip().lower() for part in locations.split(";")]
     return tuple(dict.fromkeys(slug for name in names for slug in known.get(name, ())))
 
 
-# Small fields are widened by their mirror image, or hardly a crop would fit inside them.
-MIRRORED = ("opencell_tiles", "hpa_dictionary")
+# These fields are small: without mirroring, hardly a crop would fit.
+MIRRORED_SOURCES = ("opencell_tiles", "hpa_dictionary")
 
 
 def prepare_reference_crops(images: Path, folder: Path, *, size_px: int, pixel_size_um: float) -> None:
@@ -218,7 +222,7 @@ def prepare_reference_crops(images: Path, folder: Path, *, size_px: int, pixel_s
     Raises
     ------
     InputError
-        If a source is missing, or no crop can be cut from any.
+        If a source is missing, or no field gives a crop.
     """
     rows: list[dict[str, Any]] = []
 
@@ -235,7 +239,7 @@ def prepare_reference_crops(images: Path, folder: Path, *, size_px: int, pixel_s
 
 
 def _with_splits(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Add the split, once all rows are there."""
+    """Add the split when iterated, after all rows are collected."""
     splits = split_groups(rows)
     yield from ({**row, "split": splits[row["source"], row["group"]]} for row in rows)
 
@@ -243,18 +247,18 @@ def _with_splits(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def crop_reference_field(
     image: ImageField, size_px: int, pixel_size_um: float
 ) -> Iterator[tuple[Bytes, dict[str, Any]]]:
-    """Cut one field: a pair (2, S, S) uint8 for each nucleus and protein image, with its row."""
+    """Yield a pair (2, S, S) uint8 with its row for each nucleus and protein image of a field."""
     settings = PrepareSettings(
         size_px=size_px,
         pixel_size_um=pixel_size_um,
-        border="mirror" if image.source in MIRRORED else "drop",
+        border="mirror" if image.source in MIRRORED_SOURCES else "drop",
         empty_protein="drop",
     )
-    known = [protein for protein in image.proteins if protein.localizations]
-    images = [protein.pixels for protein in known]
-    ready = normalise_field(image.nucleus, images, image.pixel_size_um, settings, OtsuWatershed())
-    for pair in cut_field(ready, settings):
-        protein = known[pair.protein]
+    proteins = [protein for protein in image.proteins if protein.localizations]
+    images = [protein.pixels for protein in proteins]
+    normalised = normalise_field(image.nucleus, images, image.pixel_size_um, settings, OtsuWatershed())
+    for pair in cut_field(normalised, settings):
+        protein = proteins[pair.protein]
         yield pair.pixels, _row(image, pair.cell, protein.localizations, protein.accession)
 
 
@@ -271,22 +275,22 @@ def _row(image: ImageField, cell: int, localizations: tuple[str, ...], accession
 
 
 def split_groups(rows: list[dict[str, Any]]) -> Mapping[tuple[str, str], str]:
-    """Hold out one group in five of each source and localization, in the order of a hash.
+    """Return the split of each group: of each source and localization, one group in five is for testing.
 
-    A group of several localizations, such as a mosaic, counts as its first crop's.
-    The textbook fields of ``hpa_dictionary`` all train: a localization has too few of them to hold one out.
+    Groups are ordered by a hash. A group of several localizations, such as a mosaic, counts for those of its
+    first crop. All of ``hpa_dictionary`` is for training, as it has too few fields per localization.
     """
-    named: dict[tuple[str, str], str] = {}
+    localizations_of: dict[tuple[str, str], str] = {}
     for row in rows:
-        named.setdefault((row["source"], row["group"]), row["localizations"])
+        localizations_of.setdefault((row["source"], row["group"]), row["localizations"])
     strata: dict[tuple[str, str], list[str]] = {}
-    for (source, group), localizations in named.items():
+    for (source, group), localizations in localizations_of.items():
         strata.setdefault((source, localizations), []).append(group)
     splits = {}
     for (source, _), groups in strata.items():
         ordered = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).hexdigest())
-        held_out = 0 if source == "hpa_dictionary" else round(len(ordered) / HELD_OUT_FRACTION)
+        test_groups = 0 if source == "hpa_dictionary" else round(len(ordered) / GROUPS_PER_TEST_GROUP)
         splits.update(
-            {(source, group): "test" if i < held_out else "train" for i, group in enumerate(ordered)}
+            {(source, group): "test" if i < test_groups else "train" for i, group in enumerate(ordered)}
         )
     return splits

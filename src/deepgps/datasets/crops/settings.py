@@ -1,4 +1,4 @@
-"""The rules by which fields become crops; the paper's are the defaults."""
+"""Settings for cutting fields into crops; the defaults are those of the paper."""
 
 from typing import Literal, Self
 
@@ -7,51 +7,51 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 from deepgps.images.processing import HIGH, LOW
 
 OPENCELL_UM = 0.206349
-"""Edge of a pixel of the OpenCell fields in micrometres."""
+"""Pixel size of the OpenCell fields in micrometres."""
 
 EMPTY_CONTRAST = 8.0
-"""Protein images whose brightest structures rise less than this many times the noise show nothing."""
+"""Protein images of a lower contrast, in units of the noise, count as empty."""
 
 EMPTY_CROP_MEAN = 0.004
-"""Normalised protein crops, in [0, 1], that are darker than this on average show nothing."""
+"""Protein crops of a lower mean, normalised to [0, 1], count as empty."""
 
 
 Source = Literal["hpa_u2os_cells", "hpa_fields", "opencell_tiles", "hpa_dictionary"]
-"""Where the reference images of the bundled model are from."""
+"""Sources of the reference images of the bundled model."""
 
 
 class PrepareSettings(BaseModel):
-    """How fields are normalised, which nuclei count and which crops are kept."""
+    """How fields are normalised, which nuclei are used and which crops are kept."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     size_px: PositiveInt = 208
-    """edge of a crop in pixels"""
+    """width and height of a crop in pixels"""
     pixel_size_um: PositiveFloat = OPENCELL_UM
-    """edge of a pixel of the crops in micrometres; fields of another are resampled"""
+    """pixel size of the crops in micrometres; fields of another pixel size are resampled"""
     low: float = Field(LOW, ge=0, lt=100)
-    """percentile of a field's channel that becomes 0"""
+    """percentile of a channel of the field that becomes 0"""
     high: float = Field(HIGH, gt=0, le=100)
-    """percentile of a field's channel that becomes 1"""
+    """percentile of a channel of the field that becomes 1"""
     min_nucleus_px: NonNegativeInt = 1000
-    """smallest nucleus, in pixels of 0.206349 µm; the same area counts at any other pixel size"""
+    """smallest nucleus, in pixels of 0.206349 µm; at other pixel sizes, the same area in µm²"""
     border: Literal["drop", "pad", "mirror"] = "drop"
-    """a crop that reaches over the border of its field: drop it, pad it with background, or widen the field
-    by its mirror image and drop nuclei that touch that"""
+    """crops that cross the border of their field: drop them, pad them with background, or mirror the field at
+    its border and drop nuclei that touch the mirror image"""
     max_overlap: float = Field(1.0, ge=0, le=1)
-    """drop a crop that shares more than this part of its area with one kept before; 1 keeps all"""
+    """drop a crop that shares more than this fraction of its area with an earlier one; 1 keeps all"""
     empty_protein: Literal["keep", "drop"] = "keep"
-    """fields and crops whose protein image shows nothing above the noise"""
+    """keep or drop fields and crops whose protein image is empty"""
     channel_order: Literal["check", "trust"] = "check"
-    """leave out fields whose protein image looks far more like nuclei than their nucleus image"""
+    """check: leave out fields whose protein image looks far more like nuclei than their nucleus image"""
 
     @model_validator(mode="after")
-    def _percentiles_in_order(self) -> Self:
+    def _check_percentiles(self) -> Self:
         if self.low >= self.high:
             raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
         return self
 
     @property
     def min_area_um2(self) -> float:
-        """Area of the smallest nucleus that counts, in square micrometres."""
+        """Area of the smallest nucleus in square micrometres."""
         return self.min_nucleus_px * OPENCELL_UM**2

@@ -1,8 +1,7 @@
-"""The crop store: pairs of nucleus and protein crops in one memory-mapped array beside a table.
+"""The crop store: pairs of nucleus and protein crops in a memory-mapped array, with a table.
 
-A folder with ``crops.npy`` (N, 2, S, S) uint8, channel 0 the nucleus and channel 1 the protein, 0-255
-standing for [0, 1]; ``index.parquet``, one row a crop; and ``manifest.json``, written last. How it comes to
-be: `deepgps.datasets.crops.store`.
+A folder with ``crops.npy`` (N, 2, S, S) uint8, channel 0 the nucleus and channel 1 the protein, 0-255 for
+[0, 1]; ``index.parquet``, one row per crop; and ``manifest.json``, written last.
 """
 
 import json
@@ -33,7 +32,7 @@ from deepgps.files import (
 )
 
 CROPS, INDEX, MANIFEST = "crops.npy", "index.parquet", "manifest.json"
-_ROWS, _JOURNAL, _BEGUN = (
+_DRAFT_ROWS, _JOURNAL, _DRAFT_INPUTS = (
     f"{TEMPORARY_PREFIX}rows.jsonl",
     f"{TEMPORARY_PREFIX}fields.jsonl",
     f"{TEMPORARY_PREFIX}begun.json",
@@ -41,29 +40,29 @@ _ROWS, _JOURNAL, _BEGUN = (
 
 
 class CropStoreWriter:
-    """A crop store on its way; use it in a ``with`` block.
+    """Writes a crop store field by field, and resumes an interrupted one; use it in a ``with`` block.
 
     Parameters
     ----------
     folder
-        The store's folder; made if missing.
+        Folder of the store; created if missing.
     inputs
-        What it is made of; a draft of the same is continued, a draft or store of anything else refused.
-        Empty: a draft is never continued.
+        What determines the crops: an unfinished store of the same inputs is resumed, one of other inputs
+        refused. If empty, nothing is resumed.
     overwrite
-        Remove what an earlier run left, finished or not, and start anew.
+        Remove what an earlier run left, finished or not, and start again.
 
     Attributes
     ----------
     done
-        Fields that an earlier run finished.
+        Number of finished fields, those of earlier runs included.
     complete
-        Whether the store is there already.
+        Whether an earlier run has finished the store.
 
     Raises
     ------
     InputError
-        If another process writes to the folder, or it holds anything made of other inputs.
+        If another process writes to the folder, or the folder contains crops made from other inputs.
     """
 
     def __init__(self, folder: Path, inputs: Mapping[str, Any], *, overwrite: bool = False) -> None:
@@ -74,12 +73,12 @@ class CropStoreWriter:
         self._lock = lock_folder(folder)
         self._files: list[AppendFile] = []
         try:
-            self._begin(overwrite=overwrite)
+            self._prepare(overwrite=overwrite)
         except BaseException:
             self._close()
             raise
 
-    def _begin(self, *, overwrite: bool) -> None:
+    def _prepare(self, *, overwrite: bool) -> None:
         if overwrite:
             self._remove(MANIFEST, CROPS, INDEX, *self._drafts)
         self.done, self.crops, self.complete = 0, 0, False
@@ -88,29 +87,35 @@ class CropStoreWriter:
             self.complete = True
             self._remove(*self._drafts)
             return
-        if begun := _read_json(self.folder / _BEGUN):
-            self._check_same(begun)
+        if earlier := _read_json(self.folder / _DRAFT_INPUTS):
+            self._check_same(earlier)
         else:
-            self._check_free()
-            with atomic_path(self.folder / _BEGUN) as draft:
+            self._check_empty()
+            with atomic_path(self.folder / _DRAFT_INPUTS) as draft:
                 draft.write_text(json.dumps(self.inputs), encoding="utf-8")
-        self._unpublish()
-        self._open()
+        self._restore_draft()
+        self._open_drafts()
 
     @property
     def _drafts(self) -> tuple[str, ...]:
-        return (_BEGUN, _JOURNAL, _ROWS, temporary_path(Path(CROPS)).name, temporary_path(Path(INDEX)).name)
+        return (
+            _DRAFT_INPUTS,
+            _JOURNAL,
+            _DRAFT_ROWS,
+            temporary_path(Path(CROPS)).name,
+            temporary_path(Path(INDEX)).name,
+        )
 
-    def _open(self) -> None:
-        """Cut the drafts back to the last field that is whole in all of them, and open them to append."""
+    def _open_drafts(self) -> None:
+        """Truncate the drafts to the last field that is complete in all of them, and open them to append."""
         crops, rows, journal = (
-            self.folder / name for name in (temporary_path(Path(CROPS)).name, _ROWS, _JOURNAL)
+            self.folder / name for name in (temporary_path(Path(CROPS)).name, _DRAFT_ROWS, _JOURNAL)
         )
         ends = list(accumulate(int(record["crops"]) for record in self.fields()))
-        header, size = _shape(crops)
-        whole = sum(1 for _ in record_ends(rows, quoted=False))
-        whole = min(whole, (crops.stat().st_size - header) // size) if size else 0
-        kept = list(takewhile(lambda end: end <= whole, ends))
+        header, size = _header_and_crop_bytes(crops)
+        complete = sum(1 for _ in record_ends(rows, quoted=False))
+        complete = min(complete, (crops.stat().st_size - header) // size) if size else 0
+        kept = list(takewhile(lambda end: end <= complete, ends))
         self.done, self.crops = len(kept), kept[-1] if kept else 0
         self._header = header
         self._pixels = AppendFile(crops, header + self.crops * size if size else 0)
@@ -119,7 +124,7 @@ class CropStoreWriter:
         self._files = [self._pixels, self._rows, self._journal]
 
     def fields(self) -> Iterator[dict[str, Any]]:
-        """Read the journal: a record of each field that is done, in order; a torn last one is left out."""
+        """Yield the records of the finished fields, in order; an incomplete last one is skipped."""
         journal = self.folder / _JOURNAL
         end = max(record_ends(journal, quoted=False), default=0)
         if not end:
@@ -129,7 +134,7 @@ class CropStoreWriter:
                 yield json.loads(lines.readline())
 
     def add(self, crops: Bytes, rows: list[dict[str, Any]], record: dict[str, Any]) -> None:
-        """Append the crops of one field (n, 2, S, S) and their rows; its record, last, makes them count."""
+        """Append the crops of a field (n, 2, S, S), their rows, and last its record, which completes it."""
         self.add_crops(crops)
         self.add_rows(rows)
         self._journal.append(_line({**record, "crops": len(crops)}))
@@ -147,31 +152,31 @@ class CropStoreWriter:
         self.crops += len(crops)
 
     def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Append rows of crops."""
+        """Append rows to the table."""
         for row in rows:
             self._rows.append(_line(row))
 
     def finish(self, manifest: dict[str, Any], schema: Mapping[str, Any] | None = None) -> None:
-        """Make a store of it: crops, table, and last the manifest.
+        """Finish the store: write crops, table, and last the manifest.
 
         Parameters
         ----------
         manifest
-            What else it should say.
+            Further entries of the manifest.
         schema
-            The table's columns; told from the rows where it is not given.
+            Columns of the table; inferred from the rows by default.
         """
-        for each in self._files:
-            each.close()
+        for file in self._files:
+            file.close()
         crops, index = temporary_path(self.folder / CROPS), temporary_path(self.folder / INDEX)
-        with crops.open("r+b") as file:
-            npy.read_magic(file)
-            shape, _, _ = npy.read_array_header_1_0(file)
-            file.seek(0)
-            file.write(_npy_header(self.crops, shape[1:]))
-            file.flush()
-            os.fsync(file.fileno())
-        table = pl.scan_ndjson(self.folder / _ROWS, schema=schema, infer_schema_length=None)
+        with crops.open("r+b") as array:
+            npy.read_magic(array)
+            shape, _, _ = npy.read_array_header_1_0(array)
+            array.seek(0)
+            array.write(_npy_header(self.crops, shape[1:]))
+            array.flush()
+            os.fsync(array.fileno())
+        table = pl.scan_ndjson(self.folder / _DRAFT_ROWS, schema=schema, infer_schema_length=None)
         table.sink_parquet(index)
         crops.replace(self.folder / CROPS)
         index.replace(self.folder / INDEX)
@@ -180,8 +185,8 @@ class CropStoreWriter:
             draft.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         self._remove(*self._drafts)
 
-    def _unpublish(self) -> None:
-        """Take back the crops that a run published just before it was killed."""
+    def _restore_draft(self) -> None:
+        """Turn crops back into a draft if a run was killed between renaming them and the manifest."""
         draft, published = temporary_path(self.folder / CROPS), self.folder / CROPS
         if published.exists() and not draft.exists():
             published.replace(draft)
@@ -191,15 +196,15 @@ class CropStoreWriter:
             different = [name for name in self.inputs if (earlier or {}).get(name) != self.inputs[name]]
             raise InputError(
                 f"'{self.folder}' holds crops made with another {' and '.join(different) or 'input'}; "
-                "use --overwrite to start anew, or another --out."
+                "use --overwrite to start again, or another --out."
             )
 
-    def _check_free(self) -> None:
+    def _check_empty(self) -> None:
         for name in (CROPS, INDEX):
             if (self.folder / name).exists():
                 raise InputError(
-                    f"'{self.folder}' holds a {name} but nothing to continue from; "
-                    "use --overwrite to start anew, or another --out."
+                    f"'{self.folder}' holds a {name} but nothing to resume from; "
+                    "use --overwrite to start again, or another --out."
                 )
 
     def _remove(self, *names: str) -> None:
@@ -225,14 +230,14 @@ class CropStoreWriter:
 
 
 def _npy_header(count: int, shape: tuple[int, ...]) -> bytes:
-    """The head of a .npy file; NumPy leaves room in it, so that its length is the same for any count."""
-    head = BytesIO()
-    npy.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
-    return head.getvalue()
+    """Return the header of a .npy file; NumPy pads it, so its length is the same for any count."""
+    header = BytesIO()
+    npy.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
+    return header.getvalue()
 
 
-def _shape(crops: Path) -> tuple[int, int]:
-    """Bytes of the header of a draft, and of each crop in it; zeros where not even the header is whole."""
+def _header_and_crop_bytes(crops: Path) -> tuple[int, int]:
+    """Return the bytes of the header of a draft, and of each crop; zeros if the header is incomplete."""
     try:
         with crops.open("rb") as file:
             npy.read_magic(file)
@@ -256,14 +261,14 @@ def _line(record: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CropStore:
-    """Crops and their table, row by row.
+    """Crops and their table, in the same order.
 
     Attributes
     ----------
     crops
         (N, 2, S, S) uint8, memory-mapped: nucleus and protein.
     index
-        One row a crop: at least ``source``, ``field``, ``cell``, ``localizations`` (joined by ``|``),
+        One row per crop: at least ``source``, ``field``, ``cell``, ``localizations`` (joined by ``|``),
         ``accession``, ``cell_line``, ``split``.
     """
 
@@ -271,27 +276,36 @@ class CropStore:
     index: pl.DataFrame
 
     def rows(self, **equal: str) -> Ints:
-        """Row numbers where every named column has the given value."""
+        """Return the numbers of the rows where every named column has the given value."""
         matches = pl.all_horizontal(pl.col(name) == value for name, value in equal.items())
         return self.index.select(pl.arg_where(matches)).to_series().to_numpy().astype(np.int64)
 
     def images(self, rows: Sequence[int] | NDArray[np.integer]) -> Floats:
-        """Read the crops of some rows: (n, 2, S, S) float32 in [0, 1], nucleus and protein."""
+        """Return the crops of some rows: (n, 2, S, S) float32 in [0, 1], nucleus and protein."""
         return np.asarray(self.crops[np.asarray(rows, np.int64)] / np.float32(255), np.float32)
 
 
 def write_crops(
     folder: Path, crops: Iterable[Bytes], rows: Iterable[dict[str, Any]], manifest: dict[str, Any]
 ) -> None:
-    """Write a crop store of pairs (2, S, S) and, when these have come to an end, their rows.
+    """Write a crop store at once; replace an existing one, and leave nothing if it fails.
 
-    One that is there is replaced. Nothing is kept of one that does not come to its end.
+    Parameters
+    ----------
+    folder
+        Folder of the store.
+    crops
+        Pairs (2, S, S) uint8.
+    rows
+        Rows of the table; read after all crops.
+    manifest
+        Entries of the manifest.
     """
-    with CropStoreWriter(folder, {}, overwrite=True) as draft:
+    with CropStoreWriter(folder, {}, overwrite=True) as writer:
         for pair in crops:
-            draft.add_crops(pair[None])
-        draft.add_rows(rows)
-        draft.finish(manifest)
+            writer.add_crops(pair[None])
+        writer.add_rows(rows)
+        writer.finish(manifest)
 
 
 def open_crops(folder: Path) -> CropStore:
@@ -300,7 +314,7 @@ def open_crops(folder: Path) -> CropStore:
     Raises
     ------
     InputError
-        If the folder holds no complete crop store, or its table and its crops do not fit.
+        If the folder has no complete crop store, or its table and its crops differ in length.
     """
     if not (folder / MANIFEST).exists():
         raise InputError(f"'{folder}' is not a complete crop store: it has no {MANIFEST}; prepare it again.")
@@ -315,31 +329,41 @@ def open_crops(folder: Path) -> CropStore:
     return CropStore(crops, index)
 
 
-def sample(store: CropStore, count: int, seed: int) -> Ints:
-    """Draw rows by chance, fields in turn, so that a field of many nuclei does not take all the room.
+def sample_crops(store: CropStore, count: int, seed: int) -> Ints:
+    """Choose random rows, as evenly over the fields as possible.
+
+    Parameters
+    ----------
+    store
+        The crop store.
+    count
+        Number of rows; all if there are fewer.
+    seed
+        Seed of the random choice.
 
     Returns
     -------
-    At most ``count`` row numbers, in the order of the store.
+    (n,) int64
+        Row numbers, in the order of the store.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(store.index))
     fields = store.index["field"].to_numpy()[order]
-    # How many crops of the same field come before each.
+    # Number of crops of the same field before each.
     by_field = np.argsort(fields, kind="stable")
     starts = np.unique(fields[by_field], return_index=True)[1]
-    turn = np.empty(len(order), np.int64)
-    turn[by_field] = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
-    return np.sort(order[np.argsort(turn, kind="stable")[:count]])
+    rank = np.empty(len(order), np.int64)
+    rank[by_field] = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
+    return np.sort(order[np.argsort(rank, kind="stable")[:count]])
 
 
 PROTEINS = "proteins.parquet"
 
 
 def write_store_proteins(table: Path, ids: Iterable[str], store: Path) -> None:
-    """Keep the rows of some proteins, in the order of the table; of a protein's rows the last."""
-    named = pl.read_parquet(table).with_columns(pl.col("protein_id").cast(pl.String))
-    rows = named.filter(pl.col("protein_id").is_in(list(ids)))
+    """Write the rows of some proteins in the order of the table; of several rows of a protein, the last."""
+    proteins = pl.read_parquet(table).with_columns(pl.col("protein_id").cast(pl.String))
+    rows = proteins.filter(pl.col("protein_id").is_in(list(ids)))
     with atomic_path(store / PROTEINS) as draft:
         rows.unique("protein_id", keep="last", maintain_order=True).write_parquet(draft)
 
@@ -350,18 +374,18 @@ def read_store_proteins(store: Path) -> pl.DataFrame:
     Returns
     -------
     DataFrame
-        One row a protein, with the columns of the table that the store was prepared with.
+        One row per protein, with the columns of the table that the store was prepared with.
 
     Raises
     ------
     InputError
-        If there are none, or they cannot be read.
+        If the file is missing or damaged.
     """
     try:
         return pl.read_parquet(store / PROTEINS)
     except FileNotFoundError:
         raise InputError(
-            f"Crop store '{store}' has no {PROTEINS}, which says what it shows; prepare it with --overwrite."
+            f"Crop store '{store}' has no {PROTEINS}, the table of its proteins; prepare it with --overwrite."
         ) from None
     except pl.exceptions.PolarsError as error:
         raise InputError(

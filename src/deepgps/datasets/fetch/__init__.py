@@ -1,1 +1,1 @@
-"""Fetch: images, tables and sequences from their sources, resumable and polite."""
+"""Download images, tables, structures and sequences from their sources; resumable."""

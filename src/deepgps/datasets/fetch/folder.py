@@ -1,4 +1,4 @@
-"""A folder of downloaded files: which proteins to fetch, what is there, and what is missing."""
+"""A folder of downloaded files: choose proteins, download what is missing, record files and problems."""
 
 import csv
 import json
@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from deepgps import __version__
-from deepgps.datasets.fetch.download import Client, Download, RefusedError, UnreachableError, sha256_of
+from deepgps.datasets.fetch.download import Client, Download, RefusedError, UnreachableError
 from deepgps.errors import DeepGPSError, InputError
-from deepgps.files import AppendFile, atomic_path, lock_folder, record_ends, remove_temporary_files
+from deepgps.files import AppendFile, atomic_path, hash_file, lock_folder, record_ends, remove_temporary_files
 
-# Headers of a column of ids, in the order of preference.
+# Names of an id column, in order of preference.
 ANY_ID = ("ensembl_gene_id", "ensg_id", "protein_id", "accession", "uniprot_id", "gene_symbol", "target_name")
 ACCESSION = ("accession", "uniprot_id")
 
@@ -29,7 +29,7 @@ class SourceProtein:
     ensg
         Ensembl gene id, without version.
     gene
-        Gene symbol, in the source's spelling.
+        Gene symbol, as the source spells it.
     accession
         UniProt accession, or "".
     """
@@ -40,58 +40,56 @@ class SourceProtein:
 
     @property
     def ids(self) -> frozenset[str]:
-        """All that it may be called, in upper case."""
+        """All its ids, in upper case."""
         return frozenset({self.ensg.upper(), self.gene.upper(), self.accession.upper()} - {""})
 
 
 def strip_version(text: str) -> str:
-    """Ensembl gene id without its version: ``ENSG00000184743.12`` is ``ENSG00000184743``."""
+    """Remove the version of an Ensembl gene id: ``ENSG00000184743.12`` becomes ``ENSG00000184743``."""
     return text.strip().partition(".")[0]
 
 
 def read_ids(path: Path, columns: Sequence[str] = ANY_ID) -> list[str]:
-    """Read the ids in a file: one a line, or a column of a CSV or TSV table, each once, in their order.
+    """Read distinct ids from a file: one per line, or a column of a CSV or TSV table, in order.
 
-    The column is the first of the named ones that there is, else the table's first. Empty lines and those
-    that begin with ``#`` are passed over.
+    The column is the first of `columns` that the table has, else its first. Empty lines and lines that start
+    with ``#`` are skipped.
 
     Raises
     ------
     InputError
-        If it is no text, or there is no id in it.
+        If the file is not text, or contains no id.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(f"'{path}' is not text; give a file with one protein id a line.") from None
+        raise InputError(f"'{path}' is not text; give a file with one protein id per line.") from None
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     delimiter = "\t" if lines and "\t" in lines[0] else ","
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
     header = [cell.lower() for cell in rows[0]] if rows else []
-    known = [header.index(name) for name in columns if name in header]
-    column = known[0] if known else 0
-    ids = [row[column] for row in rows[bool(known) :] if len(row) > column and row[column]]
+    matching = [header.index(name) for name in columns if name in header]
+    column = matching[0] if matching else 0
+    ids = [row[column] for row in rows[bool(matching) :] if len(row) > column and row[column]]
     if not ids:
-        raise InputError(f"'{path}' holds no protein id; write one a line.")
+        raise InputError(f"'{path}' contains no protein id; write one per line.")
     return list(dict.fromkeys(ids))
 
 
 def match_ids(
-    targets: Iterable[SourceProtein], ids: Iterable[str] | None
+    proteins: Iterable[SourceProtein], ids: Iterable[str] | None
 ) -> tuple[list[SourceProtein], list[str]]:
-    """Keep the targets that ids stand for, and list the ids that stand for none; all without ids."""
-    targets = list(targets)
+    """Return the proteins with one of the ids, and the ids that match none; all proteins if `ids` is None."""
+    proteins = list(proteins)
     if ids is None:
-        return targets, []
-    wanted = {
-        strip_version(each).upper() if each.upper().startswith("ENSG") else each.upper(): each for each in ids
-    }
-    chosen = [target for target in targets if target.ids & set(wanted)]
-    found = frozenset[str]().union(*(target.ids for target in chosen))
-    return chosen, [each for key, each in wanted.items() if key not in found]
+        return proteins, []
+    requested = {_normalise_id(each): each for each in ids}
+    selected = [protein for protein in proteins if protein.ids & set(requested)]
+    found = frozenset[str]().union(*(protein.ids for protein in selected))
+    return selected, [each for key, each in requested.items() if key not in found]
 
 
-def _key(name: str) -> str:
+def _normalise_id(name: str) -> str:
     return strip_version(name).upper() if name.upper().startswith("ENSG") else name.upper()
 
 
@@ -113,29 +111,30 @@ FIELD_COLUMNS = (
 )
 PROBLEM_COLUMNS = ("source", "protein", "file", "url", "reason")
 
-Row = dict[str, str]
+CsvRow = dict[str, str]
 
 
 class DownloadFolder:
-    """A folder of files as their sources have them; use it in a ``with`` block.
+    """A folder of unchanged files from their sources, with a manifest; use it in a ``with`` block.
 
     Parameters
     ----------
     path
-        The folder; made if missing.
+        The folder; created if missing.
     source
-        What is fetched: ``opencell``, ``hpa``, ``structures`` or ``sequences``. One folder may hold several.
+        What is downloaded: ``opencell``, ``hpa``, ``structures`` or ``sequences``. A folder may have
+        several sources.
     parameters
-        What was asked for; it goes into the manifest.
+        Parameters of the download; recorded in the manifest.
 
     Attributes
     ----------
     files
-        What is there, by path in the folder.
+        Files in the folder, by relative path.
     absent
-        What its server refuses to give, by URL, with the status.
+        HTTP status of files that their server does not have, by URL.
     problems
-        Rows of ``problems.csv``, of this source.
+        Rows of ``problems.csv`` of this source.
 
     Raises
     ------
@@ -149,14 +148,14 @@ class DownloadFolder:
             raise InputError(f"'{path}' is a file; give --out a folder.")
         path.mkdir(parents=True, exist_ok=True)
         self._lock = lock_folder(path)
-        self.problems: list[Row] = []
+        self.problems: list[CsvRow] = []
         try:
-            self._begin(parameters)
+            self._load(parameters)
         except BaseException:
             os.close(self._lock)
             raise
 
-    def _begin(self, parameters: Mapping[str, Any]) -> None:
+    def _load(self, parameters: Mapping[str, Any]) -> None:
         remove_temporary_files(self.path)
         self._document = _read_manifest(self.path)
         self._document["deepgps"] = __version__
@@ -168,7 +167,7 @@ class DownloadFolder:
         self._journal = AppendFile(self.path / JOURNAL)
 
     def has(self, name: str, size: int | None = None) -> bool:
-        """Tell whether a file is there, of the size recorded and of the one wanted."""
+        """Return whether a file exists with its recorded size, and with `size` if given."""
         file = self.files.get(name)
         if file is None or (size is not None and file.bytes != size):
             return False
@@ -178,40 +177,40 @@ class DownloadFolder:
             return False
 
     def add(self, name: str, file: Download) -> None:
-        """Record a file as there."""
+        """Record a downloaded file."""
         self.files[name] = file
-        self._note({"name": name, **asdict(file)})
+        self._append({"name": name, **asdict(file)})
 
-    def lack(self, url: str, status: int) -> None:
-        """Record that a server refuses a file, so that a later fetch need not ask again."""
+    def add_absent(self, url: str, status: int) -> None:
+        """Record that a server does not have a file, so that a later run does not request it again."""
         self.absent[url] = status
-        self._note({"absent": url, "status": status})
+        self._append({"absent": url, "status": status})
 
-    def problem(self, protein: str, file: str, url: str, reason: str) -> None:
-        """Note what could not be had, and why."""
+    def add_problem(self, protein: str, file: str, url: str, reason: str) -> None:
+        """Record a file or protein that could not be downloaded, and why."""
         values = (self.source, protein, file, url, reason)
         self.problems.append(dict(zip(PROBLEM_COLUMNS, values, strict=True)))
 
-    def finish(self, fields: Iterable[Row] | None = None) -> None:
-        """Write ``fields.csv`` (rows of earlier fetches stay), ``problems.csv`` and the manifest."""
+    def finish(self, fields: Iterable[CsvRow] | None = None) -> None:
+        """Write ``fields.csv`` (with rows of earlier runs) and ``problems.csv``; mark the source complete."""
         if fields is not None:
-            rows = {(row["source"], row["field"]): row for row in (*_read(self.path / FIELDS), *fields)}
+            rows = {(row["source"], row["field"]): row for row in (*_read_rows(self.path / FIELDS), *fields)}
             write_rows(self.path / FIELDS, FIELD_COLUMNS, [rows[key] for key in sorted(rows)])
         self._write_problems()
         self._document["fetched"][self.source]["complete"] = True
 
     def _write_problems(self) -> None:
-        others = [row for row in _read(self.path / PROBLEMS) if row["source"] != self.source]
+        others = [row for row in _read_rows(self.path / PROBLEMS) if row["source"] != self.source]
         if rows := [*others, *self.problems]:
             write_rows(self.path / PROBLEMS, PROBLEM_COLUMNS, rows)
         else:
             (self.path / PROBLEMS).unlink(missing_ok=True)
 
-    def _note(self, line: Mapping[str, Any]) -> None:
+    def _append(self, line: Mapping[str, Any]) -> None:
         self._journal.append(json.dumps(line).encode() + b"\n")
 
     def _replay(self) -> None:
-        """Read what a killed fetch had noted since its manifest."""
+        """Read the journal of a killed run: what it recorded after it wrote the manifest."""
         journal, start = self.path / JOURNAL, 0
         content = journal.read_bytes() if journal.exists() else b""
         for end in record_ends(journal, quoted=False):
@@ -236,7 +235,7 @@ class DownloadFolder:
     ) -> None:
         self._journal.close()
         try:
-            # After a failure the journal holds what the manifest lacks; on a full disk it stays so.
+            # After a failure the journal has what the manifest lacks; the disk may be full, so leave it.
             if kind is None:
                 self._write_manifest()
         finally:
@@ -253,36 +252,36 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             return dict(document)
     except ValueError:
         pass
-    raise InputError(f"'{path}' is not the manifest of a fetch; use another --out.")
+    raise InputError(f"'{path}' is not a manifest of 'deepgps data fetch'; use another --out.")
 
 
-def _read(path: Path) -> list[Row]:
+def _read_rows(path: Path) -> list[CsvRow]:
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def write_rows(path: Path, columns: Iterable[str], rows: Iterable[Row]) -> None:
-    """Write a CSV table, whole or not at all."""
+def write_rows(path: Path, columns: Iterable[str], rows: Iterable[CsvRow]) -> None:
+    """Write a CSV table completely or not at all."""
     with atomic_path(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(columns), restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-FAILURES_IN_A_ROW = 10
-Result = Download | RefusedError | UnreachableError | None
+MAX_CONSECUTIVE_FAILURES = 10
+DownloadResult = Download | RefusedError | UnreachableError | None
 
 
-class Progress(Protocol):
-    """What a fetch tells while it runs; bytes are told from any thread."""
+class DownloadProgress(Protocol):
+    """Receives the progress of a download; `add_bytes` is called from any thread."""
 
     def begin(self, what: str, total: int | None) -> None:
-        """Begin a stage: what is counted, and how many are expected."""
+        """Start a stage: what is counted, and the expected total."""
 
     def advance(self) -> None:
-        """Count one as done."""
+        """Count one item as done."""
 
     def add_bytes(self, count: int) -> None:
         """Count bytes as they arrive."""
@@ -290,37 +289,37 @@ class Progress(Protocol):
 
 @dataclass(slots=True)
 class FetchSummary:
-    """What a fetch did.
+    """Counts and problems of a download.
 
     Attributes
     ----------
     proteins, fields
-        Proteins with something to show for it; rows of ``fields.csv`` (0 for structures and sequences).
+        Proteins with at least one file; rows of ``fields.csv`` (0 for structures and sequences).
     new, bytes
-        Files fetched by this call and their size.
-    kept
-        Files that were there already.
+        Files downloaded by this call, and their size.
+    existing
+        Files that were already in the folder.
     problems
         Rows of ``problems.csv``.
     failed
-        Files that a further try may get.
+        Files that a retry may get.
     unknown
-        Ids that stand for nothing in the source.
+        Ids that the source does not have.
     """
 
     proteins: int = 0
     fields: int = 0
     new: int = 0
     bytes: int = 0
-    kept: int = 0
-    problems: list[Row] = field(default_factory=list)
+    existing: int = 0
+    problems: list[CsvRow] = field(default_factory=list)
     failed: int = 0
     unknown: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file to be had: its place in the folder, its address, its size where known, whose it is."""
+    """A file to download: relative path, URL, protein, and size in bytes if known."""
 
     name: str
     url: str
@@ -329,118 +328,133 @@ class RemoteFile:
 
 
 class Fetcher:
-    """Gets files into a folder, once each, and keeps the account of it."""
+    """Downloads files into a folder, each once, and counts them.
 
-    def __init__(self, raw: DownloadFolder, client: Client, progress: Progress) -> None:
-        self.raw, self.client, self.progress = raw, client, progress
-        self.account = FetchSummary()
-        self._in_a_row = 0
+    Attributes
+    ----------
+    summary
+        Counts so far; `finish` completes and returns it.
+    """
 
-    def table(self, name: str, url: str) -> bytes:
-        """Get a file that nothing goes without."""
-        file = RemoteFile(name, url)
-        self.enter(file, self.get(file))
-        return (self.raw.path / name).read_bytes()
+    def __init__(self, folder: DownloadFolder, client: Client, progress: DownloadProgress) -> None:
+        self.folder, self.client, self.progress = folder, client, progress
+        self.summary = FetchSummary()
+        self._consecutive_failures = 0
 
-    def get(self, file: RemoteFile) -> Result:
-        """Get a file; None if it is there already. Runs on any thread."""
-        if self.raw.has(file.name, file.size):
-            return None
-        if status := self.raw.absent.get(file.url):
-            return RefusedError(file.url, status)
-        path = self.raw.path / file.name
-        try:
-            if file.name not in self.raw.files and path.exists() and file.size in (None, path.stat().st_size):
-                # Killed between the file and its record.
-                return Download(file.url, sha256_of(path), path.stat().st_size)
-            return self.client.download(file.url, path, size=file.size, on_bytes=self.progress.add_bytes)
-        except (RefusedError, UnreachableError) as error:
-            return error
-
-    def enter(self, file: RemoteFile, result: Result) -> None:
-        """Enter a result into the account.
+    def get_required(self, name: str, url: str) -> bytes:
+        """Download a file without which the run cannot continue, and return its content.
 
         Raises
         ------
         RefusedError, UnreachableError
-            If it is one.
+            If it cannot be downloaded.
         """
-        if isinstance(result, RefusedError) and result.gone:
-            self.raw.lack(file.url, result.status)
+        file = RemoteFile(name, url)
+        self._record(file, self.get(file))
+        return (self.folder.path / name).read_bytes()
+
+    def get(self, file: RemoteFile) -> DownloadResult:
+        """Download a file; return None if it is already there, or the error. Thread-safe."""
+        if self.folder.has(file.name, file.size):
+            return None
+        if status := self.folder.absent.get(file.url):
+            return RefusedError(file.url, status)
+        path = self.folder.path / file.name
+        try:
+            if (
+                file.name not in self.folder.files
+                and path.exists()
+                and file.size in (None, path.stat().st_size)
+            ):
+                # A run was killed after it saved the file and before it recorded it.
+                return Download(file.url, hash_file(path), path.stat().st_size)
+            return self.client.download(file.url, path, size=file.size, on_bytes=self.progress.add_bytes)
+        except (RefusedError, UnreachableError) as error:
+            return error
+
+    def _record(self, file: RemoteFile, result: DownloadResult) -> None:
+        if isinstance(result, RefusedError) and result.not_found:
+            self.folder.add_absent(file.url, result.status)
         if isinstance(result, DeepGPSError):
             raise result
-        self._in_a_row = 0
+        self._consecutive_failures = 0
         if result is None:
-            self.account.kept += 1
+            self.summary.existing += 1
             return
-        self.account.new += 1
-        self.account.bytes += result.bytes
-        self.raw.add(file.name, result)
+        self.summary.new += 1
+        self.summary.bytes += result.bytes
+        self.folder.add(file.name, result)
 
-    def settle(self, file: RemoteFile, result: Result) -> bool:
-        """Enter a result; tell whether the file is there. What is not becomes a problem.
+    def record(self, file: RemoteFile, result: DownloadResult) -> bool:
+        """Count a result of `get`; return whether the file is there, else record a problem.
 
         Raises
         ------
         UnreachableError
-            After ten files in a row that could not be had.
+            If ten files in a row could not be downloaded.
         """
         try:
-            self.enter(file, result)
+            self._record(file, result)
         except (RefusedError, UnreachableError) as error:
-            if isinstance(error, RefusedError) and error.gone:
-                reason = f"withdrawn or never there (status {error.status})"
-                self.raw.problem(file.protein, file.name, file.url, reason)
+            if isinstance(error, RefusedError) and error.not_found:
+                reason = f"withdrawn or never available (status {error.status})"
+                self.folder.add_problem(file.protein, file.name, file.url, reason)
             else:
-                self.failed(file, error)
+                self.record_failure(file, error)
             return False
         return True
 
-    def failed(self, file: RemoteFile, error: RefusedError | UnreachableError) -> None:
-        """Note a file that a further try may get."""
-        self.raw.problem(file.protein, file.name, file.url, str(error))
-        self.account.failed += 1
-        self._in_a_row += 1
-        if self._in_a_row >= FAILURES_IN_A_ROW:
+    def record_failure(self, file: RemoteFile, error: RefusedError | UnreachableError) -> None:
+        """Record a file that a retry may get.
+
+        Raises
+        ------
+        UnreachableError
+            If this is the tenth failure in a row.
+        """
+        self.folder.add_problem(file.protein, file.name, file.url, str(error))
+        self.summary.failed += 1
+        self._consecutive_failures += 1
+        if self._consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
             raise UnreachableError(
-                f"{error} So it was with {self._in_a_row} files in a row; try again later."
+                f"{error} {self._consecutive_failures} files in a row have failed; try again later."
             )
 
-    def all(self, what: str, files: Sequence[RemoteFile]) -> Iterator[RemoteFile]:
-        """Get many files at once; yield those that are there, as they come."""
+    def get_all(self, what: str, files: Sequence[RemoteFile]) -> Iterator[RemoteFile]:
+        """Download files in parallel; yield those that are there, as they finish."""
         self.progress.begin(what, len(files))
-        # Closed at once when this fails, or its threads would write on in a folder already unlocked.
-        with closing(self.client.each(self.get, files)) as results:
+        # Close it at once on failure, or its threads would write to a folder that is already unlocked.
+        with closing(self.client.map_unordered(self.get, files)) as results:
             for file, result in results:
-                there = self.settle(file, result)
+                exists = self.record(file, result)
                 self.progress.advance()
-                if there:
+                if exists:
                     yield file
 
     def finish(
-        self, rows: list[Row] | None, proteins: Iterable[str], unknown: Iterable[str] = ()
+        self, rows: list[CsvRow] | None, proteins: Iterable[str], unknown: Iterable[str] = ()
     ) -> FetchSummary:
-        """Write what the folder says of itself."""
+        """Write the tables of the folder and return the counts."""
         for name in unknown:
-            self.raw.problem(name, "", "", "no such protein in the source")
-            self.account.unknown.append(name)
-        self.raw.finish(rows)
-        self.account.fields, self.account.problems = len(rows or ()), self.raw.problems
-        self.account.proteins = len(set(proteins))
-        return self.account
+            self.folder.add_problem(name, "", "", "no such protein in the source")
+            self.summary.unknown.append(name)
+        self.folder.finish(rows)
+        self.summary.fields, self.summary.problems = len(rows or ()), self.folder.problems
+        self.summary.proteins = len(set(proteins))
+        return self.summary
 
 
 def select_proteins(
-    targets: list[SourceProtein], ids: Sequence[str] | None, where: str
+    proteins: list[SourceProtein], ids: Sequence[str] | None, where: str
 ) -> tuple[list[SourceProtein], list[str]]:
-    """Keep the targets that ids stand for, and list the ids that stand for none.
+    """Return the proteins with one of the ids, and the ids that match none; all proteins if `ids` is None.
 
     Raises
     ------
     InputError
-        If no target is left.
+        If no protein matches.
     """
-    chosen, unknown = match_ids(targets, ids)
-    if not chosen:
-        raise InputError(f"None of the {len(unknown):,} proteins asked for is in {where}; check their ids.")
-    return chosen, unknown
+    selected, unknown = match_ids(proteins, ids)
+    if not selected:
+        raise InputError(f"None of the {len(unknown):,} requested proteins is in {where}; check their ids.")
+    return selected, unknown

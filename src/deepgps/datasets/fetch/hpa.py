@@ -1,4 +1,4 @@
-"""Fetch the Human Protein Atlas: its table, the XML of each gene, and its images."""
+"""Download from the Human Protein Atlas: its table, the XML of each gene, and its images."""
 
 import csv
 import io
@@ -13,13 +13,13 @@ from pathlib import Path
 from deepgps.datasets.annotation.proteins import cell_line_key, cell_line_name
 from deepgps.datasets.fetch.download import Client, RefusedError, UnreachableError
 from deepgps.datasets.fetch.folder import (
+    CsvRow,
     DownloadFolder,
+    DownloadProgress,
+    DownloadResult,
     Fetcher,
     FetchSummary,
-    Progress,
     RemoteFile,
-    Result,
-    Row,
     SourceProtein,
     select_proteins,
     strip_version,
@@ -31,24 +31,24 @@ SITE = "https://www.proteinatlas.org"
 IMAGES = "https://images.proteinatlas.org"
 TABLE = "subcellular_location.tsv"
 PIXEL_SIZE_UM = 0.08
-_VIEW = re.compile(r"/(\d+)/(\d+_[A-Z]+\d+_\d+)_[a-z_]+\.\w+$")
-# Best first: 16 bits; 8 bits, compressed; one image in which the protein shines into the nucleus.
+_FIELD_URL = re.compile(r"/(\d+)/(\d+_[A-Z]+\d+_\d+)_[a-z_]+\.\w+$")
+# Best first: 16-bit; 8-bit JPEG; a composite, whose nucleus channel also shows the protein.
 _FILES = (("_blue.tif.gz", "_green.tif.gz"), ("_blue.jpg", "_green.jpg"), ("_blue_red_green.jpg",))
 _NOTES = ("", "jpeg", "composite: the protein shows in the nucleus channel")
 
 
 @dataclass(frozen=True, slots=True)
 class HpaField:
-    """A field of the Atlas.
+    """A field of view of the Atlas.
 
     Attributes
     ----------
     antibody
-        As the XML has it, such as ``HPA008797``.
+        As in the XML, such as ``HPA008797``.
     cell_line
         As deepGPS spells it.
     base
-        ``<antibody number>/<plate>_<well>_<field>``, which all its files begin with.
+        ``<antibody number>/<plate>_<well>_<field>``, the prefix of all its files.
     """
 
     antibody: str
@@ -57,22 +57,22 @@ class HpaField:
 
     @property
     def field(self) -> str:
-        """Its name."""
+        """Name of the field."""
         return self.base.replace("/", "_")
 
-    def files(self) -> Iterator[tuple[list[str], str]]:
-        """What to ask for, best first: the files that make one field, and a note on them."""
+    def alternatives(self) -> Iterator[tuple[list[str], str]]:
+        """Yield alternative sets of files of the field, best first, each with a note."""
         for endings, note in zip(_FILES, _NOTES, strict=True):
             yield [self.base + ending for ending in endings], note
 
 
 def unpack_table(content: bytes) -> bytes:
-    """Take the table out of its archive.
+    """Return the table of subcellular locations from its ZIP archive.
 
     Raises
     ------
     DeepGPSError
-        If it is not there.
+        If the archive cannot be read, or does not contain the table.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -83,13 +83,13 @@ def unpack_table(content: bytes) -> bytes:
         ) from None
 
 
-def read_table(text: str) -> list[SourceProtein]:
-    """Read the genes of the table of subcellular locations.
+def read_hpa_table(text: str) -> list[SourceProtein]:
+    """Return the genes of the table of subcellular locations.
 
     Raises
     ------
     DeepGPSError
-        If it has no column of genes.
+        If a column is missing.
     """
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), delimiter="\t")
     if not {"Gene", "Gene name"} <= set(reader.fieldnames or ()):
@@ -99,47 +99,63 @@ def read_table(text: str) -> list[SourceProtein]:
     return [SourceProtein(strip_version(row["Gene"]), row["Gene name"]) for row in reader]
 
 
-def read_gene(content: bytes, target: SourceProtein, cell_line: str) -> tuple[SourceProtein, list[HpaField]]:
-    """Read a gene's XML: the protein with its accession, and its fields in one cell line, in any spelling.
+def read_gene(content: bytes, gene: SourceProtein, cell_line: str) -> tuple[SourceProtein, list[HpaField]]:
+    """Read a gene's XML.
+
+    Parameters
+    ----------
+    content
+        The XML.
+    gene
+        The gene.
+    cell_line
+        Cell line, in any spelling.
+
+    Returns
+    -------
+    protein
+        `gene` with its UniProt accession.
+    fields
+        Its fields in the cell line.
 
     Raises
     ------
     DeepGPSError
-        If it is none.
+        If the XML cannot be parsed.
     """
     try:
         root = ET.fromstring(content)
     except ET.ParseError as error:
-        raise DeepGPSError(f"The XML of {target.ensg} cannot be read ({error}).") from None
+        raise DeepGPSError(f"The XML of {gene.ensg} cannot be read ({error}).") from None
     references = (ref for ref in root.iter("xref") if ref.get("db", "").lower().startswith("uniprot"))
     accession = next((ref.get("id", "") for ref in references), "")
-    views = {
-        view.base: view
+    fields = {
+        hpa_field.base: hpa_field
         for antibody in root.iter("antibody")
         for data in antibody.iterfind(".//cellExpression[@technology='ICC/IF']/subAssay/data[cellLine]")
         if cell_line_key(data.findtext("cellLine", "")) == cell_line_key(cell_line)
-        for view in _views(data, antibody.get("id", ""))
+        for hpa_field in _fields(data, antibody.get("id", ""))
     }
-    return SourceProtein(target.ensg, target.gene, accession), list(views.values())
+    return SourceProtein(gene.ensg, gene.gene, accession), list(fields.values())
 
 
-def _views(data: ET.Element, antibody: str) -> Iterator[HpaField]:
+def _fields(data: ET.Element, antibody: str) -> Iterator[HpaField]:
     line = cell_line_name(data.findtext("cellLine", ""))
     for url in data.iterfind("assayImage/image/imageUrl"):
-        if found := _VIEW.search((url.text or "").strip()):
+        if found := _FIELD_URL.search((url.text or "").strip()):
             yield HpaField(antibody, line, f"{found[1]}/{found[2]}")
 
 
-def field_row(view: HpaField, target: SourceProtein, paths: list[str], note: str) -> dict[str, str]:
-    """Row of ``fields.csv``; of a composite, both channels are in the same file."""
+def hpa_field_row(hpa_field: HpaField, protein: SourceProtein, paths: list[str], note: str) -> dict[str, str]:
+    """Return the row of ``fields.csv``; a composite has both channels in one file."""
     composite = len(paths) == 1
     return {
-        "field": view.field,
+        "field": hpa_field.field,
         "source": "hpa",
-        "ensembl_gene_id": target.ensg,
-        "gene_symbol": target.gene,
-        "accession": target.accession,
-        "cell_line": view.cell_line,
+        "ensembl_gene_id": protein.ensg,
+        "gene_symbol": protein.gene,
+        "accession": protein.accession,
+        "cell_line": hpa_field.cell_line,
         "nucleus": paths[0],
         "nucleus_channel": "2" if composite else "",
         "protein": paths[-1],
@@ -152,7 +168,7 @@ def field_row(view: HpaField, target: SourceProtein, paths: list[str], note: str
 def fetch_hpa(
     folder: Path,
     client: Client,
-    progress: Progress,
+    progress: DownloadProgress,
     *,
     site: str = SITE,
     images: str = IMAGES,
@@ -160,124 +176,132 @@ def fetch_hpa(
     ids: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> FetchSummary:
-    """Fetch the Human Protein Atlas's table, a gene's XML each, and the fields of one cell line.
+    """Download the Human Protein Atlas's table, the XML of each gene, and the fields of one cell line.
 
-    Nucleus and protein come as 16-bit TIFFs, else as JPEGs, else as a composite, with a note.
+    Images are 16-bit TIFFs if available, else JPEGs, else a composite; the column ``note`` says which.
 
     Parameters
     ----------
     folder
-        Where to; ``subcellular_location.tsv``, ``xml/``, ``images/`` and ``fields.csv``.
-    client, progress
-        What fetches, and what tells of it.
+        Receives ``subcellular_location.tsv``, ``xml/``, ``images/`` and ``fields.csv``.
+    client
+        The HTTP client.
+    progress
+        Receives the progress.
     site, images
-        Base addresses of the table and the XMLs, and of the images.
+        Base URLs of the table and the XMLs, and of the images.
     cell_line
-        Whose fields, in any spelling.
+        Cell line of the images, in any spelling.
     ids
         Only these proteins: Ensembl gene ids or gene symbols.
     limit
-        Only the first so many genes of the table.
+        Only this many genes, in the order of the table.
 
     Raises
     ------
     InputError
         If none of the ids is in the Atlas, or the folder cannot be used.
     DeepGPSError
-        If the table cannot be had.
+        If the table cannot be downloaded.
     """
     parameters = {"site": site, "images": images, "cell_line": cell_line, "proteins": ids, "limit": limit}
-    with DownloadFolder(folder, "hpa", parameters) as raw:
-        fetch = Fetcher(raw, client, progress)
-        archive = fetch.table(f"{TABLE}.zip", f"{site}/download/tsv/{TABLE}.zip")
+    with DownloadFolder(folder, "hpa", parameters) as download_folder:
+        fetcher = Fetcher(download_folder, client, progress)
+        archive = fetcher.get_required(f"{TABLE}.zip", f"{site}/download/tsv/{TABLE}.zip")
         table = unpack_table(archive)
         with atomic_path(folder / TABLE) as draft:
             draft.write_bytes(table)
-        listed = read_table(table.decode("utf-8", errors="replace"))
+        listed = read_hpa_table(table.decode("utf-8", errors="replace"))
         genes, unknown = select_proteins(listed, ids, "the Atlas's table")
         xmls = {
             RemoteFile(f"xml/{gene.ensg}.xml", f"{site}/{gene.ensg}.xml", gene.ensg): gene
             for gene in genes[:limit]
         }
-        views: list[tuple[HpaField, SourceProtein]] = []
-        for file in fetch.all("genes", list(xmls)):
-            target, of_gene = _gene(raw, file, xmls[file], cell_line)
-            views += [(view, target) for view in of_gene]
-        views.sort(key=lambda each: (each[1].ensg, each[0].base))
-        rows = list(_view_rows(fetch, images, views))
-        return fetch.finish(rows, (row["ensembl_gene_id"] for row in rows), unknown)
+        fields: list[tuple[HpaField, SourceProtein]] = []
+        for file in fetcher.get_all("genes", list(xmls)):
+            protein, gene_fields = _gene(download_folder, file, xmls[file], cell_line)
+            fields += [(hpa_field, protein) for hpa_field in gene_fields]
+        fields.sort(key=lambda each: (each[1].ensg, each[0].base))
+        rows = list(_field_rows(fetcher, images, fields))
+        return fetcher.finish(rows, (row["ensembl_gene_id"] for row in rows), unknown)
 
 
 def _gene(
-    raw: DownloadFolder, file: RemoteFile, gene: SourceProtein, cell_line: str
+    download_folder: DownloadFolder, file: RemoteFile, gene: SourceProtein, cell_line: str
 ) -> tuple[SourceProtein, list[HpaField]]:
     try:
-        target, views = read_gene((raw.path / file.name).read_bytes(), gene, cell_line)
+        protein, fields = read_gene((download_folder.path / file.name).read_bytes(), gene, cell_line)
     except DeepGPSError as error:
-        raw.problem(gene.ensg, file.name, file.url, str(error))
+        download_folder.add_problem(gene.ensg, file.name, file.url, str(error))
         return gene, []
-    if not views:
-        raw.problem(gene.ensg, file.name, file.url, f"no immunofluorescence in {cell_line}")
-    return target, views
+    if not fields:
+        download_folder.add_problem(gene.ensg, file.name, file.url, f"no immunofluorescence in {cell_line}")
+    return protein, fields
 
 
 @dataclass(slots=True)
-class _Got:
-    """What came of asking for a field: its files with a note, or why there are none."""
+class _FieldResult:
+    """The best available files of a field with a note, or why there are none."""
 
-    files: dict[RemoteFile, Result] = field(default_factory=dict)
+    files: dict[RemoteFile, DownloadResult] = field(default_factory=dict)
     refused: dict[RemoteFile, RefusedError] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     note: str = ""
     error: tuple[RemoteFile, RefusedError | UnreachableError] | None = None
 
 
-def _ask(fetch: Fetcher, images: str, view: HpaField, target: SourceProtein) -> _Got:
-    """Ask for a field's files, best first. A busy server is no reason to take worse ones."""
-    got = _Got()
-    for names, note in view.files():
-        files = [RemoteFile(f"images/{name}", f"{images}/{name}", target.ensg) for name in names]
+def _get_field(fetcher: Fetcher, images: str, hpa_field: HpaField, protein: SourceProtein) -> _FieldResult:
+    result = _FieldResult()
+    for names, note in hpa_field.alternatives():
+        files = [RemoteFile(f"images/{name}", f"{images}/{name}", protein.ensg) for name in names]
         for file in files:
-            result = fetch.get(file)
-            if isinstance(result, RefusedError) and result.gone:
-                got.refused[file] = result
+            download = fetcher.get(file)
+            if isinstance(download, RefusedError) and download.not_found:
+                result.refused[file] = download
                 break
-            if isinstance(result, RefusedError | UnreachableError):
-                got.error = (file, result)
-                return got
-            got.files[file] = result
+            if isinstance(download, RefusedError | UnreachableError):
+                # A worse image is no substitute while the server is only busy.
+                result.error = (file, download)
+                return result
+            result.files[file] = download
         else:
-            got.names, got.note = [file.name for file in files], note
-            return got
-    return got
+            result.names, result.note = [file.name for file in files], note
+            return result
+    return result
 
 
-def _view_rows(fetch: Fetcher, images: str, views: Sequence[tuple[HpaField, SourceProtein]]) -> Iterator[Row]:
-    """Get all fields at once; yield a row for each that is there."""
-    fetch.progress.begin("fields", len(views))
-    with closing(fetch.client.each(lambda each: _ask(fetch, images, *each), views)) as results:
-        for (view, target), got in results:
-            _enter(fetch, got)
-            fetch.progress.advance()
-            if got.names:
-                yield field_row(view, target, got.names, got.note)
-            if not got.error and got.note != "jpeg" and (got.note or not got.names):
-                _tell(fetch, f"{images}/{view.base}", view, target, got)
+def _field_rows(
+    fetcher: Fetcher, images: str, fields: Sequence[tuple[HpaField, SourceProtein]]
+) -> Iterator[CsvRow]:
+    """Download all fields in parallel; yield a row for each that is available."""
+    fetcher.progress.begin("fields", len(fields))
+    results = fetcher.client.map_unordered(lambda each: _get_field(fetcher, images, *each), fields)
+    with closing(results):
+        for (hpa_field, protein), result in results:
+            _record(fetcher, result)
+            fetcher.progress.advance()
+            if result.names:
+                yield hpa_field_row(hpa_field, protein, result.names, result.note)
+            if not result.error and result.note != "jpeg" and (result.note or not result.names):
+                _record_problem(fetcher, f"{images}/{hpa_field.base}", hpa_field, protein, result)
 
 
-def _enter(fetch: Fetcher, got: _Got) -> None:
-    for file, refusal in got.refused.items():
-        fetch.raw.lack(file.url, refusal.status)
-    for file, result in got.files.items():
-        fetch.settle(file, result)
-    if got.error:
-        fetch.failed(*got.error)
+def _record(fetcher: Fetcher, result: _FieldResult) -> None:
+    for file, refusal in result.refused.items():
+        fetcher.folder.add_absent(file.url, refusal.status)
+    for file, download in result.files.items():
+        fetcher.record(file, download)
+    if result.error:
+        fetcher.record_failure(*result.error)
 
 
-def _tell(fetch: Fetcher, url: str, view: HpaField, target: SourceProtein, got: _Got) -> None:
-    """Note a field that is withdrawn, or there as a composite only."""
-    if got.names:
-        fetch.raw.problem(target.ensg, got.names[0], url, f"only a {got.note}")
+def _record_problem(
+    fetcher: Fetcher, url: str, hpa_field: HpaField, protein: SourceProtein, result: _FieldResult
+) -> None:
+    """Record a field that is withdrawn, or available as a composite only."""
+    if result.names:
+        fetcher.folder.add_problem(protein.ensg, result.names[0], url, f"only a {result.note}")
         return
-    statuses = ", ".join(str(each) for each in sorted({refusal.status for refusal in got.refused.values()}))
-    fetch.raw.problem(target.ensg, view.field, url, f"withdrawn: no image in any format (status {statuses})")
+    statuses = ", ".join(map(str, sorted({refusal.status for refusal in result.refused.values()})))
+    reason = f"withdrawn: no image in any format (status {statuses})"
+    fetcher.folder.add_problem(protein.ensg, hpa_field.field, url, reason)

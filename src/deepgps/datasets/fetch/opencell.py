@@ -1,4 +1,4 @@
-"""Fetch OpenCell: its tables from the portal, and its images from the bucket."""
+"""Download from OpenCell: its tables from the portal, and its images from the S3 bucket."""
 
 import csv
 import io
@@ -11,9 +11,9 @@ from urllib.parse import quote, urlencode
 from deepgps.datasets.fetch.download import Client
 from deepgps.datasets.fetch.folder import (
     DownloadFolder,
+    DownloadProgress,
     Fetcher,
     FetchSummary,
-    Progress,
     RemoteFile,
     SourceProtein,
     select_proteins,
@@ -31,16 +31,16 @@ CELL_LINE = "HEK293T"
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """A field of the bucket: a maximum projection of two channels, 0 Hoechst and 1 the protein.
+    """A field of view in the bucket: a maximum projection with channel 0 Hoechst and channel 1 the protein.
 
     Attributes
     ----------
     key
-        Its name in the bucket.
+        Its key in the bucket.
     size
-        Bytes.
+        Size in bytes.
     gene, ensg
-        Whose protein it shows, as its name says.
+        Gene symbol and Ensembl gene id of its protein, from the file name.
     """
 
     key: str
@@ -50,40 +50,42 @@ class Projection:
 
     @property
     def path(self) -> str:
-        """Where it goes in a folder: as in the bucket, below ``images``."""
+        """Path in the download folder."""
         return f"images/{self.key.removeprefix(PREFIX)}"
 
     @property
     def field(self) -> str:
-        """Its name."""
+        """Name of the field."""
         return self.key.rpartition("/")[2].removesuffix("_proj.tif")
 
 
 def listing_url(bucket: str, token: str | None) -> str:
-    """Address of a page of the listing; the token is the one that the page before ended with."""
+    """Return the URL of a page of the listing; the token is the continuation token of the previous page."""
     query = {"list-type": "2", "prefix": PREFIX} | ({"continuation-token": token} if token else {})
     return f"{bucket}/?{urlencode(query)}"
 
 
 def file_url(bucket: str, key: str) -> str:
-    """Address of a file in the bucket."""
+    """Return the URL of a file in the bucket."""
     return f"{bucket}/{quote(key)}"
 
 
 def read_page(content: bytes) -> tuple[list[Projection], str | None]:
-    """Read a page of the listing: the projections on it, and the token of the next page.
+    """Read a page of the listing: its projections, and the token of the next page.
 
     Raises
     ------
     DeepGPSError
-        If it is no listing.
+        If it is not a listing.
     """
     try:
         root = ET.fromstring(content)
     except ET.ParseError:
         root = ET.Element("")
     if not root.tag.endswith("ListBucketResult"):
-        raise DeepGPSError(f"OpenCell's bucket did not answer with a listing: {content[:60]!r}.")
+        raise DeepGPSError(
+            f"OpenCell's bucket did not return a listing, but {content[:60]!r}; check its address."
+        )
     found = []
     for entry in root.iterfind("{*}Contents"):
         key, size = entry.findtext("{*}Key", ""), int(entry.findtext("{*}Size", "0"))
@@ -93,7 +95,7 @@ def read_page(content: bytes) -> tuple[list[Projection], str | None]:
 
 
 def _names(key: str) -> tuple[str, str] | None:
-    """Gene and Ensembl id in ``…/OC-FOV_<GENE>_<ENSG>_CID<6>_FID<8>_proj.tif``; None for other files."""
+    """Parse gene and Ensembl id of ``…/OC-FOV_<GENE>_<ENSG>_CID<6>_FID<8>_proj.tif``; None for others."""
     match key.rpartition("/")[2].split("_"):
         case ["OC-FOV", gene, ensg, cid, fid, "proj.tif"] if (
             ensg.startswith("ENSG") and cid[:3] + fid[:3] == "CIDFID"
@@ -103,12 +105,17 @@ def _names(key: str) -> tuple[str, str] | None:
 
 
 def read_annotated_proteins(annotations: str, library: str) -> list[SourceProtein]:
-    """Join the two tables by Ensembl gene id, never by symbol.
+    """Join the two tables by Ensembl gene id.
+
+    Parameters
+    ----------
+    annotations, library
+        Content of the two CSV tables.
 
     Raises
     ------
     InputError
-        If a table lacks a column.
+        If a column is missing.
     """
     accessions = {
         strip_version(row["ensg_id"]): row["uniprot_id"].strip()
@@ -122,24 +129,24 @@ def read_annotated_proteins(annotations: str, library: str) -> list[SourceProtei
     ]
 
 
-def _rows(text: str, name: str, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
+def _rows(text: str, name: str, required: tuple[str, ...]) -> Iterator[dict[str, str]]:
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
-    if missing := [column for column in needed if column not in (reader.fieldnames or ())]:
+    if missing := [column for column in required if column not in (reader.fieldnames or ())]:
         raise InputError(
             f"OpenCell's table {name} has no column '{missing[0]}'; the portal may have changed."
         )
     for row in reader:
-        yield {column: row[column] or "" for column in needed}
+        yield {column: row[column] or "" for column in required}
 
 
-def field_row(projection: Projection, target: SourceProtein) -> dict[str, str]:
-    """Row of ``fields.csv``."""
+def opencell_field_row(projection: Projection, protein: SourceProtein) -> dict[str, str]:
+    """Return the row of ``fields.csv``."""
     return {
         "field": projection.field,
         "source": "opencell",
-        "ensembl_gene_id": target.ensg,
-        "gene_symbol": target.gene,
-        "accession": target.accession,
+        "ensembl_gene_id": protein.ensg,
+        "gene_symbol": protein.gene,
+        "accession": protein.accession,
         "cell_line": CELL_LINE,
         "nucleus": projection.path,
         "nucleus_channel": "0",
@@ -153,52 +160,57 @@ def field_row(projection: Projection, target: SourceProtein) -> dict[str, str]:
 def fetch_opencell(
     folder: Path,
     client: Client,
-    progress: Progress,
+    progress: DownloadProgress,
     *,
     bucket: str = BUCKET,
     portal: str = PORTAL,
     ids: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> FetchSummary:
-    """Fetch OpenCell's tables and the projections of its annotated proteins.
+    """Download OpenCell's tables and the projections of its annotated proteins.
 
     Parameters
     ----------
     folder
-        Where to; ``annotations.csv``, ``library.csv``, ``images/`` and ``fields.csv``.
-    client, progress
-        What fetches, and what tells of it.
+        Receives ``annotations.csv``, ``library.csv``, ``images/`` and ``fields.csv``.
+    client
+        The HTTP client.
+    progress
+        Receives the progress.
     bucket, portal
-        Base addresses of the images and of the tables.
+        Base URLs of the images and of the tables.
     ids
         Only these proteins: Ensembl gene ids, gene symbols or accessions.
     limit
-        Only the first so many proteins of the bucket, in its order.
+        Only this many proteins, in the order of the bucket.
 
     Raises
     ------
     InputError
         If none of the ids is in OpenCell, or the folder cannot be used.
     DeepGPSError
-        If the tables or the listing cannot be had.
+        If the tables or the listing cannot be downloaded.
     """
     parameters = {"bucket": bucket, "portal": portal, "proteins": ids, "limit": limit}
-    with DownloadFolder(folder, "opencell", parameters) as raw:
-        fetch = Fetcher(raw, client, progress)
+    with DownloadFolder(folder, "opencell", parameters) as download_folder:
+        fetcher = Fetcher(download_folder, client, progress)
         tables = [
-            fetch.table(name, f"{portal}/{of}").decode("utf-8", errors="replace")
-            for name, of in (("annotations.csv", ANNOTATIONS), ("library.csv", LIBRARY))
+            fetcher.get_required(name, f"{portal}/{remote_name}").decode("utf-8", errors="replace")
+            for name, remote_name in (("annotations.csv", ANNOTATIONS), ("library.csv", LIBRARY))
         ]
-        chosen, unknown = select_proteins(read_annotated_proteins(*tables), ids, "OpenCell")
-        targets = {target.ensg: target for target in chosen}
+        selected, unknown = select_proteins(read_annotated_proteins(*tables), ids, "OpenCell")
+        proteins = {protein.ensg: protein for protein in selected}
         progress.begin("listing", None)
-        found = list(_projections(client, progress, bucket, targets, limit))
+        found = list(_projections(client, progress, bucket, proteins, limit))
         files = {_projection_file(bucket, each): each for each in found}
-        rows = [field_row(files[file], targets[file.protein]) for file in fetch.all("fields", list(files))]
+        rows = [
+            opencell_field_row(files[file], proteins[file.protein])
+            for file in fetcher.get_all("fields", list(files))
+        ]
         if limit is None:
-            for ensg in targets.keys() - {each.ensg for each in found}:
-                raw.problem(ensg, "", "", "annotated, but there is no image of it in the bucket")
-        return fetch.finish(rows, (row["ensembl_gene_id"] for row in rows), unknown)
+            for ensg in proteins.keys() - {each.ensg for each in found}:
+                download_folder.add_problem(ensg, "", "", "annotated, but without an image in the bucket")
+        return fetcher.finish(rows, (row["ensembl_gene_id"] for row in rows), unknown)
 
 
 def _projection_file(bucket: str, projection: Projection) -> RemoteFile:
@@ -207,16 +219,20 @@ def _projection_file(bucket: str, projection: Projection) -> RemoteFile:
 
 
 def _projections(
-    client: Client, progress: Progress, bucket: str, targets: dict[str, SourceProtein], limit: int | None
+    client: Client,
+    progress: DownloadProgress,
+    bucket: str,
+    proteins: dict[str, SourceProtein],
+    limit: int | None,
 ) -> Iterator[Projection]:
-    """List the projections of the first so many proteins; pages are asked for as they are needed."""
+    """Yield the projections of the first `limit` proteins; request pages only as needed."""
     token: str | None = None
     seen: set[str] = set()
     while True:
         page, token = read_page(client.read(listing_url(bucket, token)))
         progress.advance()
         for projection in page:
-            if projection.ensg not in targets:
+            if projection.ensg not in proteins:
                 continue
             seen.add(projection.ensg)
             if limit is not None and len(seen) > limit:

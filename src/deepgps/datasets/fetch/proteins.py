@@ -1,4 +1,4 @@
-"""Structures from AlphaFold DB and sequences from UniProt, by accession, into a folder of raw files."""
+"""Download structures from AlphaFold DB and sequences from UniProt, by accession."""
 
 import json
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from deepgps.datasets.fetch.download import Client
 from deepgps.datasets.fetch.folder import (
     DownloadFolder,
+    DownloadProgress,
     Fetcher,
     FetchSummary,
-    Progress,
     RemoteFile,
     write_rows,
 )
@@ -26,15 +26,15 @@ Format = Literal["pdb", "cif"]
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """A predicted structure; a long protein has several, fragment by fragment.
+class AlphaFoldModel:
+    """A predicted structure; a long protein may have several, one per fragment.
 
     Attributes
     ----------
     accession, entry, version
-        As AlphaFold DB names it.
+        As in AlphaFold DB.
     url
-        Where it lies.
+        Address of the file.
     """
 
     accession: str
@@ -44,32 +44,32 @@ class Model:
 
     @property
     def path(self) -> str:
-        """Where it goes in a folder, under its own name."""
+        """Path in the download folder."""
         return f"structures/{urlsplit(self.url).path.rpartition('/')[2]}"
 
 
 def prediction_url(site: str, accession: str) -> str:
-    """Address that says where an accession's models lie; their names change with every version."""
+    """Return the API URL that lists the models of an accession; file names change with every version."""
     return f"{site}/api/prediction/{accession}"
 
 
-def read_models(content: bytes, accession: str, format: Format) -> list[Model]:
-    """Read what the address above answers: the models of the accession itself, not of its other isoforms.
+def read_models(content: bytes, accession: str, format: Format) -> list[AlphaFoldModel]:
+    """Read the response of `prediction_url`: the models of the accession itself, without other isoforms.
 
     Raises
     ------
     DeepGPSError
-        If it is no such answer.
+        If the response has another format.
     """
     try:
         return [
-            Model(accession, each["entryId"], str(each["latestVersion"]), each[f"{format}Url"])
+            AlphaFoldModel(accession, each["entryId"], str(each["latestVersion"]), each[f"{format}Url"])
             for each in json.loads(content)
             if each["uniprotAccession"] == accession and each.get(f"{format}Url")
         ]
     except (ValueError, KeyError, TypeError):
         raise DeepGPSError(
-            f"AlphaFold DB's answer for '{accession}' cannot be read; its format may have changed."
+            f"AlphaFold DB's response for '{accession}' cannot be read; its format may have changed."
         ) from None
 
 
@@ -79,116 +79,126 @@ STRUCTURES, SEQUENCES = "structures.csv", "sequences.fasta"
 def fetch_structures(
     folder: Path,
     client: Client,
-    progress: Progress,
+    progress: DownloadProgress,
     accessions: Sequence[str],
     *,
     site: str = SITE,
     format: Format = "pdb",
 ) -> FetchSummary:
-    """Fetch the newest predicted structures of proteins.
+    """Download the latest predicted structures of proteins.
 
     Parameters
     ----------
     folder
-        Where to; ``structures/``, ``predictions/`` (what AlphaFold DB says of each) and ``structures.csv``.
-    client, progress
-        What fetches, and what tells of it.
+        Receives ``structures/``, ``predictions/`` (responses of the API) and ``structures.csv``.
+    client
+        The HTTP client.
+    progress
+        Receives the progress.
     accessions
         UniProt accessions.
     site
-        Base address.
+        Base URL.
     format
-        PDB or mmCIF; the largest models are there as mmCIF only.
+        PDB or mmCIF; the largest models are available as mmCIF only.
 
     Raises
     ------
     InputError
-        If an id is no accession, or the folder cannot be used.
+        If an id is not an accession, or the folder cannot be used.
     """
-    wanted = _accessions(accessions)
-    with DownloadFolder(folder, "structures", {"site": site, "proteins": wanted, "format": format}) as raw:
-        fetch = Fetcher(raw, client, progress)
-        asked = [RemoteFile(f"predictions/{each}.json", prediction_url(site, each), each) for each in wanted]
+    ids = _unique_accessions(accessions)
+    with DownloadFolder(
+        folder, "structures", {"site": site, "proteins": ids, "format": format}
+    ) as download_folder:
+        fetcher = Fetcher(download_folder, client, progress)
+        predictions = [
+            RemoteFile(f"predictions/{each}.json", prediction_url(site, each), each) for each in ids
+        ]
         models = {
             RemoteFile(model.path, model.url, model.accession): model
-            for file in fetch.all("predictions", asked)
-            for model in _models(raw, file, format)
+            for file in fetcher.get_all("predictions", predictions)
+            for model in _models(download_folder, file, format)
         }
-        there = sorted(fetch.all("structures", list(models)), key=lambda file: file.name)
+        files = sorted(fetcher.get_all("structures", list(models)), key=lambda file: file.name)
         rows = [
             {"accession": model.accession, "entry": model.entry, "version": model.version, "path": model.path}
-            for model in (models[file] for file in there)
+            for model in (models[file] for file in files)
         ]
         write_rows(folder / STRUCTURES, COLUMNS, rows)
-        return fetch.finish(None, (file.protein for file in there))
+        return fetcher.finish(None, (file.protein for file in files))
 
 
-def _models(raw: DownloadFolder, file: RemoteFile, format: Format) -> list[Model]:
+def _models(download_folder: DownloadFolder, file: RemoteFile, format: Format) -> list[AlphaFoldModel]:
     try:
-        models = read_models((raw.path / file.name).read_bytes(), file.protein, format)
+        models = read_models((download_folder.path / file.name).read_bytes(), file.protein, format)
     except DeepGPSError as error:
-        raw.problem(file.protein, file.name, file.url, str(error))
+        download_folder.add_problem(file.protein, file.name, file.url, str(error))
         return []
     if not models:
-        raw.problem(file.protein, file.name, file.url, f"AlphaFold DB has no {format} of it")
+        download_folder.add_problem(file.protein, file.name, file.url, f"AlphaFold DB has no {format} of it")
     return models
 
 
 def fetch_sequences(
     folder: Path,
     client: Client,
-    progress: Progress,
+    progress: DownloadProgress,
     accessions: Sequence[str],
     *,
     site: str = UNIPROT,
 ) -> FetchSummary:
-    """Fetch the sequences of proteins.
+    """Download the sequences of proteins.
 
     Parameters
     ----------
     folder
-        Where to; ``sequences/``, and all of them in ``sequences.fasta``.
-    client, progress
-        What fetches, and what tells of it.
+        Receives ``sequences/``, one file per protein, and ``sequences.fasta`` with all of them.
+    client
+        The HTTP client.
+    progress
+        Receives the progress.
     accessions
         UniProt accessions.
     site
-        Base address.
+        Base URL.
 
     Raises
     ------
     InputError
-        If an id is no accession, or the folder cannot be used.
+        If an id is not an accession, or the folder cannot be used.
     """
-    wanted = _accessions(accessions)
-    with DownloadFolder(folder, "sequences", {"site": site, "proteins": wanted}) as raw:
-        fetch = Fetcher(raw, client, progress)
-        asked = [
-            RemoteFile(f"sequences/{each}.fasta", f"{site}/uniprotkb/{each}.fasta", each) for each in wanted
+    ids = _unique_accessions(accessions)
+    with DownloadFolder(folder, "sequences", {"site": site, "proteins": ids}) as download_folder:
+        fetcher = Fetcher(download_folder, client, progress)
+        requested = [
+            RemoteFile(f"sequences/{each}.fasta", f"{site}/uniprotkb/{each}.fasta", each) for each in ids
         ]
-        there = sorted(fetch.all("sequences", asked), key=lambda file: wanted.index(file.protein))
+        files = sorted(fetcher.get_all("sequences", requested), key=lambda file: ids.index(file.protein))
         entries = {
-            file.protein: _named(file.protein, (folder / file.name).read_text(encoding="utf-8"))
-            for file in there
+            file.protein: _with_accession(file.protein, (folder / file.name).read_text(encoding="utf-8"))
+            for file in files
         }
         for accession in (each for each, text in entries.items() if not text.startswith(">")):
-            raw.problem(
-                accession, f"sequences/{accession}.fasta", "", "UniProt has no sequence of it any more"
+            download_folder.add_problem(
+                accession, f"sequences/{accession}.fasta", "", "UniProt no longer has a sequence of it"
             )
         with atomic_path(folder / SEQUENCES) as draft:
             draft.write_text("".join(entries.values()), encoding="utf-8")
-        return fetch.finish(None, (name for name, text in entries.items() if text.startswith(">")))
+        return fetcher.finish(None, (name for name, text in entries.items() if text.startswith(">")))
 
 
-def _named(accession: str, entry: str) -> str:
-    """Put an entry that UniProt has merged into another under the accession that was asked for."""
+def _with_accession(accession: str, entry: str) -> str:
+    """Add the requested accession to an entry that UniProt has merged into another."""
     if not entry.startswith(">") or f"|{accession}|" in entry.partition("\n")[0]:
         return entry
     return f">{accession} {entry[1:]}"
 
 
-def _accessions(names: Sequence[str]) -> list[str]:
+def _unique_accessions(names: Sequence[str]) -> list[str]:
     for name in names:
         if not is_accession(name):
-            raise InputError(f"'{name}' is no UniProt accession; give accessions, or a file with one a line.")
+            raise InputError(
+                f"'{name}' is not a UniProt accession; give accessions, or a file with one per line."
+            )
     return list(dict.fromkeys(name.upper() for name in names))

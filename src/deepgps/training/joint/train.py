@@ -21,9 +21,8 @@ from torch import Tensor
 import deepgps
 from deepgps.datasets.crops.store import INDEX, PROTEINS, CropStore
 from deepgps.datasets.crops.store import MANIFEST as STORE_MANIFEST
-from deepgps.datasets.fingerprints import fingerprints
 from deepgps.errors import InputError
-from deepgps.files import atomic_path
+from deepgps.files import atomic_path, hash_files
 from deepgps.models.deepgps import DeepGPS
 from deepgps.training.joint.data import SPLIT, TrainingData, load_training_data
 from deepgps.training.joint.measure import RunMetrics, measure
@@ -159,14 +158,14 @@ def fingerprint_inputs(
 ) -> dict[str, str]:
     """Hash the tables of a store and some of its crops, the split and the structures."""
     tables = [folder / name for name in (STORE_MANIFEST, INDEX, PROTEINS)]
-    found = fingerprints([path for path in tables if path.exists()])
+    found = hash_files([path for path in tables if path.exists()])
     if (chosen := split or folder / SPLIT).exists():
         found["split"] = hashlib.sha256(chosen.read_bytes()).hexdigest()
     # Enough to tell a store of many gigabytes from any other.
     rows = np.linspace(0, len(store.crops) - 1, _SAMPLED_CROPS).astype(np.int64)
     found[f"{_SAMPLED_CROPS} crops"] = hashlib.sha256(store.crops[rows].tobytes()).hexdigest()
     if structures is not None:
-        each = sorted(fingerprints([structures]).items())
+        each = sorted(hash_files([structures]).items())
         found["structures"] = hashlib.sha256(json.dumps(each).encode()).hexdigest()
     return found
 

@@ -1,4 +1,4 @@
-"""OpenCell and the Human Protein Atlas, fetched from a server that answers as they do."""
+"""Download from a server that behaves like OpenCell and the Human Protein Atlas."""
 
 import csv
 import gzip
@@ -11,8 +11,8 @@ import pytest
 import tifffile
 
 from deepgps.datasets.fetch import download
-from deepgps.datasets.fetch import folder as raw
 from deepgps.datasets.fetch.download import Client, UnreachableError
+from deepgps.datasets.fetch.folder import FIELD_COLUMNS
 from deepgps.datasets.fetch.hpa import fetch_hpa
 from deepgps.datasets.fetch.opencell import fetch_opencell
 from deepgps.errors import InputError
@@ -20,7 +20,7 @@ from fake_content import Content
 from fake_sources import BUCKET, serving
 
 
-class Silent:
+class RecordedProgress:
     def __init__(self):
         self.stages = []
 
@@ -49,13 +49,13 @@ def sources(running, monkeypatch):
 
 
 def opencell(sources, folder, progress=None, **options):
-    places = {"bucket": sources.url + BUCKET, "portal": sources.url + "/opencell-portal"}
-    return fetch_opencell(folder, Client(retries=2), progress or Silent(), **places, **options)
+    urls = {"bucket": sources.url + BUCKET, "portal": sources.url + "/opencell-portal"}
+    return fetch_opencell(folder, Client(retries=2), progress or RecordedProgress(), **urls, **options)
 
 
 def hpa(sources, folder, **options):
-    places = {"site": sources.url + "/hpa", "images": sources.url + "/hpa-images"}
-    return fetch_hpa(folder, Client(retries=2), Silent(), **places, **options)
+    urls = {"site": sources.url + "/hpa", "images": sources.url + "/hpa-images"}
+    return fetch_hpa(folder, Client(retries=2), RecordedProgress(), **urls, **options)
 
 
 def rows(path):
@@ -70,12 +70,12 @@ def downloads(sources):
     return [path for path in sources.bodies("/") if "list-type" not in path]
 
 
-def test_a_taste_of_opencell(sources, tmp_path):
-    progress = Silent()
+def test_a_part_of_opencell(sources, tmp_path):
+    progress = RecordedProgress()
     fetched = opencell(sources, tmp_path, progress, limit=3)
     assert (fetched.proteins, fetched.fields, fetched.problems) == (3, 6, [])
     fields = rows(tmp_path / "fields.csv")
-    assert list(fields[0]) == list(raw.FIELD_COLUMNS)
+    assert list(fields[0]) == list(FIELD_COLUMNS)
     assert [row["gene_symbol"] for row in fields] == ["A-HYPHEN1"] * 2 + ["ACYT1"] * 2 + ["AERT1"] * 2
     assert fields[0]["accession"] == "P09000"
     pixels = tifffile.imread(tmp_path / fields[0]["nucleus"])
@@ -85,7 +85,7 @@ def test_a_taste_of_opencell(sources, tmp_path):
     assert not (tmp_path / "problems.csv").exists()
 
 
-def test_the_manifest_says_where_every_file_came_from(sources, tmp_path):
+def test_the_manifest_has_url_hash_and_size_of_every_file(sources, tmp_path):
     opencell(sources, tmp_path, limit=1)
     document = manifest(tmp_path)
     assert document["fetched"]["opencell"]["complete"] is True
@@ -98,22 +98,22 @@ def test_the_manifest_says_where_every_file_came_from(sources, tmp_path):
         assert file["url"].startswith(sources.url)
 
 
-def test_a_limit_asks_for_no_more_pages_than_it_needs(sources, tmp_path):
+def test_a_limit_requests_only_the_pages_it_needs(sources, tmp_path):
     opencell(sources, tmp_path, limit=1)
     assert len(sources.bodies("list-type")) == 1
 
 
-def test_a_second_fetch_fetches_nothing_and_changes_nothing(sources, tmp_path):
+def test_a_second_run_downloads_and_changes_nothing(sources, tmp_path):
     opencell(sources, tmp_path, limit=2)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     sources.forget()
     again = opencell(sources, tmp_path, limit=2)
     assert downloads(sources) == []
-    assert (again.new, again.kept, again.fields) == (0, 6, 4)
+    assert (again.new, again.existing, again.fields) == (0, 6, 4)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
-def test_more_may_be_fetched_into_the_same_folder(sources, tmp_path):
+def test_more_proteins_can_be_added_to_a_folder(sources, tmp_path):
     opencell(sources, tmp_path, limit=1)
     sources.forget()
     opencell(sources, tmp_path, ids=["zgolg1"])
@@ -121,7 +121,7 @@ def test_more_may_be_fetched_into_the_same_folder(sources, tmp_path):
     assert [row["gene_symbol"] for row in rows(tmp_path / "fields.csv")] == ["A-HYPHEN1"] * 2 + ["ZGOLG1"]
 
 
-def test_a_file_that_was_damaged_since_is_fetched_again(sources, tmp_path):
+def test_a_damaged_file_is_downloaded_again(sources, tmp_path):
     opencell(sources, tmp_path, ids=["ZGOLG1"])
     image = tmp_path / rows(tmp_path / "fields.csv")[0]["nucleus"]
     whole = image.read_bytes()
@@ -130,13 +130,13 @@ def test_a_file_that_was_damaged_since_is_fetched_again(sources, tmp_path):
     assert image.read_bytes() == whole
 
 
-def test_proteins_are_chosen_by_any_id_and_the_unknown_are_told(sources, tmp_path):
+def test_proteins_are_selected_by_any_id_and_unknown_ids_reported(sources, tmp_path):
     fetched = opencell(sources, tmp_path, ids=["ENSG00090000027.3", "P69265", "NOPE"])
     assert sorted(row["gene_symbol"] for row in rows(tmp_path / "fields.csv")) == ["ZFAINT1", "ZGOLG1"]
     assert fetched.unknown == ["NOPE"]
     (problem,) = rows(tmp_path / "problems.csv")
     assert (problem["protein"], problem["reason"]) == ("NOPE", "no such protein in the source")
-    with pytest.raises(InputError, match="None of the 2 proteins asked for is in OpenCell"):
+    with pytest.raises(InputError, match="None of the 2 requested proteins is in OpenCell"):
         opencell(sources, tmp_path, ids=["NOPE", "NEITHER"])
 
 
@@ -146,43 +146,43 @@ def test_an_annotated_protein_without_an_image_is_a_problem(sources, tmp_path, m
     fetched = opencell(sources, tmp_path, ids=["ZGOLG1", "ZFAINT1"])
     assert fetched.proteins == 1
     assert [problem["reason"] for problem in fetched.problems] == [
-        "annotated, but there is no image of it in the bucket"
+        "annotated, but without an image in the bucket"
     ]
 
 
-def test_a_disturbed_fetch_is_the_same_in_the_end(sources, tmp_path):
-    opencell(sources, tmp_path / "calm", limit=3)
+def test_server_errors_do_not_change_the_result(sources, tmp_path):
+    opencell(sources, tmp_path / "undisturbed", limit=3)
     images = [path for path in sources.files if "CYT1_" in path and path.endswith("_proj.tif")][:2]
     listing, table = f"{BUCKET}/", "/opencell-portal/opencell-library-metadata.csv"
     sources.faults = {images[0]: ["429:0", "truncated"], images[1]: ["500", "slow"], listing: ["503"]}
     sources.faults[table] = ["truncated", "429"]
     sources.piece_s = 0.001
-    assert opencell(sources, tmp_path / "rough", limit=3).failed == 0
+    assert opencell(sources, tmp_path / "disturbed", limit=3).failed == 0
     for name in ("fields.csv", "annotations.csv", "library.csv"):
-        assert (tmp_path / "calm" / name).read_bytes() == (tmp_path / "rough" / name).read_bytes()
-    assert manifest(tmp_path / "calm") == manifest(tmp_path / "rough")
+        assert (tmp_path / "undisturbed" / name).read_bytes() == (tmp_path / "disturbed" / name).read_bytes()
+    assert manifest(tmp_path / "undisturbed") == manifest(tmp_path / "disturbed")
 
 
-def test_what_cannot_be_had_now_is_noted_and_had_later(sources, tmp_path):
+def test_a_failed_file_is_reported_and_downloaded_by_the_next_run(sources, tmp_path):
     image = next(path for path in sources.files if "ACYT1_" in path and path.endswith("_proj.tif"))
     sources.faults[image] = ["500"] * 3
     fetched = opencell(sources, tmp_path, limit=2)
     assert (fetched.failed, fetched.fields) == (1, 3)
-    assert "in 3 tries (status 500)" in rows(tmp_path / "problems.csv")[0]["reason"]
+    assert "in 3 attempts (status 500)" in rows(tmp_path / "problems.csv")[0]["reason"]
     fetched = opencell(sources, tmp_path, limit=2)
     assert (fetched.new, fetched.failed, fetched.fields) == (1, 0, 4)
     assert not (tmp_path / "problems.csv").exists()
 
 
-def test_a_server_that_is_down_is_left_alone_soon(sources, tmp_path):
+def test_a_download_stops_after_ten_failures_in_a_row(sources, tmp_path):
     sources.faults = {path: ["500"] * 3 for path in sources.files if path.endswith("_proj.tif")}
-    with pytest.raises(UnreachableError, match="So it was with 10 files in a row"):
+    with pytest.raises(UnreachableError, match="10 files in a row have failed"):
         opencell(sources, tmp_path)
     assert len(sources.bodies("_proj.tif")) < 3 * 20
     assert manifest(tmp_path)["fetched"]["opencell"]["complete"] is False
 
 
-def test_a_proxy_that_keeps_us_out_is_not_taken_for_a_withdrawal(sources, tmp_path):
+def test_denied_access_does_not_count_as_withdrawn(sources, tmp_path):
     image = "/hpa-images/1000/40_A1_1_blue.tif.gz"
     sources.faults[image] = ["403"]
     fetched = hpa(sources, tmp_path, limit=1)
@@ -195,19 +195,19 @@ def test_a_proxy_that_keeps_us_out_is_not_taken_for_a_withdrawal(sources, tmp_pa
         opencell(sources, tmp_path)
 
 
-def test_files_that_fail_here_and_there_do_not_end_a_fetch(sources, tmp_path, monkeypatch):
+def test_single_failures_do_not_stop_a_download(sources, tmp_path, monkeypatch):
     client = Client(connections=1, retries=0)
     images = sorted(path for path in sources.files if path.endswith("_proj.tif"))
     small = {path: Content(lambda: b"abc", 3) for path in images}
     monkeypatch.setattr(sources, "files", {**sources.files, **small})
     sources.faults = {path: ["500"] for path in images[::2]}
-    places = {"bucket": sources.url + BUCKET, "portal": sources.url + "/opencell-portal"}
-    fetched = fetch_opencell(tmp_path, client, Silent(), **places)
+    urls = {"bucket": sources.url + BUCKET, "portal": sources.url + "/opencell-portal"}
+    fetched = fetch_opencell(tmp_path, client, RecordedProgress(), **urls)
     assert fetched.failed > 10
     assert fetched.new > 10
 
 
-def test_a_file_whose_record_was_lost_is_recognised(sources, tmp_path):
+def test_a_file_without_a_record_is_recognised(sources, tmp_path):
     opencell(sources, tmp_path, limit=1)
     complete = manifest(tmp_path)["files"]
     (tmp_path / "manifest.json").unlink()
@@ -217,17 +217,17 @@ def test_a_file_whose_record_was_lost_is_recognised(sources, tmp_path):
     assert manifest(tmp_path)["files"] == complete
 
 
-def test_a_foreign_manifest_and_a_file_are_refused(sources, tmp_path):
+def test_another_manifest_and_a_file_are_refused(sources, tmp_path):
     (tmp_path / "manifest.json").write_text('{"my": "own"}')
-    with pytest.raises(InputError, match="not the manifest of a fetch"):
+    with pytest.raises(InputError, match="not a manifest"):
         opencell(sources, tmp_path)
     with pytest.raises(InputError, match="is a file"):
         opencell(sources, tmp_path / "manifest.json")
 
 
-def test_the_atlas_falls_back_and_notes_what_is_withdrawn(sources, tmp_path):
-    asked = ["DCYT1", "DVES1", "EVES1", "FNUC1"]
-    fetched = hpa(sources, tmp_path, ids=asked)
+def test_hpa_falls_back_to_worse_images_and_reports_withdrawn_fields(sources, tmp_path):
+    requested = ["DCYT1", "DVES1", "EVES1", "FNUC1"]
+    fetched = hpa(sources, tmp_path, ids=requested)
     fields = {row["field"]: row for row in rows(tmp_path / "fields.csv")}
     assert fetched.proteins == 4
     assert len(fields) == 7
@@ -246,12 +246,12 @@ def test_the_atlas_falls_back_and_notes_what_is_withdrawn(sources, tmp_path):
     assert (tmp_path / "subcellular_location.tsv").read_text().startswith("Gene\tGene name")
     assert len(list((tmp_path / "xml").iterdir())) == 4
     sources.forget()
-    again = hpa(sources, tmp_path, ids=asked)
+    again = hpa(sources, tmp_path, ids=requested)
     assert sources.asked == []
     assert (again.new, again.fields, len(again.problems)) == (0, 7, len(fetched.problems))
 
 
-def test_a_busy_server_is_no_reason_to_take_a_worse_image(sources, tmp_path):
+def test_a_busy_server_does_not_cause_a_worse_image(sources, tmp_path):
     sources.faults["/hpa-images/1000/40_A1_1_green.tif.gz"] = ["503"] * 3
     fetched = hpa(sources, tmp_path, limit=1)
     assert [row["field"] for row in rows(tmp_path / "fields.csv")] == ["1000_40_A1_2"]
@@ -259,7 +259,7 @@ def test_a_busy_server_is_no_reason_to_take_a_worse_image(sources, tmp_path):
     assert not any(path.endswith(".jpg") for path in sources.bodies("40_A1_1"))
 
 
-def test_another_cell_line_and_a_line_that_is_not_there(sources, tmp_path):
+def test_another_cell_line_and_one_without_images(sources, tmp_path):
     fetched = hpa(sources, tmp_path, cell_line="a431", limit=2)
     assert {row["cell_line"] for row in rows(tmp_path / "fields.csv")} == {"A-431"}
     assert fetched.fields == 2
@@ -268,7 +268,7 @@ def test_another_cell_line_and_a_line_that_is_not_there(sources, tmp_path):
     assert {row["reason"] for row in fetched.problems} == {"no immunofluorescence in HeLa"}
 
 
-def test_both_sources_may_share_a_folder(sources, tmp_path):
+def test_two_sources_can_share_a_folder(sources, tmp_path):
     hpa(sources, tmp_path, ids=["EVES1"])
     problems = rows(tmp_path / "problems.csv")
     opencell(sources, tmp_path, ids=["ZGOLG1", "NOPE"])

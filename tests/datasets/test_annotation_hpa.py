@@ -59,7 +59,7 @@ def test_main_locations_are_major_and_one_name_alone_is_single(tmp_path):
     ]
 
 
-def test_cell_lines_are_told_apart_and_spelled_in_any_way(tmp_path):
+def test_cell_lines_are_distinguished_in_any_spelling(tmp_path):
     xml(tmp_path, "E1", [("U-2 OS", ["cytosol"]), ("A-431", ["nucleoplasm"])])
     xml(tmp_path, "E2", [("U2OS", ["Nucleoplasm"])], [("U-2 OS", ["Vesicles"])])
     xml(tmp_path, "E3", [("A-431", ["Nucleoplasm"])])
@@ -70,34 +70,34 @@ def test_cell_lines_are_told_apart_and_spelled_in_any_way(tmp_path):
         ("E2", "nucleoplasm|vesicles", None, "U-2 OS"),
     ]
     assert [each.reason for each in found.problems] == [
-        "Gene 'E3' was not looked at in U-2 OS; it has A-431.",
+        "Gene 'E3' was not imaged in U-2 OS; it has A-431.",
         "Gene 'E4' has no location in U-2 OS.",
     ]
     assert columns(annotate_hpa([tmp_path], "A-431"), "single_2") == [("nucleoplasm",), ("nucleoplasm",)]
 
 
-def test_an_xml_overrules_the_table_even_where_it_says_nothing(tmp_path):
+def test_an_xml_replaces_the_row_of_the_table_even_without_locations(tmp_path):
     table = gene_table(tmp_path, *(f"E{i}\tA\tApproved\tVesicles\t\t" for i in (1, 2, 3)))
-    known, silent = (
+    with_location, without_location = (
         xml(tmp_path, "E1", [("U2OS", ["Cytosol"])]),
         xml(tmp_path, "E2", [("A-431", ["Cytosol"])]),
     )
-    found = annotate_hpa([table, known, silent], "U-2 OS")
+    found = annotate_hpa([table, with_location, without_location], "U-2 OS")
     assert columns(found, "protein_id", "localizations") == [("E1", "cytoplasmic"), ("E3", "vesicles")]
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "expected"),
     [
         ("E1\tA\tApproved\tCytosol;Primary cilium\t\t", "'Primary cilium'"),
         ("E1\tA\tApproved\t\t\t", "no location"),
         ("\tA\tApproved\tCytosol\t\t", "Row 1 has no 'Gene'"),
     ],
 )
-def test_what_cannot_be_labelled_is_left_out_with_a_reason(tmp_path, row, said):
+def test_rows_that_cannot_be_labelled_are_left_out_with_a_reason(tmp_path, row, expected):
     found = annotate_hpa([gene_table(tmp_path, row, "E9\tB\tApproved\tCytosol\t\t")], "U-2 OS")
     assert [each.protein_id for each in found.proteins] == ["E9"]
-    assert said in found.problems[0].reason
+    assert expected in found.problems[0].reason
 
 
 def test_a_broken_xml_is_one_problem(tmp_path):
@@ -109,31 +109,31 @@ def test_a_broken_xml_is_one_problem(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["U-2 OS", "U2OS", "u-2os", " U-2 OS "])
-def test_spellings(name):
+def test_cell_line_names_have_a_standard_spelling(name):
     assert cell_line_name(name) == "U-2 OS"
 
 
-def test_the_command_reads_the_zip_of_the_atlas(tmp_path, capsys):
+def test_the_command_reads_the_zip_of_hpa(tmp_path, capsys):
     path = gene_table(tmp_path, "E1\tA\tApproved\tCytosol\t\t")
-    packed = tmp_path / "subcellular_location.tsv.zip"
-    with zipfile.ZipFile(packed, "w") as archive:
+    archive_path = tmp_path / "subcellular_location.tsv.zip"
+    with zipfile.ZipFile(archive_path, "w") as archive:
         archive.write(path, path.name)
     out = tmp_path / "proteins.parquet"
     second = xml(tmp_path, "E2", [("U2OS", ["Nucleoplasm"])])
-    assert run(["data", "annotate", "hpa", str(packed), str(second), "--out", str(out)]) == 0
+    assert run(["data", "annotate", "hpa", str(archive_path), str(second), "--out", str(out)]) == 0
     assert "1 in the cytosol only, 1 in the nucleoplasm only" in capsys.readouterr().out
     assert pl.read_parquet(out)["protein_id"].to_list() == ["E2", "E1"]
 
 
 def test_a_damaged_zip_is_refused(tmp_path):
-    packed = tmp_path / "subcellular_location.tsv.zip"
-    with zipfile.ZipFile(packed, "w") as archive:
+    archive_path = tmp_path / "subcellular_location.tsv.zip"
+    with zipfile.ZipFile(archive_path, "w") as archive:
         archive.writestr("subcellular_location.tsv", f"{HEADER}\nE1\tA\tApproved\tCytosol\t\t\n")
-    content = bytearray(packed.read_bytes())
+    content = bytearray(archive_path.read_bytes())
     content[60:70] = b"x" * 10
-    packed.write_bytes(content)
+    archive_path.write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
-        annotate_hpa([packed], "U-2 OS")
+        annotate_hpa([archive_path], "U-2 OS")
 
 
 def test_real_gene_table(shared_data):

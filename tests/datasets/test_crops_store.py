@@ -19,37 +19,37 @@ def folder(tmp_path):
     return tmp_path / "crops"
 
 
-def test_crops_and_rows_come_back_in_order(folder):
+def test_crops_and_rows_are_read_in_order(folder):
     store = open_crops(folder)
     np.testing.assert_array_equal(store.crops, CROPS)
     assert store.index.to_dicts() == ROWS
     assert json.loads((folder / MANIFEST).read_text()) == {"size_px": 8}
 
 
-def test_crops_stay_on_disk_until_they_are_asked_for(folder):
+def test_crops_are_memory_mapped(folder):
     assert isinstance(open_crops(folder).crops, np.memmap)
 
 
-def test_rows_are_found_by_what_they_hold(folder):
+def test_rows_are_selected_by_their_values(folder):
     store = open_crops(folder)
     assert store.rows(split="train").tolist() == [0, 1, 3]
     assert store.rows(split="train", source="a").tolist() == [0, 3]
     assert store.rows(source="c").tolist() == []
 
 
-def test_a_store_that_is_not_there_or_not_complete_is_refused(folder, tmp_path):
+def test_a_missing_or_incomplete_store_is_refused(folder, tmp_path):
     (folder / MANIFEST).unlink()
     for path in (folder, tmp_path / "nowhere"):
         with pytest.raises(InputError, match="is not a complete crop store: it has no manifest"):
             open_crops(path)
 
 
-def test_a_store_half_rewritten_is_not_complete(folder):
-    def dies():
+def test_a_partly_rewritten_store_is_incomplete(folder):
+    def interrupted():
         yield CROPS[0]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_crops(folder, dies(), ROWS, {"size_px": 8})
+        write_crops(folder, interrupted(), ROWS, {"size_px": 8})
     with pytest.raises(InputError, match="not a complete"):
         open_crops(folder)

@@ -10,7 +10,7 @@ import tifffile
 
 from deepgps.datasets.crops.prepare import SCHEMA, crop_field, prepare_fields
 from deepgps.datasets.crops.settings import PrepareSettings
-from deepgps.datasets.crops.store import open_crops, read_store_proteins, sample
+from deepgps.datasets.crops.store import open_crops, read_store_proteins, sample_crops
 from deepgps.datasets.splits import read_proteins_to_split
 from deepgps.errors import InputError
 from image_sources import discs, ring
@@ -28,11 +28,11 @@ from prepared_fields import (
     write_proteins,
 )
 
-RULES = PrepareSettings(size_px=SIZE, pixel_size_um=UM)
+SETTINGS = PrepareSettings(size_px=SIZE, pixel_size_um=UM)
 
 
-def prepared(fields, proteins, out, rules=RULES, **options):
-    return prepare_fields(fields, proteins, out, rules, **{"workers": 1, **options})
+def prepared(fields, proteins, out, settings=SETTINGS, **options):
+    return prepare_fields(fields, proteins, out, settings, **{"workers": 1, **options})
 
 
 def problems(store):
@@ -59,17 +59,17 @@ def same(one, other):
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
 
 
-def test_every_nucleus_gives_a_crop_beside_its_protein(store):
+def test_every_nucleus_gives_a_pair_of_crops(store):
     opened = open_crops(store)
     assert opened.crops.shape == (12, 2, SIZE, SIZE)
     nucleus, protein = opened.images(range(12)).transpose(1, 0, 2, 3)
     half = SIZE // 2
     assert (nucleus[:, half - 4 : half + 4, half - 4 : half + 4] > 0.5).all()
-    # The ring of protein goes round the nucleus.
+    # The protein forms a ring around the nucleus.
     assert (protein[:, half, half] < 0.5 * protein[:, half, half - 19]).all()
 
 
-def test_rows_say_what_a_crop_is_and_how_good(store):
+def test_rows_have_origin_and_quality_of_a_crop(store):
     index = open_crops(store).index
     assert dict(index.schema) == dict(SCHEMA.items())
     first = index.row(2, named=True)
@@ -90,15 +90,14 @@ def test_rows_say_what_a_crop_is_and_how_good(store):
     assert first["nucleus_area_um2"] == pytest.approx(np.pi * (RADIUS * UM) ** 2, rel=0.1)
 
 
-def test_the_manifest_says_how_it_was_made(store):
+def test_the_manifest_has_settings_and_counts(store):
     manifest = json.loads((store / "manifest.json").read_text())
-    assert manifest["inputs"]["settings"] == RULES.model_dump(mode="json")
+    assert manifest["inputs"]["settings"] == SETTINGS.model_dump(mode="json")
     assert (manifest["crops"], manifest["fields"], manifest["left_out"]) == (12, 6, 0)
 
 
-def test_the_store_knows_its_proteins(folder, store, tmp_path):
-    shown = pl.DataFrame(PROTEINS[:2])
-    assert read_store_proteins(store).equals(shown)
+def test_the_store_has_the_rows_of_its_proteins(folder, store, tmp_path):
+    assert read_store_proteins(store).equals(pl.DataFrame(PROTEINS[:2]))
     wide = pl.DataFrame(PROTEINS).with_columns(sequence=pl.lit("MKT"), cluster=pl.Series([3, 1, 2]))
     pl.concat([wide.with_columns(sequence=pl.lit("OLD")), wide]).write_parquet(tmp_path / "wide.parquet")
     prepared(folder / "fields.csv", tmp_path / "wide.parquet", tmp_path / "store")
@@ -132,7 +131,7 @@ def test_the_number_of_workers_does_not_matter(folder, store, tmp_path):
     assert same(tmp_path, store)
 
 
-def test_a_run_that_was_cut_short_goes_on(folder, store, tmp_path):
+def test_an_interrupted_run_is_resumed(folder, store, tmp_path):
     class Killed(BaseException):
         pass
 
@@ -153,25 +152,25 @@ def test_a_run_that_was_cut_short_goes_on(folder, store, tmp_path):
     assert same(tmp_path, store)
 
 
-def test_a_finished_store_is_not_made_again(folder, store):
+def test_a_finished_store_is_not_prepared_again(folder, store):
     done = prepared(
         folder / "fields.csv", folder / "proteins.parquet", store, on_field=lambda *_: pytest.fail()
     )
     assert (done.crops, done.resumed) == (12, 6)
 
 
-def test_other_rules_are_refused(folder, store):
+def test_other_settings_are_refused(folder, store):
     with pytest.raises(InputError, match="made with another settings"):
         prepared(folder / "fields.csv", folder / "proteins.parquet", store, PrepareSettings(size_px=64))
 
 
 def confluent():
-    """Nuclei in cells without gaps between them, which fill the field."""
+    """Nuclei and the cytoplasm around them, which fills the field."""
     nucleus = pair()[0].astype(int)
     return np.stack([nucleus, 6000 - nucleus]).astype(np.uint16)
 
 
-# A field, what is wrong with it, and what is said.
+# Name of a field: cells of its row, and part of the message.
 BAD = {
     "corrupt": ({}, "is truncated: 80,256 bytes expected"),
     "missing": ({}, "cannot be opened"),
@@ -180,10 +179,10 @@ BAD = {
     "swapped": ({"nucleus_channel": 1, "protein_channel": 0}, "are the channels swapped"),
     "same": ({"protein_channel": 0}, "are the same channel"),
     "fifth": ({"protein_channel": 4}, "Channel 4 of image 'fifth.tif' does not exist"),
-    "unnamed": ({"nucleus_channel": ""}, "does not say which is the nucleus"),
+    "unnamed": ({"nucleus_channel": ""}, "does not name the one of the nucleus"),
     "unannotated": ({"ensembl_gene_id": "ENSG9"}, "'ENSG9' is not in the table of proteins"),
     "unlabelled": ({"ensembl_gene_id": "ENSG3"}, "'ENSG3' has no localization in the table"),
-    "scaleless": ({"pixel_size_um": ""}, "says its pixel size"),
+    "scaleless": ({"pixel_size_um": ""}, "gives the pixel size"),
     "wrong": ({"nucleus_channel": "blue"}, "'nucleus_channel' cannot be used"),
     "other": ({"protein": "small.tif", "protein_channel": 0}, "its protein image 64 × 64"),
     "blank": ({}, "is blank: every pixel is 7"),
@@ -213,30 +212,30 @@ def bad(tmp_path_factory):
     return folder / "store"
 
 
-def test_what_cannot_be_used_is_listed_and_the_rest_goes_on(bad):
+def test_fields_that_cannot_be_used_are_listed(bad):
     assert set(open_crops(bad).index["field"]) == {"good"}
-    assert problems(bad)["good"] == "Field 'good' is listed twice; the first is taken."
+    assert problems(bad)["good"] == "Field 'good' is listed twice; the first row is used."
     assert set(problems(bad)) == {*BAD, "good"}
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_each_problem_is_named(bad, name):
+def test_each_problem_has_its_reason(bad, name):
     assert BAD[name][1] in problems(bad)[name]
 
 
-def test_channels_that_look_swapped_are_taken_when_trusted(tmp_path):
+def test_the_check_for_swapped_channels_can_be_disabled(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", confluent())
     fields = write_list(tmp_path, [row("a", nucleus_channel=1, protein_channel=0)])
-    rules = RULES.model_copy(update={"channel_order": "trust"})
+    settings = SETTINGS.model_copy(update={"channel_order": "trust"})
     with pytest.raises(InputError, match="None of 1 fields gave a crop"):
         prepared(fields, write_proteins(tmp_path), tmp_path / "store")
     with pytest.raises(InputError, match="None of 1"):
-        prepared(fields, tmp_path / "proteins.parquet", tmp_path / "trusted", rules)
+        prepared(fields, tmp_path / "proteins.parquet", tmp_path / "trusted", settings)
     assert "swapped" in problems(tmp_path / "store")["a"]
     assert "No nucleus" in problems(tmp_path / "trusted")["a"]
 
 
-def test_one_blinding_cell_does_not_make_channels_look_swapped(tmp_path):
+def test_one_very_bright_cell_does_not_make_channels_look_swapped(tmp_path):
     nucleus = pair()[0].astype(int)
     nucleus[-7:, -7:] = 60000
     tifffile.imwrite(tmp_path / "a.tif", np.stack([nucleus, pair()[0]]).astype(np.uint16))
@@ -244,10 +243,10 @@ def test_one_blinding_cell_does_not_make_channels_look_swapped(tmp_path):
     assert (done.fields, done.left_out) == (1, 0)
 
 
-def test_no_crop_at_all_is_said_and_told_why(tmp_path):
+def test_a_list_that_gives_no_crop_is_refused(tmp_path):
     fields = write_list(tmp_path, [row("a")])
     for _ in range(2):
-        with pytest.raises(InputError, match=r"None of 1 fields gave a crop; .*says why of each"):
+        with pytest.raises(InputError, match=r"None of 1 fields gave a crop; see .* for the reasons"):
             prepared(fields, write_proteins(tmp_path), tmp_path / "store")
         assert "cannot be opened" in problems(tmp_path / "store")["a"]
 
@@ -261,12 +260,12 @@ def test_an_unexpected_error_leaves_out_one_field(folder, monkeypatch):
         raise MemoryError("too much")
 
     monkeypatch.setattr(prepare, "read_field_images", broken)
-    known = read_annotations(folder / "proteins.parquet")
-    task = _task(next(read_fields(folder / "fields.csv")), known, CropMethod(RULES, "otsu"))
+    annotations = read_annotations(folder / "proteins.parquet")
+    task = _task(next(read_fields(folder / "fields.csv")), annotations, CropMethod(SETTINGS, "otsu"))
     assert crop_field(task).problem == "It could not be prepared (MemoryError: too much)."
 
 
-def test_labels_from_elsewhere_are_taken(folder, tmp_path):
+def test_label_images_replace_the_segmenter(folder, tmp_path):
     labels = tmp_path / "labels"
     labels.mkdir()
     y, x = np.indices((EDGE, EDGE))
@@ -280,32 +279,32 @@ def test_labels_from_elsewhere_are_taken(folder, tmp_path):
     done = prepared(folder / "fields.csv", folder / "proteins.parquet", out, labels=labels)
     assert (done.crops, done.left_out) == (2, 4)
     assert open_crops(out).index.select("row", "col").unique().rows() == [(100, 90)]
-    said = problems(out)
-    assert "has 200 × 50 pixels, its nucleus image 200 × 200" in said["f1"].replace("have", "has")
-    assert "truncated or damaged" in said["f2"]
-    assert "is float32 of shape (200, 200)" in said["f3"]
-    assert "holds neither f5_labels.tif nor f5_labels.tif" in said["f5"]
+    reasons = problems(out)
+    assert "has 200 × 50 pixels, its nucleus image 200 × 200" in reasons["f1"].replace("have", "has")
+    assert "truncated or damaged" in reasons["f2"]
+    assert "is float32 of shape (200, 200)" in reasons["f3"]
+    assert "has neither f5_labels.tif nor f5_labels.tif" in reasons["f5"]
 
 
-def test_a_folder_of_labels_that_is_not_there_is_refused(folder, tmp_path):
+def test_a_missing_folder_of_labels_is_refused(folder, tmp_path):
     with pytest.raises(InputError, match="give --labels the folder"):
         prepared(folder / "fields.csv", folder / "proteins.parquet", tmp_path, labels=tmp_path / "nowhere")
 
 
-def test_a_field_without_protein_signal_may_be_dropped(tmp_path):
+def test_a_field_without_protein_signal_can_be_dropped(tmp_path):
     nucleus = discs(EDGE, PLACES, RADIUS) * 20
     noise = np.random.default_rng(1).normal(500, 20, nucleus.shape)
     tifffile.imwrite(tmp_path / "noise.tif", np.stack([nucleus, noise]).astype(np.uint16))
     tifffile.imwrite(tmp_path / "good.tif", pair())
     fields, proteins = write_list(tmp_path, [row("noise"), row("good")]), write_proteins(tmp_path)
     assert prepared(fields, proteins, tmp_path / "kept").fields == 2
-    rules = RULES.model_copy(update={"empty_protein": "drop"})
-    prepared(fields, proteins, tmp_path / "dropped", rules)
-    assert "shows nothing" in problems(tmp_path / "dropped")["noise"]
+    settings = SETTINGS.model_copy(update={"empty_protein": "drop"})
+    prepared(fields, proteins, tmp_path / "dropped", settings)
+    assert "image is empty" in problems(tmp_path / "dropped")["noise"]
     assert set(open_crops(tmp_path / "dropped").index["field"]) == {"good"}
 
 
-def test_images_of_a_list_are_sought_beside_it(folder, tmp_path, monkeypatch):
+def test_image_paths_are_relative_to_the_list(folder, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path / "moved", ignore=shutil.ignore_patterns("store"))
     monkeypatch.chdir(tmp_path)
     done = prepared(Path("moved/fields.csv"), Path("moved/proteins.parquet"), Path("out"), workers=2)
@@ -331,29 +330,29 @@ def test_colour_images_of_one_stain_are_read(tmp_path):
     out = tmp_path / "store"
     prepared(write_list(tmp_path, rows), write_proteins(tmp_path), out)
     assert set(open_crops(out).index["field"]) == {"hpa", "named"}
-    assert "does not say which is the nucleus" in problems(out)["composite"]
+    assert "does not name the one of the nucleus" in problems(out)["composite"]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (None, "was not found"),
         (b"\xff\xfe\x00", "is not a CSV file in UTF-8"),
         (b"field,protein\n", "has no column 'ensembl_gene_id'; it needs field"),
     ],
 )
-def test_a_list_that_cannot_be_used_is_refused(tmp_path, text, said):
+def test_a_list_that_cannot_be_used_is_refused(tmp_path, text, message):
     path = tmp_path / "fields.csv"
     if text is not None:
         path.write_bytes(text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         prepared(path, write_proteins(tmp_path), tmp_path / "store")
 
 
 def test_a_table_that_cannot_be_used_is_refused(folder, tmp_path):
     table = tmp_path / "proteins.parquet"
-    for said in ("was not found", "is not a Parquet file", "has no column 'localizations'"):
-        with pytest.raises(InputError, match=said):
+    for message in ("was not found", "is not a Parquet file", "has no column 'localizations'"):
+        with pytest.raises(InputError, match=message):
             prepared(folder / "fields.csv", table, tmp_path / "store")
         if not table.exists():
             table.write_text("protein_id,localizations\n")
@@ -361,8 +360,12 @@ def test_a_table_that_cannot_be_used_is_refused(folder, tmp_path):
             pl.DataFrame({"protein_id": ["a"]}).write_parquet(table)
 
 
-def test_a_sample_takes_fields_in_turn(store):
+def test_a_sample_is_even_over_the_fields(store):
     opened = open_crops(store)
-    assert opened.index["field"].gather(sample(opened, 6, 0).tolist()).n_unique() == 6
-    assert len(sample(opened, 100, 0)) == 12
-    assert sample(opened, 5, 1).tolist() == sample(opened, 5, 1).tolist() != sample(opened, 5, 2).tolist()
+    assert opened.index["field"].gather(sample_crops(opened, 6, 0).tolist()).n_unique() == 6
+    assert len(sample_crops(opened, 100, 0)) == 12
+    assert (
+        sample_crops(opened, 5, 1).tolist()
+        == sample_crops(opened, 5, 1).tolist()
+        != sample_crops(opened, 5, 2).tolist()
+    )

@@ -19,7 +19,7 @@ def proteins(tmp_path):
 
 
 def test_the_command_splits_a_table(proteins, tmp_path, capsys):
-    out = tmp_path / "made" / "split.csv"
+    out = tmp_path / "new" / "split.csv"
     assert run(["data", "split", str(proteins), "--by", "cluster", "--seed", "3", "--out", str(out)]) == 0
     lines = out.read_text().splitlines()
     assert lines[0] == "protein_id,split"
@@ -27,9 +27,13 @@ def test_the_command_splits_a_table(proteins, tmp_path, capsys):
     assert len(read_split(out)) == 60
     table = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line}
     assert table["proteins"][3] == "60"
-    made = json.loads((tmp_path / "made" / "split.manifest.json").read_text())
-    assert (made["by"], made["seed"], list(made["inputs"])) == ("cluster", 3, ["proteins.parquet"])
-    assert made["proteins"]["er"]["train"] == int(table["er"][0])
+    manifest = json.loads((tmp_path / "new" / "split.manifest.json").read_text())
+    assert (manifest["by"], manifest["seed"], list(manifest["inputs"])) == (
+        "cluster",
+        3,
+        ["proteins.parquet"],
+    )
+    assert manifest["proteins"]["er"]["train"] == int(table["er"][0])
 
 
 def test_the_command_splits_a_crop_store_by_its_proteins(tmp_path, capsys):
@@ -39,30 +43,30 @@ def test_the_command_splits_a_crop_store_by_its_proteins(tmp_path, capsys):
     out = tmp_path / "split.csv"
     assert run(["data", "split", str(store), "--out", str(out)]) == 0
     assert set(read_split(out)) == {f"E{i}" for i in range(19)}
-    said = capsys.readouterr().out
-    assert "5 rows without a 'protein_id' are in no part." in said
-    crops = next(line.split() for line in said.splitlines() if line.startswith("crops"))
-    proteins = next(line.split() for line in said.splitlines() if line.startswith("proteins"))
+    output = capsys.readouterr().out
+    assert "5 rows without a 'protein_id' are in no part." in output
+    crops = next(line.split() for line in output.splitlines() if line.startswith("crops"))
+    proteins = next(line.split() for line in output.splitlines() if line.startswith("proteins"))
     assert [int(each) for each in crops[1:5]] == [5 * int(each) for each in proteins[1:5]]
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda path: None, "was not found"),
         (lambda path: path.write_text("protein_id\n"), "not a Parquet table"),
         (lambda path: path.mkdir(), "not a complete crop store"),
     ],
 )
-def test_what_is_no_table_is_refused(tmp_path, capsys, make, said):
+def test_another_file_than_a_table_is_refused(tmp_path, capsys, make, message):
     make(tmp_path / "x")
     assert run(["data", "split", str(tmp_path / "x"), "--out", str(tmp_path / "s.csv")]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "s.csv").exists()
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "not a split"),
         ("protein,split\nA,train\n", "not a split"),
@@ -70,10 +74,10 @@ def test_what_is_no_table_is_refused(tmp_path, capsys, make, said):
         ("protein_id,split\nA,train\nA,test\n", "'A' is in two splits"),
     ],
 )
-def test_a_broken_split_is_refused(tmp_path, text, said):
+def test_an_invalid_split_is_refused(tmp_path, text, message):
     path = tmp_path / "split.csv"
     path.write_text(text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_split(path)
 
 

@@ -19,8 +19,8 @@ PLACES = [(80, 90), (150, 210)]
 
 
 def field(places, source="hpa_fields", edge=256, um=UM, proteins=None) -> ImageField:
-    shown = ring(edge, places, 14)
-    default = (ProteinImage(shown, ("er",), "P27797"),)
+    pixels = ring(edge, places, 14)
+    default = (ProteinImage(pixels, ("er",), "P27797"),)
     nucleus = discs(edge, places, 14)
     return ImageField("one", source, "group", nucleus, proteins or default, um, "HEK293T")
 
@@ -29,19 +29,19 @@ def cut(image: ImageField, size: int = SIZE, um: float = UM):
     return list(crop_reference_field(image, size, um))
 
 
-def test_every_nucleus_lies_in_the_centre_of_a_crop_beside_its_protein():
+def test_every_nucleus_is_in_the_centre_of_a_pair_of_crops():
     crops = cut(field(PLACES))
     assert len(crops) == len(PLACES)
     for pair, row in crops:
         assert (pair.shape, pair.dtype) == ((2, SIZE, SIZE), np.uint8)
         rows, columns = np.nonzero(pair[0] > 128)
         assert (rows.mean(), columns.mean()) == pytest.approx((32, 32), abs=1.5)
-        # The ring of protein goes round the nucleus of the same crop.
+        # The protein forms a ring around the nucleus of the same pair.
         assert pair[1][pair[0] > 128].mean() < 0.2 * pair[1][32, 10:16].mean()
         assert row["localizations"] == "er"
 
 
-def test_rows_say_where_a_crop_is_from():
+def test_rows_have_the_origin_of_a_crop():
     row = cut(field(PLACES))[1][1]
     assert row == {
         "source": "hpa_fields",
@@ -54,7 +54,7 @@ def test_rows_say_where_a_crop_is_from():
     }
 
 
-def test_a_field_is_brought_to_the_pixel_size_asked_for():
+def test_a_field_is_resampled_to_the_pixel_size():
     (coarse, _), *_ = cut(field(PLACES), um=2 * UM)
     (fine, _), *_ = cut(field(PLACES))
     assert (coarse[0] > 128).sum() == pytest.approx((fine[0] > 128).sum() / 4, rel=0.15)
@@ -64,26 +64,26 @@ def test_a_nucleus_too_near_the_border_gives_no_crop():
     assert len(cut(field([*PLACES, (20, 150)]))) == 2
 
 
-def test_images_that_show_nothing_or_are_of_unknown_place_are_left_out():
-    dark, shown = np.zeros((256, 256), np.float32), ring(256, PLACES, 14)
+def test_protein_images_that_are_empty_or_without_localization_are_left_out():
+    dark, pixels = np.zeros((256, 256), np.float32), ring(256, PLACES, 14)
     proteins = (
         ProteinImage(dark, ("golgi",)),
-        ProteinImage(shown, ()),
-        ProteinImage(shown, ("er", "golgi")),
+        ProteinImage(pixels, ()),
+        ProteinImage(pixels, ("er", "golgi")),
     )
     rows = [row for _, row in cut(field(PLACES, proteins=proteins))]
     assert [row["localizations"] for row in rows] == ["er|golgi"] * 2
 
 
-def test_protein_images_of_one_nucleus_share_the_cell():
-    shown = ring(256, PLACES, 14)
-    proteins = (ProteinImage(shown, ("er",)), ProteinImage(shown, ("golgi",)))
+def test_protein_images_of_one_nucleus_have_the_same_cell():
+    pixels = ring(256, PLACES, 14)
+    proteins = (ProteinImage(pixels, ("er",)), ProteinImage(pixels, ("golgi",)))
     cells = [row["cell"] for _, row in cut(field(PLACES, proteins=proteins))]
     assert cells[0] == cells[1] != cells[2] == cells[3]
 
 
 @pytest.mark.parametrize("source", ["opencell_tiles", "hpa_dictionary"])
-def test_small_fields_are_widened_but_mirrored_nuclei_are_left_out(source):
+def test_small_fields_are_mirrored_but_nuclei_at_the_border_left_out(source):
     whole, touching = [(20, 60), (60, 25)], [(4, 20)]
     small = field([*whole, *touching], source, edge=80)
     crops = cut(small)
@@ -102,18 +102,18 @@ def rows_of(source: str, groups: dict[str, str], crops: int = 3) -> list[dict[st
     ]
 
 
-def test_one_group_in_five_of_each_localization_is_held_out():
+def test_one_group_in_five_of_each_localization_is_tested():
     groups = {f"{place}{i}": place for place in ("er", "golgi") for i in range(10)}
     splits = split_groups(rows_of("hpa_u2os_cells", groups))
     assert len(splits) == 20
     for place in ("er", "golgi"):
-        held_out = [
+        tested = [
             group for (_, group), split in splits.items() if split == "test" and group.startswith(place)
         ]
-        assert len(held_out) == 2
+        assert len(tested) == 2
 
 
-def test_a_group_is_on_one_side_whatever_its_crops_show():
+def test_a_group_is_in_one_split_whatever_its_localizations():
     rows = rows_of("hpa_u2os_cells", {f"g{i}": "er" for i in range(10)})
     mixed = [*rows, *({**row, "localizations": "golgi"} for row in rows)]
     assert split_groups(mixed) == split_groups(rows)
@@ -130,7 +130,7 @@ def test_groups_of_the_same_name_in_two_sources_are_two_groups():
     assert [list(splits.values()).count("test"), len(splits)] == [2, 10]
 
 
-def test_textbook_fields_all_train():
+def test_all_fields_of_the_hpa_dictionary_are_for_training():
     splits = split_groups(rows_of("hpa_dictionary", {f"g{i}": "er" for i in range(10)}))
     assert set(splits.values()) == {"train"}
 
@@ -147,7 +147,7 @@ def prepared(images, tmp_path_factory):
     return folder
 
 
-def test_all_sources_become_one_store(prepared):
+def test_all_sources_are_in_one_store(prepared):
     store = open_crops(prepared)
     assert store.crops.shape == (len(store.index), 2, 208, 208)
     counts = dict(store.index.group_by("source").len().iter_rows())
@@ -172,7 +172,7 @@ def test_preparing_again_gives_the_same_bytes(images, prepared, tmp_path):
     assert open_crops(tmp_path).index.equals(open_crops(prepared).index)
 
 
-def test_sources_without_a_single_crop_are_refused(tmp_path):
+def test_sources_without_any_crop_are_refused(tmp_path):
     for name in ("hpa_u2os_cells", "hpa_fields", "opencell_tiles", "hpa_dictionary"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "index.csv").write_text("field\n")

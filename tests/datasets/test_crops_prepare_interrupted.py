@@ -30,7 +30,7 @@ def fields(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(fields):
+def complete_store(fields):
     settings = PrepareSettings(size_px=SIZE, pixel_size_um=UM)
     prepare_fields(fields / "fields.csv", fields / "proteins.parquet", fields / "store", settings, workers=1)
     return content(fields / "store")
@@ -71,7 +71,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks f
 
 
 @linux
-def test_a_killed_run_goes_on_and_leaves_no_worker_behind(fields, whole, tmp_path):
+def test_a_killed_run_is_resumed_and_leaves_no_worker(fields, complete_store, tmp_path):
     process = start(fields, tmp_path, "--workers", "2")
     wait_until(lambda: journal(tmp_path) >= 3, process)
     workers = children(process.pid)
@@ -87,20 +87,20 @@ def test_a_killed_run_goes_on_and_leaves_no_worker_behind(fields, whole, tmp_pat
     out, err = again.communicate()
     assert again.returncode == 0, err
     assert "by an earlier run" in out
-    assert content(tmp_path) == whole
+    assert content(tmp_path) == complete_store
 
 
 @linux
-def test_a_killed_worker_loses_nothing_and_doubles_nothing(fields, whole, tmp_path):
+def test_a_killed_worker_neither_loses_nor_repeats_crops(fields, complete_store, tmp_path):
     process = start(fields, tmp_path, "--workers", "2")
     wait_until(lambda: journal(tmp_path) >= 2, process)
     os.kill(children(process.pid)[0], signal.SIGKILL)
     _, err = process.communicate()
     assert process.returncode == 0, err
-    assert content(tmp_path) == whole
+    assert content(tmp_path) == complete_store
 
 
-def test_an_interrupted_run_says_how_to_go_on(fields, whole, tmp_path):
+def test_an_interrupted_run_says_how_to_resume(fields, complete_store, tmp_path):
     process = start(fields, tmp_path, "--workers", "2")
     wait_until(lambda: journal(tmp_path) >= 2, process)
     process.send_signal(signal.SIGINT)
@@ -109,7 +109,7 @@ def test_an_interrupted_run_says_how_to_go_on(fields, whole, tmp_path):
     assert err.splitlines() == ["What is done is kept: the same command continues.", "deepgps: Interrupted."]
 
 
-def test_a_full_disk_is_a_sentence_and_nothing_is_lost(fields, whole, tmp_path):
+def test_a_full_disk_gives_a_message_and_loses_nothing(fields, complete_store, tmp_path):
     # A limit on the size of a file is as good as a disk's: a write stops in the middle.
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
@@ -124,10 +124,10 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(fields, whole, tmp_path):
     assert 5 < journal(tmp_path) < FIELDS
     again = start(fields, tmp_path, "--workers", "1")
     assert again.wait() == 0
-    assert content(tmp_path) == whole
+    assert content(tmp_path) == complete_store
 
 
-def test_a_disk_that_fills_up_at_the_very_end_loses_nothing(fields, whole, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_at_the_end_loses_nothing(fields, complete_store, tmp_path, monkeypatch):
     import polars as pl
 
     def full(self, path, *_, **__):
@@ -141,11 +141,11 @@ def test_a_disk_that_fills_up_at_the_very_end_loses_nothing(fields, whole, tmp_p
         with pytest.raises(OSError, match="No space left"):
             prepare_fields(*arguments, settings, workers=1)
     assert prepare_fields(*arguments, settings, workers=1).resumed == FIELDS
-    assert content(tmp_path) == whole
+    assert content(tmp_path) == complete_store
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights are different there")
-def test_a_read_only_folder_is_a_sentence(capsys):
+def test_a_read_only_folder_gives_a_message(capsys):
     # Root may write anywhere: somebody else tries.
     me, nobody = os.geteuid(), 65534
     with tempfile.TemporaryDirectory() as folder:
@@ -165,7 +165,7 @@ def test_a_read_only_folder_is_a_sentence(capsys):
     assert capsys.readouterr().err == said
 
 
-def test_two_runs_at_once_in_one_folder(fields, whole, tmp_path):
+def test_two_simultaneous_runs_in_one_folder(fields, complete_store, tmp_path):
     first = start(fields, tmp_path, "--workers", "1")
     wait_until(lambda: journal(tmp_path) >= 1, first)
     first.send_signal(signal.SIGSTOP)
@@ -178,7 +178,7 @@ def test_two_runs_at_once_in_one_folder(fields, whole, tmp_path):
         == f"deepgps: Another deepGPS process is writing to '{tmp_path}'; wait for it, or use another --out."
     )
     assert first.wait() == 0
-    assert content(tmp_path) == whole
+    assert content(tmp_path) == complete_store
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def cluster():
         yield cluster
 
 
-def test_a_cluster_makes_the_same_store(cluster, fields, whole, tmp_path):
+def test_a_cluster_gives_the_same_store(cluster, fields, complete_store, tmp_path):
     settings = PrepareSettings(size_px=SIZE, pixel_size_um=UM)
     killed = []
 
@@ -208,5 +208,5 @@ def test_a_cluster_makes_the_same_store(cluster, fields, whole, tmp_path):
     )
     assert killed
     assert done.fields == FIELDS
-    assert content(tmp_path) == whole
+    assert content(tmp_path) == complete_store
     assert len(open_crops(tmp_path).index) == 2 * FIELDS

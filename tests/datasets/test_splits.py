@@ -36,29 +36,29 @@ def name_of(localizations):
 
 
 @given(tables(), st.integers(0, 99))
-def test_every_protein_has_one_part_and_no_sequence_two(table, seed):
+def test_every_protein_and_every_sequence_is_in_one_part(table, seed):
     parts = split_proteins(table, "protein", seed).parts
     assert set(parts) == set(table["protein_id"])
     assert set(parts.values()) <= set(PARTS)
-    sides = defaultdict(set)
+    parts_of = defaultdict(set)
     for protein, sequence in table.select("protein_id", "sequence").rows():
-        sides[sequence].add(parts[protein])
-    assert all(len(each) == 1 for each in sides.values())
+        parts_of[sequence].add(parts[protein])
+    assert all(len(each) == 1 for each in parts_of.values())
 
 
 @given(tables(), st.integers(0, 99))
-def test_no_cluster_and_no_sequence_is_on_two_sides(table, seed):
+def test_every_cluster_and_every_sequence_is_in_one_part(table, seed):
     parts = split_proteins(table, "cluster", seed).parts
-    sides = defaultdict(set)
+    parts_of = defaultdict(set)
     for protein, sequence, cluster in table.select("protein_id", "sequence", "cluster").rows():
-        sides[sequence].add(parts[protein])
-        sides[cluster].add(parts[protein])
+        parts_of[sequence].add(parts[protein])
+        parts_of[cluster].add(parts[protein])
     assert set(parts) == set(table["protein_id"])
-    assert all(len(each) == 1 for each in sides.values())
+    assert all(len(each) == 1 for each in parts_of.values())
 
 
 @given(tables(), st.integers(0, 99))
-def test_every_class_is_on_every_side_where_its_size_allows(table, seed):
+def test_every_class_is_in_every_part_if_large_enough(table, seed):
     by_protein = split_proteins(table.drop("sequence"), "protein", seed)
     for row in class_counts(by_protein).values():
         size = sum(row)
@@ -66,7 +66,7 @@ def test_every_class_is_on_every_side_where_its_size_allows(table, seed):
 
 
 @given(tables(), st.integers(0, 99))
-def test_a_class_with_three_clusters_of_its_own_is_on_every_side(table, seed):
+def test_a_class_with_three_clusters_of_its_own_is_in_every_part(table, seed):
     table = table.drop("sequence")
     split = split_proteins(table, "cluster", seed)
     classes_of = defaultdict(set)
@@ -79,20 +79,20 @@ def test_a_class_with_three_clusters_of_its_own_is_on_every_side(table, seed):
 
 
 @given(tables(), st.integers(0, 99), st.sampled_from(["protein", "cluster"]), st.randoms())
-def test_the_same_seed_splits_alike_in_any_order_of_rows(table, seed, by, rng):
+def test_the_split_does_not_depend_on_the_order_of_rows(table, seed, by, rng):
     order = list(range(table.height))
     rng.shuffle(order)
     assert split_proteins(table, by, seed).parts == split_proteins(table[order], by, seed).parts
 
 
 @given(tables(min_size=60), st.integers(0, 99))
-def test_another_seed_splits_otherwise(table, seed):
+def test_another_seed_gives_another_split(table, seed):
     several = [split_proteins(table, "protein", seed + i).parts for i in range(4)]
     assert any(parts != several[0] for parts in several)
 
 
 @given(st.dictionaries(st.sampled_from("abcdefghijklmnopqr"), st.integers(1, 500), min_size=1))
-def test_the_training_side_has_75_to_90_percent_of_a_class_and_4_to_1_overall(sizes):
+def test_75_to_90_percent_of_a_class_and_4_to_1_overall_are_for_training(sizes):
     targets = class_targets(sizes)
     assert {name: sum(row) for name, row in targets.items()} == sizes
     for name, (train, validation, test) in targets.items():
@@ -105,15 +105,15 @@ def test_the_training_side_has_75_to_90_percent_of_a_class_and_4_to_1_overall(si
     assert abs(tested - 0.2 * sum(sizes.values())) <= len(sizes)
 
 
-def test_the_share_rises_from_the_smallest_class_to_the_largest():
+def test_the_training_fraction_rises_with_class_size():
     targets = class_targets({"small": 100, "middle": 1000, "large": 10_000})
-    shares = [1 - targets[name][2] / sum(targets[name]) for name in ("small", "middle", "large")]
-    assert shares[0] == 0.75
-    assert shares == sorted(shares)
+    fractions = [1 - targets[name][2] / sum(targets[name]) for name in ("small", "middle", "large")]
+    assert fractions[0] == 0.75
+    assert fractions == sorted(fractions)
     assert sum(row[2] for row in targets.values()) == pytest.approx(0.2 * 11_100, abs=3)
 
 
-def test_a_large_cluster_that_fits_only_the_training_side_goes_there():
+def test_a_large_cluster_that_fits_only_training_is_for_training():
     rows = [(f"E{i}", "er", 0 if i < 40 else i) for i in range(80)]
     table = pl.DataFrame(rows, schema=["protein_id", "localizations", "cluster"], orient="row")
     for seed in range(20):
@@ -122,13 +122,13 @@ def test_a_large_cluster_that_fits_only_the_training_side_goes_there():
         assert class_counts(split) == {"er": (58, 6, 16)}
 
 
-def test_a_class_of_three_clusters_is_spread_even_where_none_fits():
+def test_three_clusters_of_a_class_are_spread_even_if_none_fits():
     rows = [(f"E{i}", "er", i // 3) for i in range(9)]
     table = pl.DataFrame(rows, schema=["protein_id", "localizations", "cluster"], orient="row")
     assert class_counts(split_proteins(table, "cluster", 0)) == {"er": (3, 3, 3)}
 
 
-def test_crops_of_a_protein_stay_together_and_disagreeing_rows_make_it_multi_localized():
+def test_rows_of_a_protein_stay_together_and_different_ones_make_it_multi_localized():
     table = pl.DataFrame(
         {
             "protein_id": ["A", "A", "B", "B", None, "C", "D", "E"],
@@ -150,20 +150,20 @@ def test_proteins_without_a_cluster_are_in_no_part():
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
         ({"protein_id": ["A"]}, "'localizations'"),
         ({"localizations": ["er"]}, "'protein_id'"),
         ({"protein_id": pl.Series([], dtype=pl.String), "localizations": []}, "no protein"),
     ],
 )
-def test_tables_that_cannot_be_split_are_refused(table, said):
-    with pytest.raises(InputError, match=said):
+def test_tables_that_cannot_be_split_are_refused(table, message):
+    with pytest.raises(InputError, match=message):
         split_proteins(pl.DataFrame(table), "protein", 0)
 
 
 @pytest.mark.parametrize("by", ["protein", "cluster"])
-def test_real_opencell_is_split_nearly_as_the_paper_did(shared_data, by):
+def test_real_opencell_is_split_nearly_as_in_the_paper(shared_data, by):
     found = add_sequences(annotate_opencell(shared_data / "sequences" / "opencell_targets.csv.gz"))
     table = proteins_table(drop_longer(found, 2700).proteins)
     counts = class_counts(split_proteins(table, by, 0))

@@ -7,7 +7,7 @@ import pytest
 from deepgps.datasets.splits import find_clusters, mmseqs_clusters
 from deepgps.errors import DeepGPSError, InputError
 
-# Stands in for MMseqs2: sequences that begin alike are one cluster, represented by its last.
+# Replaces MMseqs2: sequences with the same first residue form a cluster, represented by its last.
 FAKE = """#!{python}
 import sys
 assert sys.argv[1] == "easy-cluster" and sys.argv[5:] == "--min-seq-id 0.3 -c 0.5 --cov-mode 0".split()
@@ -29,19 +29,19 @@ def install(folder, monkeypatch, script):
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
 
 
-def test_mmseqs_is_asked_for_clusters_of_a_third_identity(tmp_path, monkeypatch):
+def test_mmseqs_clusters_at_30_percent_identity(tmp_path, monkeypatch):
     install(tmp_path, monkeypatch, FAKE)
     sequences = {"b|2 x": "KA", "a": "MA", "c": "MC", "d": "WA"}
     assert mmseqs_clusters(sequences) == {"a": 0, "b|2 x": 1, "c": 0, "d": 2}
 
 
-def test_a_failure_of_mmseqs_is_told(tmp_path, monkeypatch):
+def test_a_failure_of_mmseqs_is_reported(tmp_path, monkeypatch):
     install(tmp_path, monkeypatch, "#!{python}\nimport sys\nsys.exit('no memory')\n")
     with pytest.raises(DeepGPSError, match="no memory"):
         mmseqs_clusters({"a": "MA"})
 
 
-def test_the_column_comes_first_and_gaps_in_it_stay(monkeypatch):
+def test_clusters_of_the_table_are_used_even_if_some_are_missing(monkeypatch):
     monkeypatch.setenv("PATH", "")
     table = pl.DataFrame(
         {"protein_id": ["A", "A", "B"], "cluster": [4, 4, None], "sequence": ["M", "M", "K"]}
@@ -49,7 +49,7 @@ def test_the_column_comes_first_and_gaps_in_it_stay(monkeypatch):
     assert find_clusters(table) == {"A": 4}
 
 
-def test_without_clusters_and_without_mmseqs_the_remedies_are_named(monkeypatch):
+def test_the_error_without_clusters_and_mmseqs_names_the_remedies(monkeypatch):
     monkeypatch.setenv("PATH", "")
     table = pl.DataFrame({"protein_id": ["A"], "sequence": ["M"]})
     with pytest.raises(InputError, match=r"conda install .* or give the table a column 'cluster'"):

@@ -60,7 +60,7 @@ def test_class_sets_take_single_localized_proteins_only(tmp_path):
     ]
 
 
-def test_what_cannot_be_labelled_is_said_and_the_rest_goes_on(tmp_path):
+def test_rows_that_cannot_be_labelled_are_reported(tmp_path):
     found = annotated(
         tmp_path,
         "A,E1,,,er",
@@ -93,18 +93,21 @@ def test_sequences_come_from_the_table_or_by_accession_or_gene(tmp_path):
         "E,E5,er,,,P00005,MKV-",
         header=header,
     )
-    whole = add_sequences(found, [fasta])
-    assert columns(whole, "sequence", "length") == [
+    with_sequences = add_sequences(found, [fasta])
+    assert columns(with_sequences, "sequence", "length") == [
         (SEQUENCE, 20),
         (f"{SEQUENCE}A", 21),
         (f"{SEQUENCE}C", 21),
         (None, None),
         (None, None),
     ]
-    assert [(each.protein_id, each.left_out) for each in whole.problems] == [("E4", False), ("E5", False)]
+    assert [(each.protein_id, each.left_out) for each in with_sequences.problems] == [
+        ("E4", False),
+        ("E5", False),
+    ]
 
 
-def test_a_table_of_another_kind_is_refused_by_name(tmp_path):
+def test_a_table_without_a_required_column_is_refused(tmp_path):
     path = tmp_path / "other.csv"
     path.write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="'target_name'"):
@@ -116,7 +119,7 @@ def test_the_command_writes_the_table_and_the_problems(tmp_path, capsys):
     (tmp_path / "library.csv").write_text("ensg_id,uniprot_id\nE1,P00001\n")
     (tmp_path / "sequences.fasta").write_text(f">P00001\n{SEQUENCE}A\n")
     (tmp_path / "s.csv").write_text(f"id,sequence\nP00001,{SEQUENCE}\n")
-    out = tmp_path / "made" / "proteins.parquet"
+    out = tmp_path / "new" / "proteins.parquet"
     command = ["data", "annotate", "opencell", str(path), "--out", str(out)]
     assert run([*command, "--sequences", str(tmp_path / "s.csv")]) == 0
     assert "1 proteins" in capsys.readouterr().out
@@ -126,9 +129,9 @@ def test_the_command_writes_the_table_and_the_problems(tmp_path, capsys):
         *("single_localized", "single_2", "single_4", "cluster", "source", "cell_line"),
     ]
     assert frame.select("accession", "length").rows() == [("P00001", 20)]
-    made = json.loads(pl.read_parquet_metadata(out)["deepgps"])
-    assert set(made["inputs"]) == {"annotations.csv", "library.csv", "s.csv"}
-    with (tmp_path / "made" / "proteins_problems.csv").open() as file:
+    metadata = json.loads(pl.read_parquet_metadata(out)["deepgps"])
+    assert set(metadata["inputs"]) == {"annotations.csv", "library.csv", "s.csv"}
+    with (tmp_path / "new" / "proteins_problems.csv").open() as file:
         assert [row["protein_id"] for row in csv.DictReader(file)] == ["E2"]
     assert run([*command, "--sequences", str(tmp_path / "s.csv"), "--max-length", "19"]) == 0
     assert "20 residues, more than 19" in capsys.readouterr().out
@@ -137,15 +140,15 @@ def test_the_command_writes_the_table_and_the_problems(tmp_path, capsys):
     assert pl.read_parquet(out)["sequence"].to_list() == [f"{SEQUENCE}A"]
 
 
-def test_a_taste_of_the_library_is_not_held_against_the_paper(tmp_path):
+def test_a_part_of_the_library_is_not_compared_with_the_paper(tmp_path):
     rows = [f"A{i},E{i},er,,,{SEQUENCE}" for i in range(3)]
     found = add_sequences(annotated(tmp_path, *rows, "B,E9,er,,,", header=f"{HEADER},sequence"))
     lines = list(opencell_report(found.proteins))
     assert [line.split() for line in lines if line.startswith("er")] == [["er", "4", "3", "78"]]
     assert lines[-1] == "1 without a sequence, so of unknown length"
     assert not any("in the paper" in line for line in lines)
-    bare = list(opencell_report(annotated(tmp_path, "B,E9,er,,").proteins))
-    assert [line.split() for line in bare if line.startswith("er")] == [["er", "1", "78"]]
+    without_sequences = list(opencell_report(annotated(tmp_path, "B,E9,er,,").proteins))
+    assert [line.split() for line in without_sequences if line.startswith("er")] == [["er", "1", "78"]]
 
 
 REAL = {
@@ -165,15 +168,15 @@ def test_real_opencell_has_the_counts_of_the_paper(shared_data):
     lines = list(opencell_report(found.proteins))
     rows = {name: tuple(cells) for name, *cells in map(str.split, lines[1:]) if name in REAL}
     assert rows == REAL
-    said = "\n".join(lines)
-    assert "cytoplasmic: 221 here, 222 in the paper (longer: AKAP13 2,813)" in said
-    # Each of the ten is named, so that nobody has to search for what the filter took.
+    text = "\n".join(lines)
+    assert "cytoplasmic: 221 here, 222 in the paper (longer: AKAP13 2,813)" in text
+    # The report names each of the ten proteins that the filter leaves out.
     longer = ["AKAP13", "APC", "ATM", "CEP350", "DYNC1H1", "MKI67", "PRKDC", "RANBP2", "TRRAP", "UTRN"]
     total = next(line for line in lines if line.startswith("proteins: "))
     assert [name for name in longer if f"{name} " in total] == longer
 
 
-def test_gzip_is_read(tmp_path):
+def test_a_gzip_table_is_read(tmp_path):
     path = tmp_path / "t.csv.gz"
     path.write_bytes(gzip.compress(f"{HEADER}\nA,E1,er,,\n".encode()))
     assert len(annotate_opencell(path).proteins) == 1

@@ -23,12 +23,12 @@ LABELS = (ndimage.label(NUCLEUS > 100)[0]).astype(np.int32)
 UM = 0.2
 
 
-def ready(nucleus=NUCLEUS, protein=PROTEIN) -> NormalisedField:
+def normalised(nucleus=NUCLEUS, protein=PROTEIN) -> NormalisedField:
     return NormalisedField(percentile_normalise(nucleus), (percentile_normalise(protein),), LABELS)
 
 
 def speckled(seed=5):
-    """Protein with structure of its own everywhere."""
+    """A protein image with texture everywhere."""
     texture = ndimage.gaussian_filter(np.random.default_rng(seed).normal(0, 1, (256, 256)), 1)
     return (PROTEIN + 400 * np.clip(texture, 0, None)).astype(np.float32)
 
@@ -39,7 +39,7 @@ def jpeg(pixels, quality):
     return np.asarray(Image.open(file)).astype(np.float32)
 
 
-def test_saturation_is_the_share_cut_off_at_the_top():
+def test_saturation_is_the_fraction_of_clipped_pixels():
     assert saturation(NUCLEUS) < 1e-4
     top = np.percentile(NUCLEUS, 97)
     assert saturation(np.minimum(NUCLEUS, top)) == pytest.approx(0.03, abs=0.002)
@@ -52,38 +52,40 @@ def test_focus_falls_with_blur_and_does_not_depend_on_scale():
     assert focus(ndimage.zoom(sharp, 2, order=1), UM / 2) == pytest.approx(values[0], rel=0.2)
 
 
-def test_contrast_tells_signal_from_noise_at_any_brightness():
+def test_contrast_separates_signal_from_noise_at_any_brightness():
     noise = np.random.default_rng(0).normal(0, 1, (256, 256))
     assert contrast((1000 + 30 * noise).astype(np.float32)) < 3
     assert contrast((1000 + 30 * noise + 10 * PROTEIN).astype(np.float32)) > 20
     assert contrast(np.full((64, 64), 7, np.float32)) == 0
 
 
-def test_jpeg_blocks_are_seen_where_they_are():
+def test_jpeg_blocks_are_detected():
     assert jpeg_blocks(speckled()) < 0.05
     assert jpeg_blocks(jpeg(speckled(), 10)) > 0.3
     assert min(jpeg_blocks(jpeg(NUCLEUS, quality)) for quality in (30, 80)) > 0.2 > 4 * jpeg_blocks(NUCLEUS)
     assert jpeg_blocks(np.zeros((64, 64), np.float32)) == 0
 
 
-def test_leak_grows_with_the_share_of_protein_in_the_nucleus_channel():
+def test_leak_grows_with_the_fraction_of_protein_in_the_nucleus_channel():
     protein = speckled()
-    clean, little, much = (leak(ready(NUCLEUS + share * protein, protein), UM) for share in (0, 0.05, 0.3))
+    clean, little, much = (
+        leak(normalised(NUCLEUS + fraction * protein, protein), UM) for fraction in (0, 0.05, 0.3)
+    )
     assert abs(clean) < 0.1 < little < much
     assert much > 0.6
 
 
-def test_a_nuclear_protein_is_no_leak():
-    assert abs(leak(ready(NUCLEUS, NUCLEUS + speckled(1) - PROTEIN), UM)) < 0.1
+def test_a_nuclear_protein_is_not_leak():
+    assert abs(leak(normalised(NUCLEUS, NUCLEUS + speckled(1) - PROTEIN), UM)) < 0.1
 
 
-def test_leak_is_not_told_where_nuclei_fill_the_field():
-    full = NormalisedField(ready().nucleus, ready().proteins, np.ones_like(LABELS))
+def test_leak_is_none_if_nuclei_fill_the_field():
+    full = NormalisedField(normalised().nucleus, normalised().proteins, np.ones_like(LABELS))
     assert leak(full, UM) is None
 
 
-def test_a_field_has_all_figures():
-    quality = field_quality(NUCLEUS, PROTEIN, ready(), UM)
+def test_a_field_has_all_quality_measures():
+    quality = field_quality(NUCLEUS, PROTEIN, normalised(), UM)
     assert set(quality) == {
         "nucleus_saturation",
         "protein_saturation",

@@ -23,7 +23,7 @@ def fields(source, folder):
     return list(source(folder))
 
 
-def what(field):
+def proteins_of(field):
     return [(image.localizations, image.accession) for image in field.proteins]
 
 
@@ -37,8 +37,8 @@ def test_u2os_cells_are_tiles_of_a_mosaic_with_their_landmarks(tmp_path):
     for cell in (upper, lower):  # each tile has its own nucleus in its centre, and nothing else
         rows, columns = np.nonzero(cell.nucleus > 128)
         assert (abs(rows.mean() - 256), abs(columns.mean() - 256)) < (1, 1)
-    assert what(upper) == [(("cytoplasmic",), ""), TUBULIN, CALRETICULIN]
-    assert what(other) == [(("nucleoplasm",), ""), TUBULIN, CALRETICULIN]
+    assert proteins_of(upper) == [(("cytoplasmic",), ""), TUBULIN, CALRETICULIN]
+    assert proteins_of(other) == [(("nucleoplasm",), ""), TUBULIN, CALRETICULIN]
     assert other.proteins[0].pixels[256, 256] > 150 > 20 > upper.proteins[0].pixels[256, 256]
 
 
@@ -47,15 +47,15 @@ def test_hpa_fields_name_their_protein_and_show_microtubules(tmp_path):
     (field,) = fields(reference.hpa_fields, tmp_path / "hpa_fields")
     assert (field.name, field.group, field.cell_line) == ("1_2_A1_1", "DAXX A-431", "A-431")
     assert field.pixel_size_um == 0.08
-    assert what(field) == [(("nuclear_punctae", "nucleoplasm"), "Q9UER7"), TUBULIN]
+    assert proteins_of(field) == [(("nuclear_punctae", "nucleoplasm"), "Q9UER7"), TUBULIN]
     assert field.nucleus[320, 320] > 150 > 30 > field.proteins[1].pixels[320, 320]
 
 
-def test_opencell_tiles_follow_the_grade_rule_and_leave_out_what_cannot_be_used(tmp_path):
+def test_opencell_tiles_follow_the_grade_rule_and_unusable_ones_are_left_out(tmp_path):
     opencell_tiles(tmp_path / "opencell_tiles")
     gallery, thumbnail = fields(reference.opencell_tiles, tmp_path / "opencell_tiles")
-    assert what(gallery) == [(("cytoskeleton",), "A0")]
-    assert what(thumbnail) == [(("cytoplasmic", "vesicles"), "A1")]
+    assert proteins_of(gallery) == [(("cytoskeleton",), "A0")]
+    assert proteins_of(thumbnail) == [(("cytoplasmic", "vesicles"), "A1")]
     assert (gallery.name, gallery.group, gallery.cell_line) == ("gallery_ACTB", "ACTB", "HEK293T")
     assert gallery.pixel_size_um == pytest.approx(0.3558, abs=1e-3)
     # Nuclei of 36 px are taken to be 12.5 µm across.
@@ -63,10 +63,13 @@ def test_opencell_tiles_follow_the_grade_rule_and_leave_out_what_cannot_be_used(
     assert thumbnail.proteins[0].pixels[141, 110] < 50  # the scale bar is gone
 
 
-def test_dictionary_fields_get_their_scale_from_their_nuclei(tmp_path):
+def test_the_pixel_size_of_dictionary_fields_is_estimated(tmp_path):
     dictionary(tmp_path / "hpa_dictionary")
     first, second = fields(reference.hpa_dictionary, tmp_path / "hpa_dictionary")
-    assert [what(first), what(second)] == [[(("mitochondria",), "")], [(("big_aggregates",), "")]]
+    assert [proteins_of(first), proteins_of(second)] == [
+        [(("mitochondria",), "")],
+        [(("big_aggregates",), "")],
+    ]
     assert (first.name, first.group) == ("mitochondria_1", "mitochondria_1")
     assert first.pixel_size_um == pytest.approx(15 / 90, rel=0.1)
 
@@ -85,20 +88,20 @@ def test_all_sources_are_read_and_a_missing_one_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("colour", [None, 0, 1, 2])
-def test_a_colour_coded_channel_is_read_as_grey(tmp_path, colour):
+def test_a_colour_image_is_read_as_grey(tmp_path, colour):
     drawn = discs(64, [(32, 32)], 10)
     save(tmp_path / "one.png", drawn, colour)
     np.testing.assert_array_equal(reference._grey(tmp_path / "one.png"), np.rint(drawn))
 
 
-def test_transparency_is_no_light(tmp_path):
+def test_transparency_is_ignored(tmp_path):
     rgba = np.zeros((8, 8, 4), np.uint8)
     rgba[..., 1], rgba[..., 3] = 40, 255
     Image.fromarray(rgba).save(tmp_path / "one.png")
     assert (reference._grey(tmp_path / "one.png") == 40).all()
 
 
-def test_location_names_are_mapped_whatever_their_case_once_each_and_unknown_ones_left_out():
+def test_location_names_are_mapped_in_any_case_without_duplicates_and_unknown_names():
     assert reference._hpa("Rods & rings; Cytosol;Cytoplasmic bodies;Moon") == (
         "big_aggregates",
         "cytoplasmic",
@@ -108,7 +111,7 @@ def test_location_names_are_mapped_whatever_their_case_once_each_and_unknown_one
 
 @pytest.mark.parametrize("blur", [0, 0.8])
 @pytest.mark.parametrize("bar", [(280, 240, 4, 40), (285, 10, 2, 60)])
-def test_the_scale_bar_is_removed_and_nothing_else(bar, blur):
+def test_only_the_scale_bar_is_removed(bar, blur):
     row, column, height, width = bar
     places = [(80, 100), (200, 180)]
     clean = ring(300, places, 30)
@@ -138,13 +141,13 @@ def test_the_scale_bar_is_removed_and_nothing_else(bar, blur):
     ],
     ids=["nuclei", "black", "flat", "line"],
 )
-def test_an_image_without_a_scale_bar_stays_as_it_is(field_image):
+def test_an_image_without_a_scale_bar_is_unchanged(field_image):
     before = field_image.copy()
     np.testing.assert_array_equal(remove_scale_bar(field_image), before)
     np.testing.assert_array_equal(field_image, before)
 
 
-def test_a_bright_strip_in_the_upper_part_is_no_scale_bar():
+def test_a_bright_strip_in_the_upper_part_is_not_a_scale_bar():
     field_image = discs(200, [(100, 100)], 20)
     field_image[20:23, 50:90] = 255
     np.testing.assert_array_equal(remove_scale_bar(field_image), field_image)
@@ -152,20 +155,20 @@ def test_a_bright_strip_in_the_upper_part_is_no_scale_bar():
 
 @pytest.mark.parametrize("diameter_px", [30, 50, 70, 100])
 @pytest.mark.parametrize("edge", [300, 500])
-def test_the_pixel_size_is_that_of_the_nuclei_within_15_percent(edge, diameter_px):
+def test_the_pixel_size_is_estimated_within_15_percent(edge, diameter_px):
     spacing = 1.5 * diameter_px
     steps = np.arange(diameter_px, edge - 0.7 * diameter_px, spacing)
     nuclei = discs(edge, [(row, column) for row in steps for column in steps], diameter_px / 2)
     assert estimate_pixel_size(nuclei, 15.0) == pytest.approx(15.0 / diameter_px, rel=0.15)
 
 
-def test_debris_does_not_change_the_scale():
+def test_debris_does_not_change_the_pixel_size():
     nuclei = discs(400, [(100, 100), (250, 150), (150, 300), (320, 320)], 25)
     debris = discs(400, [(30 + 60 * i, 370 - 55 * i) for i in range(6)], 4) - 8
     assert estimate_pixel_size(nuclei + debris, 12.5) == pytest.approx(0.25, rel=0.15)
 
 
-def test_without_nuclei_the_scale_is_a_plain_guess():
+def test_without_nuclei_the_pixel_size_is_the_first_guess():
     assert estimate_pixel_size(np.zeros((160, 200), np.float32), 12.0) == pytest.approx(12.0 / 20)
 
 
@@ -181,6 +184,6 @@ def test_the_real_tiles(shared_data):
         assert 0 < (raw != tile.proteins[0].pixels).sum() < 0.015 * raw.size
 
 
-def test_every_real_textbook_location_is_known(shared_data):
+def test_every_location_of_the_real_dictionary_is_known(shared_data):
     rows = reference._rows(shared_data / "images" / "hpa_dictionary")
     assert all(reference._hpa(row["locations"]) for row in rows)

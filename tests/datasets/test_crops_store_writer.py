@@ -1,4 +1,4 @@
-"""A draft of a crop store, killed at every moment at which that makes a difference on the disk."""
+"""The writer of crop stores, killed before, during and after each change on disk."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ from deepgps.errors import InputError
 from deepgps.files import AppendFile
 
 INPUTS = {"list of fields": "abc", "settings": {"size_px": 8}}
-# How many crops each field has; the third was left out.
+# Number of crops of each field; the third is left out.
 FIELDS = (2, 3, 0, 1)
 SCHEMA = {"field": pl.String, "number": pl.Int32, "split": pl.String}
 
@@ -22,17 +22,17 @@ def crops_of(field: int) -> np.ndarray:
 
 
 def write(folder: Path, fields: int = len(FIELDS), inputs=INPUTS, **options) -> int:
-    """Write what is not there yet; how many fields were there already."""
-    with CropStoreWriter(folder, inputs, **options) as draft:
-        done = draft.done
-        if draft.complete:
+    """Write or resume a store; return how many fields were finished before, or -1 if all were."""
+    with CropStoreWriter(folder, inputs, **options) as writer:
+        done = writer.done
+        if writer.complete:
             return -1
         for field in range(done, fields):
             rows = [{"field": f"f{field}", "number": n, "split": None} for n in range(FIELDS[field])]
-            problem = None if FIELDS[field] else "It is no good."
-            draft.add(crops_of(field), rows, {"field": f"f{field}", "problem": problem})
+            problem = None if FIELDS[field] else "It cannot be read."
+            writer.add(crops_of(field), rows, {"field": f"f{field}", "problem": problem})
         if fields == len(FIELDS):
-            draft.finish({"size_px": 8}, SCHEMA)
+            writer.finish({"size_px": 8}, SCHEMA)
         return done
 
 
@@ -41,27 +41,27 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole") / "store"
+def complete_store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("complete_store") / "store"
     assert write(folder) == 0
     return folder
 
 
-def test_a_finished_store_holds_all_and_no_draft(whole):
-    assert set(content(whole)) == {CROPS, INDEX, MANIFEST}
-    store = open_crops(whole)
+def test_a_finished_store_has_no_drafts(complete_store):
+    assert set(content(complete_store)) == {CROPS, INDEX, MANIFEST}
+    store = open_crops(complete_store)
     np.testing.assert_array_equal(store.crops, np.concatenate([crops_of(field) for field in range(4)]))
     assert store.index["field"].to_list() == ["f0"] * 2 + ["f1"] * 3 + ["f3"]
     assert store.index.schema["split"] == pl.String
 
 
-def moments(folder: Path, copies: Path, monkeypatch) -> list[Path]:
-    """Write a store, and copy the folder before, amid and after whatever is written or renamed."""
-    taken: list[Path] = []
+def snapshots(folder: Path, copies: Path, monkeypatch) -> list[Path]:
+    """Write a store, and copy the folder before, during and after each write or rename."""
+    copied: list[Path] = []
 
     def copy() -> None:
-        taken.append(copies / str(len(taken)))
-        shutil.copytree(folder, taken[-1])
+        copied.append(copies / str(len(copied)))
+        shutil.copytree(folder, copied[-1])
 
     def append(self, record, original=AppendFile.append):
         copy()
@@ -88,19 +88,19 @@ def moments(folder: Path, copies: Path, monkeypatch) -> list[Path]:
     monkeypatch.setattr(Path, "unlink", unlink)
     write(folder)
     monkeypatch.undo()
-    return taken
+    return copied
 
 
-def test_a_run_killed_at_any_moment_ends_with_the_same_store(whole, tmp_path, monkeypatch):
-    taken = moments(tmp_path / "store", tmp_path / "copies", monkeypatch)
-    assert len(taken) > 40
-    resumed = [write(copy) for copy in taken]
+def test_a_run_killed_at_any_time_is_resumed_to_the_same_store(complete_store, tmp_path, monkeypatch):
+    copied = snapshots(tmp_path / "store", tmp_path / "copies", monkeypatch)
+    assert len(copied) > 40
+    resumed = [write(copy) for copy in copied]
     assert {0, 1, 2, 3, 4, -1} == set(resumed)
-    assert [copy.name for copy in taken if content(copy) != content(whole)] == []
+    assert [copy.name for copy in copied if content(copy) != content(complete_store)] == []
 
 
-def test_the_store_is_complete_or_not_there_at_any_moment(tmp_path, monkeypatch):
-    for copy in moments(tmp_path / "store", tmp_path / "copies", monkeypatch):
+def test_a_store_is_complete_or_refused_at_any_time(tmp_path, monkeypatch):
+    for copy in snapshots(tmp_path / "store", tmp_path / "copies", monkeypatch):
         if (copy / MANIFEST).exists():
             assert len(open_crops(copy).crops) == sum(FIELDS)
         else:
@@ -108,38 +108,38 @@ def test_the_store_is_complete_or_not_there_at_any_moment(tmp_path, monkeypatch)
                 open_crops(copy)
 
 
-def test_what_the_disk_lost_is_done_again(whole, tmp_path):
+def test_a_field_whose_data_is_lost_is_written_again(complete_store, tmp_path):
     write(tmp_path, fields=3)
     crops = tmp_path / f".deepgps-{CROPS}"
     with crops.open("r+b") as file:
         file.truncate(crops.stat().st_size - 1)
     assert write(tmp_path) == 1
-    assert content(tmp_path) == content(whole)
+    assert content(tmp_path) == content(complete_store)
 
 
-def test_a_finished_store_is_left_as_it_is(whole):
-    before = content(whole)
-    assert write(whole) == -1
-    assert content(whole) == before
+def test_a_finished_store_is_unchanged(complete_store):
+    before = content(complete_store)
+    assert write(complete_store) == -1
+    assert content(complete_store) == before
 
 
 @pytest.mark.parametrize("fields", [2, 4])
-def test_a_store_of_other_inputs_is_refused_or_overwritten(whole, tmp_path, fields):
+def test_a_store_of_other_inputs_is_refused_or_overwritten(complete_store, tmp_path, fields):
     write(tmp_path, fields=fields, inputs={**INPUTS, "settings": {"size_px": 9}})
     with pytest.raises(InputError, match="made with another settings; use --overwrite"):
         write(tmp_path)
     write(tmp_path, overwrite=True)
-    assert content(tmp_path)[CROPS] == content(whole)[CROPS]
+    assert content(tmp_path)[CROPS] == content(complete_store)[CROPS]
 
 
 def test_crops_of_unknown_origin_are_not_overwritten(tmp_path):
     (tmp_path / CROPS).write_bytes(b"mine")
-    with pytest.raises(InputError, match="nothing to continue from"):
+    with pytest.raises(InputError, match="nothing to resume from"):
         write(tmp_path)
     assert content(tmp_path) == {CROPS: b"mine"}
 
 
-def test_one_writer_at_a_time(tmp_path):
+def test_a_store_has_one_writer_at_a_time(tmp_path):
     with (
         CropStoreWriter(tmp_path, INPUTS),
         pytest.raises(InputError, match="Another deepGPS process is writing"),
@@ -149,7 +149,7 @@ def test_one_writer_at_a_time(tmp_path):
     write(tmp_path)
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_instead_of_a_folder_is_refused(tmp_path):
     (tmp_path / "store").touch()
     with pytest.raises(InputError, match="is a file"):
         write(tmp_path / "store")

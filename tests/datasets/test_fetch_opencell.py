@@ -1,12 +1,12 @@
-"""OpenCell's listings and names."""
+"""OpenCell's bucket listing, file names and tables."""
 
 import pytest
 
 from deepgps.datasets.fetch.folder import SourceProtein
 from deepgps.datasets.fetch.opencell import (
-    field_row,
     file_url,
     listing_url,
+    opencell_field_row,
     read_annotated_proteins,
     read_page,
 )
@@ -22,7 +22,7 @@ def page(*keys, token=""):
     return f"<?xml version='1.0'?><ListBucketResult {space}>{more}{entries}</ListBucketResult>".encode()
 
 
-def test_a_gene_with_a_hyphen_is_read_from_its_name():
+def test_a_gene_with_a_hyphen_is_read_from_the_file_name():
     (found,), token = read_page(page(f"microscopy/raw/HLA-A_ENSG00000206503/{FIELD}", token="a+b/="))
     assert (found.gene, found.ensg, found.size) == ("HLA-A", "ENSG00000206503", 7)
     assert found.field == FIELD.removesuffix("_proj.tif")
@@ -41,39 +41,39 @@ def test_a_gene_with_a_hyphen_is_read_from_its_name():
         "OC-FOV_A_B_ENSG00000206503_CID000367_FID00030311_proj.tif",
     ],
 )
-def test_other_files_are_passed_over(name):
+def test_other_files_are_ignored(name):
     assert read_page(page(f"microscopy/raw/HLA-A_ENSG00000206503/{name}")) == ([], None)
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"<html><p>Sorry</html>", b'{"error": 1}', b"<html><p>Sorry</p></html>"]
 )
-def test_what_is_no_listing_is_refused(content):
-    with pytest.raises(DeepGPSError, match="did not answer with a listing"):
+def test_another_response_than_a_listing_is_refused(content):
+    with pytest.raises(DeepGPSError, match="did not return a listing"):
         read_page(content)
 
 
-def test_addresses_are_quoted():
+def test_file_urls_are_quoted():
     assert file_url("http://x", "a/b c+d.tif") == "http://x/a/b%20c%2Bd.tif"
 
 
 ANNOTATIONS = "target_name,ensg_id,annotations_grade_3\nHLA-A,ENSG1.4,x\nOLD,ENSG2,\n"
 
 
-def test_tables_are_joined_by_ensembl_id_and_never_by_name():
+def test_tables_are_joined_by_ensembl_id_not_by_gene_symbol():
     library = "\ufeffensg_id,target_name,uniprot_id\nENSG2,NEW,P2\nENSG1,HLA-A,P1\nENSG9,OLD,P9\n"
-    targets = read_annotated_proteins(ANNOTATIONS, library)
-    assert targets == [SourceProtein("ENSG1", "HLA-A", "P1"), SourceProtein("ENSG2", "OLD", "P2")]
+    proteins = read_annotated_proteins(ANNOTATIONS, library)
+    assert proteins == [SourceProtein("ENSG1", "HLA-A", "P1"), SourceProtein("ENSG2", "OLD", "P2")]
 
 
-def test_a_table_that_has_lost_a_column_is_refused():
+def test_a_table_without_a_required_column_is_refused():
     with pytest.raises(InputError, match=r"library-metadata\.csv has no column 'uniprot_id'"):
         read_annotated_proteins(ANNOTATIONS, "ensg_id\nENSG1\n")
 
 
-def test_a_row_is_named_by_the_table_and_not_by_the_file():
+def test_the_gene_symbol_of_a_row_is_from_the_table_not_the_file_name():
     (found,), _ = read_page(page(f"microscopy/raw/HLA-A_ENSG00000206503/{FIELD}"))
-    row = field_row(found, SourceProtein(found.ensg, "NEWNAME", "P1"))
+    row = opencell_field_row(found, SourceProtein(found.ensg, "NEWNAME", "P1"))
     assert (row["gene_symbol"], row["accession"], row["pixel_size_um"]) == ("NEWNAME", "P1", "0.206349")
     assert (row["nucleus"], row["nucleus_channel"]) == (found.path, "0")
     assert (row["protein"], row["protein_channel"]) == (found.path, "1")
