@@ -118,7 +118,7 @@ def test_what_could_not_be_had_is_exit_code_one(sources, capsys):
     sources.faults[images_of(sources, "A-HYPHEN1")[0]] = ["500"] * 2
     assert run([*OPENCELL, "--retries", "1"]) == 1
     err = capsys.readouterr().err
-    assert "status 500; trying again in 0 s" in err
+    assert "status 500; retrying in 0 s" in err
     assert "1 files could not be fetched; the same command tries them again." in err
     assert run([*OPENCELL, "--retries", "1"]) == 0
 

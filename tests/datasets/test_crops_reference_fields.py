@@ -102,11 +102,11 @@ def test_transparency_is_ignored(tmp_path):
 
 
 def test_location_names_are_mapped_in_any_case_without_duplicates_and_unknown_names():
-    assert reference._hpa("Rods & rings; Cytosol;Cytoplasmic bodies;Moon") == (
+    assert reference._hpa_localizations("Rods & rings; Cytosol;Cytoplasmic bodies;Moon") == (
         "big_aggregates",
         "cytoplasmic",
     )
-    assert reference._hpa("") == ()
+    assert reference._hpa_localizations("") == ()
 
 
 @pytest.mark.parametrize("blur", [0, 0.8])
@@ -186,4 +186,4 @@ def test_the_real_tiles(shared_data):
 
 def test_every_location_of_the_real_dictionary_is_known(shared_data):
     rows = reference._rows(shared_data / "images" / "hpa_dictionary")
-    assert all(reference._hpa(row["locations"]) for row in rows)
+    assert all(reference._hpa_localizations(row["locations"]) for row in rows)
