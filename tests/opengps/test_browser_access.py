@@ -78,11 +78,11 @@ def done(chromium, served):
 def test_predict_works_without_javascript(window):
     visit = window(java_script_enabled=False)
     visit.predict(fasta(3), nuclei="u2os-1", model="tiny")
-    # The page fetches itself anew.
+    # The page reloads itself.
     visit.wait_for("finished")
     visit.page.get_by_label("Text").fill("u2os")
     visit.page.get_by_role("button", name="Filter").click()
-    assert "3 rows" in visit.text()
+    assert "3 results" in visit.text()
     visit.page.get_by_role("link", name="Confidence").click()
     assert visit.page.locator("th[aria-sort=descending]").inner_text().startswith("Confidence")
     visit.page.get_by_role("link", name="p2").click()
