@@ -106,7 +106,7 @@ def test_an_interrupted_run_says_how_to_resume(fields, complete_store, tmp_path)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
-    assert err.splitlines() == ["What is done is kept: the same command continues.", "deepgps: Interrupted."]
+    assert err.splitlines() == ["Finished work is kept: the same command continues.", "deepgps: Interrupted."]
 
 
 def test_a_full_disk_gives_a_message_and_loses_nothing(fields, complete_store, tmp_path):
@@ -120,7 +120,7 @@ def test_a_full_disk_gives_a_message_and_loses_nothing(fields, complete_store, t
     assert "Traceback" not in err
     assert "Cannot read or write" in err
     assert "crops.npy" in err
-    assert "What is done is kept: the same command continues." in err
+    assert "Finished work is kept: the same command continues." in err
     assert 5 < journal(tmp_path) < FIELDS
     again = start(fields, tmp_path, "--workers", "1")
     assert again.wait() == 0

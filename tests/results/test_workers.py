@@ -224,7 +224,7 @@ def test_a_killed_worker_and_a_killed_run_lose_nothing(tiny_bundle, tmp_path):
     os.killpg(interrupted.pid, signal.SIGINT)
     _, said = interrupted.communicate(timeout=60)
     assert interrupted.returncode == 130
-    assert "What is done is kept: the same command continues." in said
+    assert "Finished work is kept: the same command continues." in said
     assert "Traceback" not in said
 
     ended = begin(tmp_path, tiny_bundle)
