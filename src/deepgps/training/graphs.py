@@ -32,7 +32,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def rounded_to_half(module: Module) -> Module:
-    """Round matrices and kernels to half precision, in place; vectors stay as they are.
+    """Round parameters to half precision, in place, but for those of batch norms, which are few.
 
     Returns
     -------
@@ -41,9 +41,10 @@ def rounded_to_half(module: Module) -> Module:
     """
     module.eval()
     with torch.no_grad():
-        for parameter in module.parameters():
-            if parameter.ndim > 1:
-                parameter.copy_(parameter.half().float())
+        for part in module.modules():
+            if not isinstance(part, nn.modules.batchnorm._BatchNorm):
+                for parameter in part.parameters(recurse=False):
+                    parameter.copy_(parameter.half().float())
     return module
 
 
