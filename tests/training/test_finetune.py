@@ -78,7 +78,7 @@ def test_training_goes_on_where_the_model_stood(folder, source, tmp_path, capsys
     exact = 1e-6 if source == "run" else 5e-3
     assert before(out)["validation_loss"] == pytest.approx(last_validation_loss(folder / "run"), rel=exact)
     assert said.startswith(f"Validation loss: {before(out)['validation_loss']:.4g} before, ")
-    assert ("It is no better" in said) == (last_validation_loss(out) >= before(out)["validation_loss"])
+    assert ("It is not better" in said) == (last_validation_loss(out) >= before(out)["validation_loss"])
     first, tuned = (load_file(each / "weights.safetensors") for each in (folder / "run", out))
     assert set(first) == set(tuned)
     moved = {name for name in first if not torch.equal(first[name], tuned[name])}
