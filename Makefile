@@ -39,9 +39,12 @@ test-web: $(VENV)/.test  ## Run the tests of the website, PostgreSQL and a brows
 	@tests/opengps/debian.sh
 	@$(BIN)/python -m pytest tests/opengps -m '$(WEB_TESTS)'
 
+# Where tox looks beside the PATH: the Pythons of pyenv and of uv.
+PYTHONS ?= $(wildcard $(HOME)/.pyenv/versions/3.1?.*/bin/python $(HOME)/.local/share/uv/python/*/bin/python3)
+
 test-matrix: | $(VENV)/bin/python  ## Run the tests on each Python from 3.11 to 3.14 that this machine has
 	@$(PIP) tox
-	@TORCH='$(TORCH)' WORKERS='$(WORKERS)' $(BIN)/tox run
+	@TORCH='$(TORCH)' WORKERS='$(WORKERS)' $(BIN)/tox run $(if $(PYTHONS),--discover $(PYTHONS))
 
 check: $(VENV)/.test  ## Lint, formatting, types and the layering of packages
 	$(BIN)/ruff check $(CODE)
