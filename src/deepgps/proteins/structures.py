@@ -95,7 +95,8 @@ def _text(path: Path) -> str:
         raise InputError(f"Structure '{path}' cannot be read: {error.strerror or error}.") from error
     if not content.strip():
         raise InputError(f"Structure '{path.name}' is empty; make or fetch it again.")
-    return content.decode("utf-8", errors="replace")
+    # Both formats are ASCII, and biotite 2 ends the program at other characters in a PDB file.
+    return content.decode("utf-8", errors="replace").encode("ascii", errors="replace").decode("ascii")
 
 
 def _parse(text: str, name: str) -> tuple[Any, int, int]:
