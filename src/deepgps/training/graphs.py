@@ -24,6 +24,8 @@ from deepgps.errors import DeepGPSError
 from deepgps.models.unet import UNet
 
 TOLERANCE = 1e-4
+DRAWN_TOLERANCE = 1e-3
+"""The same for an image that is drawn from noise."""
 OPSET = 20
 HALF = ".half"
 """Suffix of the name of a weight stored in half precision."""
@@ -244,8 +246,10 @@ def _check_parity(
     expected = expected if isinstance(expected, tuple) else (expected,)
     for name, right, got in zip(outputs, expected, found, strict=True):
         difference = float(np.abs(right.numpy() - got).max())
+        # Drawing an image from noise by quantiles amplifies the rounding errors that its mean image shows.
+        tolerance = DRAWN_TOLERANCE if "mean" in outputs and name == "image" else TOLERANCE
         # Latents have no unit and may be large; probabilities and images lie in [0, 1].
-        if not difference <= TOLERANCE * max(1.0, float(right.abs().max())):
+        if not difference <= tolerance * max(1.0, float(right.abs().max())):
             raise DeepGPSError(
                 f"Graph output '{name}' differs from the module by {difference:.2g}; not exported."
             )
