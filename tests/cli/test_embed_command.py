@@ -166,7 +166,7 @@ def test_the_hand_made_features_are_an_encoder(folder, capsys):
     assert (table["embedding"].to_numpy()[1] == sequence_features(SEQUENCES["b"])).all()
     assert table["windows"].to_list() == [1, 1, 1]
     assert run(["embed", "proteins.fasta", "--encoder", "segments-1", "--level", "residue"]) == 2
-    assert "none a residue" in capsys.readouterr().err
+    assert "has no vectors of residues" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

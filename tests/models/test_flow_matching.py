@@ -154,7 +154,7 @@ def test_the_mean_image_knows_no_noise(network: FlowMatchingUNet) -> None:
 def train() -> Iterator[ModuleType]:
     """The training script, imported from its folder."""
     sys.path.insert(0, str(EXPERIMENT))
-    yield importlib.import_module("train")
+    yield importlib.import_module("train_generator")
     sys.path.remove(str(EXPERIMENT))
 
 

@@ -120,4 +120,4 @@ def test_the_command_compares_files(tmp_path, capsys):
     assert {"deepGPS", "Their tool", "their"} <= {line.partition("  ")[0] for line in said.splitlines()}
     assert "Their tool,auroc," in out.read_text(encoding="utf-8")
     assert run(["compare", *files, f"their={tmp_path / 'their.csv'}"]) == 2
-    assert "Two peers are called 'their'" in capsys.readouterr().err
+    assert "Two peers are named 'their'" in capsys.readouterr().err

@@ -318,7 +318,7 @@ def test_it_stops_early_and_says_so(store, tmp_path, capfd):
     assert len(losses) < 9
     assert losses[-1] >= min(losses[:-1])
     assert losses[-2] == min(losses[:-1])
-    assert f"Stopped after {len(losses)} of 9 epochs" in (run / "report.html").read_text()
+    assert f"stopped after {len(losses)} of 9 epochs" in (run / "report.html").read_text()
 
 
 def test_it_tells_of_every_epoch_on_stderr_and_of_nothing_else(store, tmp_path, capfd):
