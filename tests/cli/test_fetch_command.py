@@ -79,7 +79,7 @@ def test_an_interrupted_fetch_ends_soon_says_so_and_goes_on(sources, tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert "What is there is kept: the same command continues." in said
+    assert "Finished work is kept: the same command continues." in said
     assert "Interrupted." in said
     assert "Traceback" not in said
     assert_goes_on(sources, tmp_path)
