@@ -37,7 +37,7 @@ WEB_TESTS ?=
 
 test-web: $(VENV)/.test  ## Run the tests of the website, PostgreSQL and a browser included (from Debian)
 	@tests/opengps/debian.sh
-	@$(BIN)/python -m pytest tests/opengps -m '$(WEB_TESTS)'
+	@$(PYTEST) tests/opengps -m '$(WEB_TESTS)'
 
 # Where tox looks beside the PATH: the Pythons of pyenv and of uv.
 PYTHONS ?= $(wildcard $(HOME)/.pyenv/versions/3.1?.*/bin/python $(HOME)/.local/share/uv/python/*/bin/python3)
