@@ -7,7 +7,7 @@ proteins stand at even steps of the lengths of OpenCell's targets up to 2,700 re
 there, else of a gamma distribution of shape 2 and mean 550. Time is that of the processor, all threads
 together, so that with one thread what else the machine does counts little. The ways compared:
 
-- ours: `deepgps.proteins.embedding.embed`, batches by length, windows of 1,022 residues;
+- ours: `deepgps.proteins.embedding.embed_sequences`, batches by length, windows of 1,022 residues;
 - one by one: `EsmModel` as transformers has it, each protein alone and whole;
 - padded: the same, each protein padded to 2,700 residues; as each takes the same time, two are timed.
 """
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from transformers import EsmConfig, EsmModel
 
 from deepgps.models.esm2 import Esm2, esm2_of, resolve_precision
-from deepgps.proteins.embedding import PADDING, embed, tokenize
+from deepgps.proteins.embedding import PADDING, embed_sequences, tokenize
 
 LONGEST, RESIDUES = 2700, "ACDEFGHIKLMNPQRSTVWY"
 PADDED = 2
@@ -153,7 +153,7 @@ def measure(model: EsmModel, encoder: Esm2, sequences: Sequence[str]) -> dict[st
     plain(model, ["M" * 60])
     mean = residues / len(sequences)
     found = {
-        "ours": timed(encoder.network, residues, lambda: embed(sequences, encoder)),
+        "ours": timed(encoder.network, residues, lambda: embed_sequences(sequences, encoder)),
         "one by one": timed(model, residues, lambda: plain(model, sequences)),
         "padded to 2,700": timed(
             model, round(mean * PADDED), lambda: plain(model, sequences[:PADDED], LONGEST)
@@ -175,7 +175,7 @@ def compare(ours: Timed, others: dict[str, Timed], precision: str) -> None:
 
 def differences(exact: Esm2, rough: Esm2, sequences: Sequence[str]) -> None:
     """What bfloat16 changes of the vectors of proteins."""
-    pairs = list(zip(embed(sequences, exact), embed(sequences, rough), strict=True))
+    pairs = list(zip(embed_sequences(sequences, exact), embed_sequences(sequences, rough), strict=True))
     largest = max(float(np.abs(one - other).max()) for one, other in pairs)
     relative = statistics.median(
         float(np.linalg.norm(one - other) / np.linalg.norm(one)) for one, other in pairs

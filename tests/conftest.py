@@ -92,7 +92,7 @@ def tiny_esm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def joint_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Bundle]]:
     """Model and bundle of a joint run of random weights, by its name in `joint_runs.VARIANTS`."""
-    from deepgps.training.export import export
+    from deepgps.training.export import export_run
     from joint_runs import SPECS, VARIANTS, write_run
 
     @cache
@@ -100,7 +100,7 @@ def joint_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tu
         recipe, spec = VARIANTS[name]
         folder = tmp_path_factory.mktemp("joint")
         model = write_run(folder / "run", recipe, SPECS[spec])
-        return model, export(folder / "run", folder / "bundle")
+        return model, export_run(folder / "run", folder / "bundle")
 
     return exported
 

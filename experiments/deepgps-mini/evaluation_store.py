@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from deepgps.arrays import Indices
-from deepgps.datasets.crops.store import CROPS, INDEX, MANIFEST, PROTEINS, open_crops
+from deepgps.datasets.crops.store import CROPS, CROPS_INDEX, CROPS_MANIFEST, PROTEINS, open_crops
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import ClassSet
 
@@ -22,13 +22,13 @@ def write_evaluation_store(
     index = open_crops(crops).index
     names, stand_in = _protein_ids(index, proteins, classes, source, seed)
     out.mkdir(parents=True, exist_ok=True)
-    for name in (CROPS, MANIFEST):
+    for name in (CROPS, CROPS_MANIFEST):
         (out / name).unlink(missing_ok=True)
         (out / name).symlink_to((crops / name).resolve())
     own = pl.when(pl.col("source") == source).then(pl.col("split"))
     index.with_columns(
         own.alias("split"), pl.Series("protein_id", names), pl.Series("stand_in", stand_in)
-    ).write_parquet(out / INDEX)
+    ).write_parquet(out / CROPS_INDEX)
     _protein_table(proteins, classes).filter(pl.col("protein_id").is_in(names)).write_parquet(out / PROTEINS)
     return out
 

@@ -25,14 +25,14 @@ from rich.progress import track
 
 from deepgps.arrays import Floats, Indices
 from deepgps.datasets.crops.reference import prepare_reference_crops
-from deepgps.datasets.crops.store import MANIFEST, open_crops, write_crops
+from deepgps.datasets.crops.store import CROPS_MANIFEST, open_crops, write_crops
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
 from deepgps.images.cell import Cell
 from deepgps.images.segmentation import OtsuWatershed
 from deepgps.images.similarity import pearson, psnr
 from deepgps.localization import class_set
 from deepgps.prediction import Predictor
-from deepgps.training.export import export
+from deepgps.training.export import export_run
 from deepgps.training.joint.train import train_joint
 from deepgps.training.recipe import JointRecipe
 
@@ -216,7 +216,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     proteins = load_labelled_proteins(args.data, CLASSES)
-    if not (args.work / "reference" / MANIFEST).exists():
+    if not (args.work / "reference" / CROPS_MANIFEST).exists():
         prepare_reference_crops(
             args.data / "images", args.work / "reference", size_px=208, pixel_size_um=PIXEL_UM
         )
@@ -229,7 +229,7 @@ def main() -> None:
         measured = args.work / f"{mode}-{seed}.json"
         if not measured.exists():
             train_joint(recipe(mode, seed, args.epochs), store, run, resume=run.exists())
-            export(run, bundle)
+            export_run(run, bundle)
             measured.write_text(json.dumps(held_out.measure(bundle)))
         found[f"{mode}, {seed}"] = json.loads(measured.read_text())
     print_table(Counter((cell.part, cell.slug) for cell in cells), held_out.baselines(), found)

@@ -28,7 +28,7 @@ from scipy.special import expit
 
 from deepgps.arrays import Doubles, Floats, Ints, Mask
 from deepgps.bundle import Metric
-from deepgps.datasets.crops.store import CROPS, INDEX, MANIFEST, open_crops
+from deepgps.datasets.crops.store import CROPS, CROPS_INDEX, CROPS_MANIFEST, open_crops
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
 from deepgps.evaluation.bootstrap import correlation_interval, mean_interval
 from deepgps.evaluation.evaluate import Evaluation, evaluate
@@ -41,7 +41,7 @@ from deepgps.images.similarity import intranuclear, pearson, psnr, ssim
 from deepgps.localization import class_set
 from deepgps.models.deepgps import LocalizationTokens
 from deepgps.prediction import Predictor
-from deepgps.training.export import export
+from deepgps.training.export import export_run
 from deepgps.training.mini.images import NO, YES
 from deepgps.training.mini.labels import REGIMES, read_held_out
 from deepgps.training.mini.train import train_mini
@@ -297,7 +297,7 @@ def _half_run(run: Path, half: int) -> Path:
     """A run like another one, whose images are still to be trained, without one half of OpenCell."""
     there = run / "opencell_halves" / str(half)
     (there / "crops").mkdir(parents=True, exist_ok=True)
-    for name in ("labels", f"crops/{CROPS}", f"crops/{MANIFEST}"):
+    for name in ("labels", f"crops/{CROPS}", f"crops/{CROPS_MANIFEST}"):
         (there / name).unlink(missing_ok=True)
         (there / name).symlink_to((run / name).resolve())
     index = open_crops(run / "crops").index
@@ -310,7 +310,7 @@ def _half_run(run: Path, half: int) -> Path:
     ]
     tested = pl.when(pl.col("group").is_in(held_out)).then(pl.lit("test")).otherwise(pl.lit("train"))
     index = index.with_columns(pl.when(of_opencell).then(tested).otherwise("split").alias("split"))
-    index.write_parquet(there / "crops" / INDEX)
+    index.write_parquet(there / "crops" / CROPS_INDEX)
     return there
 
 
@@ -323,7 +323,7 @@ def _evaluate_half(run: Path, data: Path, half: int, proteins: LabelledProteins,
     recipe = recipe.model_copy(update={"images": recipe.images.model_copy(update={"grain": grain})})
     there = _half_run(run, half)
     train_mini(recipe, data, there, resume=(there / RECIPE).exists())
-    bundle = export(there, folder / f"bundle-{half}")
+    bundle = export_run(there, folder / f"bundle-{half}")
     store = _store(there, folder / f"crops-{half}", proteins, OPENCELL)
     predictor = Predictor(bundle, mean=True)
     return evaluate(predictor, store, folder / f"report-{half}", on_progress=show_progress)

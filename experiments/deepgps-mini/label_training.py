@@ -17,7 +17,7 @@ from deepgps.evaluation.protocols import Protocol
 from deepgps.localization import CLASS_SETS
 from deepgps.proteins.features import sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
-from deepgps.training.mini.class_sets import FILE, fit_class_sets
+from deepgps.training.mini.class_sets import CLASS_SETS_FILE, fit_class_sets
 from deepgps.training.mini.labels import REGIMES, fit_labels, load_encoder, read_held_out
 from deepgps.training.recipe import LabelSettings
 
@@ -93,7 +93,7 @@ def fit_read_outs(
     """
     sets = [CLASS_SETS[name] for name in names]
     fit_class_sets(train, train if fine is None else fine, opencell_localizations(data), sets, folder)
-    specs = json.loads((folder / FILE).read_text("utf-8"))
+    specs = json.loads((folder / CLASS_SETS_FILE).read_text("utf-8"))
     return {name: ClassSetSpec.model_validate(spec) for name, spec in specs.items()}
 
 

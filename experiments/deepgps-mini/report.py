@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from deepgps.datasets.crops.reference import prepare_reference_crops
-from deepgps.datasets.crops.store import MANIFEST
+from deepgps.datasets.crops.store import CROPS_MANIFEST
 from deepgps.datasets.labels import load_labelled_proteins
 from deepgps.evaluation.evaluate import REPORT, evaluate
 from deepgps.localization import class_set
@@ -30,7 +30,7 @@ def main() -> None:
     options = parser.parse_args()
     predictor = Predictor.load(options.model)
     crop, classes = predictor.bundle.metadata.crop, class_set("mini")
-    if not (options.crops / MANIFEST).exists():
+    if not (options.crops / CROPS_MANIFEST).exists():
         images = options.data / "images"
         prepare_reference_crops(images, options.crops, size_px=crop.size_px, pixel_size_um=crop.pixel_size_um)
     proteins = load_labelled_proteins(options.data, classes)

@@ -1,5 +1,6 @@
 """Files that a crash leaves complete (atomic, append-only, locked, cached), file names and file hashes."""
 
+import csv
 import hashlib
 import os
 import re
@@ -42,6 +43,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a CSV file completely, or leave the one that is there if the process is killed."""
+    with atomic_path(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
 def remove_temporary_files(folder: Path) -> None:

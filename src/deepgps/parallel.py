@@ -25,8 +25,8 @@ _POLL_S, _DISCONNECTED_S = 1, 5
 # How often to count the workers of a cluster, which may grow or shrink.
 _COUNT_S = 5
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class WorkerDiedError(DeepGPSError):
@@ -41,12 +41,12 @@ def cores() -> int:
 
 
 def parallel_map(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
     *,
     workers: int | None = None,
     scheduler: str | None = None,
-) -> Iterator[Result | WorkerDiedError]:
+) -> Iterator[_Result | WorkerDiedError]:
     """Apply a function to items in parallel and yield the results in the order of the items.
 
     Items are read lazily, about two per worker ahead of the results. A worker that dies is replaced and its
@@ -86,14 +86,14 @@ def parallel_map(
 
 
 def _in_order(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
     open_pool: Callable[[], Executor],
     ahead: Callable[[], int],
     lost: Callable[[], bool] = lambda: False,
-) -> Iterator[Result | WorkerDiedError]:
+) -> Iterator[_Result | WorkerDiedError]:
     pool = open_pool()
-    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    waiting: deque[tuple[_Item, Future[_Result]]] = deque()
     rest = iter(items)
     try:
         while True:
@@ -122,7 +122,7 @@ def _in_order(
 _END: Any = object()
 
 
-def _outcome(future: Future[Result], lost: Callable[[], bool]) -> Result | WorkerDiedError:
+def _outcome(future: Future[_Result], lost: Callable[[], bool]) -> _Result | WorkerDiedError:
     # If the scheduler is lost at the wrong moment, its client never resolves the future.
     while not wait([future], _POLL_S).done:
         if lost():
@@ -144,12 +144,12 @@ _DIED = "Its worker died each time it was tried; give it more memory."
 
 
 def _retry(
-    function: Callable[[Item], Result],
-    item: Item,
-    earlier: Future[Result],
+    function: Callable[[_Item], _Result],
+    item: _Item,
+    earlier: Future[_Result],
     pool: Executor,
     open_pool: Callable[[], Executor],
-) -> tuple[Executor, Result | WorkerDiedError]:
+) -> tuple[Executor, _Result | WorkerDiedError]:
     """Compute one item alone, replacing broken pools; return the last pool and the result."""
     if earlier.done() and not earlier.cancelled() and earlier.exception() is None:
         return pool, earlier.result()
@@ -185,8 +185,8 @@ def _initialize_worker() -> None:
 
 
 def _on_dask(
-    function: Callable[[Item], Result], items: Iterable[Item], address: str
-) -> Iterator[Result | WorkerDiedError]:
+    function: Callable[[_Item], _Result], items: Iterable[_Item], address: str
+) -> Iterator[_Result | WorkerDiedError]:
     from distributed import Client
 
     # It prints a traceback when a scheduler is lost; the error raised here replaces it.

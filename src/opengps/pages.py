@@ -63,7 +63,7 @@ def predictions() -> Response:
 
 
 @router.post("/predictions")
-async def create_prediction(request: Request, site: SiteDep) -> Response:
+async def create_prediction_page(request: Request, site: SiteDep) -> Response:
     """Receive the form; show errors beside their fields."""
     form = FormData()
     try:
@@ -100,7 +100,7 @@ def _form(
 
 
 @router.get("/predictions/{job_id}")
-def show_prediction(
+def show_prediction_page(
     request: Request,
     site: SiteDep,
     job: JobDep,
@@ -203,21 +203,21 @@ def _thresholds(bundle: Bundle | None) -> dict[str, float]:
 
 
 @router.post("/predictions/{job_id}/cancel")
-def cancel_prediction(site: SiteDep, job: JobDep) -> Response:
+def cancel_prediction_page(site: SiteDep, job: JobDep) -> Response:
     """Cancel a job; a finished one stays as it is."""
     cancel_job(site, job.id)
     return RedirectResponse(f"/predictions/{job.id}", 303)
 
 
 @router.post("/predictions/{job_id}/delete")
-def delete_prediction(request: Request, site: SiteDep, job: JobDep) -> Response:
+def delete_prediction_page(request: Request, site: SiteDep, job: JobDep) -> Response:
     """Delete a job."""
     delete_job(site, job.id)
     return page(request, "deleted.html")
 
 
 @router.get("/models")
-def list_models(request: Request) -> Response:
+def list_models_page(request: Request) -> Response:
     """The installed models, each with its class sets."""
     families: dict[str, dict[str, Bundle]] = {}
     for name, bundle in models().items():
@@ -227,7 +227,7 @@ def list_models(request: Request) -> Response:
 
 
 @router.get("/models/{name}")
-def show_model(request: Request, name: str) -> Response:
+def show_model_page(request: Request, name: str) -> Response:
     """The page of one model, with its card."""
     bundle = get_model(name, "name")
     return page(
@@ -244,7 +244,7 @@ def show_model(request: Request, name: str) -> Response:
 
 
 @router.get("/nuclei")
-def list_nuclei(request: Request, model: ModelQuery = "") -> Response:
+def list_nuclei_page(request: Request, model: ModelQuery = "") -> Response:
     """The default nuclei, fitted to a model's crops."""
     chosen = model or available_model() or ""
     # One model of each size and scale.

@@ -22,7 +22,7 @@ from deepgps.errors import InputError
 from deepgps.files import safe_file_name
 from deepgps.images.cell import DEFAULT_CELLS, Cell, with_unique_name
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.proteins.reading import Record, check_records, read_protein_file
+from deepgps.proteins.reading import SequenceRecord, check_records, read_protein_file
 from deepgps.proteins.uniprot import is_accession
 from opengps.errors import ErrorDetail, RequestError, request_error, validation_error
 from opengps.jobs import JobRequest, check_quota, create_job
@@ -300,7 +300,7 @@ def _parse_bare(text: str, settings: Settings) -> Iterator[Protein | Rejection |
     """Parse a bare sequence, or names to look up."""
     words = re.split(r"[\s,;]+", text.strip(" \t\r\n,;"))
     if all(map(_RESIDUES.fullmatch, words)) and max(map(len, words)) >= _MIN_SEQUENCE:
-        for each in check_records([Record(1, "sequence", text)], TEXT_NAME, {}):
+        for each in check_records([SequenceRecord(1, "sequence", text)], TEXT_NAME, {}):
             yield _check_length(each, settings)
         return
     for word in dict.fromkeys(words):

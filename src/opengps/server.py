@@ -23,7 +23,7 @@ _KEEP_ALIVE_S = 10
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
-def serve(settings: Settings, host: str, port: int, *, worker: bool = True) -> None:
+def run_server(settings: Settings, host: str, port: int, *, worker: bool = True) -> None:
     """Serve until interrupted.
 
     Parameters

@@ -8,7 +8,7 @@ import pytest
 
 from deepgps.cli.app import run
 from deepgps.errors import DeepGPSError
-from deepgps.proteins.embedding import EncoderDescription, embed, prepared_encoder
+from deepgps.proteins.embedding import EncoderDescription, embed_sequences, prepared_encoder
 from deepgps.training import embedding
 
 SEQUENCES = {"a": "MKVLAAGIVGLCAKWDEYHR", "b": "ACDEFGHIKL" * 9, "c": "MKVLAAGIVG"}
@@ -54,7 +54,7 @@ def test_proteins_become_a_table(folder, tiny_esm2, encoder, capsys):
     assert table["protein_id"].to_list() == ["a", "b", "c"]
     assert table["length"].to_list() == [20, 90, 10]
     assert table["windows"].to_list() == [1, 2, 1]
-    expected = np.stack(embed(list(SEQUENCES.values()), encoder))
+    expected = np.stack(embed_sequences(list(SEQUENCES.values()), encoder))
     assert np.abs(table["embedding"].to_numpy() - expected).max() <= 1e-5
     made = json.loads(pl.read_parquet_metadata("embeddings.parquet")["deepgps"])
     assert made["encoder"]["fingerprint"] == encoder.fingerprint
@@ -71,7 +71,7 @@ def test_residues_lie_beside_the_table(folder, tiny_esm2, encoder):
         assert {id: arrays[id].shape for id in arrays} == {
             id: (len(sequence), 24) for id, sequence in SEQUENCES.items()
         }
-        (expected,) = embed([SEQUENCES["b"]], encoder, level="residue")
+        (expected,) = embed_sequences([SEQUENCES["b"]], encoder, level="residue")
         assert np.abs(arrays["b"] - expected).max() <= 1e-5
 
 
@@ -219,7 +219,7 @@ def test_a_dask_cluster_loads_the_encoder_once_a_worker(folder, tiny_esm2, encod
         more = ("--scheduler", cluster.scheduler_address, "--token-budget", "30")
         assert embedded(tiny_esm2, "proteins.fasta", *more) == 0
     assert len(loads) == 1
-    expected = np.stack(embed(list(SEQUENCES.values()), encoder))
+    expected = np.stack(embed_sequences(list(SEQUENCES.values()), encoder))
     found = pl.read_parquet("embeddings.parquet")["embedding"].to_numpy()
     assert np.abs(found - expected).max() <= 1e-5
 

@@ -10,7 +10,7 @@ from deepgps.datasets.crops.reference import (
     prepare_reference_crops,
     split_groups,
 )
-from deepgps.datasets.crops.store import CROPS, MANIFEST, open_crops
+from deepgps.datasets.crops.store import CROPS, CROPS_MANIFEST, open_crops
 from deepgps.errors import InputError
 from image_sources import discs, ring, write_images
 
@@ -156,7 +156,7 @@ def test_all_sources_are_in_one_store(prepared):
     assert set(store.index["split"]) <= {"train", "test"}
     by_group = store.index.group_by("source", "group").n_unique()
     assert set(by_group["split"]) == {1}
-    assert json.loads((prepared / MANIFEST).read_text())["size_px"] == 208
+    assert json.loads((prepared / CROPS_MANIFEST).read_text())["size_px"] == 208
 
 
 def test_every_crop_has_a_nucleus_of_plausible_size_in_its_centre(prepared):

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from deepgps.datasets.crops.store import MANIFEST, open_crops, write_crops
+from deepgps.datasets.crops.store import CROPS_MANIFEST, open_crops, write_crops
 from deepgps.errors import InputError
 
 CROPS = np.random.default_rng(0).integers(0, 256, (4, 2, 8, 8), np.uint8)
@@ -23,7 +23,7 @@ def test_crops_and_rows_are_read_in_order(folder):
     store = open_crops(folder)
     np.testing.assert_array_equal(store.crops, CROPS)
     assert store.index.to_dicts() == ROWS
-    assert json.loads((folder / MANIFEST).read_text()) == {"size_px": 8}
+    assert json.loads((folder / CROPS_MANIFEST).read_text()) == {"size_px": 8}
 
 
 def test_crops_are_memory_mapped(folder):
@@ -38,7 +38,7 @@ def test_rows_are_selected_by_their_values(folder):
 
 
 def test_a_missing_or_incomplete_store_is_refused(folder, tmp_path):
-    (folder / MANIFEST).unlink()
+    (folder / CROPS_MANIFEST).unlink()
     for path in (folder, tmp_path / "nowhere"):
         with pytest.raises(InputError, match="is not a complete crop store: it has no manifest"):
             open_crops(path)

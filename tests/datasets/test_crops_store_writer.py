@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from deepgps.datasets.crops.store import CROPS, INDEX, MANIFEST, CropStoreWriter, open_crops
+from deepgps.datasets.crops.store import CROPS, CROPS_INDEX, CROPS_MANIFEST, CropStoreWriter, open_crops
 from deepgps.errors import InputError
 from deepgps.files import AppendFile
 
@@ -48,7 +48,7 @@ def complete_store(tmp_path_factory):
 
 
 def test_a_finished_store_has_no_drafts(complete_store):
-    assert set(content(complete_store)) == {CROPS, INDEX, MANIFEST}
+    assert set(content(complete_store)) == {CROPS, CROPS_INDEX, CROPS_MANIFEST}
     store = open_crops(complete_store)
     np.testing.assert_array_equal(store.crops, np.concatenate([crops_of(field) for field in range(4)]))
     assert store.index["field"].to_list() == ["f0"] * 2 + ["f1"] * 3 + ["f3"]
@@ -101,7 +101,7 @@ def test_a_run_killed_at_any_time_is_resumed_to_the_same_store(complete_store, t
 
 def test_a_store_is_complete_or_refused_at_any_time(tmp_path, monkeypatch):
     for copy in snapshots(tmp_path / "store", tmp_path / "copies", monkeypatch):
-        if (copy / MANIFEST).exists():
+        if (copy / CROPS_MANIFEST).exists():
             assert len(open_crops(copy).crops) == sum(FIELDS)
         else:
             with pytest.raises(InputError, match="not a complete"):

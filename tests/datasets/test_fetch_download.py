@@ -124,7 +124,7 @@ def test_a_partial_file_that_is_too_long_is_discarded(sources, tmp_path):
 
 
 def test_a_slow_server_times_out(sources, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(download, "DOWNLOAD_TIMEOUT_S", 0.1)
     sources.piece_s = 0.4
     sources.faults[PATH] = ["slow"]
     with pytest.raises(UnreachableError, match="timed out"):

@@ -3,19 +3,19 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from deepgps.images.cell import DEFAULT_CELLS, PIXEL_SIZE_UM, Cell
-from deepgps.images.drawn import SCENES, draw
+from deepgps.images.cell import DEFAULT_CELLS, OPENCELL_PIXEL_SIZE_UM, Cell
+from deepgps.images.drawn import SCENES, draw_scene
 from deepgps.images.segmentation import OtsuWatershed
 
 
 def central(name: str) -> tuple[np.ndarray, np.ndarray]:
-    labels = OtsuWatershed()(Cell.load(name).nucleus, PIXEL_SIZE_UM)
+    labels = OtsuWatershed()(Cell.load(name).nucleus, OPENCELL_PIXEL_SIZE_UM)
     return labels, labels == labels[104, 104]
 
 
 @pytest.mark.parametrize("name", SCENES)
 def test_what_ships_is_what_is_drawn(name: str) -> None:
-    assert np.abs(draw(SCENES[name]) - Cell.load(name).nucleus).max() < 2 / 255
+    assert np.abs(draw_scene(SCENES[name]) - Cell.load(name).nucleus).max() < 2 / 255
 
 
 def test_every_scene_ships() -> None:
@@ -26,10 +26,10 @@ def test_every_scene_ships() -> None:
 def test_one_nucleus_in_the_centre_found_whole(name: str) -> None:
     labels, mask = central(name)
     assert labels[104, 104] > 0
-    area = mask.sum() * PIXEL_SIZE_UM**2
+    area = mask.sum() * OPENCELL_PIXEL_SIZE_UM**2
     long, short = SCENES[name].axes_um
     assert area == pytest.approx(np.pi * long * short / 4, rel=0.2)
-    assert np.hypot(*(np.array(ndimage.center_of_mass(mask)) - 104)) * PIXEL_SIZE_UM < 1.5
+    assert np.hypot(*(np.array(ndimage.center_of_mass(mask)) - 104)) * OPENCELL_PIXEL_SIZE_UM < 1.5
     assert not (mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
 
 

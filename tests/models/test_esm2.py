@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from deepgps.errors import InputError
 from deepgps.models.esm2 import NAMES, canonical_name, load_esm2, resolve_precision
-from deepgps.proteins.embedding import embed, tokenize
+from deepgps.proteins.embedding import embed_sequences, tokenize
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWYXUBZO"
 
@@ -53,10 +53,10 @@ def test_the_encoder_says_what_it_is(encoder):
 
 @pytest.mark.parametrize("level", ["protein", "residue"])
 def test_padded_unpadded_batched_and_single_runs_agree(encoder, sequences, level):
-    batched = embed(sequences, encoder, level=level)
-    single = embed(sequences, encoder, level=level, token_budget=1)
-    alone = [embed([sequence], encoder, level=level)[0] for sequence in sequences]
-    backwards = embed(sequences[::-1], encoder, level=level, token_budget=150)[::-1]
+    batched = embed_sequences(sequences, encoder, level=level)
+    single = embed_sequences(sequences, encoder, level=level, token_budget=1)
+    alone = [embed_sequences([sequence], encoder, level=level)[0] for sequence in sequences]
+    backwards = embed_sequences(sequences[::-1], encoder, level=level, token_budget=150)[::-1]
     for others in (single, alone, backwards):
         for one, other in zip(batched, others, strict=True):
             assert np.abs(one - other).max() <= 1e-5
@@ -76,20 +76,20 @@ def test_the_vectors_are_those_of_transformers_as_it_is_documented(encoder, tiny
     model = EsmModel.from_pretrained(tiny_esm2, add_pooling_layer=False).eval()
     with torch.no_grad():
         states = model(torch.from_numpy(tokens), torch.from_numpy(mask).long()).last_hidden_state.numpy()
-    protein = embed(["MKVLAAGIVG", "MKV"], encoder)
+    protein = embed_sequences(["MKVLAAGIVG", "MKV"], encoder)
     assert np.abs(protein[0] - states[0, 1:11].mean(0)).max() <= 1e-5
     assert np.abs(protein[1] - states[1, 1:4].mean(0)).max() <= 1e-5
 
 
 def test_a_residue_depends_on_the_others(encoder):
-    one, other = embed(["MKVLAAGIVG", "MKVLAAGIVW"], encoder, level="residue")
+    one, other = embed_sequences(["MKVLAAGIVG", "MKVLAAGIVW"], encoder, level="residue")
     assert np.abs(one[0] - other[0]).max() > 1e-3
 
 
 def test_bfloat16_is_near(encoder, tiny_esm2, sequences):
     rough = load_esm2(str(tiny_esm2), offline=True, precision="bfloat16")
     assert rough.fingerprint == encoder.fingerprint
-    pairs = zip(embed(sequences, encoder), embed(sequences, rough), strict=True)
+    pairs = zip(embed_sequences(sequences, encoder), embed_sequences(sequences, rough), strict=True)
     differences = [np.abs(one - other).max() for one, other in pairs]
     assert 0 < max(differences) < 0.1
 
@@ -152,7 +152,7 @@ def test_weights_as_they_are_published_are_the_same(tiny_esm2, encoder, tmp_path
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     loaded = load_esm2(str(tmp_path), offline=True, precision="float32")
     assert loaded.fingerprint == encoder.fingerprint
-    assert (embed(["MKVLAAGIVG"], loaded)[0] == embed(["MKVLAAGIVG"], encoder)[0]).all()
+    assert (embed_sequences(["MKVLAAGIVG"], loaded)[0] == embed_sequences(["MKVLAAGIVG"], encoder)[0]).all()
 
 
 def test_other_weights_and_other_settings_have_another_fingerprint(tiny_esm2, encoder, tmp_path):

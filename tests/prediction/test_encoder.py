@@ -12,12 +12,12 @@ from deepgps.errors import InputError
 from deepgps.models.esm2 import load_esm2
 from deepgps.prediction import Predictor
 from deepgps.prediction.encoder import sequence_reader
-from deepgps.proteins.embedding import embed
+from deepgps.proteins.embedding import embed_sequences
 from deepgps.proteins.features import residue_features, sequence_features
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.proteins.structures import read_structures, sample_points
 from deepgps.training.encoders import prepare_encoder
-from deepgps.training.export import bundle_parts, export
+from deepgps.training.export import bundle_parts, export_run
 from deepgps.training.recipe import load_recipe
 from joint_runs import joint_recipe, write_run
 from structure_files import fold, mmcif, pdb
@@ -60,7 +60,7 @@ def esm2_bundle(esm2, tmp_path_factory):
     spec = {"name": esm2.name, "kind": "esm2", "fingerprint": esm2.fingerprint}
     folder, recipe = tmp_path_factory.mktemp("esm2"), joint_recipe(fusion="per_residue")
     write_run(folder / "run", recipe, {**spec, "dimension": 24, "max_length": 60})
-    return export(folder / "run", folder / "bundle")
+    return export_run(folder / "run", folder / "bundle")
 
 
 def answers(predictions) -> np.ndarray:
@@ -148,7 +148,7 @@ def test_structures_must_be_given_where_they_are_looked_at_and_only_there(joint_
 def test_a_language_model_is_found_where_it_was_prepared(esm2, esm2_bundle, prepared, monkeypatch):
     monkeypatch.setenv("DEEPGPS_ENCODERS", str(prepared))
     predictor = Predictor(esm2_bundle, threads=1)
-    vectors = embed([each.sequence for each in PROTEINS], esm2, level="residue")
+    vectors = embed_sequences([each.sequence for each in PROTEINS], esm2, level="residue")
     assert_encoded_as(esm2_bundle, predictor.encode(PROTEINS), [[each] for each in vectors])
     drawn = list(predictor.predict(PROTEINS))
     assert [each.warnings for each in drawn] == [(), ("91 residues exceed 60: is encoded in 2 windows",), ()]
@@ -161,7 +161,9 @@ def test_an_embedding_of_the_whole_protein_is_its_mean(esm2, tiny_bundle, prepar
     spec = tiny_bundle.metadata.encoder.model_copy(update=update)
     bundle = replace(tiny_bundle, metadata=tiny_bundle.metadata.model_copy(update={"encoder": spec}))
     sequences = [each.sequence for each in PROTEINS]
-    for given, vector in zip(sequence_reader(bundle, 1)(sequences), embed(sequences, esm2), strict=True):
+    for given, vector in zip(
+        sequence_reader(bundle, 1)(sequences), embed_sequences(sequences, esm2), strict=True
+    ):
         assert list(given.arrays) == ["embedding"]
         np.testing.assert_allclose(given.arrays["embedding"], vector[None], atol=1e-5)
 

@@ -16,7 +16,7 @@ from deepgps.proteins.embedding import (
     EmbeddingCache,
     EncoderDescription,
     batch_by_length,
-    embed,
+    embed_sequences,
     group_by_length,
     iter_embeddings,
     tokenize,
@@ -60,19 +60,19 @@ def test_the_tokens_are_those_of_esm2():
 
 
 def test_residues_are_neither_special_tokens_nor_padding(encoder):
-    long, short = embed(["LAGVSE", "AA"], encoder, level="residue")
+    long, short = embed_sequences(["LAGVSE", "AA"], encoder, level="residue")
     assert long[:, 0].tolist() == [4, 5, 6, 7, 8, 9]
     assert short.tolist() == [[5, 1, 1], [5, 2, 1]]
     assert short.dtype == np.float32
 
 
 def test_a_protein_is_the_mean_of_its_residues(encoder):
-    assert embed(["LAG"], encoder)[0].tolist() == [5, 2, 1]
+    assert embed_sequences(["LAG"], encoder)[0].tolist() == [5, 2, 1]
 
 
 def test_residues_of_several_windows_are_averaged(encoder):
     sequence = ESM2_LETTERS[:20]
-    (vectors,) = embed([sequence], encoder, level="residue")
+    (vectors,) = embed_sequences([sequence], encoder, level="residue")
     assert vectors[:, 0].tolist() == list(range(4, 24))
     starts = window_starts(20, 8)
     expected = [
@@ -84,12 +84,12 @@ def test_residues_of_several_windows_are_averaged(encoder):
 
 def test_results_come_in_the_order_of_the_sequences(encoder):
     sequences = ["A" * n + "L" for n in (5, 1, 30, 3, 5, 2)]
-    lengths = [len(vectors) for vectors in embed(sequences, encoder, level="residue")]
+    lengths = [len(vectors) for vectors in embed_sequences(sequences, encoder, level="residue")]
     assert lengths == [len(sequence) for sequence in sequences]
 
 
 def test_nothing_gives_nothing(encoder):
-    assert embed([], encoder) == []
+    assert embed_sequences([], encoder) == []
 
 
 def test_similar_lengths_go_together_and_the_budget_holds():
@@ -112,13 +112,13 @@ def test_windows_count_towards_the_budget_of_a_group():
 
 @pytest.mark.parametrize("budget", [1, 12, 4096])
 def test_a_batch_never_exceeds_the_budget_but_by_one_window(encoder, budget):
-    embed(["A" * n for n in (40, 8, 7, 1, 1, 1)], encoder, token_budget=budget)
+    embed_sequences(["A" * n for n in (40, 8, 7, 1, 1, 1)], encoder, token_budget=budget)
     assert all(rows * width <= max(budget, width) for rows, width in encoder.calls)
 
 
 def test_the_same_sequence_is_encoded_once(encoder):
     done = []
-    found = embed(["LAG", "LAG", "LAG"], encoder, on_done=done.append)
+    found = embed_sequences(["LAG", "LAG", "LAG"], encoder, on_done=done.append)
     assert encoder.calls == [(1, 5)]
     assert sorted(done) == [0, 1, 2]
     assert all((vectors == found[0]).all() for vectors in found)
@@ -126,52 +126,54 @@ def test_the_same_sequence_is_encoded_once(encoder):
 
 @pytest.mark.parametrize("level", ["protein", "residue"])
 def test_what_is_in_the_cache_is_not_computed(encoder, cache, level):
-    first = embed(["LAG", "MKV" * 10], encoder, level=level, cache=cache)
+    first = embed_sequences(["LAG", "MKV" * 10], encoder, level=level, cache=cache)
     asked = len(encoder.calls)
-    again = embed(["MKV" * 10, "LAG"], encoder, level=level, cache=EmbeddingCache(cache.folder.parent))
+    again = embed_sequences(
+        ["MKV" * 10, "LAG"], encoder, level=level, cache=EmbeddingCache(cache.folder.parent)
+    )
     assert len(encoder.calls) == asked
     assert (again[0] == first[1]).all()
     assert (again[1] == first[0]).all()
 
 
 def test_the_mean_of_residues_in_the_cache_is_not_computed(encoder, cache):
-    embed(["LAGMK"], encoder, level="residue", cache=cache)
+    embed_sequences(["LAGMK"], encoder, level="residue", cache=cache)
     asked = len(encoder.calls)
-    (mean,) = embed(["LAGMK"], encoder, cache=cache)
+    (mean,) = embed_sequences(["LAGMK"], encoder, cache=cache)
     assert len(encoder.calls) == asked
-    assert (mean == embed(["LAGMK"], encoder)[0]).all()
+    assert (mean == embed_sequences(["LAGMK"], encoder)[0]).all()
 
 
 @pytest.mark.parametrize("what", ["name", "fingerprint", "precision"])
 def test_another_encoder_is_another_entry(encoder, cache, what):
-    embed(["LAG"], encoder, cache=cache)
+    embed_sequences(["LAG"], encoder, cache=cache)
     other = Counting()
     setattr(other, what, "another")
-    embed(["LAG"], other, cache=cache)
+    embed_sequences(["LAG"], other, cache=cache)
     assert len(other.calls) == 1
 
 
 def test_a_name_with_a_slash_stays_in_the_cache(encoder, cache):
     encoder.name = "../../else/where"
-    embed(["LAG"], encoder, cache=cache)
+    embed_sequences(["LAG"], encoder, cache=cache)
     assert cache.path(encoder, "protein", "LAG").resolve().is_relative_to(cache.folder)
-    embed(["LAG"], encoder, cache=cache)
+    embed_sequences(["LAG"], encoder, cache=cache)
     assert len(encoder.calls) == 1
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", None])
 def test_a_damaged_entry_is_computed_again(encoder, cache, damage):
-    embed(["LAG"], encoder, cache=cache)
+    embed_sequences(["LAG"], encoder, cache=cache)
     path = cache.path(encoder, "protein", "LAG")
     path.write_bytes(path.read_bytes()[:-5] if damage is None else damage)
-    (vectors,) = embed(["LAG"], encoder, cache=cache)
+    (vectors,) = embed_sequences(["LAG"], encoder, cache=cache)
     assert vectors.tolist() == [5, 2, 1]
     assert np.load(path).tolist() == [5, 2, 1]
 
 
 def test_an_entry_of_another_shape_is_computed_again(encoder, cache):
     cache.put(encoder, "protein", "LAG", np.zeros(7, np.float32))
-    assert embed(["LAG"], encoder, cache=cache)[0].tolist() == [5, 2, 1]
+    assert embed_sequences(["LAG"], encoder, cache=cache)[0].tolist() == [5, 2, 1]
 
 
 def killed_while_writing(folder):
@@ -185,7 +187,7 @@ def killed_while_writing(folder):
         os.kill(os.getpid(), signal.SIGKILL)
 
     np.save = half
-    embed(["LAG"], Counting(), cache=EmbeddingCache(folder))
+    embed_sequences(["LAG"], Counting(), cache=EmbeddingCache(folder))
 
 
 def test_a_writer_that_is_killed_leaves_no_half_entry(encoder, cache, tmp_path):
@@ -195,7 +197,7 @@ def test_a_writer_that_is_killed_leaves_no_half_entry(encoder, cache, tmp_path):
     assert process.exitcode == -signal.SIGKILL
     assert len(list((cache.folder / "temporary").iterdir())) == 1
     assert not cache.path(encoder, "protein", "LAG").exists()
-    embed(["LAG"], encoder, cache=cache)
+    embed_sequences(["LAG"], encoder, cache=cache)
     assert len(encoder.calls) == 1
     assert np.load(cache.path(encoder, "protein", "LAG")).tolist() == [5, 2, 1]
 
@@ -207,7 +209,7 @@ def test_drafts_of_writers_long_dead_are_removed(encoder, cache):
         (drafts / name).touch()
         then = (drafts / name).stat().st_mtime - age
         os.utime(drafts / name, (then, then))
-    embed(["LAG"], encoder, cache=cache)
+    embed_sequences(["LAG"], encoder, cache=cache)
     assert [path.name for path in drafts.iterdir()] == ["new.npy"]
 
 
@@ -216,7 +218,7 @@ MANY = ["LAGVSERTID"[: 1 + n % 10] * (1 + n // 10) for n in range(60)]
 
 def write_all(folder, seed):
     order = np.random.default_rng(seed).permutation(60)
-    embed(
+    embed_sequences(
         ["LAGVSERTID"[: 1 + n % 10] * (1 + n // 10) for n in order], Counting(), cache=EmbeddingCache(folder)
     )
 
@@ -229,9 +231,9 @@ def test_two_writers_at_once_leave_whole_entries(encoder, cache, tmp_path):
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
-    found = embed(MANY, encoder, cache=cache)
+    found = embed_sequences(MANY, encoder, cache=cache)
     assert encoder.calls == []
-    plain = embed(MANY, Counting())
+    plain = embed_sequences(MANY, Counting())
     assert all((a == b).all() for a, b in zip(found, plain, strict=True))
     assert list((cache.folder / "temporary").iterdir()) == []
 
@@ -239,7 +241,7 @@ def test_two_writers_at_once_leave_whole_entries(encoder, cache, tmp_path):
 def test_a_cache_that_cannot_be_written_says_so(encoder, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError):
-        embed(["LAG"], encoder, cache=EmbeddingCache(tmp_path / "file"))
+        embed_sequences(["LAG"], encoder, cache=EmbeddingCache(tmp_path / "file"))
 
 
 def test_the_cache_lies_where_the_environment_says(monkeypatch, tmp_path):
@@ -249,12 +251,12 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch, tmp_path):
 
 def test_an_empty_sequence_is_refused(encoder):
     with pytest.raises(InputError, match=r"Sequence 2 .* is empty"):
-        embed(["LAG", ""], encoder)
+        embed_sequences(["LAG", ""], encoder)
 
 
 def test_a_token_budget_of_nothing_is_refused(encoder):
     with pytest.raises(InputError, match="token budget of 0"):
-        embed(["LAG"], encoder, token_budget=0)
+        embed_sequences(["LAG"], encoder, token_budget=0)
 
 
 def test_a_group_that_fails_leaves_the_others(cache):

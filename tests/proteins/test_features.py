@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepgps.proteins.features import UNKNOWN, feature_names, residue_codes, sequence_features
+from deepgps.proteins.features import UNKNOWN_RESIDUE, feature_names, residue_codes, sequence_features
 
 NAMES = feature_names()
 MEMBRANE = "MKRSDE" + "LIVALLIVFLALIVLAVILL" + "RKDESGNQ" * 6
@@ -37,7 +37,7 @@ def test_case_does_not_matter():
 
 def test_rare_letters_read_as_their_kin_and_x_as_none():
     np.testing.assert_array_equal(residue_codes("UOBZ"), residue_codes("CKDE"))
-    assert residue_codes("x")[0] == UNKNOWN
+    assert residue_codes("x")[0] == UNKNOWN_RESIDUE
     assert feature("AAXX", "all_A") == 1
 
 

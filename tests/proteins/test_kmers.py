@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deepgps.proteins.features import UNKNOWN, residue_codes
+from deepgps.proteins.features import UNKNOWN_RESIDUE, residue_codes
 from deepgps.proteins.neighbours import GROUPS_13, inverted_index, kmers, spaced_kmers
 
 RNG = np.random.default_rng(1)
@@ -38,7 +38,7 @@ def test_no_word_spans_an_unknown_residue(sequence):
 def test_each_protein_stands_once_behind_each_of_its_words():
     proteins = [random_protein(50), "", random_protein(7), "ACDEFGHI" * 5, random_protein(200)]
     proteins.append(proteins[0])
-    codes = [np.append(residue_codes(each), UNKNOWN).astype(np.uint8) for each in proteins]
+    codes = [np.append(residue_codes(each), UNKNOWN_RESIDUE).astype(np.uint8) for each in proteins]
     starts, rows = inverted_index(
         np.concatenate(codes), np.array([len(each) for each in proteins], np.uint32)
     )

@@ -180,7 +180,7 @@ def test_what_uniprot_cannot_answer_is_said_and_not_cached(server: Server, query
 
 
 def test_a_slow_server_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uniprot, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(uniprot, "UNIPROT_TIMEOUT_S", 0.1)
     with pytest.raises(InputError, match=r"cannot be reached.*timed out.*FASTA file"):
         fetch_protein("Q44444", base_url=server.url)
 

@@ -13,7 +13,7 @@ import pytest
 
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.models.esm2 import load_esm2
-from deepgps.proteins.embedding import embed, list_encoders, prepared_encoder, read_info
+from deepgps.proteins.embedding import embed_sequences, list_encoders, prepared_encoder, read_info
 from deepgps.training import encoders
 from deepgps.training.encoders import prepare_encoder
 
@@ -59,7 +59,11 @@ def empty_home(tmp_path, monkeypatch):
 def test_it_answers_as_the_torch_module_does(home, tiny_esm2, level):
     torch_one = load_esm2(str(tiny_esm2), offline=True, precision="float32")
     graph = prepared_encoder("tiny_esm2", torch_one.fingerprint, threads=1)
-    pairs = zip(embed(SEQUENCES, torch_one, level=level), embed(SEQUENCES, graph, level=level), strict=True)
+    pairs = zip(
+        embed_sequences(SEQUENCES, torch_one, level=level),
+        embed_sequences(SEQUENCES, graph, level=level),
+        strict=True,
+    )
     assert max(np.abs(one - other).max() for one, other in pairs) <= 1e-5
     assert (graph.dimension, graph.max_length, graph.precision) == (24, 60, "float32")
 

@@ -15,7 +15,7 @@ from deepgps.errors import DeepGPSError, InputError
 from deepgps.localization import class_set
 from deepgps.prediction import Predictor
 from deepgps.training.card import metric_table
-from deepgps.training.export import MiniEncoder, export, read_metrics
+from deepgps.training.export import MiniEncoder, export_run, read_metrics
 from deepgps.training.graphs import TOLERANCE, graph_weights, rounded_to_half, to_onnx
 from deepgps.training.mini.images import build_generator
 from deepgps.training.mini.labels import load_encoder
@@ -219,7 +219,7 @@ def test_the_metrics_of_an_evaluation_are_read(tmp_path):
 
 def test_a_missing_metrics_file_stops_the_export(tiny_run, tmp_path):
     with pytest.raises(InputError, match="nowhere"):
-        export(tiny_run, tmp_path / "bundle", [tmp_path / "nowhere.json"])
+        export_run(tiny_run, tmp_path / "bundle", [tmp_path / "nowhere.json"])
     assert not (tmp_path / "bundle").exists()
 
 

@@ -16,7 +16,7 @@ from deepgps.cli.app import run as deepgps
 from deepgps.errors import BundleError, InputError
 from deepgps.localization import class_set
 from deepgps.prediction import Predictor
-from deepgps.training.finetune import open_base, tuned_recipe
+from deepgps.training.finetune import open_pretrained, tuned_recipe
 from deepgps.training.joint.task import build_model
 from deepgps.training.mini.images import TablePairing, build_generator, certain
 from joint_store import PLACES, SIZE, UM, proteins, recipe, write_store
@@ -106,11 +106,11 @@ def test_a_fine_tuned_run_becomes_a_bundle_that_says_where_it_is_from(folder, tm
     metadata = open_bundle(bundle).metadata
     assert metadata.training_data["fine-tuned from"].startswith("toy 1 (sha256 ")
     assert metadata.cell_line == "HeLa"
-    assert open_base(str(bundle)).recipe.name == "toy-finetuned"
+    assert open_pretrained(str(bundle)).recipe.name == "toy-finetuned"
 
 
 def test_defaults_are_few_epochs(folder):
-    base = open_base(str(folder / "run"))
+    base = open_pretrained(str(folder / "run"))
     tuned = tuned_recipe(base, [], ["HeLa", "U-2 OS"])
     assert (tuned.training.max_epochs, tuned.cell_line) == (10, None)
     assert tuned_recipe(base, ["name=mine", "protein.encoder=x"], []).name == "mine"
@@ -129,7 +129,7 @@ def test_defaults_are_few_epochs(folder):
 )
 def test_the_network_and_its_classes_are_kept(folder, change, said):
     with pytest.raises(InputError) as error:
-        tuned_recipe(open_base(str(folder / "run")), [change], [])
+        tuned_recipe(open_pretrained(str(folder / "run")), [change], [])
     assert said in str(error.value)
 
 
@@ -241,7 +241,7 @@ def test_a_crop_is_drawn_from_the_localizations_of_its_protein():
 
 
 def test_the_shipped_model_is_loaded_by_the_names_of_its_weights():
-    base, bundle = open_base("deepgps-mini"), open_bundle(find_bundle("deepgps-mini"))
+    base, bundle = open_pretrained("deepgps-mini"), open_bundle(find_bundle("deepgps-mini"))
     generator = build_generator(len(bundle.metadata.classes), base.recipe.images)
     base.load_into(generator)
     torch.manual_seed(0)
@@ -265,7 +265,7 @@ def with_recipe(bundle, content, folder):
 def test_a_bundle_without_its_recipe_is_refused(joint_export, tmp_path):
     path = with_recipe(joint_export("sequence")[1], None, tmp_path / "bare").path
     with pytest.raises(BundleError, match=r"has no 'recipe.yaml'; export it again from its run"):
-        open_base(str(path))
+        open_pretrained(str(path))
 
 
 @pytest.mark.parametrize("widths", [[4, 16], [4, 8, 8]])
@@ -273,6 +273,8 @@ def test_a_bundle_with_another_recipe_is_refused(joint_export, tmp_path, widths)
     bundle = joint_export("sequence")[1]
     content = yaml.safe_load(bundle.read("recipe.yaml"))
     content["model"]["widths"] = widths
-    base = open_base(str(with_recipe(bundle, yaml.safe_dump(content).encode(), tmp_path / "other").path))
+    base = open_pretrained(
+        str(with_recipe(bundle, yaml.safe_dump(content).encode(), tmp_path / "other").path)
+    )
     with pytest.raises(InputError, match="do not fit the network of its recipe"):
         base.load_into(build_model(base.recipe, base.encoder["dimension"]))

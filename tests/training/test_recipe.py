@@ -3,7 +3,7 @@ import pytest
 from deepgps.errors import InputError
 from deepgps.localization import class_set
 from deepgps.training.recipe import (
-    KINDS,
+    RECIPE_KINDS,
     JointRecipe,
     MiniRecipe,
     fields,
@@ -161,7 +161,7 @@ def test_a_change_that_cannot_be_made_says_why(recipe, change, said):
         load_recipe(recipe(JOINT + "losses: {mae: 2}\n"), [change])
 
 
-@pytest.mark.parametrize("schema", KINDS.values())
+@pytest.mark.parametrize("schema", RECIPE_KINDS.values())
 def test_every_field_is_found_by_its_name_with_or_without_its_place(schema):
     known = [path for path, _ in fields(schema)]
     for path in known:

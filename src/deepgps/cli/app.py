@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from cyclopts import App, CycloptsError
 
 from deepgps import __version__
-from deepgps.cli.evaluate import evaluate as evaluate_model
+from deepgps.cli.evaluate import evaluate_command
 from deepgps.errors import DeepGPSError, InputError, MissingExtraError
 
 # The extra that installs a package.
@@ -35,14 +35,14 @@ app = App(
     version=__version__,
     suppress_keyboard_interrupt=False,
 )
-models = App(name="models", help="Show the installed models.")
-nuclei = App(name="nuclei", help="Show the nuclei that deepGPS can draw into.")
-submissions = App(name="submissions", help="Moderate what was submitted to a website (extra 'web').")
-encoders = App(name="encoders", help="Protein language models, ready to predict with.")
-data = App(name="data", help="Build datasets: fetch, annotate, prepare, split (extra 'train').")
-fetch = App(name="fetch", help="Fetch tables, images, structures and sequences from their sources.")
-annotate = App(name="annotate", help="Label proteins from the tables of a source.")
-evaluation = App(
+models_app = App(name="models", help="Show the installed models.")
+nuclei_app = App(name="nuclei", help="Show the nuclei that deepGPS can draw into.")
+submissions_app = App(name="submissions", help="Moderate what was submitted to a website (extra 'web').")
+encoders_app = App(name="encoders", help="Protein language models, ready to predict with.")
+data_app = App(name="data", help="Build datasets: fetch, annotate, prepare, split (extra 'train').")
+fetch_app = App(name="fetch", help="Fetch tables, images, structures and sequences from their sources.")
+annotate_app = App(name="annotate", help="Label proteins from the tables of a source.")
+evaluate_app = App(
     name="evaluate", help="Evaluate a model: metrics beside baselines, a report (extra 'train')."
 )
 
@@ -54,8 +54,8 @@ app.command(
     "Running the same command again continues an unfinished run. Exit codes: 0; 2 if some input "
     "could not be used (see rejected.csv; the rest is predicted); 1 for a failure.",
 )
-app.command(models)
-app.command(nuclei)
+app.command(models_app)
+app.command(nuclei_app)
 app.command("deepgps.cli.recipes:recipes", name="recipes", help="List the recipes, or print one in full.")
 app.command(
     "deepgps.cli.web:serve", name="serve", help="Serve the openGPS website on this machine (extra 'web')."
@@ -63,12 +63,14 @@ app.command(
 app.command(
     "deepgps.cli.web:worker", name="worker", help="Run a further worker for an openGPS website (extra 'web')."
 )
-app.command(submissions)
-submissions.command("deepgps.cli.submissions:list_submissions", name="list", help="List submitted images.")
-submissions.command("deepgps.cli.submissions:accept", name="accept", help="Accept images.")
-submissions.command("deepgps.cli.submissions:reject", name="reject", help="Reject images.")
-submissions.command(
-    "deepgps.cli.submissions:export",
+app.command(submissions_app)
+submissions_app.command(
+    "deepgps.cli.submissions:list_submissions", name="list", help="List submitted images."
+)
+submissions_app.command("deepgps.cli.submissions:accept", name="accept", help="Accept images.")
+submissions_app.command("deepgps.cli.submissions:reject", name="reject", help="Reject images.")
+submissions_app.command(
+    "deepgps.cli.submissions:export_submissions",
     name="export",
     help="Write the accepted images to a crop store (extra 'train', too).",
 )
@@ -86,52 +88,64 @@ app.command(
     help="Compare labels with those of other tools on the same proteins (extra 'train').",
 )
 app.command(
-    "deepgps.cli.compare_cells:compare_cells",
+    "deepgps.cli.compare_cells:compare_cells_command",
     name="compare-cells",
     usage="Usage: deepgps compare-cells INPUT... --model A --model B [OPTIONS]",
     help="Compare the models of several cell lines on the same proteins.\n\n"
     "Running the same command again continues an unfinished run. Exit codes: 0; 2 if some input "
     "could not be used (see rejected.csv; the rest is compared); 1 for a failure.",
 )
-app.command(evaluation)
-evaluation.default(evaluate_model)
-evaluation.command(
+app.command(evaluate_app)
+evaluate_app.default(evaluate_command)
+evaluate_app.command(
     "deepgps.cli.evaluate:cross", name="cross", help="Draw several proteins into each of several nuclei."
 )
-models.command("deepgps.cli.models:list_models", name="list", help="List the installed models.")
-models.command(
+models_app.command("deepgps.cli.models:list_models_command", name="list", help="List the installed models.")
+models_app.command(
     "deepgps.cli.models:info", name="info", help="Show one model: classes, quality, data, licence."
 )
-nuclei.command("deepgps.cli.nuclei:list_nuclei", name="list", help="List the default nuclei.")
+nuclei_app.command("deepgps.cli.nuclei:list_nuclei_command", name="list", help="List the default nuclei.")
 app.command(
     "deepgps.cli.embed:embed", name="embed", help="Embed proteins with a language model (extra 'train')."
 )
-app.command(encoders)
-encoders.command(
-    "deepgps.cli.embed:prepare",
+app.command(encoders_app)
+encoders_app.command(
+    "deepgps.cli.embed:prepare_encoder_command",
     name="prepare",
     help="Convert an encoder to ONNX for prediction (extra 'train').",
 )
-encoders.command("deepgps.cli.embed:list_prepared", name="list", help="List the prepared encoders.")
-app.command(data)
-data.command(fetch)
-fetch.command("deepgps.cli.fetch:fetch_opencell", name="opencell", help="Fetch OpenCell's tables and images.")
-fetch.command(
-    "deepgps.cli.fetch:fetch_hpa", name="hpa", help="Fetch the Human Protein Atlas's tables and images."
+encoders_app.command("deepgps.cli.embed:list_prepared", name="list", help="List the prepared encoders.")
+app.command(data_app)
+data_app.command(fetch_app)
+fetch_app.command(
+    "deepgps.cli.fetch:fetch_opencell_command", name="opencell", help="Fetch OpenCell's tables and images."
 )
-fetch.command(
-    "deepgps.cli.fetch:fetch_structures", name="structures", help="Fetch structures from AlphaFold DB."
+fetch_app.command(
+    "deepgps.cli.fetch:fetch_hpa_command",
+    name="hpa",
+    help="Fetch the Human Protein Atlas's tables and images.",
 )
-fetch.command("deepgps.cli.fetch:fetch_sequences", name="sequences", help="Fetch sequences from UniProt.")
-data.command("deepgps.cli.prepare:segment", name="segment", help="Find nuclei: images to label images.")
-data.command("deepgps.cli.prepare:prepare", name="prepare", help="Cut fields into crops: a crop store.")
-data.command("deepgps.cli.prepare:show", name="show", help="Draw a contact sheet of a crop store.")
-data.command(annotate)
-annotate.command("deepgps.cli.data:annotate_opencell", name="opencell", help="Label OpenCell's proteins.")
-annotate.command(
-    "deepgps.cli.data:annotate_hpa", name="hpa", help="Label the Human Protein Atlas's proteins."
+fetch_app.command(
+    "deepgps.cli.fetch:fetch_structures_command",
+    name="structures",
+    help="Fetch structures from AlphaFold DB.",
 )
-data.command("deepgps.cli.data:split", name="split", help="Split proteins into train, validation and test.")
+fetch_app.command(
+    "deepgps.cli.fetch:fetch_sequences_command", name="sequences", help="Fetch sequences from UniProt."
+)
+data_app.command("deepgps.cli.prepare:segment", name="segment", help="Find nuclei: images to label images.")
+data_app.command("deepgps.cli.prepare:prepare", name="prepare", help="Cut fields into crops: a crop store.")
+data_app.command("deepgps.cli.prepare:show", name="show", help="Draw a contact sheet of a crop store.")
+data_app.command(annotate_app)
+annotate_app.command(
+    "deepgps.cli.data:annotate_opencell_command", name="opencell", help="Label OpenCell's proteins."
+)
+annotate_app.command(
+    "deepgps.cli.data:annotate_hpa_command", name="hpa", help="Label the Human Protein Atlas's proteins."
+)
+data_app.command(
+    "deepgps.cli.data:split", name="split", help="Split proteins into train, validation and test."
+)
 
 
 def run(tokens: Sequence[str]) -> int:

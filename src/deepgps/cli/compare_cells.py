@@ -36,7 +36,7 @@ class ComparedCell:
     channel: int | None = None
 
 
-def compare_cells(
+def compare_cells_command(
     *inputs: Annotated[str, Parameter(allow_leading_hyphen=True)],
     model: Annotated[list[str], Parameter(negative=())],
     sequence: str | None = None,
@@ -74,7 +74,7 @@ def compare_cells(
         Threads; all cores by default.
     """
     from deepgps.cli.console import RecordProgress
-    from deepgps.comparison.compare import compare_cells as compare
+    from deepgps.comparison.compare import compare_cells
     from deepgps.proteins.reading import read_proteins
     from deepgps.results.run import input_fingerprints
 
@@ -83,7 +83,7 @@ def compare_cells(
     predictors = _load(model, threads, structures)
     cells = _cells(predictors, into)
     with RecordProgress("comparing", unit="steps") as progress:
-        comparison = compare(
+        comparison = compare_cells(
             predictors,
             proteins,
             out,
@@ -125,7 +125,7 @@ def _cells(predictors: "Sequence[Predictor]", into: ComparedCell) -> "list[Cell]
 
 def _print_result(comparison: "Comparison") -> None:
     """Print the most different proteins, a summary for each model, and the files."""
-    from deepgps.cli.console import MAX_ROWS, print_files, print_table, printable, two_digits
+    from deepgps.cli.console import MAX_PRINTED_ROWS, print_files, print_table, printable, two_digits
     from deepgps.reporting.pages import yes_no
 
     models, proteins = comparison.models, comparison.proteins
@@ -136,11 +136,11 @@ def _print_result(comparison: "Comparison") -> None:
             *(two_digits(record["intranuclear_fraction"]) for record in protein.records),
             yes_no(protein.all_labels_agree(models)),
         )
-        for protein in proteins[:MAX_ROWS]
+        for protein in proteins[:MAX_PRINTED_ROWS]
     ]
     names = [model.name for model in models]
     print_table(("Protein", *names, *(f"In nuclei, {name}" for name in names), "Agree"), lines)
-    if len(proteins) > MAX_ROWS:
+    if len(proteins) > MAX_PRINTED_ROWS:
         print("…")
     for other in range(1, len(models)) if proteins else ():
         for sentence in _summary(comparison, other):

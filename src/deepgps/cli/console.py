@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from deepgps.results.predict import ResultsSummary
     from deepgps.results.records import Record
 
-MAX_ROWS = 12
+MAX_PRINTED_ROWS = 12
 MAX_MESSAGES = 10
 RESUMABLE = "Finished work is kept: the same command continues."
 
@@ -144,10 +144,10 @@ def print_summary(summary: "ResultsSummary") -> None:
     """Print the first rows of a results folder, the counts and the files."""
     from deepgps.results.records import read_records
 
-    rows = list(islice(read_records(summary.folder / "results.jsonl"), MAX_ROWS + 1))
+    rows = list(islice(read_records(summary.folder / "results.jsonl"), MAX_PRINTED_ROWS + 1))
     header = ("Protein", "Localizations", "Confidence", "Intranuclear", "Nucleus")
-    print_table(header, [_cells(row) for row in rows[:MAX_ROWS]])
-    if len(rows) > MAX_ROWS:
+    print_table(header, [_cells(row) for row in rows[:MAX_PRINTED_ROWS]])
+    if len(rows) > MAX_PRINTED_ROWS:
         print("…")
     if rows and not rows[0]["probabilities"]:
         print("This model draws images and predicts no label.")

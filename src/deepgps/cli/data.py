@@ -16,7 +16,7 @@ _Sequences = Annotated[list[Path] | None, Parameter(consume_multiple=True, negat
 _MaxLength = Annotated[int | None, Parameter(validator=Number(gte=1))]
 
 
-def annotate_opencell(
+def annotate_opencell_command(
     table: Path,
     *,
     out: Path,
@@ -40,17 +40,16 @@ def annotate_opencell(
     max_length
         Leave out proteins of more residues; the paper's limit is 2700.
     """
-    from deepgps.datasets.annotation.opencell import add_sequences
-    from deepgps.datasets.annotation.opencell import annotate_opencell as annotate
+    from deepgps.datasets.annotation.opencell import add_sequences, annotate_opencell
     from deepgps.datasets.annotation.report import opencell_report
 
     libraries = [library] if library else _next_to(table, "library.csv")
     sequences = sequences or _next_to(table, "sequences.fasta")
-    found = add_sequences(annotate(table, *libraries), sequences)
+    found = add_sequences(annotate_opencell(table, *libraries), sequences)
     _write_report(found, out, max_length, [table, *libraries, *sequences], opencell_report(found.proteins))
 
 
-def annotate_hpa(
+def annotate_hpa_command(
     tables: list[Path],
     /,
     *,
@@ -75,12 +74,12 @@ def annotate_hpa(
     max_length
         Leave out proteins of more residues; the paper's limit is 2700.
     """
-    from deepgps.datasets.annotation.hpa import annotate_hpa as annotate
+    from deepgps.datasets.annotation.hpa import annotate_hpa
     from deepgps.datasets.annotation.opencell import add_sequences
     from deepgps.datasets.annotation.report import hpa_report
 
     sequences = sequences or _next_to(tables[0], "sequences.fasta")
-    found = add_sequences(annotate(tables, cell_line), sequences)
+    found = add_sequences(annotate_hpa(tables, cell_line), sequences)
     _write_report(found, out, max_length, [*tables, *sequences], hpa_report(found.proteins))
     if any(protein.cell_line is None for protein in found.proteins):
         print("Labels of the gene table are for all cell lines together; the XMLs have labels per cell line.")

@@ -83,7 +83,9 @@ def embed(
     return 2 if rejected else 0
 
 
-def prepare(encoder: str, *, offline: Annotated[bool, Parameter(negative=())] = False) -> None:
+def prepare_encoder_command(
+    encoder: str, *, offline: Annotated[bool, Parameter(negative=())] = False
+) -> None:
     """Make an encoder ready to predict with, without torch.
 
     Parameters

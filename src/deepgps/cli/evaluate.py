@@ -60,7 +60,7 @@ class EvaluationData:
         return Predictor.load(bundle, threads=self.threads, structures=self.structures, mean=self.mean)
 
 
-def evaluate(
+def evaluate_command(
     bundle: str,
     /,
     *,
@@ -79,12 +79,11 @@ def evaluate(
     seed
         Seed of the bootstrap, of the wrong proteins and of the galleries.
     """
-    from deepgps.evaluation.evaluate import METRICS, REPORT
-    from deepgps.evaluation.evaluate import evaluate as run
+    from deepgps.evaluation.evaluate import METRICS, REPORT, evaluate
 
     predictor = evaluated.predictor(bundle)
     with _StageProgress("reading") as progress:
-        done = run(
+        done = evaluate(
             predictor,
             evaluated.data,
             out,

@@ -45,7 +45,7 @@ class Connection:
         return Client(connections=self.connections, retries=self.retries, on_wait=on_wait)
 
 
-def fetch_opencell(
+def fetch_opencell_command(
     *,
     out: Path,
     proteins: Path | None = None,
@@ -74,16 +74,16 @@ def fetch_opencell(
     portal
         Base address of the tables.
     """
-    from deepgps.datasets.fetch.opencell import fetch_opencell as fetch
+    from deepgps.datasets.fetch.opencell import fetch_opencell
 
     bucket, portal, ids = _base(bucket), _base(portal), _ids(proteins)
     with _progress() as progress:
         client = connection.client(progress)
-        fetched = fetch(out, client, progress, bucket=bucket, portal=portal, ids=ids, limit=limit)
+        fetched = fetch_opencell(out, client, progress, bucket=bucket, portal=portal, ids=ids, limit=limit)
     return _report(fetched, out, ("fields.csv", "annotations.csv", "library.csv"))
 
 
-def fetch_hpa(
+def fetch_hpa_command(
     *,
     out: Path,
     cell_line: str = "U-2 OS",
@@ -111,18 +111,18 @@ def fetch_hpa(
     images
         Base address of the images.
     """
-    from deepgps.datasets.fetch.hpa import fetch_hpa as fetch
+    from deepgps.datasets.fetch.hpa import fetch_hpa
 
     site, images, ids = _base(site), _base(images), _ids(proteins)
     with _progress() as progress:
         client = connection.client(progress)
-        fetched = fetch(
+        fetched = fetch_hpa(
             out, client, progress, site=site, images=images, cell_line=cell_line, ids=ids, limit=limit
         )
     return _report(fetched, out, ("fields.csv", "subcellular_location.tsv", "xml"))
 
 
-def fetch_structures(
+def fetch_structures_command(
     *accessions: str,
     out: Path,
     format: Literal["pdb", "cif"] = "pdb",
@@ -142,15 +142,15 @@ def fetch_structures(
     site
         Base address.
     """
-    from deepgps.datasets.fetch.proteins import fetch_structures as fetch
+    from deepgps.datasets.fetch.proteins import fetch_structures
 
     site, ids = _base(site), _accessions(accessions)
     with _progress() as progress:
-        fetched = fetch(out, connection.client(progress), progress, ids, site=site, format=format)
+        fetched = fetch_structures(out, connection.client(progress), progress, ids, site=site, format=format)
     return _report(fetched, out, ("structures.csv",))
 
 
-def fetch_sequences(
+def fetch_sequences_command(
     *accessions: str,
     out: Path,
     site: Annotated[str, Parameter(env_var="DEEPGPS_UNIPROT_URL")] = "https://rest.uniprot.org",
@@ -167,11 +167,11 @@ def fetch_sequences(
     site
         Base address.
     """
-    from deepgps.datasets.fetch.proteins import fetch_sequences as fetch
+    from deepgps.datasets.fetch.proteins import fetch_sequences
 
     site, ids = _base(site), _accessions(accessions)
     with _progress() as progress:
-        fetched = fetch(out, connection.client(progress), progress, ids, site=site)
+        fetched = fetch_sequences(out, connection.client(progress), progress, ids, site=site)
     return _report(fetched, out, ("sequences.fasta",))
 
 

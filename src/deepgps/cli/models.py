@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from deepgps.bundle import BundleMetadata, EncoderSpec
 
 
-def list_models() -> None:
+def list_models_command() -> None:
     """List the installed models: name, version, classes and path."""
     from deepgps.bundle import installed_bundles, open_bundle
 

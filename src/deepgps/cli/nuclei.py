@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def list_nuclei(*, out: Path | None = None) -> None:
+def list_nuclei_command(*, out: Path | None = None) -> None:
     """List the default nuclei.
 
     Parameters

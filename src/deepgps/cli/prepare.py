@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from deepgps.datasets.crops.settings import OPENCELL_UM, PrepareSettings
+from deepgps.datasets.crops.settings import PrepareSettings
+from deepgps.images.cell import OPENCELL_PIXEL_SIZE_UM
 
 
 def segment(
@@ -48,7 +49,7 @@ def segment(
             field = read_field(image, channel=channel, pixel_size_um=pixel_size_um)
             if field.pixel_size_um is None:
                 raise InputError(f"Image '{image}' does not say its pixel size; give --pixel-size-um.")
-            labels = segment_field(field, finder, OPENCELL_UM)
+            labels = segment_field(field, finder, OPENCELL_PIXEL_SIZE_UM)
             write_labels(target, labels)
         except InputError as error:
             failed += 1
@@ -93,7 +94,7 @@ def prepare(
         Start again, whatever the folder holds of an earlier run.
     """
     from deepgps.cli.console import ProgressBar
-    from deepgps.datasets.crops.prepare import PROBLEMS, prepare_fields
+    from deepgps.datasets.crops.prepare import FIELD_PROBLEMS, prepare_fields
 
     with ProgressBar("preparing", _count(fields), unit="fields") as progress:
 
@@ -117,7 +118,7 @@ def prepare(
     earlier = f" ({done.resumed:,} of them by an earlier run)" if done.resumed else ""
     print(f"{done.crops:,} crops of {done.fields:,} fields, {done.left_out:,} fields left out{earlier}")
     if done.left_out:
-        print(f"Why: {out / PROBLEMS}")
+        print(f"Why: {out / FIELD_PROBLEMS}")
     print(f"To look at them: deepgps data show {out}")
 
 
@@ -137,7 +138,7 @@ def show(store: Path, *, out: Path = Path("sheet.png"), crops: int = 48, seed: i
     """
     import json
 
-    from deepgps.datasets.crops.store import MANIFEST, open_crops, sample_crops
+    from deepgps.datasets.crops.store import CROPS_MANIFEST, open_crops, sample_crops
     from deepgps.files import atomic_path
     from deepgps.results.labelled_images import crop_sheet
 
@@ -145,7 +146,9 @@ def show(store: Path, *, out: Path = Path("sheet.png"), crops: int = 48, seed: i
     rows = sample_crops(opened, crops, seed)
     table = opened.index[rows.tolist()].to_dicts()
     captions = [_caption(row) for row in table]
-    um = json.loads((store / MANIFEST).read_text(encoding="utf-8")).get("pixel_size_um", OPENCELL_UM)
+    um = json.loads((store / CROPS_MANIFEST).read_text(encoding="utf-8")).get(
+        "pixel_size_um", OPENCELL_PIXEL_SIZE_UM
+    )
     with atomic_path(out) as draft:
         crop_sheet(opened.images(rows), captions, um).save(draft, format="PNG")
     print(f"{out}\t{len(rows)} of {len(opened.index):,} crops")

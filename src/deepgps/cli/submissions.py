@@ -95,7 +95,7 @@ def _moderate(numbers: tuple[int, ...], status: str, reason: str | None, data: P
     print(f"{status}: {', '.join(map(str, numbers))}")
 
 
-def export(out: Path, *, data: Path | None = None, overwrite: _Flag = False) -> None:
+def export_submissions(out: Path, *, data: Path | None = None, overwrite: _Flag = False) -> None:
     """Write the accepted images to a crop store.
 
     Parameters

@@ -99,9 +99,9 @@ def finetune(source: str, *, training: Training) -> None:
     source
         Folder of a finished run, or name or path of a bundle.
     """
-    from deepgps.training.finetune import finetune as run
+    from deepgps.training.finetune import finetune_model
 
-    before, after = run(
+    before, after = finetune_model(
         source,
         training.data,
         training.out,
@@ -130,8 +130,8 @@ def export(run: Path, *, to: Path, metrics: list[Path] | None = None) -> None:
     metrics
         JSON files of measured metrics to include in the bundle and its card.
     """
-    from deepgps.training.export import export as write
+    from deepgps.training.export import export_run
 
-    bundle = write(run, to, metrics or ())
+    bundle = export_run(run, to, metrics or ())
     name = f"{bundle.metadata.name} {bundle.metadata.version}"
     print(f"{name} is in {to}; `deepgps predict … --model {to}` uses it.")

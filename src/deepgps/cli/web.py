@@ -29,10 +29,10 @@ def serve(
     worker
         Run a worker beside the server; without one, start ``deepgps worker``.
     """
-    from opengps.server import serve as run
+    from opengps.server import run_server
     from opengps.settings import Settings
 
-    run(Settings.load(data=data), host, port, worker=worker)
+    run_server(Settings.load(data=data), host, port, worker=worker)
 
 
 def worker(*, data: Path | None = None) -> None:

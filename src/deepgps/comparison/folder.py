@@ -33,7 +33,7 @@ from deepgps.results.run import (
 )
 
 MODEL_FOLDER = "models"
-TABLES = ("differences.csv", "differences.tsv")
+DIFFERENCE_TABLES = ("differences.csv", "differences.tsv")
 
 
 class ComparisonFolder:
@@ -80,7 +80,7 @@ class ComparisonFolder:
         if overwrite:
             remove_comparison(self.path)
         if (earlier := read_run(self.path)) is None:
-            check_no_results(self.path, (*TABLES, REPORT_FILE))
+            check_no_results(self.path, (*DIFFERENCE_TABLES, REPORT_FILE))
         else:
             check_same_run(self.path, earlier, self._document)
             self._document["started"] = earlier.get("started", self._document["started"])
@@ -137,7 +137,7 @@ def remove_comparison(folder: Path) -> None:
         ):
             (folder / IMAGE_FOLDER / f"{image_names.add(protein_id)}.png").unlink(missing_ok=True)
         remove_results(run.parent)
-    for name in TABLES:
+    for name in DIFFERENCE_TABLES:
         (folder / name).unlink(missing_ok=True)
     remove_results(folder)
 

@@ -26,7 +26,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 import deepgps
-from deepgps.datasets.crops.store import INDEX, PROTEINS, open_crops, read_store_proteins
+from deepgps.datasets.crops.store import CROPS_INDEX, PROTEINS, open_crops, read_store_proteins
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.files import atomic_path, hash_files
 
@@ -331,7 +331,8 @@ def linked_groups(keys: Mapping[str, Collection[str]]) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-COLUMNS = ("protein_id", "split")
+SPLIT_FILE = "split.csv"
+SPLIT_COLUMNS = ("protein_id", "split")
 
 
 def read_proteins_to_split(source: Path) -> pl.DataFrame:
@@ -380,12 +381,12 @@ def write_split(split: Split, out: Path, source: Path, options: Mapping[str, str
         The manifest, ``<stem>.manifest.json``.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    inputs = hash_files([source / INDEX, source / PROTEINS] if source.is_dir() else [source])
+    inputs = hash_files([source / CROPS_INDEX, source / PROTEINS] if source.is_dir() else [source])
     counts = {name: dict(zip(PARTS, row, strict=True)) for name, row in class_counts(split).items()}
     document = {"deepgps": deepgps.__version__, **options, "inputs": inputs, "proteins": counts}
     manifest = out.with_name(f"{out.stem}.manifest.json")
     with atomic_path(out) as draft:
-        pl.DataFrame(sorted(split.parts.items()), schema=COLUMNS, orient="row").write_csv(draft)
+        pl.DataFrame(sorted(split.parts.items()), schema=SPLIT_COLUMNS, orient="row").write_csv(draft)
     with atomic_path(manifest) as draft:
         draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return manifest
@@ -404,7 +405,7 @@ def read_split(path: Path) -> dict[str, str]:
             header, *rows = list(csv.reader(file)) or [[]]
     except FileNotFoundError:
         raise InputError(f"Split '{path}' was not found; make it with 'deepgps data split'.") from None
-    if tuple(header) != COLUMNS:
+    if tuple(header) != SPLIT_COLUMNS:
         raise InputError(f"'{path}' is not a split; it needs the columns 'protein_id' and 'split'.")
     parts: dict[str, str] = {}
     for number, row in enumerate(filter(None, rows), 2):

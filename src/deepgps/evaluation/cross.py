@@ -15,10 +15,9 @@ from PIL import Image, ImageDraw
 from deepgps.arrays import Doubles, Floats, Ints, Mask
 from deepgps.errors import InputError
 from deepgps.evaluation.dataset import SEPARATOR, DatasetFiles, EvaluationDataset, load_dataset
-from deepgps.evaluation.evaluate import write_csv
 from deepgps.evaluation.images.measure import ImageGenerator
 from deepgps.evaluation.images.structure import nuclear_mask
-from deepgps.files import atomic_path
+from deepgps.files import atomic_path, write_csv
 from deepgps.images.similarity import intranuclear, pearson
 from deepgps.prediction import Predictor
 from deepgps.results.labelled_images import (
@@ -31,7 +30,7 @@ from deepgps.results.labelled_images import (
 )
 
 EDGE, HEADER, SIDE = 120, 40, 2
-GRID, TABLE, SHARES = "grid.png", "cross.csv", "shares.csv"
+GRID, CROSS_TABLE, SHARES = "grid.png", "cross.csv", "shares.csv"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,10 +197,10 @@ def write_cross(assay: CrossAssay, out: Path) -> tuple[Path, ...]:
         for i, j in np.ndindex(*fractions.shape)
     ]
     head = ("nucleus", "nucleus_class", "protein_id", "protein_class", "own_protein")
-    write_csv(out / TABLE, (*head, "intranuclear_fraction", "pearson_with_real"), cells)
+    write_csv(out / CROSS_TABLE, (*head, "intranuclear_fraction", "pearson_with_real"), cells)
     shares = [(name, *(f"{share:.4f}" for share in each.values())) for name, each in assay.shares().items()]
     write_csv(out / SHARES, ("of", "nucleus", "sequence", "both_together"), shares)
-    return out / GRID, out / TABLE, out / SHARES
+    return out / GRID, out / CROSS_TABLE, out / SHARES
 
 
 def grid(assay: CrossAssay) -> Image.Image:

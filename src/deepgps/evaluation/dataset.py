@@ -13,14 +13,13 @@ import polars as pl
 from deepgps.arrays import Ints, Strings
 from deepgps.bundle import BundleMetadata
 from deepgps.datasets.crops.store import PROTEINS, CropStore, open_crops, read_store_proteins
-from deepgps.datasets.splits import read_split
+from deepgps.datasets.splits import SPLIT_FILE, read_split
 from deepgps.errors import InputError
 from deepgps.localization import CLASS_SETS, LOCALIZATIONS, ClassSet
 from deepgps.prediction import Predictor
 from deepgps.proteins.check import check_sequence, clean_sequence
 from deepgps.proteins.protein import Protein, Rejection
 
-SPLIT = "split.csv"
 SEPARATOR = "|"
 """Between the names of several classes."""
 
@@ -80,7 +79,7 @@ class DatasetFiles:
 
     def inputs(self) -> list[Path]:
         """Return the files that decide what is evaluated, crops aside."""
-        own = [self.data / name for name in ("manifest.json", "index.parquet", PROTEINS, SPLIT)]
+        own = [self.data / name for name in ("manifest.json", "index.parquet", PROTEINS, SPLIT_FILE)]
         data = own if self.data.is_dir() else [self.data]
         return [path for path in (*data, self.split_file, self.proteins) if path and path.is_file()]
 
@@ -175,7 +174,7 @@ def model_classes(metadata: BundleMetadata) -> ClassSet:
 # ---- tables of proteins ----
 
 
-def read_proteins(path: Path) -> pl.DataFrame:
+def read_protein_table(path: Path) -> pl.DataFrame:
     """Read a table of proteins: ``protein_id``, ``sequence``, ``localizations``; all text.
 
     Raises
@@ -265,7 +264,7 @@ class ProteinReader:
 
 
 def _from_table(files: DatasetFiles, reader: ProteinReader) -> EvaluationDataset:
-    table, notes = read_proteins(files.data), []
+    table, notes = read_protein_table(files.data), []
     if files.split_file is not None:
         parts = read_split(files.split_file)
         table = table.filter(pl.col("protein_id").replace_strict(parts, default="") == files.split)
@@ -297,7 +296,7 @@ def _from_store(files: DatasetFiles, reader: ProteinReader) -> EvaluationDataset
     proteins = (
         _checked_table(read_store_proteins(files.data), files.data / PROTEINS)
         if files.proteins is None
-        else read_proteins(files.proteins)
+        else read_protein_table(files.proteins)
     )
     index = _index(store, files)
     crops = index.filter(pl.col("split") == files.split)
@@ -343,7 +342,7 @@ def _index(store: CropStore, files: DatasetFiles) -> pl.DataFrame:
 
 
 def _split(index: pl.DataFrame, protein: pl.Series, files: DatasetFiles) -> pl.Series:
-    own = files.data / SPLIT
+    own = files.data / SPLIT_FILE
     if (path := files.split_file or (own if own.exists() else None)) is not None:
         parts = read_split(path)
         return protein.replace_strict(parts, default="", return_dtype=pl.String).alias("split")

@@ -1,10 +1,9 @@
 """Evaluate a model on a dataset: metrics beside baselines, written to a folder with a report."""
 
-import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,11 +23,11 @@ from deepgps.evaluation.images.measure import (
 from deepgps.evaluation.images.metrics import ImageMetrics, image_metrics
 from deepgps.evaluation.images.reference import TrainingReference, fit_training_reference
 from deepgps.evaluation.labels import LabelEvaluation, evaluate_labels
-from deepgps.evaluation.report import write_report
-from deepgps.files import TEMPORARY_PREFIX, atomic_path, hash_files, lock_folder
+from deepgps.evaluation.report import write_evaluation_report
+from deepgps.files import TEMPORARY_PREFIX, atomic_path, hash_files, lock_folder, write_csv
 from deepgps.prediction import Predictor
 
-METRICS, TABLE, REPORT, LEFT_OUT = "metrics.json", "metrics.csv", "report.html", "left_out.csv"
+METRICS, METRICS_TABLE, REPORT, LEFT_OUT = "metrics.json", "metrics.csv", "report.html", "left_out.csv"
 _RECORDS, _STARTED = f"{TEMPORARY_PREFIX}crops.f32", f"{TEMPORARY_PREFIX}evaluation.json"
 
 OnProgress = Callable[[str, int, int], None]
@@ -148,7 +147,7 @@ def evaluate(
         all_notes = (*notes, *dataset.notes)
         done = Evaluation(predictor, dataset, labels, images, measurements, reference, all_notes, about)
         _write_tables(done, out)
-        write_report(done, out / REPORT)
+        write_evaluation_report(done, out / REPORT)
         for name in (_RECORDS, _STARTED):
             (out / name).unlink(missing_ok=True)
         return done
@@ -220,17 +219,9 @@ def _write_tables(done: Evaluation, out: Path) -> None:
         (name, *(_rounded(each) for each in (metric.value, metric.low, metric.high)), metric.n)
         for name, metric in metrics.items()
     )
-    write_csv(out / TABLE, ("metric", "value", "low", "high", "n"), rows)
+    write_csv(out / METRICS_TABLE, ("metric", "value", "low", "high", "n"), rows)
     write_csv(out / LEFT_OUT, LeftOut._fields, done.dataset.left_out)
 
 
 def _rounded(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
-
-
-def write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
-    """Write a CSV file, or leave the one that is there if the process is killed."""
-    with atomic_path(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)

@@ -84,12 +84,12 @@ CLASS_COLUMNS = (
     ("profile_classifier_accuracy_real", "… real", 2),
 )
 
-MAX_LEFT_OUT = 100
+_MAX_LEFT_OUT = 100
 _SCATTER_POINTS = 600
 _BY_RANK, _AT_RANDOM = 4, 12
 
 
-def write_report(evaluation: "Evaluation", path: Path) -> None:
+def write_evaluation_report(evaluation: "Evaluation", path: Path) -> None:
     """Write the report; it loads nothing from elsewhere."""
     about = evaluation.about
     facts = [
@@ -109,7 +109,7 @@ def write_report(evaluation: "Evaluation", path: Path) -> None:
         labels=_labels(evaluation),
         images=_images(evaluation),
         left_out=evaluation.dataset.left_out,
-        max_left_out=MAX_LEFT_OUT,
+        max_left_out=_MAX_LEFT_OUT,
         **_provenance(evaluation),
     )
 

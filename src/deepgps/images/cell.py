@@ -25,8 +25,8 @@ DEFAULT_CELLS = ("hek-1", "hek-2", "hek-3", "hek-crowded", "hek-kidney", "u2os-1
 SIZE_PX = 208
 """Edge of the default cells' nucleus images, in pixels."""
 
-PIXEL_SIZE_UM = 0.206349
-"""Pixel size of the default cells in micrometres: that of the OpenCell fields."""
+OPENCELL_PIXEL_SIZE_UM = 0.206349
+"""Pixel size of the OpenCell fields in micrometres, and of the default cells."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +66,7 @@ class Cell:
         path_or_name: str | PathLike[str],
         *,
         size_px: int = SIZE_PX,
-        pixel_size_um: float = PIXEL_SIZE_UM,
+        pixel_size_um: float = OPENCELL_PIXEL_SIZE_UM,
         channel: int | None = None,
         image_pixel_size_um: float | None = None,
         segmenter: "Segmenter | None" = None,
@@ -128,7 +128,7 @@ class Cell:
         file = resources.files("deepgps.images") / "default_nuclei" / f"{name}.png"
         with file.open("rb") as stream, Image.open(stream) as image:
             pixels = np.asarray(image, np.float32) / np.float32(255)
-        return cls(name, pixels, PIXEL_SIZE_UM, "drawn")
+        return cls(name, pixels, OPENCELL_PIXEL_SIZE_UM, "drawn")
 
     def resampled(self, *, size_px: int, pixel_size_um: float) -> Self:
         """Resample and crop the cell around its centre.

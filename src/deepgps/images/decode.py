@@ -166,7 +166,7 @@ class Decoded:
     warnings: tuple[str, ...] = ()
 
 
-def decode(path: Path) -> Decoded:
+def decode_image(path: Path) -> Decoded:
     """Decode a TIFF, OME-TIFF, PNG or JPEG file, plain or gzipped, detected by its first bytes.
 
     Parameters

@@ -14,10 +14,9 @@ import numpy as np
 from scipy import ndimage
 
 from deepgps.arrays import Doubles, Floats, Mask
-from deepgps.images.cell import PIXEL_SIZE_UM
+from deepgps.images.cell import OPENCELL_PIXEL_SIZE_UM, SIZE_PX
 from deepgps.images.processing import percentile_normalise
 
-SIZE_PX = 208
 _MARGIN_PX = 48
 _CANVAS_PX = SIZE_PX + 2 * _MARGIN_PX
 
@@ -64,12 +63,12 @@ SCENES: Mapping[str, Scene] = {
 """The scene of each default nucleus."""
 
 
-def draw(scene: Scene) -> Floats:
+def draw_scene(scene: Scene) -> Floats:
     """Draw a scene.
 
     Returns
     -------
-    (208, 208) float32 in [0, 1], percentile-normalised, of `PIXEL_SIZE_UM`.
+    (208, 208) float32 in [0, 1], percentile-normalised, of `OPENCELL_PIXEL_SIZE_UM`.
     """
     rng = np.random.default_rng(scene.seed)
     canvas = np.zeros((_CANVAS_PX, _CANVAS_PX), np.float32)
@@ -88,7 +87,7 @@ def write_default_nuclei(folder: Path) -> list[Path]:
 
     files = [folder / f"{name}.png" for name in SCENES]
     for file, scene in zip(files, SCENES.values(), strict=True):
-        Image.fromarray(np.rint(draw(scene) * 255).astype(np.uint8)).save(file, optimize=True)
+        Image.fromarray(np.rint(draw_scene(scene) * 255).astype(np.uint8)).save(file, optimize=True)
     return files
 
 
@@ -112,7 +111,7 @@ def _masks(scene: Scene, rng: np.random.Generator) -> list[Mask]:
 
 
 def _distance_from(masks: list[Mask]) -> Doubles:
-    return np.asarray(ndimage.distance_transform_edt(~np.any(masks, axis=0)) * PIXEL_SIZE_UM)
+    return np.asarray(ndimage.distance_transform_edt(~np.any(masks, axis=0)) * OPENCELL_PIXEL_SIZE_UM)
 
 
 def _seen(mask: Mask) -> bool:
@@ -130,7 +129,7 @@ def _outline(
     """Make the mask of an ellipse with a radius varied by low harmonics and perhaps one dent."""
     rows, cols = np.indices((_CANVAS_PX, _CANVAS_PX)) - centre[:, None, None]
     angle = np.arctan2(rows, cols) - rng.uniform(0, np.pi)
-    long, short = (axis / 2 / PIXEL_SIZE_UM for axis in axes_um)
+    long, short = (axis / 2 / OPENCELL_PIXEL_SIZE_UM for axis in axes_um)
     radius = long * short / np.hypot(short * np.cos(angle), long * np.sin(angle))
     for harmonic in (2, 3, 4, 5):
         amplitude = rng.normal(0, bend / harmonic)
@@ -142,7 +141,7 @@ def _outline(
 
 def _nucleus(mask: Mask, contrast: float, rng: np.random.Generator) -> Floats:
     """Stain one nucleus: 0 outside, about 0.5 inside."""
-    depth = ndimage.distance_transform_edt(mask) * PIXEL_SIZE_UM
+    depth = ndimage.distance_transform_edt(mask) * OPENCELL_PIXEL_SIZE_UM
     stain = 0.36 * np.exp(contrast * _chromatin(rng))
     stain *= 1 + 0.7 * contrast * np.exp(-((depth / 0.5) ** 2))
     for row, col, radius in _spots(depth > 2.0, int(rng.integers(1, 5)), (0.7, 1.5), rng):
@@ -163,7 +162,7 @@ def _chromatin(rng: np.random.Generator) -> Floats:
 
 def _noise(scale_um: float, rng: np.random.Generator) -> Floats:
     white = rng.standard_normal((_CANVAS_PX, _CANVAS_PX)).astype(np.float32)
-    smooth = ndimage.gaussian_filter(white, scale_um / PIXEL_SIZE_UM, mode="wrap")
+    smooth = ndimage.gaussian_filter(white, scale_um / OPENCELL_PIXEL_SIZE_UM, mode="wrap")
     return np.asarray(smooth / smooth.std(), np.float32)
 
 
@@ -183,13 +182,15 @@ def _distance(row: int, col: int, rng: np.random.Generator) -> Doubles:
     along = rows * np.cos(turn) + cols * np.sin(turn)
     across = cols * np.cos(turn) - rows * np.sin(turn)
     ragged = 1 + 0.12 * _noise(0.6, rng)
-    return np.asarray(np.hypot(along * squeeze, across) * ragged * PIXEL_SIZE_UM)
+    return np.asarray(np.hypot(along * squeeze, across) * ragged * OPENCELL_PIXEL_SIZE_UM)
 
 
 def _through_microscope(stain: Floats, nuclei: Mask, rng: np.random.Generator) -> Floats:
-    haze = ndimage.gaussian_filter(stain, 3.0 / PIXEL_SIZE_UM)
+    haze = ndimage.gaussian_filter(stain, 3.0 / OPENCELL_PIXEL_SIZE_UM)
     specks = np.clip(_noise(0.35, rng) - 2.2, 0, None) * np.clip(_noise(4.0, rng), 0, None) * ~nuclei
-    light = ndimage.gaussian_filter(stain, 0.22 / PIXEL_SIZE_UM) + 0.05 * haze + 0.06 * specks + 0.015
+    light = (
+        ndimage.gaussian_filter(stain, 0.22 / OPENCELL_PIXEL_SIZE_UM) + 0.05 * haze + 0.06 * specks + 0.015
+    )
     noise = np.hypot(np.sqrt(light / 75), 0.012) * rng.standard_normal(stain.shape)  # shot and read
     return np.asarray(light + noise, np.float32)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepgps.arrays import Floats
 from deepgps.errors import InputError
-from deepgps.images.decode import MIN_EDGE_PX, Decoded, decode
+from deepgps.images.decode import MIN_EDGE_PX, Decoded, decode_image
 
 _NUCLEUS_NAME = re.compile(r"dapi|hoechst|\bdna\b|nucle(us|i|ar)\b|draq|h2b|\b405\b", re.IGNORECASE)
 _COLOURS = ("red", "green", "blue")
@@ -218,7 +218,7 @@ def read_field(
     path = Path(path)
     if pixel_size_um is not None and not (math.isfinite(pixel_size_um) and pixel_size_um > 0):
         raise InputError(f"Pixel size {pixel_size_um} is not a positive number; give micrometres per pixel.")
-    decoded = decode(path)
+    decoded = decode_image(path)
     index, notes = _choose_channel(decoded, channel, path.name)
     return select_channel(decoded, index, path, pixel_size_um, notes)
 

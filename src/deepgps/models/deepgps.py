@@ -11,7 +11,7 @@ from deepgps.models.grain import GrainMaps
 from deepgps.models.latents import SequenceLatent, StructureLatent
 from deepgps.models.unet import UNet
 
-Protein = Mapping[str, Tensor]
+NetworkInputs = Mapping[str, Tensor]
 """Inputs by name, as `DeepGPS.encode` takes them."""
 
 
@@ -120,7 +120,7 @@ class DeepGPS(nn.Module):
         self.sequence.mean.copy_(mean)
         self.sequence.scale.copy_(scale)
 
-    def encode(self, protein: Protein) -> Encoded:
+    def encode(self, protein: NetworkInputs) -> Encoded:
         """Encode proteins, independently of nuclei.
 
         Parameters
@@ -139,7 +139,7 @@ class DeepGPS(nn.Module):
             tokens, mask = mean[:, None], None
         return Encoded(tokens, mask, logits, penalty)
 
-    def _tokens(self, protein: Protein) -> tuple[Tensor, Tensor]:
+    def _tokens(self, protein: NetworkInputs) -> tuple[Tensor, Tensor]:
         """Return the tokens (B, T, D) of all inputs, and the penalty."""
         parts: list[Tensor] = []
         penalty = torch.zeros((), device=next(iter(protein.values())).device)
@@ -150,7 +150,7 @@ class DeepGPS(nn.Module):
             parts.append(latent)
         return torch.cat(parts, 1), penalty
 
-    def forward(self, nucleus: Tensor, protein: Protein) -> Drawn:
+    def forward(self, nucleus: Tensor, protein: NetworkInputs) -> Drawn:
         """Predict and draw proteins, as `encode` takes them, in nuclei (B, 1, H, W) in [0, 1]."""
         encoded = self.encode(protein)
         image = self.generator(nucleus, encoded.tokens, mask=encoded.mask)

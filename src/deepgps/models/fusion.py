@@ -15,13 +15,12 @@ Four ways, one signature: image (B, C, H, W), latent (B, T, D), optional mask (B
 """
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-FusionMode = Literal["paper", "residual", "per_residue", "film"]
+from deepgps.models import FusionMode
 
 
 def sinusoids(length: int, dimension: int, device: torch.device) -> Tensor:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from deepgps.models.fusion import FusionMode, build_fusion
+from deepgps.models import FusionMode
+from deepgps.models.fusion import build_fusion
 from deepgps.models.grain import GrainHead, GrainMaps, grained
 from deepgps.models.noise import Noise
 

@@ -256,14 +256,14 @@ def _features(sequence: str, max_length: int | None, index: NeighbourIndex | Non
 
 
 def _embedding_reader(bundle: Bundle, threads: int | None) -> ReadSequences:
-    from deepgps.proteins.embedding import embed, prepared_encoder
+    from deepgps.proteins.embedding import embed_sequences, prepared_encoder
 
     spec = bundle.metadata.encoder
     encoder = prepared_encoder(spec.name, spec.fingerprint, threads=threads)
     name = "residues" if spec.level == "residue" else "embedding"
 
     def read(sequences: Sequence[str]) -> list[EncoderInputs]:
-        vectors = embed(sequences, encoder, level=spec.level)
+        vectors = embed_sequences(sequences, encoder, level=spec.level)
         return [
             _one_window(len(sequence), **{name: each})
             for sequence, each in zip(sequences, vectors, strict=True)

@@ -1,7 +1,7 @@
 """Embeddings of proteins, or of their residues, by a protein language model.
 
-`embed` takes sequences and a `ResidueEncoder`: a prepared one (`prepared_encoder`, without torch) or one of
-`deepgps.models.esm2`. An `EmbeddingCache` stores the vectors.
+`embed_sequences` takes sequences and a `ResidueEncoder`: a prepared one (`prepared_encoder`, without torch)
+or one of `deepgps.models.esm2`. An `EmbeddingCache` stores the vectors.
 """
 
 import os
@@ -88,7 +88,7 @@ def describe_encoder(encoder: EncoderIdentity) -> EncoderDescription:
     )
 
 
-START, PADDING, END, UNKNOWN = 0, 1, 2, 3
+START, PADDING, END, UNKNOWN_TOKEN = 0, 1, 2, 3
 SPECIAL = 2
 """Number of special tokens: one at the start, one at the end."""
 VOCABULARY = 33
@@ -98,7 +98,7 @@ _LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO"
 
 
 def _table() -> Ints:
-    table = np.full(256, UNKNOWN, np.int64)
+    table = np.full(256, UNKNOWN_TOKEN, np.int64)
     table[[ord(letter) for letter in _LETTERS]] = np.arange(4, 4 + len(_LETTERS))
     return table
 
@@ -112,7 +112,7 @@ def tokenize(sequences: Sequence[str]) -> tuple[Ints, Mask]:
     Parameters
     ----------
     sequences
-        Upper-case residues; letters other than the 20 amino acids, U, O, B, Z and X become `UNKNOWN`.
+        Upper-case residues; letters other than the 20 amino acids, U, O, B, Z and X become `UNKNOWN_TOKEN`.
 
     Returns
     -------
@@ -286,10 +286,10 @@ TOKEN_BUDGET = 4096
 """Default number of tokens in a batch."""
 
 Group = Sequence[str]
-Encoded = list[Floats]
+Vectors = list[Floats]
 
 
-def embed(
+def embed_sequences(
     sequences: Sequence[str],
     encoder: ResidueEncoder,
     *,
@@ -329,7 +329,7 @@ def embed(
     """
     found: dict[int, Floats] = {}
 
-    def encode(groups: Iterable[Group]) -> Iterator[Encoded]:
+    def encode(groups: Iterable[Group]) -> Iterator[Vectors]:
         return map(partial(encode_group, encoder, level=level, token_budget=token_budget), groups)
 
     for place, vectors in iter_embeddings(sequences, encoder, encode, level, cache, token_budget):
@@ -342,7 +342,7 @@ def embed(
 def iter_embeddings(
     sequences: Sequence[str],
     identity: EncoderIdentity,
-    encode: Callable[[Iterable[Group]], Iterable[Encoded | DeepGPSError]],
+    encode: Callable[[Iterable[Group]], Iterable[Vectors | DeepGPSError]],
     level: Level,
     cache: EmbeddingCache | None,
     token_budget: int,
@@ -352,7 +352,7 @@ def iter_embeddings(
     Parameters
     ----------
     sequences, level, cache, token_budget
-        As in `embed`.
+        As in `embed_sequences`.
     identity
         Identity of the encoder.
     encode
@@ -367,7 +367,7 @@ def iter_embeddings(
     Raises
     ------
     InputError
-        As in `embed`.
+        As in `embed_sequences`.
     DeepGPSError
         At the end, if a group failed; the vectors of the others are cached.
     """
@@ -398,7 +398,7 @@ def _check(sequences: Sequence[str], token_budget: int) -> None:
 def _compute(
     sequences: Sequence[str],
     identity: EncoderIdentity,
-    encode: Callable[[Iterable[Group]], Iterable[Encoded | DeepGPSError]],
+    encode: Callable[[Iterable[Group]], Iterable[Vectors | DeepGPSError]],
     token_budget: int,
 ) -> Iterator[tuple[str, Floats]]:
     lengths = [len(sequence) for sequence in sequences]
@@ -418,7 +418,7 @@ def _compute(
 
 def encode_group(
     encoder: ResidueEncoder, sequences: Group, *, level: Level = "protein", token_budget: int = TOKEN_BUDGET
-) -> Encoded:
+) -> Vectors:
     """Encode sequences with their windows: (E,) each, or (L, E)."""
     width = encoder.max_length
     windows = [

@@ -117,7 +117,7 @@ def count_motifs(sequence: str) -> Floats:
 FEATURES_NAME = "segments-1"
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
-UNKNOWN = 20
+UNKNOWN_RESIDUE = 20
 GROUPS_7 = ("AGV", "ILFP", "YMTS", "HNQW", "RK", "DE", "C")
 GROUPS_4 = ("AVILMFWYC", "GPSTNQH", "KR", "DE")
 
@@ -130,7 +130,7 @@ _SEGMENTS = ("all", "n10", "n25", "n50", "n100", "c10", "c25", "c50", "c100", "s
 
 
 def _code_table() -> Ints:
-    table = np.full(256, UNKNOWN, np.int64)
+    table = np.full(256, UNKNOWN_RESIDUE, np.int64)
     for letter in "".join((RESIDUES, *_SUBSTITUTES)):
         code = RESIDUES.index(_SUBSTITUTES.get(letter, letter))
         table[[ord(letter), ord(letter.lower())]] = code
@@ -138,7 +138,7 @@ def _code_table() -> Ints:
 
 
 def _group_table(groups: tuple[str, ...]) -> Ints:
-    table = np.full(UNKNOWN + 1, -1, np.int64)
+    table = np.full(UNKNOWN_RESIDUE + 1, -1, np.int64)
     for number, members in enumerate(groups):
         table[[RESIDUES.index(residue) for residue in members]] = number
     return table
@@ -160,7 +160,7 @@ def residue_codes(sequence: str) -> Ints:
     Returns
     -------
     Ints
-        (L,) indices in `RESIDUES`; `UNKNOWN` for any other letter.
+        (L,) indices in `RESIDUES`; `UNKNOWN_RESIDUE` for any other letter.
     """
     return _CODE[np.frombuffer(sequence.encode("latin-1", "replace"), np.uint8)]
 
@@ -210,7 +210,7 @@ def _termini(codes: Ints, _: str) -> Floats:
 
 
 def _kmers(codes: Ints, _: str) -> Floats:
-    residues = np.where(codes == UNKNOWN, -1, codes)
+    residues = np.where(codes == UNKNOWN_RESIDUE, -1, codes)
     seven, four = _GROUP_7[codes], _GROUP_4[codes]
     pairs = [_kmer_frequencies(seven, 7, 2, gap) for gap in _GAPS]
     return np.concatenate(
@@ -383,7 +383,7 @@ RESIDUE_FEATURES_NAME = "residues-1"
 RESIDUE_WINDOWS = (7, 21)
 RESIDUE_DIMENSION = len(RESIDUES) + len(SCALES) * len(RESIDUE_WINDOWS)
 
-_IDENTITY = np.eye(UNKNOWN + 1, len(RESIDUES), dtype=np.float32)
+_IDENTITY = np.eye(UNKNOWN_RESIDUE + 1, len(RESIDUES), dtype=np.float32)
 
 
 def residue_features(sequence: str) -> Floats:

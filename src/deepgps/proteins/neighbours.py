@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from deepgps.arrays import Bytes, Doubles, Floats, Indices, Mask, Strings
 from deepgps.errors import BundleError
 from deepgps.files import cache_files, cache_root
-from deepgps.proteins.features import RESIDUES, UNKNOWN, residue_codes
+from deepgps.proteins.features import RESIDUES, UNKNOWN_RESIDUE, residue_codes
 
 K = 5
 GROUPS_13 = ("A", "C", "DE", "FY", "G", "H", "ILMV", "KR", "N", "P", "Q", "ST", "W")
@@ -48,7 +48,7 @@ def kmers(sequence: str) -> NDArray[np.uint32]:
     n = len(codes) - K + 1
     if n <= 0:
         return np.zeros(0, np.uint32)
-    known = np.logical_and.reduce([codes[i : i + n] != UNKNOWN for i in range(K)])
+    known = np.logical_and.reduce([codes[i : i + n] != UNKNOWN_RESIDUE for i in range(K)])
     numbers = sum(codes[i : i + n] * 20 ** (K - 1 - i) for i in range(K))
     return np.unique(np.asarray(numbers)[known]).astype(np.uint32)
 
@@ -66,7 +66,7 @@ _GROUP = _group_table()
 def _spaced_kmers(codes: Bytes) -> tuple[NDArray[np.int32], Mask]:
     """Return the spaced k-mer at each position of residue codes (L,), and whether its residues are known."""
     n = max(0, len(codes) - _SPAN + 1)
-    groups, unknown = _GROUP[codes], codes >= UNKNOWN
+    groups, unknown = _GROUP[codes], codes >= UNKNOWN_RESIDUE
     numbers, known = np.zeros(n, np.int32), np.ones(n, np.bool_)
     for place in SEED:
         numbers *= len(GROUPS_13)
@@ -90,7 +90,7 @@ def inverted_index(
     Parameters
     ----------
     residues
-        Residue codes of all N proteins, concatenated, with an `UNKNOWN` after each.
+        Residue codes of all N proteins, concatenated, with an `UNKNOWN_RESIDUE` after each.
     lengths
         (N,) residues of each protein.
 
@@ -209,7 +209,9 @@ class NeighbourIndex:
         NeighbourIndex
             The index.
         """
-        parts = [np.append(residue_codes(sequence), UNKNOWN).astype(np.uint8) for sequence in sequences]
+        parts = [
+            np.append(residue_codes(sequence), UNKNOWN_RESIDUE).astype(np.uint8) for sequence in sequences
+        ]
         residues = np.concatenate([*parts, np.zeros(0, np.uint8)])
         lengths = np.array([len(part) - 1 for part in parts], np.uint32)
         starts, postings = inverted_index(residues, lengths)

@@ -20,7 +20,7 @@ from deepgps.proteins.check import MAX_RESIDUES, check_sequence, clean_sequence
 from deepgps.proteins.protein import Protein, Rejection
 
 
-class Record(NamedTuple):
+class SequenceRecord(NamedTuple):
     """One record of a FASTA file or table, unchecked.
 
     Attributes
@@ -147,14 +147,14 @@ def _is_file(given: str) -> bool:
         return False
 
 
-def _as_record(protein: Protein) -> Record:
-    return Record(1, protein.id, protein.sequence, protein.gene_symbol, protein.accession)
+def _as_record(protein: Protein) -> SequenceRecord:
+    return SequenceRecord(1, protein.id, protein.sequence, protein.gene_symbol, protein.accession)
 
 
-def _pasted(text: str) -> Iterable[Record]:
+def _pasted(text: str) -> Iterable[SequenceRecord]:
     if text.lstrip().startswith(">"):
         return fasta_records(io.StringIO(text, newline=None))
-    return [Record(1, "sequence", text)]
+    return [SequenceRecord(1, "sequence", text)]
 
 
 def _chain(streams: Sequence[tuple[str, Callable[[], _Stream]]]) -> Iterator[Protein | Rejection]:
@@ -202,7 +202,7 @@ def read_protein_file(
     return check_records(_records(text_lines(name, stdin), shown), shown, {} if seen is None else seen)
 
 
-def _records(lines: Iterator[str], source: str) -> Iterator[Record]:
+def _records(lines: Iterator[str], source: str) -> Iterator[SequenceRecord]:
     first = next((line for line in lines if line.strip()), None)
     if first is None:
         raise InputError(f"'{source}' is empty; give FASTA, CSV or TSV.")
@@ -216,7 +216,9 @@ def _records(lines: Iterator[str], source: str) -> Iterator[Record]:
         raise InputError(f"'{source}' has a header but no records; add a row for each protein.")
 
 
-def check_records(records: Iterable[Record], source: str, seen: Seen) -> Iterator[Protein | Rejection]:
+def check_records(
+    records: Iterable[SequenceRecord], source: str, seen: Seen
+) -> Iterator[Protein | Rejection]:
     """Clean and check records; one that fails, or repeats an id, becomes a rejection.
 
     Parameters
@@ -246,7 +248,7 @@ def check_records(records: Iterable[Record], source: str, seen: Seen) -> Iterato
             yield Protein(record.id, sequence, record.gene_symbol, record.accession)
 
 
-def _duplicate(record: Record, digest: int, source: str, seen: Seen) -> str | None:
+def _duplicate(record: SequenceRecord, digest: int, source: str, seen: Seen) -> str | None:
     if record.id not in seen:
         seen[record.id] = (digest, source, record.number)
         return None
@@ -264,7 +266,7 @@ _GENE_NAME = re.compile(r"\bGN=(.+?)(?= [A-Z]{2}=|$)")
 
 # biotite's FastaFile.read_iter silently skips lines that begin with ';', keeps a whole genome in memory, and
 # loads NumPy and biotite.sequence (0.4 s) before the first record.
-def fasta_records(lines: Iterable[str]) -> Iterator[Record]:
+def fasta_records(lines: Iterable[str]) -> Iterator[SequenceRecord]:
     """Read FASTA, one record in memory at a time.
 
     Parameters
@@ -291,11 +293,11 @@ def fasta_records(lines: Iterable[str]) -> Iterator[Record]:
         yield _fasta_record(number, header, "".join(parts))
 
 
-def _fasta_record(number: int, header: str, sequence: str) -> Record:
+def _fasta_record(number: int, header: str, sequence: str) -> SequenceRecord:
     words = header.split(maxsplit=1)
     id = words[0] if words else f"record_{number}"
     gene = _GENE_NAME.search(header)
-    return Record(number, id, sequence, gene[1] if gene else None, accession_in(id))
+    return SequenceRecord(number, id, sequence, gene[1] if gene else None, accession_in(id))
 
 
 def accession_in(id: str) -> str | None:
@@ -308,7 +310,7 @@ _REQUIRED_COLUMNS = {"id", "sequence"}
 _DELIMITERS = "\t,;"
 
 
-def table_records(header: str, lines: Iterator[str], source: str) -> Iterator[Record]:
+def table_records(header: str, lines: Iterator[str], source: str) -> Iterator[SequenceRecord]:
     """Read a table, one row in memory at a time.
 
     Parameters
@@ -384,10 +386,10 @@ def _overflow(columns: list[str], row: list[str]) -> str | None:
     return None
 
 
-def _row_record(number: int, columns: list[str], row: list[str], problem: str | None) -> Record:
+def _row_record(number: int, columns: list[str], row: list[str], problem: str | None) -> SequenceRecord:
     # Reversed, so that the first of two columns of one name wins.
     cells = dict(reversed(list(zip(columns, row, strict=False))))
-    return Record(
+    return SequenceRecord(
         number,
         cells.get("id") or f"record_{number}",
         cells.get("sequence", ""),

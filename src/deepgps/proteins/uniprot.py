@@ -18,10 +18,10 @@ from urllib.request import Request, urlopen
 from deepgps.errors import InputError
 from deepgps.files import cache_root
 from deepgps.proteins.protein import Protein
-from deepgps.proteins.reading import Record, fasta_records
+from deepgps.proteins.reading import SequenceRecord, fasta_records
 
 UNIPROT = "https://rest.uniprot.org"
-TIMEOUT_S = 20.0
+UNIPROT_TIMEOUT_S = 20.0
 
 _MAX_HITS = 25
 # UniProt's own pattern, with an isoform, but not gene symbols such as C9ORF3, which match it too.
@@ -96,7 +96,7 @@ def _symbol_path(query: str, organism_id: int) -> str:
     return "/uniprotkb/search?" + urlencode(fields, quote_via=quote)
 
 
-def _only(query: str, entries: list[Record]) -> Record:
+def _only(query: str, entries: list[SequenceRecord]) -> SequenceRecord:
     # UniProt also finds synonyms; an entry whose own name is the symbol comes first.
     named = [entry for entry in entries if (entry.gene_symbol or "").upper() == query.upper()]
     found = named or entries
@@ -138,7 +138,7 @@ def _write(path: Path, text: str) -> None:
 
 def _fetch(url: str, query: str) -> str:
     try:
-        with urlopen(Request(url, headers={"User-Agent": "deepGPS"}), timeout=TIMEOUT_S) as answer:
+        with urlopen(Request(url, headers={"User-Agent": "deepGPS"}), timeout=UNIPROT_TIMEOUT_S) as answer:
             # Read completely: with a limit, a truncated answer would go unnoticed.
             text: str = answer.read().decode("utf-8", errors="replace")
     except HTTPError as error:

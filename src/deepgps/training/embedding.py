@@ -22,25 +22,25 @@ from deepgps.parallel import cores, parallel_map
 from deepgps.proteins.check import MAX_RESIDUES
 from deepgps.proteins.embedding import (
     EmbeddingCache,
-    Encoded,
     EncoderDescription,
     Group,
     Level,
     Precision,
+    Vectors,
     describe_encoder,
     encode_group,
     iter_embeddings,
 )
 from deepgps.proteins.features import FEATURES_NAME, feature_names, sequence_features
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.proteins.reading import Record, Seen, check_records, read_proteins
+from deepgps.proteins.reading import Seen, SequenceRecord, check_records, read_proteins
 from deepgps.proteins.windows import window_count
 
 if TYPE_CHECKING:
     from deepgps.models.esm2 import Esm2
 
 SUFFIX = ".parquet"
-TABLE = "proteins.parquet"
+PROTEINS_TABLE = "proteins.parquet"
 
 _COLUMNS = ("protein_id", "sequence", "gene_symbol", "accession")
 
@@ -143,7 +143,7 @@ def embed_proteins(
     encoder = _identify(options, workers, scheduler)
     computed = 0
 
-    def encode(groups: Iterable[Group]) -> Iterator[Encoded | DeepGPSError]:
+    def encode(groups: Iterable[Group]) -> Iterator[Vectors | DeepGPSError]:
         nonlocal computed
         groups = list(groups)
         computed = sum(map(len, groups))
@@ -218,7 +218,7 @@ _loading = threading.Lock()
 
 class _EncodedGroup(NamedTuple):
     fingerprint: str
-    encoded: Encoded
+    encoded: Vectors
 
 
 def _identify(options: EmbeddingOptions, workers: int, scheduler: str | None) -> EncoderDescription:
@@ -240,7 +240,7 @@ def _encode_groups(
     workers: int,
     scheduler: str | None,
     groups: Iterable[Group],
-) -> Iterator[Encoded | DeepGPSError]:
+) -> Iterator[Vectors | DeepGPSError]:
     """Encode groups on the workers, in order; a worker with other weights than the first is an error."""
     threads = None if scheduler or workers == 1 else max(1, cores() // workers)
     precision: Precision = "bfloat16" if encoder.precision == "bfloat16" else "float32"
@@ -329,8 +329,8 @@ def proteins_to_embed(inputs: Sequence[str], *, offline: bool = False) -> Iterat
             yield item
 
 
-def _records(name: str) -> Iterator[Record]:
-    path = Path(name) / TABLE if Path(name).is_dir() else Path(name)
+def _records(name: str) -> Iterator[SequenceRecord]:
+    path = Path(name) / PROTEINS_TABLE if Path(name).is_dir() else Path(name)
     if not path.is_file():
         raise InputError(f"'{path}' was not found; give a table of proteins, or a crop store that has one.")
     try:
@@ -345,7 +345,9 @@ def _records(name: str) -> Iterator[Record]:
         yield _record(number, row)
 
 
-def _record(number: int, row: dict[str, str | None]) -> Record:
+def _record(number: int, row: dict[str, str | None]) -> SequenceRecord:
     id = row["protein_id"] or row.get("accession") or f"record_{number}"
     problem = None if row["sequence"] else f"Protein '{id}' has no sequence; annotate it with --sequences."
-    return Record(number, id, row["sequence"] or "", row.get("gene_symbol"), row.get("accession"), problem)
+    return SequenceRecord(
+        number, id, row["sequence"] or "", row.get("gene_symbol"), row.get("accession"), problem
+    )

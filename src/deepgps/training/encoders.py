@@ -17,9 +17,8 @@ from deepgps.files import lock_folder
 from deepgps.models.esm2 import Esm2, load_esm2
 from deepgps.proteins.embedding import GRAPH, INFO, PreparedInfo, encoders_folder, tokenize
 from deepgps.runtime import open_graph
-from deepgps.training.graphs import OPSET
+from deepgps.training.graphs import OPSET, TOLERANCE
 
-TOLERANCE = 1e-4
 _RESIDUES = "ACDEFGHIKLMNPQRSTVWYX"
 _DRAFT = ".deepgps-"
 

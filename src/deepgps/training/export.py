@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deepgps.bundle import Bundle, Metric, write_bundle
-from deepgps.datasets.splits import PARTS, read_split
+from deepgps.datasets.splits import PARTS, SPLIT_FILE, read_split
 from deepgps.errors import InputError
 from deepgps.images.processing import HIGH, LOW
 from deepgps.localization import class_set
@@ -21,15 +21,14 @@ from deepgps.models.sequence_encoder import SequenceEncoder
 from deepgps.models.unet import UNet
 from deepgps.training.card import joint_card, mini_card
 from deepgps.training.graphs import generator_graph, rounded_to_half, share_children, to_onnx
-from deepgps.training.joint.data import SPLIT
 from deepgps.training.joint.task import build_model
-from deepgps.training.joint.train import CALIBRATION, ENCODER, METRICS, WEIGHTS
+from deepgps.training.joint.train import CALIBRATION, ENCODER, RUN_METRICS, WEIGHTS
 from deepgps.training.mini import labels
-from deepgps.training.mini.class_sets import FILE as CLASS_SETS_FILE
+from deepgps.training.mini.class_sets import CLASS_SETS_FILE
 from deepgps.training.mini.images import build_generator
 from deepgps.training.mini.train import GENERATOR
 from deepgps.training.recipe import RECIPE, JointRecipe, MiniRecipe, load_recipe
-from deepgps.training.run_folder import BASE, MANIFEST, read_json
+from deepgps.training.run_folder import BASE, RUN_MANIFEST, read_json
 
 MAX_LENGTH = 5000
 """Longest sequence of a model with hand-made features."""
@@ -78,7 +77,7 @@ class BundleParts:
     card: str
 
 
-def export(run: Path, to: Path, metric_files: Sequence[Path] = ()) -> Bundle:
+def export_run(run: Path, to: Path, metric_files: Sequence[Path] = ()) -> Bundle:
     """Write the bundle of a finished run.
 
     Parameters
@@ -104,7 +103,7 @@ def export(run: Path, to: Path, metric_files: Sequence[Path] = ()) -> Bundle:
     """
     if not (run / RECIPE).exists():
         raise InputError(f"'{run}' holds no run: it has no {RECIPE}; train one with `deepgps train`.")
-    if not (run / MANIFEST).exists():
+    if not (run / RUN_MANIFEST).exists():
         raise InputError(
             f"'{run}' holds no finished run; continue it with `deepgps train … --out {run} --resume`."
         )
@@ -222,11 +221,11 @@ class JointEncoder(nn.Module):
 
 def _joint_parts(run: Path, recipe: JointRecipe, metrics: Mapping[str, Metric]) -> BundleParts:
     encoder, calibration = read_json(run / ENCODER), read_json(run / CALIBRATION)
-    measured = {name: Metric.model_validate(each) for name, each in read_json(run / METRICS).items()}
+    measured = {name: Metric.model_validate(each) for name, each in read_json(run / RUN_METRICS).items()}
     model = build_model(recipe, encoder.get("dimension"))
     model.load_state_dict(load_file(run / WEIGHTS))
     rounded_to_half(model)
-    parts = Counter(read_split(run / SPLIT).values())
+    parts = Counter(read_split(run / SPLIT_FILE).values())
     counts = "proteins: " + ", ".join(f"{parts[part]:,} in {part}" for part in PARTS)
     fields = _common_fields(run, recipe, {**measured, **metrics}, {"crop store": counts}) | {
         "classes": calibration.get("classes", []),
@@ -305,7 +304,7 @@ class MiniEncoder(nn.Module):
 
 def _mini_parts(run: Path, recipe: MiniRecipe, metrics: Mapping[str, Metric]) -> BundleParts:
     folder = run / "labels"
-    about = read_json(folder / labels.ENCODER)
+    about = read_json(folder / labels.LABEL_ENCODER)
     generator = build_generator(len(about["classes"]), recipe.images)
     generator.load_state_dict(load_file(run / "images" / GENERATOR))
     rounded_to_half(generator)
@@ -335,6 +334,6 @@ def _mini_parts(run: Path, recipe: MiniRecipe, metrics: Mapping[str, Metric]) ->
         tokens=tokens,
         latent_dim=latent_dim,
         fields=fields,
-        files={labels.INDEX: (folder / labels.INDEX).read_bytes()},
+        files={labels.NEIGHBOUR_INDEX: (folder / labels.NEIGHBOUR_INDEX).read_bytes()},
         card=mini_card(fields, about),
     )

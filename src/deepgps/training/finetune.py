@@ -18,7 +18,7 @@ import deepgps
 from deepgps.bundle import METADATA_FILE, NEIGHBOURS_FILE, Bundle, find_bundle, open_bundle
 from deepgps.datasets.crops.store import CropStore, open_crops, read_store_proteins
 from deepgps.errors import BundleError, InputError
-from deepgps.files import atomic_path
+from deepgps.files import atomic_path, write_csv
 from deepgps.localization import class_set
 from deepgps.models.deepgps import DeepGPS, MiniGenerator
 from deepgps.proteins.neighbours import NeighbourIndex
@@ -27,15 +27,14 @@ from deepgps.training.joint.data import check_crops, classes_of, read_parts
 from deepgps.training.joint.task import IMAGE_LOSS
 from deepgps.training.joint.train import (
     ENCODER,
-    LEFT_OUT,
+    RUN_LEFT_OUT,
     WEIGHTS,
     fingerprint_inputs,
     train_joint,
-    write_csv,
 )
 from deepgps.training.log import HISTORY
 from deepgps.training.mini import labels
-from deepgps.training.mini.class_sets import FILE as CLASS_SETS_FILE
+from deepgps.training.mini.class_sets import CLASS_SETS_FILE
 from deepgps.training.mini.images import TablePairing, build_generator, certain, fit_images
 from deepgps.training.mini.train import GENERATOR, write_generator
 from deepgps.training.recipe import (
@@ -50,7 +49,7 @@ from deepgps.training.recipe import (
     shipped_recipes,
     with_changes,
 )
-from deepgps.training.run_folder import BASE, MANIFEST, claimed, read_json, write_base, write_json
+from deepgps.training.run_folder import BASE, RUN_MANIFEST, claimed, read_json, write_base, write_json
 
 EPOCHS = 10
 SLOWER = 10
@@ -65,7 +64,7 @@ _FIXED_IMAGES = ("widths", "fold", "margin", "latent_dim")
 _FREE = ("protein.encoder", "model.dropout")
 
 
-def finetune(
+def finetune_model(
     source: str,
     store: Path,
     run: Path,
@@ -102,7 +101,7 @@ def finetune(
     InputError
         If the model, the crops or a setting cannot be used, or the folder holds another run.
     """
-    base = open_base(source)
+    base = open_pretrained(source)
     lines = [line for line in open_crops(store).index["cell_line"].unique().sort() if line]
     recipe = tuned_recipe(base, changes, lines)
     if isinstance(recipe, JointRecipe):
@@ -127,7 +126,7 @@ def _kept_loss(run: Path, recipe: JointRecipe) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Base:
+class PretrainedModel:
     """A trained model to start from.
 
     Attributes
@@ -203,7 +202,7 @@ class Base:
             ) from None
 
 
-def open_base(source: str) -> Base:
+def open_pretrained(source: str) -> PretrainedModel:
     """Open a finished run by its folder, or a bundle by its name or path.
 
     Raises
@@ -217,19 +216,19 @@ def open_base(source: str) -> Base:
     return _bundle_base(find_bundle(source))
 
 
-def _run_base(run: Path) -> Base:
+def _run_base(run: Path) -> PretrainedModel:
     recipe = load_recipe(str(run / RECIPE))
     encoder, weights = run / ENCODER, run / WEIGHTS
     if isinstance(recipe, MiniRecipe):
-        encoder, weights = run / "labels" / labels.ENCODER, run / "images" / GENERATOR
-    if not (run / MANIFEST).exists():
+        encoder, weights = run / "labels" / labels.LABEL_ENCODER, run / "images" / GENERATOR
+    if not (run / RUN_MANIFEST).exists():
         raise InputError(f"'{run}' holds no finished run; continue it with --resume.")
     fingerprint = hashlib.sha256(weights.read_bytes()).hexdigest()
     name = f"{recipe.name} {recipe.version}"
-    return Base(run, None, name, recipe, fingerprint, read_json(encoder), load_file(weights))
+    return PretrainedModel(run, None, name, recipe, fingerprint, read_json(encoder), load_file(weights))
 
 
-def _bundle_base(path: Path) -> Base:
+def _bundle_base(path: Path) -> PretrainedModel:
     bundle = open_bundle(path)
     recipe, metadata = bundle_recipe(bundle), bundle.metadata
     encoder, generator = (graph_weights(bundle.read(f"{name}.onnx")) for name in ("encoder", "generator"))
@@ -239,7 +238,7 @@ def _bundle_base(path: Path) -> Base:
     else:
         weights = encoder | {f"generator.{name}": value for name, value in generator.items()}
     name = f"{metadata.name} {metadata.version}"
-    return Base(path, bundle, name, recipe, bundle.sha256, metadata.encoder.model_dump(), weights)
+    return PretrainedModel(path, bundle, name, recipe, bundle.sha256, metadata.encoder.model_dump(), weights)
 
 
 def bundle_recipe(bundle: Bundle) -> Recipe:
@@ -262,7 +261,7 @@ def bundle_recipe(bundle: Bundle) -> Recipe:
 # ---- the recipe ----
 
 
-def tuned_recipe(base: Base, changes: Sequence[str], cell_lines: Sequence[str]) -> Recipe:
+def tuned_recipe(base: PretrainedModel, changes: Sequence[str], cell_lines: Sequence[str]) -> Recipe:
     """Return the recipe of a fine-tuning: that of the model, with small steps, few epochs and the changes.
 
     Parameters
@@ -300,7 +299,7 @@ def tuned_recipe(base: Base, changes: Sequence[str], cell_lines: Sequence[str]) 
     return recipe
 
 
-def _check_same_network(base: Base, recipe: Recipe) -> None:
+def _check_same_network(base: PretrainedModel, recipe: Recipe) -> None:
     before, after = (dict(_values(each.model_dump(mode="json"))) for each in (base.recipe, recipe))
     for path in before | after:
         if before.get(path) != after.get(path) and _is_fixed(path):
@@ -330,13 +329,13 @@ def _is_fixed(path: str) -> bool:
 
 
 def _finetune_mini(
-    base: Base, recipe: MiniRecipe, store: Path, run: Path, *, resume: bool, split: Path | None
+    base: PretrainedModel, recipe: MiniRecipe, store: Path, run: Path, *, resume: bool, split: Path | None
 ) -> None:
     crops, left_out = lab_crops(recipe, store, split)
     made_of = {**fingerprint_inputs(store, crops, split, None), "fine-tuned from": base.fingerprint}
     with claimed(run, recipe, made_of, resume=resume):
-        write_csv(run / LEFT_OUT, ("protein_id", "reason"), sorted(left_out.items()))
-        if not (run / "labels" / labels.ENCODER).exists():
+        write_csv(run / RUN_LEFT_OUT, ("protein_id", "reason"), sorted(left_out.items()))
+        if not (run / "labels" / labels.LABEL_ENCODER).exists():
             _copy_labels(base, recipe.labels, run / "labels")
         if not (run / "images" / GENERATOR).exists():
             pairing = TablePairing(class_set(recipe.class_set))
@@ -351,7 +350,7 @@ def _finetune_mini(
             write_json(run / AFTER, {ERROR: image_error(tuned, crops, pairing)})
             write_generator(tuned, run / "images")
         made = {"deepgps": deepgps.__version__, "torch": torch.__version__, "inputs": made_of}
-        write_json(run / MANIFEST, made)
+        write_json(run / RUN_MANIFEST, made)
 
 
 def lab_crops(recipe: MiniRecipe, store: Path, split: Path | None) -> tuple[CropStore, dict[str, str]]:
@@ -404,13 +403,13 @@ def image_error(generator: MiniGenerator, crops: CropStore, pairing: TablePairin
     return total / len(rows)
 
 
-def _copy_labels(base: Base, settings: LabelSettings, folder: Path) -> None:
+def _copy_labels(base: PretrainedModel, settings: LabelSettings, folder: Path) -> None:
     """Copy the label half of a run or bundle into a run's folder, the description last."""
     folder.mkdir(parents=True, exist_ok=True)
     if base.bundle is not None:
         _unpack_labels(base.bundle, settings, folder)
         return
-    names = (labels.INDEX, labels.WEIGHTS, CLASS_SETS_FILE, labels.ENCODER)
+    names = (labels.NEIGHBOUR_INDEX, labels.LABEL_WEIGHTS, CLASS_SETS_FILE, labels.LABEL_ENCODER)
     for name in names:
         path = base.source / "labels" / name
         if path.exists() or name != CLASS_SETS_FILE:
@@ -421,11 +420,11 @@ def _copy_labels(base: Base, settings: LabelSettings, folder: Path) -> None:
 def _unpack_labels(bundle: Bundle, settings: LabelSettings, folder: Path) -> None:
     metadata = bundle.metadata
     index = bundle.read(NEIGHBOURS_FILE)
-    with atomic_path(folder / labels.INDEX) as draft:
+    with atomic_path(folder / labels.NEIGHBOUR_INDEX) as draft:
         draft.write_bytes(index)
     weights = graph_weights(bundle.read("encoder.onnx"))
     own = {n.removeprefix("encoder."): w for n, w in weights.items() if n.startswith("encoder.")}
-    with atomic_path(folder / labels.WEIGHTS) as draft:
+    with atomic_path(folder / labels.LABEL_WEIGHTS) as draft:
         save_file(own, draft)
     if metadata.class_sets:
         sets = {name: spec.model_dump(mode="json") for name, spec in metadata.class_sets.items()}
@@ -443,4 +442,4 @@ def _unpack_labels(bundle: Bundle, settings: LabelSettings, folder: Path) -> Non
         "members": settings.members,
         "proteins": len(proteins.accessions),
     }
-    write_json(folder / labels.ENCODER, description)
+    write_json(folder / labels.LABEL_ENCODER, description)

@@ -30,23 +30,23 @@ from pydantic.fields import FieldInfo
 from deepgps.bundle import CropSpec
 from deepgps.datasets.crops.settings import Source
 from deepgps.errors import InputError
+from deepgps.images.cell import OPENCELL_PIXEL_SIZE_UM
 from deepgps.localization import CLASS_SETS, class_set
+from deepgps.models import FusionMode
 
 RECIPE = "recipe.yaml"
 """Name of the recipe in a run's folder."""
 
 ProteinInput = Literal["sequence", "structure"]
-# The same as deepgps.models.fusion.FusionMode; importing that would import torch.
-FusionMode = Literal["paper", "residual", "per_residue", "film"]
 
 
-class Settings(BaseModel):
+class RecipeSettings(BaseModel):
     """Base of all settings: unknown fields are errors, values cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class LoopSettings(Settings):
+class LoopSettings(RecipeSettings):
     """Settings of the training loop that every task has."""
 
     max_epochs: PositiveInt
@@ -68,7 +68,7 @@ class LoopSettings(Settings):
 # ---- models of the paper ----
 
 
-class ProteinSettings(Settings):
+class ProteinSettings(RecipeSettings):
     """What the model reads of a protein."""
 
     inputs: tuple[ProteinInput, ...] = Field(("sequence",), min_length=1)
@@ -89,7 +89,7 @@ class ProteinSettings(Settings):
         return inputs
 
 
-class ModelSettings(Settings):
+class ModelSettings(RecipeSettings):
     """The network."""
 
     widths: tuple[PositiveInt, ...] = Field((64, 128, 256, 512, 1024), min_length=2)
@@ -116,7 +116,7 @@ class ModelSettings(Settings):
         return self
 
 
-class LossSettings(Settings):
+class LossSettings(RecipeSettings):
     """Weights of the terms of the loss; a term with weight 0 is left out."""
 
     mae: NonNegativeFloat = 1.0
@@ -136,7 +136,7 @@ class LossSettings(Settings):
         return self
 
 
-class SplitSettings(Settings):
+class SplitSettings(RecipeSettings):
     """The split made when the store has no `split.csv` and none is given."""
 
     by: Literal["protein", "cluster"] = "protein"
@@ -182,7 +182,7 @@ class TrainingSettings(LoopSettings):
     """Seed of weights, sampling and augmentation."""
 
 
-class JointRecipe(Settings):
+class JointRecipe(RecipeSettings):
     """A model of the paper: protein and nucleus image in, label and protein image out."""
 
     kind: Literal["joint"]
@@ -195,7 +195,7 @@ class JointRecipe(Settings):
     """Class set: which proteins are used, and what is predicted."""
     cell_line: str | None = None
     """Use crops of this cell line only; null uses all."""
-    crop: CropSpec = CropSpec(size_px=208, pixel_size_um=0.206349)
+    crop: CropSpec = CropSpec(size_px=208, pixel_size_um=OPENCELL_PIXEL_SIZE_UM)
     """Size and pixel size of the crops; the store must have the same."""
     protein: ProteinSettings = ProteinSettings()
     """What the model reads of a protein."""
@@ -234,7 +234,7 @@ class JointRecipe(Settings):
 # ---- models like the bundled one ----
 
 
-class LabelSettings(Settings):
+class LabelSettings(RecipeSettings):
     """The label half: MLPs on hand-made sequence features, combined with the nearest annotated proteins."""
 
     seed: int = 0
@@ -328,7 +328,7 @@ class ImageSettings(StageSettings):
     """The second stage."""
 
 
-class MiniRecipe(Settings):
+class MiniRecipe(RecipeSettings):
     """A model like the bundled one: a label half trained on tables, an image half trained on crops."""
 
     kind: Literal["mini"]
@@ -372,7 +372,7 @@ def _check_size(crop: CropSpec, widths: Sequence[int], fold: int, margin: int) -
 # ---- loading ----
 
 Recipe = MiniRecipe | JointRecipe
-KINDS: Mapping[str, type[Recipe]] = {"mini": MiniRecipe, "joint": JointRecipe}
+RECIPE_KINDS: Mapping[str, type[Recipe]] = {"mini": MiniRecipe, "joint": JointRecipe}
 _KINDS = "write 'kind: joint' for a model of the paper, or 'kind: mini' for one like the bundled model"
 
 
@@ -456,9 +456,9 @@ def parse_recipe(content: Mapping[str, Any], name: str) -> Recipe:
     kind = content.get("kind")
     if kind is None:
         raise InputError(f"Recipe '{name}' has no kind; {_KINDS}.")
-    if not isinstance(kind, str) or kind not in KINDS:
+    if not isinstance(kind, str) or kind not in RECIPE_KINDS:
         raise InputError(f"Recipe '{name}' has the unknown kind '{kind}'; {_KINDS}.")
-    schema = KINDS[kind]
+    schema = RECIPE_KINDS[kind]
     if unknown := _first_unknown(content, schema):
         close = nearest_field(unknown, [path for path, _ in fields(schema)])
         raise InputError(f"Recipe '{name}' has no field '{unknown}'; the nearest is '{close}'.")

@@ -13,7 +13,7 @@ from deepgps.errors import InputError
 from deepgps.files import atomic_path, lock_folder, remove_temporary_files
 from deepgps.training.recipe import RECIPE, Recipe, load_recipe
 
-INPUTS, MANIFEST, BASE = "inputs.json", "manifest.json", "base.json"
+INPUTS, RUN_MANIFEST, BASE = "inputs.json", "manifest.json", "base.json"
 MACHINE_FIELDS = frozenset({"devices", "nodes", "workers", "checkpoint_minutes"})
 """Settings of the machine: a resumed run may change them."""
 

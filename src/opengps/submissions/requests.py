@@ -37,8 +37,8 @@ from opengps.storage import submission_key
 from opengps.submissions.schemas import ImageFields, SubmissionFields
 from opengps.submissions.store import (
     ImageFile,
+    add_submission,
     check_submission_quota,
-    create_submission,
     image_key,
     is_duplicate,
     new_submission_id,
@@ -125,7 +125,7 @@ def submit(site: Site, address: str, request: SubmissionRequest) -> str:
     submission_id = new_submission_id()
     try:
         images, rejected = _store_images(site, requested, submission_id)
-        create_submission(site, submission_id, fields, address, images, rejected)
+        add_submission(site, submission_id, fields, address, images, rejected)
     except IntegrityError:
         # Another request has sent the same images at the same time.
         site.storage.remove(submission_key(submission_id))

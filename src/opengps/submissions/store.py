@@ -69,7 +69,7 @@ def is_duplicate(site: Site, sha256: str) -> bool:
         return session.scalar(select(ImagePair.number).where(ImagePair.sha256 == sha256)) is not None
 
 
-def create_submission(
+def add_submission(
     site: Site,
     submission_id: str,
     fields: SubmissionFields,

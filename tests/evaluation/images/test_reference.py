@@ -3,7 +3,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from deepgps.errors import InputError
-from deepgps.evaluation.images.reference import UNKNOWN, Moments, fit_classifier, frechet_distance
+from deepgps.evaluation.images.reference import UNKNOWN_CLASS, Moments, fit_classifier, frechet_distance
 from deepgps.evaluation.images.structure import FEATURES
 
 RNG = np.random.default_rng(0)
@@ -47,7 +47,11 @@ def test_the_classifier_knows_its_training_classes_only():
     assert classifier.counts == (30, 30)
     predicted = classifier.predict(np.concatenate([features(10, 0), features(10, 2)]))
     assert (predicted == np.repeat([0, 1], 10)).mean() > 0.9
-    assert classifier.numbers(np.array(["golgi", "rare", "er|golgi"])).tolist() == [1, UNKNOWN, UNKNOWN]
+    assert classifier.numbers(np.array(["golgi", "rare", "er|golgi"])).tolist() == [
+        1,
+        UNKNOWN_CLASS,
+        UNKNOWN_CLASS,
+    ]
     assert np.isfinite(classifier.standardised(np.full((1, FEATURES), np.nan))).all()
 
 

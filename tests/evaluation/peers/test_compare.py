@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from deepgps.cli.app import run
 from deepgps.errors import InputError
 from deepgps.evaluation.labelled_predictions import LabelledPredictions, write_labelled_predictions
-from deepgps.evaluation.peers.compare import COLUMNS, compare_peers, comparison_csv
+from deepgps.evaluation.peers.compare import COMPARISON_COLUMNS, compare_peers, comparison_csv
 from deepgps.evaluation.peers.files import PeerPredictions
 
 CLASSES = ("cytoplasmic", "nucleoplasm")
@@ -99,7 +99,7 @@ def test_several_classes_take_all_predictions_of_the_tool():
 def test_the_csv_has_every_figure_of_every_model():
     text = comparison_csv(compare_peers(ours(), {"peer": peer(*ours(1).probabilities.T)}))
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == COMPARISON_COLUMNS
     accuracy = {row["model"]: row for row in rows if row["metric"] == "accuracy"}
     assert accuracy["deepGPS"]["mcnemar_p"] == accuracy["deepGPS"]["p"] == ""
     assert 0 <= float(accuracy["peer"]["p"]) <= 1

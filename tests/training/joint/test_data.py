@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from deepgps.datasets.crops.store import MANIFEST, PROTEINS
-from deepgps.datasets.splits import read_split
+from deepgps.datasets.crops.store import CROPS_MANIFEST, PROTEINS
+from deepgps.datasets.splits import SPLIT_FILE, read_split
 from deepgps.errors import InputError
-from deepgps.training.joint.data import SPLIT, load_training_data
+from deepgps.training.joint.data import load_training_data
 from joint_store import PLACES, SIZE, UM, protein, proteins, recipe, write_store
 from structure_files import helix, pdb, save
 
@@ -100,9 +100,9 @@ def test_the_split_given_comes_before_that_of_the_store_and_that_before_one_made
     assert made == load_training_data(recipe(), own).split
     ids = list(made)
     lines = [f"{id},{'validation' if number % 4 == 0 else 'train'}" for number, id in enumerate(ids[2:])]
-    (own / SPLIT).write_text("\n".join(["protein_id,split", *lines]) + "\n")
+    (own / SPLIT_FILE).write_text("\n".join(["protein_id,split", *lines]) + "\n")
     data = load_training_data(recipe(), own)
-    assert {**data.split} == read_split(own / SPLIT)
+    assert {**data.split} == read_split(own / SPLIT_FILE)
     assert reasons(data)[ids[0]] == "It is in no part of the split."
     assert len(data.rows["test"]) == 0
     other = tmp_path / "other.csv"
@@ -113,9 +113,9 @@ def test_the_split_given_comes_before_that_of_the_store_and_that_before_one_made
 def test_the_split_made_is_that_of_the_command(store, tmp_path):
     from deepgps.cli.app import run
 
-    assert run(["data", "split", str(store), "--out", str(tmp_path / SPLIT)]) == 0
+    assert run(["data", "split", str(store), "--out", str(tmp_path / SPLIT_FILE)]) == 0
     made = load_training_data(recipe(), store).split
-    assert made.items() <= read_split(tmp_path / SPLIT).items()
+    assert made.items() <= read_split(tmp_path / SPLIT_FILE).items()
 
 
 def test_clusters_stay_together(tmp_path):
@@ -197,7 +197,7 @@ def test_what_cannot_be_trained_on_is_refused(store, tmp_path, structures):
 
 def test_pixel_sizes_with_fewer_digits_are_the_same(tmp_path):
     store = write_store(tmp_path, proteins(), um=0.8002)
-    assert json.loads((store / MANIFEST).read_text())["pixel_size_um"] == 0.8002
+    assert json.loads((store / CROPS_MANIFEST).read_text())["pixel_size_um"] == 0.8002
     assert load_training_data(recipe(), store).protein_ids
 
 
@@ -205,7 +205,7 @@ def test_pixel_sizes_with_fewer_digits_are_the_same(tmp_path):
 def test_a_split_with_nothing_to_learn_or_to_judge_by_is_refused(store, tmp_path, part):
     other = "test" if part == "train" else "train"
     rows = [f"{row['protein_id']},{other}" for row in proteins()]
-    path = tmp_path / SPLIT
+    path = tmp_path / SPLIT_FILE
     path.write_text("protein_id,split\n" + "\n".join(rows))
     said = refused(recipe(), store, split=path)
     assert said.endswith(f"is in the part '{part}'; give another --split, or more proteins.")

@@ -4,7 +4,7 @@ import torch
 
 from deepgps.errors import InputError
 from deepgps.models.esm2 import load_esm2
-from deepgps.proteins.embedding import embed
+from deepgps.proteins.embedding import embed_sequences
 from deepgps.proteins.features import RESIDUE_DIMENSION, residue_features, sequence_features
 from deepgps.training.joint.data import load_training_data
 from deepgps.training.joint.protein_inputs import protein_inputs
@@ -73,7 +73,7 @@ def test_a_language_model_is_asked_once_for_each_sequence(store, tiny_esm2, tmp_
         "max_length": encoder.max_length,
     }
     level = "residue" if fusion == "per_residue" else "protein"
-    (expected,) = embed([data.sequences[4]], encoder, level=level)
+    (expected,) = embed_sequences([data.sequences[4]], encoder, level=level)
     batch = inputs.batch([4])
     found = batch["residues" if fusion == "per_residue" else "embedding"][0]
     np.testing.assert_allclose(found, expected, atol=1e-5)

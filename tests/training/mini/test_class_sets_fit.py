@@ -11,7 +11,7 @@ from deepgps.datasets.labels import LabelledProteins
 from deepgps.localization import CLASS_SETS
 from deepgps.prediction.encoder import class_set_logits
 from deepgps.training.mini.class_sets import (
-    FILE,
+    CLASS_SETS_FILE,
     OPENCELL_WEIGHT,
     classes_alone,
     fit_class_sets,
@@ -59,7 +59,7 @@ def fitted(tmp_path):
     proteins = labelled(MINI.slugs, mini)
     places = alone(zip(proteins.sequences[::2], slugs[::2], strict=True))
     fit_class_sets(proteins, labelled(ALL.slugs, fine), places, sets, tmp_path)
-    specs = json.loads((tmp_path / FILE).read_text())
+    specs = json.loads((tmp_path / CLASS_SETS_FILE).read_text())
     specs = {name: ClassSetSpec.model_validate(each) for name, each in specs.items()}
     return specs, Said(logits, np.zeros((COUNT, 12), np.float32)), chosen
 
@@ -150,7 +150,7 @@ def test_several_at_once_are_taught_in_opencell_s_own_words(tmp_path):
         for text, there in list(zip(proteins.sequences, where, strict=True))[::4]
     )
     fit_class_sets(proteins, labelled(ALL.slugs, fine), places, [ALL], tmp_path)
-    spec = ClassSetSpec.model_validate(json.loads((tmp_path / FILE).read_text())["all"])
+    spec = ClassSetSpec.model_validate(json.loads((tmp_path / CLASS_SETS_FILE).read_text())["all"])
     chances = 1 / (1 + np.exp(-class_set_logits(spec, logits[~where], votes[~where, :12])))
     # A quarter of them, and each counts as much as six of the others.
     share = OPENCELL_WEIGHT / (OPENCELL_WEIGHT + 3)

@@ -20,7 +20,7 @@ from deepgps.localization import class_set
 from deepgps.training.mini import train as training
 from deepgps.training.mini.train import GENERATOR, train_mini, training_probabilities
 from deepgps.training.recipe import RECIPE, load_recipe
-from deepgps.training.run_folder import INPUTS, MANIFEST
+from deepgps.training.run_folder import INPUTS, RUN_MANIFEST
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def idle(monkeypatch):
 
 def test_a_run_leaves_all_that_it_made(tiny_run):
     for name in (
-        *(RECIPE, INPUTS, MANIFEST),
+        *(RECIPE, INPUTS, RUN_MANIFEST),
         *("labels/encoder.safetensors", "labels/neighbours.npz", "labels/held_out.safetensors"),
         *(
             "crops/crops.npy",
@@ -69,7 +69,7 @@ def test_a_run_leaves_all_that_it_made(tiny_run):
 
 
 def test_the_manifest_holds_the_sha256_of_every_table(tiny_run, data):
-    manifest = json.loads((tiny_run / MANIFEST).read_text())
+    manifest = json.loads((tiny_run / RUN_MANIFEST).read_text())
     assert manifest["proteins"] == 30
     assert len(manifest["inputs"]) == 3 + 4
     for name, sha256 in manifest["inputs"].items():
@@ -77,15 +77,15 @@ def test_the_manifest_holds_the_sha256_of_every_table(tiny_run, data):
 
 
 def test_a_finished_run_is_resumed_by_doing_nothing(copy, recipe, data, idle):
-    (copy / MANIFEST).unlink()
+    (copy / RUN_MANIFEST).unlink()
     train_mini(recipe, data, copy, resume=True)
-    assert (copy / MANIFEST).exists()
+    assert (copy / RUN_MANIFEST).exists()
 
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(tiny_run, copy, recipe, data, monkeypatch):
     (copy / "images" / GENERATOR).unlink()
     shutil.rmtree(copy / "images" / "mean")
-    (copy / "crops" / MANIFEST).unlink()
+    (copy / "crops" / RUN_MANIFEST).unlink()
     monkeypatch.setattr(training, "fit_labels", None)  # that stage is finished
     train_mini(recipe, data, copy, resume=True)
     assert open_crops(copy / "crops").index.equals(open_crops(tiny_run / "crops").index)

@@ -11,7 +11,7 @@ from skimage.filters import threshold_otsu
 
 from deepgps.arrays import Floats
 from deepgps.errors import InputError
-from deepgps.images.decode import Decoded, decode
+from deepgps.images.decode import Decoded, decode_image
 from deepgps.images.read import Field, check_channel, dominant_colour, nucleus_score, select_channel
 
 REQUIRED = ("field", "ensembl_gene_id", "nucleus", "protein")
@@ -151,8 +151,8 @@ def read_field_images(row: FieldRow, *, check_order: bool = True) -> FieldImages
         If an image cannot be read, its channel or pixel size is unknown, the two images differ in shape, or
         they look swapped.
     """
-    first = decode(row.nucleus)
-    second = first if row.protein == row.nucleus else decode(row.protein)
+    first = decode_image(row.nucleus)
+    second = first if row.protein == row.nucleus else decode_image(row.protein)
     if second is first and row.nucleus_channel == row.protein_channel:
         raise InputError(
             f"Nucleus and protein are the same channel of '{row.nucleus.name}'; "

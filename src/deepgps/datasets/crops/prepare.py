@@ -182,7 +182,7 @@ def _index_row(task: CropTask, row: FieldRow, pair: CropPair, quality: Quality) 
     }
 
 
-PROBLEMS = "problems.csv"
+FIELD_PROBLEMS = "problems.csv"
 
 SCHEMA: Mapping[str, Any] = {
     **dict.fromkeys(
@@ -351,7 +351,7 @@ def _sha256(path: Path, what: str) -> str:
 
 def _finish(writer: CropStoreWriter, proteins: Path, resumed: int) -> PrepareSummary:
     left_out, protein_ids, out = 0, set[str](), writer.folder
-    with atomic_path(out / PROBLEMS) as path, path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(out / FIELD_PROBLEMS) as path, path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["field", "problem"])
         for record in writer.fields():
@@ -361,7 +361,9 @@ def _finish(writer: CropStoreWriter, proteins: Path, resumed: int) -> PrepareSum
             else:
                 protein_ids.add(record["protein"])
     if not writer.crops:
-        raise InputError(f"None of {left_out:,} fields gave a crop; see '{out / PROBLEMS}' for the reasons.")
+        raise InputError(
+            f"None of {left_out:,} fields gave a crop; see '{out / FIELD_PROBLEMS}' for the reasons."
+        )
     write_store_proteins(proteins, protein_ids, out)
     counts = {"crops": writer.crops, "fields": writer.done - left_out, "left_out": left_out}
     settings = writer.inputs["settings"]

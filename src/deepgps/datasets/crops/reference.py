@@ -18,16 +18,17 @@ from scipy import ndimage
 import deepgps
 from deepgps.arrays import Bytes, Floats
 from deepgps.datasets.crops.cutting import cut_field, normalise_field
-from deepgps.datasets.crops.settings import OPENCELL_UM, PrepareSettings
+from deepgps.datasets.crops.settings import PrepareSettings
 from deepgps.datasets.crops.store import write_crops
 from deepgps.errors import InputError
+from deepgps.images.cell import OPENCELL_PIXEL_SIZE_UM
 from deepgps.images.processing import percentile_normalise
 from deepgps.images.segmentation import OtsuWatershed
 from deepgps.localization import HPA_TO_LOCALIZATIONS, major_localizations
 
 U2OS_CELL_UM = 0.2
 HPA_FIELD_UM = 0.08
-OPENCELL_GALLERY_UM = OPENCELL_UM * 600 / 348
+OPENCELL_GALLERY_UM = OPENCELL_PIXEL_SIZE_UM * 600 / 348
 # Median equivalent diameters of segmented nuclei, for images of unknown pixel size.
 HEK293T_NUCLEUS_UM = 12.5
 HUMAN_NUCLEUS_UM = 15.0

@@ -4,10 +4,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from deepgps.images.cell import OPENCELL_PIXEL_SIZE_UM
 from deepgps.images.processing import HIGH, LOW
-
-OPENCELL_UM = 0.206349
-"""Pixel size of the OpenCell fields in micrometres."""
 
 EMPTY_CONTRAST = 8.0
 """Protein images of a lower contrast, in units of the noise, count as empty."""
@@ -27,7 +25,7 @@ class PrepareSettings(BaseModel):
 
     size_px: PositiveInt = 208
     """width and height of a crop in pixels"""
-    pixel_size_um: PositiveFloat = OPENCELL_UM
+    pixel_size_um: PositiveFloat = OPENCELL_PIXEL_SIZE_UM
     """pixel size of the crops in micrometres; fields of another pixel size are resampled"""
     low: float = Field(LOW, ge=0, lt=100)
     """percentile of a channel of the field that becomes 0"""
@@ -54,4 +52,4 @@ class PrepareSettings(BaseModel):
     @property
     def min_area_um2(self) -> float:
         """Area of the smallest nucleus in square micrometres."""
-        return self.min_nucleus_px * OPENCELL_UM**2
+        return self.min_nucleus_px * OPENCELL_PIXEL_SIZE_UM**2

@@ -31,7 +31,7 @@ from deepgps.files import (
     temporary_path,
 )
 
-CROPS, INDEX, MANIFEST = "crops.npy", "index.parquet", "manifest.json"
+CROPS, CROPS_INDEX, CROPS_MANIFEST = "crops.npy", "index.parquet", "manifest.json"
 _DRAFT_ROWS, _JOURNAL, _DRAFT_INPUTS = (
     f"{TEMPORARY_PREFIX}rows.jsonl",
     f"{TEMPORARY_PREFIX}fields.jsonl",
@@ -80,9 +80,9 @@ class CropStoreWriter:
 
     def _prepare(self, *, overwrite: bool) -> None:
         if overwrite:
-            self._remove(MANIFEST, CROPS, INDEX, *self._drafts)
+            self._remove(CROPS_MANIFEST, CROPS, CROPS_INDEX, *self._drafts)
         self.done, self.crops, self.complete = 0, 0, False
-        if manifest := _read_json(self.folder / MANIFEST):
+        if manifest := _read_json(self.folder / CROPS_MANIFEST):
             self._check_same(manifest.get("inputs"))
             self.complete = True
             self._remove(*self._drafts)
@@ -103,7 +103,7 @@ class CropStoreWriter:
             _JOURNAL,
             _DRAFT_ROWS,
             temporary_path(Path(CROPS)).name,
-            temporary_path(Path(INDEX)).name,
+            temporary_path(Path(CROPS_INDEX)).name,
         )
 
     def _open_drafts(self) -> None:
@@ -168,7 +168,7 @@ class CropStoreWriter:
         """
         for file in self._files:
             file.close()
-        crops, index = temporary_path(self.folder / CROPS), temporary_path(self.folder / INDEX)
+        crops, index = temporary_path(self.folder / CROPS), temporary_path(self.folder / CROPS_INDEX)
         with crops.open("r+b") as array:
             npy.read_magic(array)
             shape, _, _ = npy.read_array_header_1_0(array)
@@ -179,9 +179,9 @@ class CropStoreWriter:
         table = pl.scan_ndjson(self.folder / _DRAFT_ROWS, schema=schema, infer_schema_length=None)
         table.sink_parquet(index)
         crops.replace(self.folder / CROPS)
-        index.replace(self.folder / INDEX)
+        index.replace(self.folder / CROPS_INDEX)
         document = {**manifest, "inputs": self.inputs} if self.inputs else manifest
-        with atomic_path(self.folder / MANIFEST) as draft:
+        with atomic_path(self.folder / CROPS_MANIFEST) as draft:
             draft.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         self._remove(*self._drafts)
 
@@ -200,7 +200,7 @@ class CropStoreWriter:
             )
 
     def _check_empty(self) -> None:
-        for name in (CROPS, INDEX):
+        for name in (CROPS, CROPS_INDEX):
             if (self.folder / name).exists():
                 raise InputError(
                     f"'{self.folder}' holds a {name} but nothing to resume from; "
@@ -316,10 +316,12 @@ def open_crops(folder: Path) -> CropStore:
     InputError
         If the folder has no complete crop store, or its table and its crops differ in length.
     """
-    if not (folder / MANIFEST).exists():
-        raise InputError(f"'{folder}' is not a complete crop store: it has no {MANIFEST}; prepare it again.")
+    if not (folder / CROPS_MANIFEST).exists():
+        raise InputError(
+            f"'{folder}' is not a complete crop store: it has no {CROPS_MANIFEST}; prepare it again."
+        )
     try:
-        crops, index = np.load(folder / CROPS, mmap_mode="r"), pl.read_parquet(folder / INDEX)
+        crops, index = np.load(folder / CROPS, mmap_mode="r"), pl.read_parquet(folder / CROPS_INDEX)
     except (FileNotFoundError, ValueError, pl.exceptions.PolarsError) as error:
         raise InputError(f"Crop store '{folder}' is damaged ({error}); prepare it again.") from None
     if len(crops) != len(index):

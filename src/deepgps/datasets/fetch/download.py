@@ -23,7 +23,7 @@ from deepgps.files import hash_file
 
 USER_AGENT = f"deepgps/{__version__}"
 BACKOFF_S, MAX_WAIT_S = 1.0, 300.0
-TIMEOUT_S = 30.0
+DOWNLOAD_TIMEOUT_S = 30.0
 _CHUNK = 1 << 16
 _BUSY = {408, 425, 429}
 _NOT_FOUND = {400, 404, 410}
@@ -203,13 +203,13 @@ class Client:
         self._stopped.wait(seconds)
 
     def _read(self, url: str) -> bytes:
-        with self._session.get(url, timeout=TIMEOUT_S) as response:
+        with self._session.get(url, timeout=DOWNLOAD_TIMEOUT_S) as response:
             _check(response, url)
             return response.content
 
     def _resume(self, url: str, part: Path, on_bytes: Callable[[int], None]) -> None:
         offset, headers = _offset(part)
-        with self._session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
+        with self._session.get(url, headers=headers, stream=True, timeout=DOWNLOAD_TIMEOUT_S) as response:
             if response.status_code == 416:
                 if response.headers.get("Content-Range", "").endswith(f"/{offset}"):
                     return

@@ -93,7 +93,7 @@ def _normalise_id(name: str) -> str:
     return strip_version(name).upper() if name.upper().startswith("ENSG") else name.upper()
 
 
-MANIFEST, FIELDS, PROBLEMS = "manifest.json", "fields.csv", "problems.csv"
+FETCH_MANIFEST, FIELDS, FETCH_PROBLEMS = "manifest.json", "fields.csv", "problems.csv"
 JOURNAL = ".deepgps.journal"
 FIELD_COLUMNS = (
     "field",
@@ -200,11 +200,11 @@ class DownloadFolder:
         self._document["fetched"][self.source]["complete"] = True
 
     def _write_problems(self) -> None:
-        others = [row for row in _read_rows(self.path / PROBLEMS) if row["source"] != self.source]
+        others = [row for row in _read_rows(self.path / FETCH_PROBLEMS) if row["source"] != self.source]
         if rows := [*others, *self.problems]:
-            write_rows(self.path / PROBLEMS, PROBLEM_COLUMNS, rows)
+            write_rows(self.path / FETCH_PROBLEMS, PROBLEM_COLUMNS, rows)
         else:
-            (self.path / PROBLEMS).unlink(missing_ok=True)
+            (self.path / FETCH_PROBLEMS).unlink(missing_ok=True)
 
     def _append(self, line: Mapping[str, Any]) -> None:
         self._journal.append(json.dumps(line).encode() + b"\n")
@@ -223,7 +223,7 @@ class DownloadFolder:
 
     def _write_manifest(self) -> None:
         self._document["files"] = {name: asdict(self.files[name]) for name in sorted(self.files)}
-        with atomic_path(self.path / MANIFEST) as draft:
+        with atomic_path(self.path / FETCH_MANIFEST) as draft:
             draft.write_text(json.dumps(self._document, indent=1) + "\n", encoding="utf-8")
         (self.path / JOURNAL).unlink(missing_ok=True)
 
@@ -243,7 +243,7 @@ class DownloadFolder:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
+    path = folder / FETCH_MANIFEST
     if not path.exists():
         return {"deepgps": __version__, "fetched": {}, "files": {}, "absent": {}}
     try:

@@ -27,10 +27,10 @@ from deepgps.datasets.fetch.folder import (
 from deepgps.errors import DeepGPSError
 from deepgps.files import atomic_path
 
-SITE = "https://www.proteinatlas.org"
-IMAGES = "https://images.proteinatlas.org"
-TABLE = "subcellular_location.tsv"
-PIXEL_SIZE_UM = 0.08
+HPA_URL = "https://www.proteinatlas.org"
+HPA_IMAGES_URL = "https://images.proteinatlas.org"
+LOCATIONS_FILE = "subcellular_location.tsv"
+HPA_PIXEL_SIZE_UM = 0.08
 _FIELD_URL = re.compile(r"/(\d+)/(\d+_[A-Z]+\d+_\d+)_[a-z_]+\.\w+$")
 # Best first: 16-bit; 8-bit JPEG; a composite, whose nucleus channel also shows the protein.
 _FILES = (("_blue.tif.gz", "_green.tif.gz"), ("_blue.jpg", "_green.jpg"), ("_blue_red_green.jpg",))
@@ -76,10 +76,10 @@ def unpack_table(content: bytes) -> bytes:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return archive.read(TABLE)
+            return archive.read(LOCATIONS_FILE)
     except (zipfile.BadZipFile, KeyError):
         raise DeepGPSError(
-            f"The Atlas's archive of {TABLE} cannot be read; remove it and fetch again."
+            f"The Atlas's archive of {LOCATIONS_FILE} cannot be read; remove it and fetch again."
         ) from None
 
 
@@ -94,7 +94,8 @@ def read_hpa_table(text: str) -> list[SourceProtein]:
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), delimiter="\t")
     if not {"Gene", "Gene name"} <= set(reader.fieldnames or ()):
         raise DeepGPSError(
-            f"The Atlas's {TABLE} has no columns 'Gene' and 'Gene name'; its format may have changed."
+            f"The Atlas's {LOCATIONS_FILE} has no columns 'Gene' and 'Gene name'; "
+            "its format may have changed."
         )
     return [SourceProtein(strip_version(row["Gene"]), row["Gene name"]) for row in reader]
 
@@ -160,7 +161,7 @@ def hpa_field_row(hpa_field: HpaField, protein: SourceProtein, paths: list[str],
         "nucleus_channel": "2" if composite else "",
         "protein": paths[-1],
         "protein_channel": "1" if composite else "",
-        "pixel_size_um": str(PIXEL_SIZE_UM),
+        "pixel_size_um": str(HPA_PIXEL_SIZE_UM),
         "note": note,
     }
 
@@ -170,8 +171,8 @@ def fetch_hpa(
     client: Client,
     progress: DownloadProgress,
     *,
-    site: str = SITE,
-    images: str = IMAGES,
+    site: str = HPA_URL,
+    images: str = HPA_IMAGES_URL,
     cell_line: str = "U-2 OS",
     ids: Sequence[str] | None = None,
     limit: int | None = None,
@@ -207,9 +208,9 @@ def fetch_hpa(
     parameters = {"site": site, "images": images, "cell_line": cell_line, "proteins": ids, "limit": limit}
     with DownloadFolder(folder, "hpa", parameters) as download_folder:
         fetcher = Fetcher(download_folder, client, progress)
-        archive = fetcher.get_required(f"{TABLE}.zip", f"{site}/download/tsv/{TABLE}.zip")
+        archive = fetcher.get_required(f"{LOCATIONS_FILE}.zip", f"{site}/download/tsv/{LOCATIONS_FILE}.zip")
         table = unpack_table(archive)
-        with atomic_path(folder / TABLE) as draft:
+        with atomic_path(folder / LOCATIONS_FILE) as draft:
             draft.write_bytes(table)
         listed = read_hpa_table(table.decode("utf-8", errors="replace"))
         genes, unknown = select_proteins(listed, ids, "the Atlas's table")

@@ -20,12 +20,12 @@ from deepgps.datasets.fetch.folder import (
     strip_version,
 )
 from deepgps.errors import DeepGPSError, InputError
+from deepgps.images.cell import OPENCELL_PIXEL_SIZE_UM
 
 BUCKET = "https://czb-opencell.s3.us-west-2.amazonaws.com"
 PORTAL = "https://opencell.czbiohub.org/data/datasets"
-PREFIX = "microscopy/raw/"
+IMAGE_PREFIX = "microscopy/raw/"
 ANNOTATIONS, LIBRARY = "opencell-localization-annotations.csv", "opencell-library-metadata.csv"
-PIXEL_SIZE_UM = 0.206349
 CELL_LINE = "HEK293T"
 
 
@@ -51,7 +51,7 @@ class Projection:
     @property
     def path(self) -> str:
         """Path in the download folder."""
-        return f"images/{self.key.removeprefix(PREFIX)}"
+        return f"images/{self.key.removeprefix(IMAGE_PREFIX)}"
 
     @property
     def field(self) -> str:
@@ -61,7 +61,7 @@ class Projection:
 
 def listing_url(bucket: str, token: str | None) -> str:
     """Return the URL of a page of the listing; the token is the continuation token of the previous page."""
-    query = {"list-type": "2", "prefix": PREFIX} | ({"continuation-token": token} if token else {})
+    query = {"list-type": "2", "prefix": IMAGE_PREFIX} | ({"continuation-token": token} if token else {})
     return f"{bucket}/?{urlencode(query)}"
 
 
@@ -152,7 +152,7 @@ def opencell_field_row(projection: Projection, protein: SourceProtein) -> dict[s
         "nucleus_channel": "0",
         "protein": projection.path,
         "protein_channel": "1",
-        "pixel_size_um": str(PIXEL_SIZE_UM),
+        "pixel_size_um": str(OPENCELL_PIXEL_SIZE_UM),
         "note": "",
     }
 

@@ -20,8 +20,8 @@ from deepgps.errors import DeepGPSError, InputError
 from deepgps.files import atomic_path
 from deepgps.proteins.uniprot import UNIPROT, is_accession
 
-SITE = "https://ebi.ac.uk"
-COLUMNS = ("accession", "entry", "version", "path")
+ALPHAFOLD_URL = "https://ebi.ac.uk"
+ALPHAFOLD_COLUMNS = ("accession", "entry", "version", "path")
 Format = Literal["pdb", "cif"]
 
 
@@ -82,7 +82,7 @@ def fetch_structures(
     progress: DownloadProgress,
     accessions: Sequence[str],
     *,
-    site: str = SITE,
+    site: str = ALPHAFOLD_URL,
     format: Format = "pdb",
 ) -> FetchSummary:
     """Download the latest predicted structures of proteins.
@@ -125,7 +125,7 @@ def fetch_structures(
             {"accession": model.accession, "entry": model.entry, "version": model.version, "path": model.path}
             for model in (models[file] for file in files)
         ]
-        write_rows(folder / STRUCTURES, COLUMNS, rows)
+        write_rows(folder / STRUCTURES, ALPHAFOLD_COLUMNS, rows)
         return fetcher.finish(None, (file.protein for file in files))
 
 

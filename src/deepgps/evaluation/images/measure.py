@@ -15,7 +15,7 @@ from deepgps.arrays import Doubles, Floats, Indices, Ints
 from deepgps.errors import InputError
 from deepgps.evaluation.dataset import SEPARATOR, EvaluationDataset
 from deepgps.evaluation.images.baselines import COPY, IMAGE_BASELINES, MASK, baseline_images
-from deepgps.evaluation.images.reference import BATCH, UNKNOWN, Classifiers, TrainingReference
+from deepgps.evaluation.images.reference import BATCH, UNKNOWN_CLASS, Classifiers, TrainingReference
 from deepgps.evaluation.images.structure import FEATURES, CellGeometry, load_cells, structure_features
 from deepgps.files import AppendFile
 from deepgps.images.cell import Cell
@@ -24,13 +24,13 @@ from deepgps.prediction import Predictor
 
 REAL, DRAWN = "real", "drawn"
 WRONG_CLASS, WRONG_PROTEIN = "wrong class (control)", "wrong protein, same class (control)"
-KINDS = (REAL, DRAWN, WRONG_PROTEIN, WRONG_CLASS, *IMAGE_BASELINES)
+IMAGE_KINDS = (REAL, DRAWN, WRONG_PROTEIN, WRONG_CLASS, *IMAGE_BASELINES)
 """The images that are measured of each crop."""
 STRUCTURED_KINDS = (REAL, DRAWN, WRONG_PROTEIN, WRONG_CLASS, MASK, COPY)
 """Those that show some structure and are classified."""
 MEASURES = ("psnr", "ssim", "pearson", "intranuclear")
 
-_FEATURES_AT = len(KINDS) * len(MEASURES)
+_FEATURES_AT = len(IMAGE_KINDS) * len(MEASURES)
 _PREDICTIONS = 2
 _WIDTH = _PREDICTIONS + FEATURES
 RECORD = _FEATURES_AT + len(STRUCTURED_KINDS) * _WIDTH
@@ -52,10 +52,10 @@ class CropMeasurements:
 
     def measure(self, kind: str, name: str) -> Doubles:
         """Return one of `MEASURES` of all crops, (N,)."""
-        return self._column(KINDS.index(kind) * len(MEASURES) + MEASURES.index(name))
+        return self._column(IMAGE_KINDS.index(kind) * len(MEASURES) + MEASURES.index(name))
 
     def predicted(self, kind: str, *, by_profile: bool = False) -> Indices:
-        """Return class numbers (N,) that a classifier predicted; `UNKNOWN` where there is none."""
+        """Return class numbers (N,) that a classifier predicted; `UNKNOWN_CLASS` where there is none."""
         return self._column(_FEATURES_AT + STRUCTURED_KINDS.index(kind) * _WIDTH + by_profile).astype(np.intp)
 
     def features(self, kind: str, rows: slice = slice(None)) -> Doubles:
@@ -204,7 +204,7 @@ def _measure_batch(
 ) -> Floats:
     """Measure n crops, (n, `RECORD`), of the real images and, for each other kind, (n, H, W) or NaN."""
     columns: list[Doubles] = []
-    for kind in KINDS:
+    for kind in IMAGE_KINDS:
         drawn = real if kind == REAL else images[kind]
         columns += [psnr(real, drawn), ssim(real, drawn), pearson(real, drawn)]
         columns.append(intranuclear(drawn, cells.masks))
@@ -217,7 +217,7 @@ def _classify(images: Floats, cells: CellGeometry, classifiers: Classifiers) -> 
     missing = np.isnan(images[:, 0, 0])
     features = structure_features(np.nan_to_num(images), cells)
     features[missing] = np.nan
-    predicted = np.full((_PREDICTIONS, len(images)), float(UNKNOWN))
+    predicted = np.full((_PREDICTIONS, len(images)), float(UNKNOWN_CLASS))
     if classifiers is not None and not missing.all():
         predicted[:, ~missing] = [each.predict(features[~missing]) for each in classifiers]
     return [*predicted, *features.T]

@@ -24,7 +24,7 @@ MAX_TRAINING_CROPS = 4000
 """Training crops that are learned from, drawn at random where there are more."""
 MIN_IMAGES = 20
 """Training images that a class needs for the classifiers to know it."""
-UNKNOWN = -1
+UNKNOWN_CLASS = -1
 """Number of a class that a classifier does not know."""
 _MAX_DEVIATION = 5.0
 
@@ -60,9 +60,9 @@ class LocalizationClassifier:
         return np.asarray(self._svm.predict(self.standardised(features)), np.intp)
 
     def numbers(self, names: Strings) -> Indices:
-        """Return the numbers (N,) of class names; `UNKNOWN` for those that it does not know."""
+        """Return the numbers (N,) of class names; `UNKNOWN_CLASS` for those that it does not know."""
         known = {name: number for number, name in enumerate(self.classes)}
-        return np.array([known.get(str(name), UNKNOWN) for name in names], np.intp)
+        return np.array([known.get(str(name), UNKNOWN_CLASS) for name in names], np.intp)
 
 
 Classifiers = tuple[LocalizationClassifier, LocalizationClassifier] | None

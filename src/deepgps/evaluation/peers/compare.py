@@ -27,7 +27,7 @@ from deepgps.evaluation.peers.files import PeerPredictions
 OURS = "deepGPS"
 RANKED = ("auroc", "auprc", "brier", "ece")
 """Beginnings of the metrics that need probabilities."""
-COLUMNS = (
+COMPARISON_COLUMNS = (
     *("model", "metric", "value", "low", "high", "n"),
     *("ours_less_it", "difference_low", "difference_high", "p", "mcnemar_p"),
 )
@@ -129,7 +129,7 @@ def _same_proteins(first: LabelTable, second: LabelTable) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ComparedModel:
+class ModelMetrics:
     """One model, or baseline, in a comparison.
 
     Attributes
@@ -148,7 +148,7 @@ class ComparedModel:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
+class PeerComparison:
     """Models side by side.
 
     Attributes
@@ -165,13 +165,13 @@ class Comparison:
 
     classes: tuple[str, ...]
     proteins: int
-    models: Mapping[str, ComparedModel]
+    models: Mapping[str, ModelMetrics]
     notes: tuple[str, ...]
 
 
 def compare_peers(
     ours: LabelledPredictions, peers: Mapping[str, PeerPredictions], *, seed: int = 0
-) -> Comparison:
+) -> PeerComparison:
     """Measure all models on the proteins that every one of them has.
 
     Parameters
@@ -201,7 +201,7 @@ def compare_peers(
     tables = {OURS: table} | {name: _peer_table(peer, table) for name, peer in peers.items()}
     tables |= {name: baseline(table) for name, baseline in LABEL_BASELINES.items()}
     unranked = {name for name, peer in peers.items() if peer.probabilities is None}
-    return Comparison(
+    return PeerComparison(
         table.classes,
         table.n,
         {name: _compared(each, table, seed, unranked=name in unranked) for name, each in tables.items()},
@@ -252,13 +252,13 @@ def _subset(table: LabelTable, kept: Mask) -> LabelTable:
     )
 
 
-def _compared(table: LabelTable, ours: LabelTable, seed: int, *, unranked: bool) -> ComparedModel:
+def _compared(table: LabelTable, ours: LabelTable, seed: int, *, unranked: bool) -> ModelMetrics:
     metrics = label_metrics(table, seed)
     apart = {} if table is ours else differences(ours, table, seed)
     if unranked:
         metrics = {name: each for name, each in metrics.items() if not name.startswith(RANKED)}
         apart = {name: each for name, each in apart.items() if not name.startswith(RANKED)}
-    return ComparedModel(metrics, apart, None if table is ours else mcnemar(ours, table))
+    return ModelMetrics(metrics, apart, None if table is ours else mcnemar(ours, table))
 
 
 def _notes(ours: Sequence[str], peers: Mapping[str, PeerPredictions]) -> list[str]:
@@ -273,7 +273,7 @@ def _notes(ours: Sequence[str], peers: Mapping[str, PeerPredictions]) -> list[st
     return notes
 
 
-def comparison_text(comparison: Comparison, names: Sequence[str]) -> str:
+def comparison_text(comparison: PeerComparison, names: Sequence[str]) -> str:
     """Format the models as lines of a table, value and 95 % interval in each cell, notes below.
 
     Parameters
@@ -291,15 +291,15 @@ def comparison_text(comparison: Comparison, names: Sequence[str]) -> str:
     return "\n".join([*(line.rstrip() for line in text), *comparison.notes])
 
 
-def comparison_csv(comparison: Comparison) -> str:
-    """Format every metric of every model, a line each, with the columns `COLUMNS`.
+def comparison_csv(comparison: PeerComparison) -> str:
+    """Format every metric of every model, a line each, with the columns `COMPARISON_COLUMNS`.
 
     ``ours_less_it`` and the columns after it compare our model with that of the line; ``p`` is of the paired
     bootstrap of that metric, ``mcnemar_p`` of McNemar's exact test, on the lines of accuracy and exact match.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(COMPARISON_COLUMNS)
     for model, row in comparison.models.items():
         for name, metric in row.metrics.items():
             apart = row.differences.get(name)
@@ -310,7 +310,7 @@ def comparison_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-def _cells(model: ComparedModel, names: Sequence[str]) -> list[str]:
+def _cells(model: ModelMetrics, names: Sequence[str]) -> list[str]:
     cells = [_cell(model.metrics.get(name)) for name in names]
     return [*cells, f"{model.mcnemar.p:.3g}" if model.mcnemar else ""]
 

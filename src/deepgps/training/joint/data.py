@@ -22,8 +22,8 @@ from torch.utils.data import Dataset
 from deepgps.arrays import Floats, Ints
 from deepgps.bundle import CropSpec
 from deepgps.datasets.annotation.proteins import cell_line_key
-from deepgps.datasets.crops.store import MANIFEST, CropStore, open_crops, read_store_proteins
-from deepgps.datasets.splits import PARTS, read_proteins_to_split, read_split, split_proteins
+from deepgps.datasets.crops.store import CROPS_MANIFEST, CropStore, open_crops, read_store_proteins
+from deepgps.datasets.splits import PARTS, SPLIT_FILE, read_proteins_to_split, read_split, split_proteins
 from deepgps.errors import InputError
 from deepgps.images.processing import HIGH, LOW
 from deepgps.localization import ClassSet, class_set
@@ -31,7 +31,6 @@ from deepgps.proteins.check import check_sequence
 from deepgps.proteins.structures import read_structures, sample_points
 from deepgps.training.recipe import JointRecipe, SplitSettings, TrainingSettings
 
-SPLIT = "split.csv"
 # Pixel sizes that differ by less are the same, written with fewer digits.
 SAME_SCALE = 1e-3
 ORIENTATIONS = 8
@@ -216,7 +215,7 @@ def check_crops(store: Path, crop: CropSpec, user: str) -> None:
     InputError
         If they have not.
     """
-    manifest = json.loads((store / MANIFEST).read_text(encoding="utf-8"))
+    manifest = json.loads((store / CROPS_MANIFEST).read_text(encoding="utf-8"))
     size, um = manifest.get("size_px"), manifest.get("pixel_size_um")
     if size != crop.size_px or abs(um / crop.pixel_size_um - 1) > SAME_SCALE:
         raise InputError(
@@ -247,8 +246,8 @@ def read_parts(settings: SplitSettings, store: Path, split: Path | None) -> Mapp
     InputError
         If it cannot be read or made.
     """
-    if split is not None or (store / SPLIT).exists():
-        return read_split(split or store / SPLIT)
+    if split is not None or (store / SPLIT_FILE).exists():
+        return read_split(split or store / SPLIT_FILE)
     return split_proteins(read_proteins_to_split(store), settings.by, 0).parts
 
 

@@ -99,9 +99,9 @@ def measure(task: JointTask, model: nn.Module) -> RunMetrics:
     own = task.evaluate(model, rows)
     other = task.evaluate(model, rows, other_proteins(data, own.proteins))
     images = {
-        "drawn": image_metrics(own, own.metrics),
-        "drawn as another protein": image_metrics(own, other.metrics),
-        **{name: image_metrics(own, values) for name, values in grey_baselines(data, rows).items()},
+        "drawn": mean_image_metrics(own, own.metrics),
+        "drawn as another protein": mean_image_metrics(own, other.metrics),
+        **{name: mean_image_metrics(own, values) for name, values in grey_baselines(data, rows).items()},
     }
     if not own.logits.shape[1]:
         return RunMetrics(images, None, None)
@@ -137,7 +137,7 @@ def other_proteins(data: TrainingData, proteins: Ints) -> Ints:
     return np.array([other[number] for number in proteins], np.int64)
 
 
-def image_metrics(crops: CropMetrics, values: Mapping[str, Doubles]) -> dict[str, Metric]:
+def mean_image_metrics(crops: CropMetrics, values: Mapping[str, Doubles]) -> dict[str, Metric]:
     """Return means over proteins with their 95 % confidence intervals over proteins."""
     found = {}
     for name in (name for name in IMAGE_METRICS if name in values):

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from deepgps.arrays import Floats
 from deepgps.errors import InputError
-from deepgps.proteins.embedding import EmbeddingCache, embed
+from deepgps.proteins.embedding import EmbeddingCache, embed_sequences
 from deepgps.proteins.features import (
     FEATURES_NAME,
     RESIDUE_FEATURES_NAME,
@@ -169,7 +169,7 @@ def _embeddings(
 
     encoder = load_esm2(name, offline=offline)
     with _progress("embedding", len(sequences)) as advance:
-        vectors = embed(
+        vectors = embed_sequences(
             sequences,
             encoder,
             level="residue" if by_residue else "protein",

@@ -20,15 +20,15 @@ from deepgps.training.joint.measure import LABEL_METRICS, RunMetrics
 from deepgps.training.joint.task import IMAGE_LOSS, JointTask
 from deepgps.training.loop import Progress
 
-REPORT = "report.html"
-MAX_LEFT_OUT = 500
+RUN_REPORT = "report.html"
+_MAX_LEFT_OUT = 500
 
 _CLASS_METRICS = ("sensitivity", "specificity", "precision", "f1", "auroc")
 _IMAGE_COLUMNS = (("psnr", "PSNR (dB)", 2), ("ssim", "SSIM", 2), ("pearson", "Pearson r", 2))
 _CHART_TITLES = {"loss": "Loss", "psnr": "PSNR (dB)", "ssim": "SSIM", "pearson": "Pearson r"}
 
 
-def write_report(
+def write_training_report(
     run: Path,
     task: JointTask,
     progress: Progress,
@@ -41,7 +41,7 @@ def write_report(
     stopped_early = settings.patience is not None and progress.epoch < settings.max_epochs
     kept = kept_epoch(progress, settings.keep)
     return write_page(
-        run / REPORT,
+        run / RUN_REPORT,
         "training.html",
         title=f"{task.recipe.name} {task.recipe.version}: training",
         facts=_facts(task, progress, kept, manifest),
@@ -60,7 +60,7 @@ def write_report(
         splits=list(PARTS),
         data_rows=_data_rows(data),
         left_out=data.left_out,
-        max_left_out=MAX_LEFT_OUT,
+        max_left_out=_MAX_LEFT_OUT,
         recipe=yaml.safe_dump(task.recipe.model_dump(mode="json"), sort_keys=False),
     )
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset
 
 from deepgps.arrays import Doubles, Floats, Ints
+from deepgps.images.similarity import SSIM_WINDOW
 from deepgps.localization import class_set
 from deepgps.models.deepgps import DeepGPS, Drawn
 from deepgps.models.latents import SequenceLatent, StructureLatent
@@ -35,7 +36,6 @@ IMAGE_METRICS = ("psnr", "ssim", "pearson")
 """Of a drawn against the real image: dB, and two that are at most 1."""
 ORTHOGONALITY = 0.001
 """Weight of PointNet's penalty on its feature transform (Qi et al. 2017)."""
-SSIM_WINDOW = 7
 _C1, _C2 = 0.01**2, 0.03**2
 
 

@@ -3,11 +3,9 @@
 The files of a run: ``docs/reference/runs.md``.
 """
 
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -19,15 +17,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import deepgps
-from deepgps.datasets.crops.store import INDEX, PROTEINS, CropStore
-from deepgps.datasets.crops.store import MANIFEST as STORE_MANIFEST
+from deepgps.datasets.crops.store import CROPS_INDEX, CROPS_MANIFEST, PROTEINS, CropStore
+from deepgps.datasets.splits import SPLIT_FILE
 from deepgps.errors import InputError
-from deepgps.files import atomic_path, hash_files
+from deepgps.files import atomic_path, hash_files, write_csv
 from deepgps.models.deepgps import DeepGPS
-from deepgps.training.joint.data import SPLIT, TrainingData, load_training_data
+from deepgps.training.joint.data import TrainingData, load_training_data
 from deepgps.training.joint.measure import RunMetrics, measure
 from deepgps.training.joint.protein_inputs import ProteinInputs, protein_inputs
-from deepgps.training.joint.report import write_report
+from deepgps.training.joint.report import write_training_report
 from deepgps.training.joint.task import JointTask, build_model
 from deepgps.training.log import TrainingLog
 from deepgps.training.loop import (
@@ -42,10 +40,10 @@ from deepgps.training.loop import (
     start,
 )
 from deepgps.training.recipe import JointRecipe
-from deepgps.training.run_folder import BASE, INPUTS, MANIFEST, claimed, read_json, write_base, write_json
+from deepgps.training.run_folder import BASE, INPUTS, RUN_MANIFEST, claimed, read_json, write_base, write_json
 
 WEIGHTS, ENCODER, CALIBRATION = "weights.safetensors", "encoder.json", "calibration.json"
-METRICS, LEFT_OUT = "metrics.json", "left_out.csv"
+RUN_METRICS, RUN_LEFT_OUT = "metrics.json", "left_out.csv"
 
 _SAMPLED_CROPS = 64
 
@@ -112,7 +110,7 @@ def train_joint(
     # One process locks and writes the folder for all.
     folder = claimed(run, recipe, made_of, resume=resume) if is_main_process() else nullcontext()
     with quiet(), folder:
-        if (run / MANIFEST).exists():
+        if (run / RUN_MANIFEST).exists():
             return
         training = recipe.training
         fabric = start(precision_of(training), training.devices, training.nodes)
@@ -157,9 +155,9 @@ def fingerprint_inputs(
     folder: Path, store: CropStore, split: Path | None, structures: Path | None
 ) -> dict[str, str]:
     """Hash the tables of a store and some of its crops, the split and the structures."""
-    tables = [folder / name for name in (STORE_MANIFEST, INDEX, PROTEINS)]
+    tables = [folder / name for name in (CROPS_MANIFEST, CROPS_INDEX, PROTEINS)]
     found = hash_files([path for path in tables if path.exists()])
-    if (chosen := split or folder / SPLIT).exists():
+    if (chosen := split or folder / SPLIT_FILE).exists():
         found["split"] = hashlib.sha256(chosen.read_bytes()).hexdigest()
     # Enough to tell a store of many gigabytes from any other.
     rows = np.linspace(0, len(store.crops) - 1, _SAMPLED_CROPS).astype(np.int64)
@@ -179,8 +177,8 @@ def _write_inputs(run: Path, data: TrainingData, inputs: ProteinInputs) -> None:
             f"'{run}' was started with other weights of the encoder '{spec['name']}'; use another folder."
         )
     write_json(path, spec)
-    write_csv(run / SPLIT, ("protein_id", "split"), sorted(data.split.items()))
-    write_csv(run / LEFT_OUT, ("protein_id", "reason"), data.left_out)
+    write_csv(run / SPLIT_FILE, ("protein_id", "split"), sorted(data.split.items()))
+    write_csv(run / RUN_LEFT_OUT, ("protein_id", "reason"), data.left_out)
 
 
 def _write_results(
@@ -197,7 +195,7 @@ def _write_results(
     if (calibration := measured.calibration) is not None:
         fields = ("classes", "scale", "bias", "thresholds")
         write_json(run / CALIBRATION, {name: list(getattr(calibration, name)) for name in fields})
-    write_json(run / METRICS, {name: metric.model_dump() for name, metric in measured.by_name().items()})
+    write_json(run / RUN_METRICS, {name: metric.model_dump() for name, metric in measured.by_name().items()})
     gpu = trainer.fabric.device.type == "cuda"
     manifest = {
         "deepgps": deepgps.__version__,
@@ -209,14 +207,5 @@ def _write_results(
         "epochs": progress.epoch,
         "inputs": read_json(run / INPUTS),
     }
-    write_report(run, task, progress, measured, manifest, task.samples(trainer.model))
-    write_json(run / MANIFEST, manifest)
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a CSV file completely or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([header, *rows])
-    with atomic_path(path) as draft:
-        draft.write_text(text.getvalue(), encoding="utf-8")
+    write_training_report(run, task, progress, measured, manifest, task.samples(trainer.model))
+    write_json(run / RUN_MANIFEST, manifest)

@@ -23,7 +23,7 @@ from deepgps.training.mini.labels import HeldOutPredictions, read_held_out
 from deepgps.training.run_folder import write_json
 from deepgps.training.thresholds import best_thresholds, top_class, unclear_below
 
-FILE = "class_sets.json"
+CLASS_SETS_FILE = "class_sets.json"
 PENALTY = 1.0
 """Inverse strength of the L2 penalty, scikit-learn's ``C``."""
 OPENCELL_WEIGHT = 6
@@ -65,7 +65,7 @@ def fit_class_sets(
         if set(labels.tolist()) >= set(range(len(each.slugs))):
             columns = [proteins.slugs.index(slug) for slug in each.slugs]
             specs[each.name] = _single_label(each, columns, labels, weights, held_out)
-    write_json(folder / FILE, {name: spec.model_dump(mode="json") for name, spec in specs.items()})
+    write_json(folder / CLASS_SETS_FILE, {name: spec.model_dump(mode="json") for name, spec in specs.items()})
 
 
 def classes_alone(proteins: LabelledProteins, slugs: Sequence[str]) -> Ints:

@@ -26,7 +26,7 @@ from deepgps.training.loop import Trainer, one_cycle, precision_of, quiet, start
 from deepgps.training.mini.grain import COHERENCE, grain_losses
 from deepgps.training.recipe import ImageSettings, StageSettings
 
-Batch = tuple[Tensor, Tensor, Tensor]
+ImageBatch = tuple[Tensor, Tensor, Tensor]
 
 WARM_UP = 0.051
 """Share of the steps in which the learning rate rises."""
@@ -107,11 +107,11 @@ class MeanTask:
         steps = self.settings.max_epochs * self.steps
         return one_cycle(self.settings.learning_rate, step, steps, WARM_UP)
 
-    def batches(self, epoch: int, first: int) -> Iterable[Batch]:
+    def batches(self, epoch: int, first: int) -> Iterable[ImageBatch]:
         """Yield augmented batches; skipped ones are drawn as well, as they share a random generator."""
         return islice(ImageBatches(self.store, self.pairing, self.settings, epoch), first, None)
 
-    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+    def losses(self, model: nn.Module, batch: ImageBatch) -> Tensor:
         """Return the loss."""
         nucleus, real, probabilities = batch
         with self._autocast(nucleus):
@@ -142,7 +142,7 @@ class GrainTask(MeanTask):
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(name.startswith("unet.grain."))
 
-    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+    def losses(self, model: nn.Module, batch: ImageBatch) -> Tensor:
         """Return the loss and its terms."""
         nucleus, real, probabilities = batch
         with self._autocast(nucleus):
@@ -194,7 +194,7 @@ class ImageBatches:
         for row in sorted(self.masked):
             self.alike.setdefault(self.localizations[row], []).append(row)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[ImageBatch]:
         rng = np.random.default_rng(self.seed)
         for _ in range(self.settings.batches):
             chosen = rng.choice(self.rows, self.settings.batch_size, p=self.weights)

@@ -36,7 +36,7 @@ from deepgps.training.recipe import LabelSettings
 from deepgps.training.run_folder import write_json
 from deepgps.training.thresholds import best_thresholds, top_class, unclear_below, unlike_below
 
-ENCODER, WEIGHTS, INDEX, HELD_OUT = (
+LABEL_ENCODER, LABEL_WEIGHTS, NEIGHBOUR_INDEX, HELD_OUT = (
     *("encoder.json", "encoder.safetensors"),
     *("neighbours.npz", "held_out.safetensors"),
 )
@@ -61,8 +61,9 @@ _VOTES = "votes, "  # Prefix of a regime's name in HELD_OUT.
 def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path) -> None:
     """Train an encoder and write it with its index.
 
-    Writes `WEIGHTS`, `ENCODER`, `INDEX` and `HELD_OUT` (predictions for each protein by models that never saw
-    its cluster). Every MLP is kept in ``folder/parts`` once it is trained, so a killed run continues there
+    Writes `LABEL_WEIGHTS`, `LABEL_ENCODER`, `NEIGHBOUR_INDEX` and `HELD_OUT` (predictions for each protein by
+    models that never saw its cluster). Every MLP is kept in ``folder/parts`` once it is trained, so a killed
+    run continues there
     and ends with the same weights; a finished one is left as it is.
 
     Parameters
@@ -113,8 +114,8 @@ def load_encoder(folder: Path) -> SequenceEncoder:
         If the folder has none.
     """
     try:
-        about = json.loads((folder / ENCODER).read_text("utf-8"))
-        weights = load_file(folder / WEIGHTS)
+        about = json.loads((folder / LABEL_ENCODER).read_text("utf-8"))
+        weights = load_file(folder / LABEL_WEIGHTS)
     except FileNotFoundError as error:
         raise InputError(
             f"Folder '{folder}' has no trained encoder ({error.filename}); train it first."
@@ -126,7 +127,7 @@ def load_encoder(folder: Path) -> SequenceEncoder:
 
 
 def _finished(folder: Path, fingerprint: str) -> bool:
-    path = folder / ENCODER
+    path = folder / LABEL_ENCODER
     return path.exists() and json.loads(path.read_text("utf-8")).get("fingerprint") == fingerprint
 
 
@@ -168,9 +169,9 @@ def _write(
     more: dict[str, object],
 ) -> None:
     """Write index and weights; the description last."""
-    with atomic_path(folder / INDEX) as draft:
+    with atomic_path(folder / NEIGHBOUR_INDEX) as draft:
         draft.write_bytes(index.to_bytes())
-    _save(model.state_dict(), folder / WEIGHTS)
+    _save(model.state_dict(), folder / LABEL_WEIGHTS)
     description = {
         "features_name": FEATURES_NAME,
         "features": len(feature_names()),
@@ -182,7 +183,7 @@ def _write(
         **more,
         "settings": settings.model_dump(mode="json"),
     }
-    write_json(folder / ENCODER, description)
+    write_json(folder / LABEL_ENCODER, description)
 
 
 # ---- predictions for held-out proteins ----

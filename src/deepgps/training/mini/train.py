@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 import deepgps
 from deepgps.arrays import Floats
 from deepgps.datasets.crops.reference import prepare_reference_crops
-from deepgps.datasets.crops.store import MANIFEST as STORE_MANIFEST
-from deepgps.datasets.crops.store import open_crops
+from deepgps.datasets.crops.store import CROPS_MANIFEST, open_crops
 from deepgps.datasets.labels import load_labelled_proteins, opencell_localizations
 from deepgps.errors import InputError
 from deepgps.files import atomic_path
@@ -23,11 +22,18 @@ from deepgps.localization import CLASS_SETS, class_set
 from deepgps.models.deepgps import MiniGenerator
 from deepgps.proteins.features import sequence_features
 from deepgps.proteins.neighbours import NeighbourIndex
-from deepgps.training.mini.class_sets import FILE, PAPER_SETS, fit_class_sets
+from deepgps.training.mini.class_sets import CLASS_SETS_FILE, PAPER_SETS, fit_class_sets
 from deepgps.training.mini.images import Pairing, fit_images
-from deepgps.training.mini.labels import ENCODER, INDEX, REGIMES, fit_labels, load_encoder, read_held_out
+from deepgps.training.mini.labels import (
+    LABEL_ENCODER,
+    NEIGHBOUR_INDEX,
+    REGIMES,
+    fit_labels,
+    load_encoder,
+    read_held_out,
+)
 from deepgps.training.recipe import MiniRecipe
-from deepgps.training.run_folder import MANIFEST, claimed, write_json
+from deepgps.training.run_folder import RUN_MANIFEST, claimed, write_json
 
 GENERATOR = "generator.safetensors"
 
@@ -60,13 +66,13 @@ def train_mini(recipe: MiniRecipe, data: Path, run: Path, *, resume: bool = Fals
     with claimed(run, recipe, inputs, resume=resume):
         proteins = load_labelled_proteins(data, classes)
         labels, images = run / "labels", run / "images"
-        if not (labels / ENCODER).exists():
+        if not (labels / LABEL_ENCODER).exists():
             fit_labels(proteins, recipe.labels, labels)
-        if recipe.class_set == "mini" and not (labels / FILE).exists():
+        if recipe.class_set == "mini" and not (labels / CLASS_SETS_FILE).exists():
             fine = load_labelled_proteins(data, CLASS_SETS["all"])
             sets = [CLASS_SETS[name] for name in PAPER_SETS]
             fit_class_sets(proteins, fine, opencell_localizations(data), sets, labels)
-        if not (run / "crops" / STORE_MANIFEST).exists():
+        if not (run / "crops" / CROPS_MANIFEST).exists():
             size, um = recipe.crop.size_px, recipe.crop.pixel_size_um
             prepare_reference_crops(data / "images", run / "crops", size_px=size, pixel_size_um=um)
         if not (images / GENERATOR).exists():
@@ -74,7 +80,7 @@ def train_mini(recipe: MiniRecipe, data: Path, run: Path, *, resume: bool = Fals
             pairing = Pairing(proteins, seen, unseen, classes)
             write_generator(fit_images(open_crops(run / "crops"), pairing, recipe.images, images), images)
         manifest = {"deepgps": deepgps.__version__, "torch": torch.__version__, "proteins": len(proteins)}
-        write_json(run / MANIFEST, {**manifest, "inputs": inputs})
+        write_json(run / RUN_MANIFEST, {**manifest, "inputs": inputs})
 
 
 def write_generator(generator: MiniGenerator, folder: Path) -> None:
@@ -86,7 +92,7 @@ def write_generator(generator: MiniGenerator, folder: Path) -> None:
 
 def training_probabilities(labels: Path, sequences: tuple[str, ...]) -> tuple[Floats, Floats]:
     """Return probabilities of the training proteins, (N, K) each: seen in training, and held out."""
-    encoder, index = load_encoder(labels), NeighbourIndex.load(labels / INDEX)
+    encoder, index = load_encoder(labels), NeighbourIndex.load(labels / NEIGHBOUR_INDEX)
     features = torch.from_numpy(np.stack([sequence_features(sequence) for sequence in sequences]))
     votes = torch.from_numpy(np.stack([index.votes(sequence) for sequence in sequences]))
     with torch.no_grad():
