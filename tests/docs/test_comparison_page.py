@@ -5,7 +5,7 @@ import re
 from documents import document, rows, section
 
 from deepgps.comparison.differences import ComparedModel, difference_columns
-from deepgps.comparison.folder import TABLES
+from deepgps.comparison.folder import DIFFERENCE_TABLES
 from deepgps.results.folder import REJECTED_FILE, REPORT_FILE
 from deepgps.results.image_storage import IMAGE_FOLDER
 from deepgps.results.run import RUN_FILE
@@ -23,5 +23,5 @@ def test_the_columns_are_those_documented():
 
 
 def test_the_files_are_those_documented():
-    files = {*TABLES, IMAGE_FOLDER, REPORT_FILE, "models", RUN_FILE, REJECTED_FILE}
+    files = {*DIFFERENCE_TABLES, IMAGE_FOLDER, REPORT_FILE, "models", RUN_FILE, REJECTED_FILE}
     assert set(documented(PAGE.partition("Columns of the table")[0])) == files

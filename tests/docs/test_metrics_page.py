@@ -8,7 +8,7 @@ from documents import document, first_names, rows, section
 
 from deepgps.evaluation.labels import LABEL_BASELINES, label_report
 from deepgps.evaluation.peers.classes import PEERS
-from deepgps.evaluation.peers.compare import COLUMNS
+from deepgps.evaluation.peers.compare import COMPARISON_COLUMNS
 
 PAGE = document("docs/reference/metrics.md")
 CLASSES = ("cytoplasmic", "nucleoplasm")
@@ -43,7 +43,7 @@ def test_the_figures_are_those_documented(multi_label, left_out):
 
 def test_the_columns_of_a_comparison_are_those_documented():
     below = section(PAGE, "## Files of other tools")
-    assert tuple(first_names(below)) == COLUMNS
+    assert tuple(first_names(below)) == COMPARISON_COLUMNS
 
 
 def test_every_tool_that_is_read_is_on_both_pages():

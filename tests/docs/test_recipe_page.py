@@ -8,14 +8,14 @@ from documents import document, first_names, rows, section
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from deepgps.training.recipe import KINDS, group_of, recipe_table, shipped_recipes
+from deepgps.training.recipe import RECIPE_KINDS, group_of, recipe_table, shipped_recipes
 
 PAGE = document("docs/reference/recipes.md")
 
 
 def groups() -> Iterator[tuple[str, str, type[BaseModel]]]:
     """Kind, name and schema of every group of fields; a kind's own fields have no name."""
-    for kind, schema in KINDS.items():
+    for kind, schema in RECIPE_KINDS.items():
         yield kind, "", schema
         yield from ((kind, *group) for group in groups_within(schema))
 

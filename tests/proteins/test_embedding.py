@@ -12,7 +12,7 @@ from deepgps.proteins.embedding import (
     END,
     PADDING,
     START,
-    UNKNOWN,
+    UNKNOWN_TOKEN,
     EmbeddingCache,
     EncoderDescription,
     batch_by_length,
@@ -55,7 +55,7 @@ def cache(tmp_path):
 def test_the_tokens_are_those_of_esm2():
     tokens, mask = tokenize([ESM2_LETTERS, "MKé"])
     assert tokens[0].tolist() == [START, *range(4, 29), END]
-    assert tokens[1, :6].tolist() == [START, 20, 15, UNKNOWN, END, PADDING]
+    assert tokens[1, :6].tolist() == [START, 20, 15, UNKNOWN_TOKEN, END, PADDING]
     assert mask.sum(1).tolist() == [27, 5]
 
 
