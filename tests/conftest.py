@@ -58,6 +58,45 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="session")
+def tiny_flow_bundle(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle that draws by flow matching, with small random networks."""
+    import torch
+
+    from deepgps.models.flow_matching import FlowMatchingUNet
+    from deepgps.training.graphs import flow_matching_graph
+
+    metadata = tiny_bundle.metadata
+    words, domains = ("nuclear_punctae", "Aggresome"), ("HEK293T", "U-2 OS")
+    torch.manual_seed(0)
+    graphs = {}
+    conditions = len(metadata.classes) + 1 + len(words) + 1 + len(domains)
+    for name, images, size in (("generator.onnx", 3, TINY_SIZE // 2), ("grain.onnx", 2, TINY_SIZE)):
+        network = FlowMatchingUNet(images, conditions, (8, 16), embedding=16, attention=0)
+        for weight in network.parameters():
+            if weight.ndim > 1:
+                torch.nn.init.normal_(weight, std=0.1)
+        graphs[name] = flow_matching_graph(network, size)
+    flow = {
+        "classes": metadata.classes,
+        "words": words,
+        "domains": domains,
+        "landmarks": ("microtubules", "er"),
+        "steps": 3,
+        "guidance": 2.0,
+        "grain_steps": 2,
+    }
+    classes = len(metadata.classes)
+    files = {
+        "encoder.onnx": _encoder(metadata.encoder.dimension, classes, (1, classes)),
+        "CARD.md": tiny_bundle.read("CARD.md"),
+        **graphs,
+    }
+    fields = metadata.model_dump(exclude={"schema_version", "files"})
+    fields |= {"flow_matching": flow, "crop": {"size_px": TINY_SIZE, "pixel_size_um": 0.206}}
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "tiny-flow", fields, files)
+
+
+@pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training run, ``run``, of a tiny model, beside its ``recipe.yaml`` and made-up ``data``."""
     from deepgps.cli.app import run
@@ -214,14 +253,14 @@ def _metadata(dimension: int) -> Mapping[str, Any]:
     }
 
 
-def _encoder(dimension: int, classes: int) -> bytes:
+def _encoder(dimension: int, classes: int, latent: tuple[int, int] = (TINY_TOKENS, TINY_WIDTH)) -> bytes:
     """Features (B, F) to logits (B, K) by one random layer, and to a latent (B, T, D) by another."""
     from onnx import TensorProto, helper, numpy_helper
 
-    rng = np.random.default_rng(0)
+    rng, (tokens, width) = np.random.default_rng(0), latent
     weights = {
         "to_logits": rng.normal(0, 0.5, (dimension, classes)),
-        "to_latent": rng.normal(0, 0.5, (dimension, TINY_TOKENS * TINY_WIDTH)),
+        "to_latent": rng.normal(0, 0.5, (dimension, tokens * width)),
     }
     nodes = [
         helper.make_node("Tanh", ["features"], ["bounded"]),
@@ -230,10 +269,10 @@ def _encoder(dimension: int, classes: int) -> bytes:
         helper.make_node("Reshape", ["flat", "shape"], ["latent"]),
     ]
     constants = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()]
-    shape = numpy_helper.from_array(np.array([-1, TINY_TOKENS, TINY_WIDTH], np.int64), "shape")
+    shape = numpy_helper.from_array(np.array([-1, tokens, width], np.int64), "shape")
     inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["B", dimension])]
     outputs = [
-        helper.make_tensor_value_info("latent", TensorProto.FLOAT, ["B", TINY_TOKENS, TINY_WIDTH]),
+        helper.make_tensor_value_info("latent", TensorProto.FLOAT, ["B", tokens, width]),
         helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", classes]),
     ]
     return _model(helper.make_graph(nodes, "encoder", inputs, outputs, [*constants, shape]))

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from conftest import round_nucleus
@@ -27,7 +28,8 @@ def fasta(n):
 @pytest.fixture
 def predict(tiny_bundle, tmp_path, capsys):
     def call(*tokens, out=tmp_path / "out"):
-        code = run(["predict", *map(str, tokens), "--model", str(tiny_bundle.path), "--out", str(out)])
+        model = [] if "--model" in tokens else ["--model", str(tiny_bundle.path)]
+        code = run(["predict", *map(str, tokens), *model, "--out", str(out)])
         said = capsys.readouterr()
         return code, said.out, said.err
 
@@ -263,3 +265,35 @@ def test_all_that_a_proteome_is_asked_for_at_once(predict, proteins_file, tmp_pa
     assert table["protein_id"].to_list() == ["sp|P1|A", "sp|P1|A", "b", "b"]
     assert zarr.open_group(tmp_path / "out/images.zarr", mode="r")["protein"].shape == (4, 208, 208)
     assert str(tmp_path / "out/images.zarr") in out
+
+
+def test_landmarks_and_a_seed_are_recorded(predict, proteins_file, tmp_path, tiny_flow_bundle):
+    pixels = (round_nucleus("x", 40).nucleus * 255).astype(np.uint8)
+    for name in ("cell", "mt", "er"):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    code, _, _ = predict(
+        *(proteins_file, "--nucleus", tmp_path / "cell.png", "--pixel-size-um", "0.206", "--seed", "3"),
+        *("--microtubules", tmp_path / "mt.png", "--er", tmp_path / "er.png"),
+        *("--model", tiny_flow_bundle.path),
+    )
+    assert code == 0
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert (run["seed"], run["options"]["landmarks"]) == (3, {"cell": ["microtubules", "er"]})
+    assert "cell drawn with its microtubules and er" in (tmp_path / "out/report.html").read_text()
+    with tifffile.TiffFile(next((tmp_path / "out/images").glob("*.ome.tif"))) as file:
+        assert file.series[0].shape == (4, 208, 208)
+
+
+def test_landmarks_are_one_for_each_nucleus(predict, proteins_file, tmp_path):
+    Image.fromarray(np.zeros((208, 208), np.uint8)).save(tmp_path / "mt.png")
+    code, _, err = predict(proteins_file, "--microtubules", tmp_path / "mt.png")
+    assert code == 2
+    assert "--microtubules gives 1 images and --nucleus 0" in err
+
+
+def test_a_model_that_does_not_use_landmarks_refuses_them(predict, proteins_file, tmp_path):
+    pixels = (round_nucleus("x", 40).nucleus * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "cell.png")
+    code, _, err = predict(proteins_file, "--nucleus", tmp_path / "cell.png", "--er", tmp_path / "cell.png")
+    assert code == 2
+    assert "does not use" in err

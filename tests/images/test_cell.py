@@ -184,3 +184,54 @@ def test_a_shipped_nucleus_is_brought_to_another_size_and_scale(size, um):
         half, reach = len(each.nucleus) // 2, round(reach_um / each.pixel_size_um)
         middles.append(each.nucleus[half - reach : half + reach, half - reach : half + reach].mean())
     assert middles[1] == pytest.approx(middles[0], rel=0.1)
+
+
+def test_landmarks_are_cropped_where_the_nucleus_is(tmp_path: Path) -> None:
+    pixels = field((150, 150), (190, 270))
+    marked = np.zeros(pixels.shape, np.uint16)
+    marked[170:180, 280:290] = 900
+    tifffile.imwrite(tmp_path / "mt.tif", marked)
+    cell = load(tmp_path / "a.tif", pixels, microtubules=tmp_path / "mt.tif")
+    assert list(cell.landmarks) == ["microtubules"]
+    assert cell.microtubules.shape == cell.nucleus.shape
+    rows, columns = np.nonzero(cell.microtubules > 0.5)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (84, 93, 114, 123)
+
+
+def test_landmarks_are_taken_from_channels_of_their_name(tmp_path: Path) -> None:
+    nucleus, tubulin, er = field((200, 250)), field((100, 100)), field((300, 400))
+    metadata = {"axes": "CYX", "Channel": {"Name": ["Tubulin", "DAPI", "Calnexin"]}, "PhysicalSizeX": UM}
+    metadata |= {"PhysicalSizeY": UM}
+    tifffile.imwrite(tmp_path / "all.ome.tif", np.stack([tubulin, nucleus, er]), ome=True, metadata=metadata)
+    cell = Cell.load(tmp_path / "all.ome.tif")
+    assert centre_level(cell) > 0.8
+    assert set(cell.landmarks) == {"microtubules", "er"}
+    assert any("'Calnexin'" in warning and "'Tubulin'" in warning for warning in cell.warnings)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (field((50, 50), shape=(200, 200)), "200 × 200"),
+        (np.stack([field((90, 90))] * 4), "none is named like er"),
+        (np.full((400, 500), 7, np.uint16), "blank"),
+    ],
+)
+def test_a_landmark_that_does_not_fit_is_refused(tmp_path: Path, pixels: np.ndarray, message: str) -> None:
+    tifffile.imwrite(tmp_path / "er.tif", pixels, photometric="minisblack")
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "a.tif", field((200, 250)), er=tmp_path / "er.tif")
+
+
+def test_a_default_cell_has_no_landmarks_of_its_own(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "er.tif", field((90, 90)))
+    with pytest.raises(InputError, match=r"er\.tif"):
+        Cell.load("hek-1", er=tmp_path / "er.tif")
+
+
+def test_resampling_keeps_the_landmarks(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "er.tif", field((200, 250)))
+    cell = load(tmp_path / "a.tif", field((200, 250)), er=tmp_path / "er.tif")
+    smaller = cell.resampled(size_px=64, pixel_size_um=0.4)
+    assert smaller.er.shape == (64, 64)
+    assert np.corrcoef(smaller.er.ravel(), smaller.nucleus.ravel())[0, 1] > 0.9

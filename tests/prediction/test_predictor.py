@@ -68,7 +68,7 @@ def test_each_protein_is_drawn_into_each_nucleus(predictor):
 
 
 def test_a_nucleus_is_looked_at_once_for_several_proteins(predictor, monkeypatch):
-    given, graph = [], predictor._generator
+    given, graph = [], predictor._generator._graph
     run = graph.run
     monkeypatch.setattr(graph, "run", lambda names, inputs: given.append(inputs) or run(names, inputs))
     nuclei = [round_nucleus("small", 20), round_nucleus("large", 50)]

@@ -2,6 +2,7 @@
 
 from deepgps.bundle.bundle import (
     DEFAULT_MODEL,
+    GRAIN_FILE,
     METADATA_FILE,
     NEIGHBOURS_FILE,
     REQUIRED_FILES,
@@ -20,12 +21,14 @@ from deepgps.bundle.metadata import (
     ClassSetSpec,
     CropSpec,
     EncoderSpec,
+    FlowMatchingSpec,
     Metric,
     PercentileSpec,
 )
 
 __all__ = [
     "DEFAULT_MODEL",
+    "GRAIN_FILE",
     "METADATA_FILE",
     "NEIGHBOURS_FILE",
     "REQUIRED_FILES",
@@ -35,6 +38,7 @@ __all__ = [
     "ClassSetSpec",
     "CropSpec",
     "EncoderSpec",
+    "FlowMatchingSpec",
     "Metric",
     "PercentileSpec",
     "find_bundle",

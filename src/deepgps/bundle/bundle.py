@@ -1,8 +1,8 @@
 """Read, verify, find and write model bundles, which training exports and prediction loads.
 
 A bundle is a folder, or a ``.zip`` of it or of its files, with ``bundle.json`` (described by
-`BundleMetadata`), the graphs ``encoder.onnx`` and ``generator.onnx``, optionally ``neighbours.npz``, and
-``CARD.md``. Nothing in it is pickled.
+`BundleMetadata`), the graphs ``encoder.onnx`` and ``generator.onnx`` (and ``grain.onnx``, if it draws by flow
+matching), optionally ``neighbours.npz``, and ``CARD.md``. Nothing in it is pickled.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ from deepgps.errors import BundleError
 SCHEMA_VERSION = 1
 METADATA_FILE = "bundle.json"
 NEIGHBOURS_FILE = "neighbours.npz"
+GRAIN_FILE = "grain.onnx"
 REQUIRED_FILES = ("encoder.onnx", "generator.onnx", "CARD.md")
 DEFAULT_MODEL = "deepgps-mini"
 

@@ -38,6 +38,25 @@ class CropSpec(_Strict):
     """Edge of a pixel in micrometres."""
 
 
+class FlowMatchingSpec(_Strict):
+    """How images are drawn step by step, for models whose generator was trained by flow matching."""
+
+    classes: tuple[str, ...]
+    """Class slugs of the latent, in order."""
+    words: tuple[str, ...]
+    """Finer annotations that the networks know, in order."""
+    domains: tuple[str, ...]
+    """Cell lines that the networks know, in order."""
+    landmarks: tuple[str, ...]
+    """Images of the cell that may be given beside the nucleus, in order."""
+    steps: int = Field(ge=1)
+    """Steps of ``generator.onnx``, which draws the structure at twice the pixel size."""
+    guidance: float = Field(ge=1)
+    """How far each step goes beyond the prediction for an unknown protein; 1 for no guidance."""
+    grain_steps: int = Field(ge=1)
+    """Steps of ``grain.onnx``, which adds what is finer."""
+
+
 class PercentileSpec(_Strict):
     """Percentile normalisation of an image to [0, 1]."""
 
@@ -108,6 +127,8 @@ class BundleMetadata(_Strict):
     """Size and scale of the images."""
     normalisation: PercentileSpec
     """Normalisation of nucleus images."""
+    flow_matching: FlowMatchingSpec | None = None
+    """How images are drawn step by step; None for a generator that draws them in one pass."""
     calibration: str
     """How the probabilities were calibrated, in a sentence."""
     metrics: Mapping[str, Metric]

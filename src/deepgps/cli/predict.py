@@ -32,6 +32,12 @@ class Drawing:
         How to store images: two files each, or one Zarr store (extra ``scale``).
     mean
         Draw the mean of all possible images instead of one of them: smooth, to measure in.
+    seed
+        Which of the possible images to draw; the same seed gives the same image.
+    microtubules
+        Images of the microtubules of the same cells, one for each ``--nucleus``, in that order.
+    er
+        Images of the endoplasmic reticulum, likewise.
     pixel_size_um
         Pixel size of the nucleus images in micrometres; read from the files by default.
     channel
@@ -42,6 +48,9 @@ class Drawing:
     images: Annotated[bool, Parameter(negative="--no-images")] = True
     image_format: Literal["files", "zarr"] = "files"
     mean: Annotated[bool, Parameter(negative=())] = False
+    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0
+    microtubules: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
+    er: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
     pixel_size_um: float | None = None
     channel: int | None = None
 
@@ -96,7 +105,9 @@ def predict(
 
     sources = protein_sources(inputs, "predict")
     proteins = read_proteins(sources, sequence=sequence, offline=offline)
-    predictor = Predictor.load(model, threads=threads, structures=structures, mean=drawing.mean)
+    predictor = Predictor.load(
+        model, threads=threads, structures=structures, mean=drawing.mean, seed=drawing.seed
+    )
     cells = _cells(predictor, drawing)
     with RecordProgress("predicting", count_records(sources, sequence), unit="proteins") as progress:
         summary = predict_to_folder(
@@ -141,13 +152,37 @@ def _cells(predictor: "Predictor", drawing: Drawing) -> "list[Cell] | None":
         ("--nucleus", drawing.nucleus),
         ("--image-format", drawing.image_format != "files"),
         ("--mean", drawing.mean),
+        ("--seed", drawing.seed),
+        ("--microtubules", drawing.microtubules),
+        ("--er", drawing.er),
     ):
         if is_set and not drawing.images:
             raise InputError(f"--no-images draws nothing, so {option} has no effect; leave one of them out.")
-    if drawing.nucleus is None:
-        return None
+    nuclei = drawing.nucleus or []
+    landmarks = {
+        "microtubules": _one_per_nucleus("--microtubules", drawing.microtubules, nuclei),
+        "er": _one_per_nucleus("--er", drawing.er, nuclei),
+    }
     cells: list[Cell] = []
-    for chosen in drawing.nucleus:
-        cell = predictor.load_cell(chosen, channel=drawing.channel, image_pixel_size_um=drawing.pixel_size_um)
+    for number, chosen in enumerate(nuclei):
+        cell = predictor.load_cell(
+            chosen,
+            channel=drawing.channel,
+            image_pixel_size_um=drawing.pixel_size_um,
+            microtubules=landmarks["microtubules"][number],
+            er=landmarks["er"][number],
+        )
         cells.append(with_unique_name(cell, cells))
-    return cells
+    return cells or None
+
+
+def _one_per_nucleus(option: str, files: Sequence[str] | None, nuclei: Sequence[str]) -> Sequence[str | None]:
+    """Return the files of an option, as many as there are nuclei; None for each if it is not used."""
+    if files is None:
+        return [None] * len(nuclei)
+    if len(files) != len(nuclei):
+        raise InputError(
+            f"{option} gives {len(files)} images and --nucleus {len(nuclei)}; give one for each nucleus, in "
+            "the same order."
+        )
+    return files

@@ -150,7 +150,8 @@ def _document(
 ) -> dict[str, Any]:
     described = [{"name": model.name, "version": model.version, "sha256": model.sha256} for model in models]
     return {
-        **run_document(described, {"format": table}, nuclei, inputs),
+        # The seed stands in the run record of each model.
+        **run_document(described, {"format": table}, nuclei, inputs, None),
         "packages": package_versions(),
         "started": now(),
         "finished": None,

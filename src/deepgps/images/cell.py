@@ -13,11 +13,14 @@ from deepgps.arrays import Floats
 from deepgps.errors import InputError
 from deepgps.files import UniqueNames
 from deepgps.images.decode import MIN_EDGE_PX
-from deepgps.images.processing import percentile_normalise, resample
-from deepgps.images.read import Field, image_stem, read_field
+from deepgps.images.processing import cut, percentile_normalise, resample, same_pixel_size
+from deepgps.images.read import Field, image_stem, read_field, read_landmark
 
 if TYPE_CHECKING:
     from deepgps.images.segmentation import Segmenter
+
+LANDMARKS = ("microtubules", "er")
+"""Images of a cell that may be given beside its nucleus; they make drawn images truer to the cell."""
 
 DEFAULT_CELLS = ("hek-1", "hek-2", "hek-3", "hek-crowded", "hek-kidney", "u2os-1")
 """Names of the cells that ship with deepGPS; the first is used where a user chooses none."""
@@ -45,6 +48,11 @@ class Cell:
         Where the image comes from: a file, or ``drawn``.
     warnings
         What the user should know about how the image was read.
+    microtubules, er
+        Images of the microtubules and of the endoplasmic reticulum of the same cell, as `nucleus`; None if
+        they are not given.
+    cell_line
+        The cell line, such as ``HEK293T``; None if it is not known.
 
     Examples
     --------
@@ -59,6 +67,15 @@ class Cell:
     pixel_size_um: float
     source: str
     warnings: tuple[str, ...] = ()
+    microtubules: Floats | None = None
+    er: Floats | None = None
+    cell_line: str | None = None
+
+    @property
+    def landmarks(self) -> dict[str, Floats]:
+        """The images beside the nucleus that are given, by the names in `LANDMARKS`."""
+        images = {name: getattr(self, name) for name in LANDMARKS}
+        return {name: image for name, image in images.items() if image is not None}
 
     @classmethod
     def load(
@@ -69,6 +86,8 @@ class Cell:
         pixel_size_um: float = OPENCELL_PIXEL_SIZE_UM,
         channel: int | None = None,
         image_pixel_size_um: float | None = None,
+        microtubules: str | PathLike[str] | None = None,
+        er: str | PathLike[str] | None = None,
         segmenter: "Segmenter | None" = None,
     ) -> Self:
         """Load one cell from an image of nuclei, or a default cell by its name.
@@ -77,6 +96,9 @@ class Cell:
         nucleus nearest to the centre of the field whose crop lies inside the field. If there is none, the
         crop is padded with background, with a warning. An image no larger than a crop is taken for a crop,
         and centred as it is. `Predictor.load_cell` does the same at the size and scale of a model.
+
+        Microtubules and ER are cropped in the same place. They are images of the same field in files of their
+        own, or channels of the nucleus file with such a name.
 
         Parameters
         ----------
@@ -90,19 +112,22 @@ class Cell:
             Which channel of the file is the nucleus, from 0; guessed, with a warning, if None.
         image_pixel_size_um
             The file's pixel size in micrometres, if it does not state it or states it wrongly.
+        microtubules, er
+            Image files of the microtubules and the ER of the same field, as large as that of the nucleus.
         segmenter
             Finds the nuclei; `OtsuWatershed` if None.
 
         Returns
         -------
         Cell
-            Its nucleus image is (size_px, size_px) float32 in [0, 1].
+            Its images are (size_px, size_px) float32 in [0, 1].
 
         Raises
         ------
         InputError
-            If there is neither a file nor a default cell of that name, the image cannot be used (see
-            `deepgps.images.read.read_field`), or no nucleus is found in it.
+            If there is neither a file nor a default cell of that name, an image cannot be used (see
+            `deepgps.images.read.read_field`) or has another size than the nucleus image, or no nucleus is
+            found.
 
         Examples
         --------
@@ -111,14 +136,31 @@ class Cell:
         (128, 128)
         """
         path, name = Path(path_or_name), fspath(path_or_name)
+        files = {"microtubules": microtubules, "er": er}
+        files = {landmark: Path(file) for landmark, file in files.items() if file is not None}
         if name in DEFAULT_CELLS and not path.is_file():
+            if files:
+                listed = " and ".join(f"'{file}'" for file in files.values())
+                raise InputError(f"'{name}' is a default cell, which {listed} does not show; leave it out.")
             return cls._default(name).resampled(size_px=size_px, pixel_size_um=pixel_size_um)
         if not path.exists():
             raise InputError(f"Nucleus '{name}' is neither a file nor one of {', '.join(DEFAULT_CELLS)}.")
         field = read_field(path, channel=channel, pixel_size_um=image_pixel_size_um)
+        landmarks = dict(field.landmarks)
+        for landmark, file in files.items():
+            landmarks[landmark] = read_landmark(file, landmark, field)
         pixels, notes = _prepared(field, pixel_size_um)
-        crop, more = _central_crop(pixels, pixel_size_um, size_px, segmenter, path)
-        return cls(image_stem(path), crop, pixel_size_um, field.source, (*field.warnings, *notes, *more))
+        (row, column), more = _central_nucleus(pixels, pixel_size_um, size_px, segmenter, path)
+        images = {"nucleus": pixels}
+        images |= {name: _resampled(each, field, pixel_size_um) for name, each in landmarks.items()}
+        crops = {name: cut(image, row, column, size_px) for name, image in images.items()}
+        return cls(
+            image_stem(path),
+            pixel_size_um=pixel_size_um,
+            source=field.source,
+            warnings=(*field.warnings, *notes, *more),
+            **crops,
+        )
 
     @classmethod
     def _default(cls, name: str) -> Self:
@@ -128,7 +170,8 @@ class Cell:
         file = resources.files("deepgps.images") / "default_nuclei" / f"{name}.png"
         with file.open("rb") as stream, Image.open(stream) as image:
             pixels = np.asarray(image, np.float32) / np.float32(255)
-        return cls(name, pixels, OPENCELL_PIXEL_SIZE_UM, "drawn")
+        cell_line = "U-2 OS" if name.startswith("u2os") else "HEK293T"
+        return cls(name, pixels, OPENCELL_PIXEL_SIZE_UM, "drawn", cell_line=cell_line)
 
     def resampled(self, *, size_px: int, pixel_size_um: float) -> Self:
         """Resample and crop the cell around its centre.
@@ -157,14 +200,14 @@ class Cell:
         >>> Cell.load("hek-1").resampled(size_px=64, pixel_size_um=0.5).nucleus.shape
         (64, 64)
         """
-        pixels = resample(self.nucleus, self.pixel_size_um, pixel_size_um)
-        if pixels is self.nucleus and pixels.shape == (size_px, size_px):
+        if self.nucleus.shape == (size_px, size_px) and same_pixel_size(self.pixel_size_um, pixel_size_um):
             return self
-        from deepgps.images.processing import cut
-
-        height, width = pixels.shape
-        nucleus = cut(pixels, height // 2, width // 2, size_px)
-        return replace(self, nucleus=nucleus, pixel_size_um=pixel_size_um)
+        images = {}
+        for name, image in {"nucleus": self.nucleus, **self.landmarks}.items():
+            pixels = resample(image, self.pixel_size_um, pixel_size_um)
+            height, width = pixels.shape
+            images[name] = cut(pixels, height // 2, width // 2, size_px)
+        return replace(self, pixel_size_um=pixel_size_um, **images)
 
 
 def with_unique_name(cell: Cell, others: Sequence[Cell]) -> Cell:
@@ -183,19 +226,25 @@ def _prepared(field: Field, um: float) -> tuple[Floats, tuple[str, ...]]:
             f"Image '{name}' does not say its pixel size; {um:g} µm per pixel was assumed. "
             "Give it with --pixel-size-um.",
         )
-    pixels = resample(field.pixels, field.pixel_size_um or um, um)
+    pixels = _resampled(field.pixels, field, um)
     if min(pixels.shape) < MIN_EDGE_PX:
         raise InputError(
             f"Image '{field.source}' is {min(pixels.shape) * um:.2g} µm wide at {field.pixel_size_um:g} µm "
             "per pixel, too small for a nucleus; check its pixel size."
         )
-    return percentile_normalise(pixels), notes
+    return pixels, notes
 
 
-def _central_crop(
+def _resampled(pixels: Floats, field: Field, um: float) -> Floats:
+    """Bring a channel of a field to a pixel size, and normalise it."""
+    return percentile_normalise(resample(pixels, field.pixel_size_um or um, um))
+
+
+def _central_nucleus(
     pixels: Floats, um: float, size_px: int, segmenter: "Segmenter | None", path: Path
-) -> tuple[Floats, tuple[str, ...]]:
-    from deepgps.images.processing import cut, nucleus_crops
+) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """Return row and column of the middle of the crop, and warnings."""
+    from deepgps.images.processing import nucleus_crops
     from deepgps.images.segmentation import OtsuWatershed
 
     labels = (segmenter or OtsuWatershed())(pixels, um)
@@ -208,7 +257,7 @@ def _central_crop(
             notes.append(
                 f"Image '{path.name}' is smaller than a crop of {size_px} px; its border was padded."
             )
-        return cut(pixels, height // 2, width // 2, size_px), tuple(notes)
+        return (height // 2, width // 2), tuple(notes)
     crops = nucleus_crops(pixels, labels, size_px, padded=True)
     if not crops:
         raise InputError(
@@ -220,5 +269,7 @@ def _central_crop(
         key=lambda c: (not c.complete, not c.whole_nucleus, np.hypot(c.row - height / 2, c.col - width / 2)),
     )
     if best.complete:
-        return best.pixels, ()
-    return best.pixels, (f"Every nucleus of '{path.name}' lies near its border; the crop was padded.",)
+        return (best.row, best.col), ()
+    return (best.row, best.col), (
+        f"Every nucleus of '{path.name}' lies near its border; the crop was padded.",
+    )

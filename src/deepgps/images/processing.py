@@ -53,6 +53,11 @@ SAME_SIZE = 0.01
 """Largest relative difference of equal pixel sizes: two pixels over a crop of 208 px."""
 
 
+def same_pixel_size(first_um: float, second_um: float) -> bool:
+    """Whether two pixel sizes differ by no more than `SAME_SIZE`, so that nothing needs to be resampled."""
+    return abs(first_um / second_um - 1) <= SAME_SIZE
+
+
 def resample(pixels: Floats, from_um: float, to_um: float) -> Floats:
     """Resample an image to another pixel size with linear interpolation, blurred first if it shrinks.
 
@@ -77,7 +82,7 @@ def resample(pixels: Floats, from_um: float, to_um: float) -> Floats:
     for size in (from_um, to_um):
         if not (math.isfinite(size) and size > 0):
             raise InputError(f"Pixel size {size} is not a positive number; give micrometres per pixel.")
-    if abs(from_um / to_um - 1) <= SAME_SIZE:
+    if same_pixel_size(from_um, to_um):
         return pixels
     shape = tuple(max(1, round(n * from_um / to_um)) for n in pixels.shape)
     if math.prod(shape) > MAX_PIXELS:

@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
@@ -15,6 +15,12 @@ from deepgps.errors import InputError
 from deepgps.images.decode import MIN_EDGE_PX, Decoded, decode_image
 
 _NUCLEUS_NAME = re.compile(r"dapi|hoechst|\bdna\b|nucle(us|i|ar)\b|draq|h2b|\b405\b", re.IGNORECASE)
+_LANDMARK_NAMES = {
+    "microtubules": re.compile(r"microtubul|tubulin|tub[ab]\w*\b|\bsir-?tub", re.IGNORECASE),
+    "er": re.compile(
+        r"\ber\b|endoplasmic|calnexin|calreticulin|\bcanx\b|\bcalr\b|concanavalin", re.IGNORECASE
+    ),
+}
 _COLOURS = ("red", "green", "blue")
 _GUESS_EDGE_PX = 256
 
@@ -181,12 +187,16 @@ class Field:
         The file.
     warnings
         What the user should know about how it was read.
+    landmarks
+        (H, W) float32 raw intensities of channels that are named like microtubules or ER, by
+        ``microtubules`` and ``er``.
     """
 
     pixels: Floats
     pixel_size_um: float | None
     source: str
     warnings: tuple[str, ...] = ()
+    landmarks: Mapping[str, Floats] = field(default_factory=dict)
 
 
 def read_field(
@@ -207,7 +217,7 @@ def read_field(
     Returns
     -------
     Field
-        The raw intensities of the nucleus channel.
+        The raw intensities of the nucleus channel, and of microtubules and ER where channels are named so.
 
     Raises
     ------
@@ -220,7 +230,68 @@ def read_field(
         raise InputError(f"Pixel size {pixel_size_um} is not a positive number; give micrometres per pixel.")
     decoded = decode_image(path)
     index, notes = _choose_channel(decoded, channel, path.name)
-    return select_channel(decoded, index, path, pixel_size_um, notes)
+    chosen = select_channel(decoded, index, path, pixel_size_um, notes)
+    found = _named_landmarks(decoded, index)
+    if not found:
+        return chosen
+    taken = [f"channel {number} ('{decoded.names[number]}') as {name}" for name, number in found.items()]
+    return replace(
+        chosen,
+        landmarks={name: _check_pixels(decoded.channels[number], path) for name, number in found.items()},
+        warnings=(*chosen.warnings, f"Image '{path.name}': took {' and '.join(taken)}."),
+    )
+
+
+def read_landmark(path: Path, landmark: str, nucleus: Field) -> Floats:
+    """Read the image of a landmark of a field.
+
+    Parameters
+    ----------
+    path
+        A TIFF, OME-TIFF, PNG or JPEG file with one channel, or with one that is named like the landmark.
+    landmark
+        ``microtubules`` or ``er``.
+    nucleus
+        The field.
+
+    Returns
+    -------
+    Floats
+        (H, W) raw intensities.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be used, as in `read_field`; if it has several channels of which none is named like
+        the landmark; or if it is not as large as the nucleus image.
+    """
+    decoded = decode(path)
+    index = _named_landmarks(decoded, None).get(landmark)
+    if index is None and decoded.colour:
+        index, _ = colour_channel(decoded.channels, path.name)
+    elif index is None and len(decoded.channels) > 1:
+        raise InputError(
+            f"Image '{path}' has {len(decoded.channels)} channels, and none is named like {landmark}; give a "
+            "file with that channel alone."
+        )
+    pixels = _check_pixels(decoded.channels[index or 0], path)
+    if pixels.shape != nucleus.pixels.shape:
+        sizes = (f"{image.shape[1]} × {image.shape[0]}" for image in (pixels, nucleus.pixels))
+        raise InputError(
+            f"Image '{path}' ({landmark}) has {next(sizes)} pixels and that of the nucleus {next(sizes)}; "
+            "give images of the same field."
+        )
+    return pixels
+
+
+def _named_landmarks(decoded: Decoded, nucleus: int | None) -> dict[str, int]:
+    """Return the channels that are named like landmarks, the nucleus channel left out."""
+    found = {}
+    for landmark, pattern in _LANDMARK_NAMES.items():
+        matching = (n for n, name in enumerate(decoded.names) if n != nucleus and pattern.search(name))
+        if (index := next(matching, None)) is not None:
+            found[landmark] = index
+    return found
 
 
 def select_channel(

@@ -61,7 +61,7 @@ class FlowMatchingUNet(nn.Module):
         attention: int = 4,
     ) -> None:
         super().__init__()
-        self.fold = fold
+        self.images, self.conditions, self.fold = images, conditions, fold
         squares = fold * fold
         self.time = _mlp(64, embedding)
         self.condition = _mlp(conditions + images + 1, embedding)

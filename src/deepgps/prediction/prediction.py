@@ -43,6 +43,8 @@ class Prediction:
         What the user should know before trusting the prediction.
     mean
         Whether the image is the mean of all possible images instead of one of them.
+    seed
+        The seed that the image was drawn with.
 
     Examples
     --------
@@ -64,6 +66,7 @@ class Prediction:
     version: str
     warnings: tuple[str, ...] = ()
     mean: bool = False
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

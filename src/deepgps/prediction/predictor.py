@@ -9,14 +9,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
 from deepgps.arrays import Floats, Mask
 from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, open_model, with_class_set
 from deepgps.errors import InputError
 from deepgps.images.cell import DEFAULT_CELLS, Cell
 from deepgps.images.processing import SAME_SIZE
 from deepgps.prediction.encoder import Encoder
+from deepgps.prediction.generator import Generator, open_generator
 from deepgps.prediction.prediction import (
     Encoding,
     Prediction,
@@ -27,7 +26,6 @@ from deepgps.prediction.prediction import (
 from deepgps.proteins.check import check_sequence, clean_sequence, sequence_warnings
 from deepgps.proteins.neighbours import unlike_warnings
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.runtime import Graph, open_graph
 
 if TYPE_CHECKING:
     from deepgps.images.segmentation import Segmenter
@@ -51,7 +49,9 @@ class Predictor:
         Folder of predicted structures, for a model that uses them.
     mean
         Whether to draw the mean of all possible images, which is smooth and closer to the real image on
-        average, instead of one of them. A model without image texture draws the mean in any case.
+        average, instead of one of them. A model that draws in one pass draws the mean in any case.
+    seed
+        Chooses one of the possible images: the same seed draws the same image.
 
     Raises
     ------
@@ -77,9 +77,10 @@ class Predictor:
         threads: int | None = None,
         structures: Path | None = None,
         mean: bool = False,
+        seed: int = 0,
     ) -> None:
         self.bundle = bundle
-        self.structures, self.mean = structures, mean
+        self.structures, self.mean, self.seed = structures, mean, seed
         self._encoder = Encoder(bundle, threads=threads, structures=structures)
         self.threads = threads
 
@@ -91,6 +92,7 @@ class Predictor:
         threads: int | None = None,
         structures: Path | None = None,
         mean: bool = False,
+        seed: int = 0,
     ) -> Self:
         """Load a bundle by its name or path.
 
@@ -99,7 +101,7 @@ class Predictor:
         model
             Name or path of a bundle, or ``NAME:SET`` for another of its class sets; see
             `deepgps.bundle.open_model`.
-        threads, structures, mean
+        threads, structures, mean, seed
             As in `Predictor`.
 
         Returns
@@ -120,7 +122,7 @@ class Predictor:
         >>> len(Predictor.load("deepgps-mini:single-2").classes)
         2
         """
-        return cls(open_model(model), threads=threads, structures=structures, mean=mean)
+        return cls(open_model(model), threads=threads, structures=structures, mean=mean, seed=seed)
 
     def with_class_set(self, name: str) -> Self:
         """Return a predictor for another class set of the bundle, which shares the loaded graphs.
@@ -157,6 +159,23 @@ class Predictor:
         other.mean = True
         return other
 
+    def with_seed(self, seed: int) -> Self:
+        """Return a predictor that draws with another seed and shares the loaded graphs.
+
+        Parameters
+        ----------
+        seed
+            As in `Predictor`.
+
+        Returns
+        -------
+        Predictor
+            It draws another one of the possible images.
+        """
+        other = self._copy()
+        other.seed = seed
+        return other
+
     def _copy(self) -> Self:
         # Opened before the copy, so that both share the generator.
         _ = self._generator
@@ -173,13 +192,15 @@ class Predictor:
         *,
         channel: int | None = None,
         image_pixel_size_um: float | None = None,
+        microtubules: str | PathLike[str] | None = None,
+        er: str | PathLike[str] | None = None,
         segmenter: "Segmenter | None" = None,
     ) -> Cell:
         """Load a cell at the size and scale of the model's crops.
 
         Parameters
         ----------
-        path_or_name, channel, image_pixel_size_um, segmenter
+        path_or_name, channel, image_pixel_size_um, microtubules, er, segmenter
             As in `Cell.load`.
 
         Returns
@@ -190,7 +211,7 @@ class Predictor:
         Raises
         ------
         InputError
-            If the image cannot be used; see `Cell.load`.
+            If the image cannot be used (see `Cell.load`), or the model does not use a landmark that is given.
 
         Examples
         --------
@@ -198,13 +219,22 @@ class Predictor:
         >>> Predictor.load().load_cell("u2os-1").nucleus.shape
         (208, 208)
         """
-        crop = self.bundle.metadata.crop
+        crop, flow = self.bundle.metadata.crop, self.bundle.metadata.flow_matching
+        used = flow.landmarks if flow else ()
+        for landmark, file in {"microtubules": microtubules, "er": er}.items():
+            if file is not None and landmark not in used:
+                name = self.bundle.metadata.name
+                raise InputError(
+                    f"Model '{name}' does not use the image '{file}' ({landmark}); leave it out."
+                )
         return Cell.load(
             path_or_name,
             size_px=crop.size_px,
             pixel_size_um=crop.pixel_size_um,
             channel=channel,
             image_pixel_size_um=image_pixel_size_um,
+            microtubules=microtubules,
+            er=er,
             segmenter=segmenter,
         )
 
@@ -356,7 +386,7 @@ class Predictor:
         Parameters
         ----------
         cells
-            B cells of the model's crop size; the generator looks at a repeated cell only once.
+            B cells of the model's crop size.
         latents
             B latents of the same shape (T, D), from `encode`.
 
@@ -365,20 +395,11 @@ class Predictor:
         Floats
             (B, H, W) float32 in [0, 1].
         """
-        distinct = {id(cell): cell for cell in cells}
-        positions = {key: position for position, key in enumerate(distinct)}
-        which = np.array([positions[id(cell)] for cell in cells], np.int64)
-        nuclei = np.stack([cell.nucleus for cell in distinct.values()])[:, None].astype(np.float32)
-        inputs = {"nucleus": nuclei, "latent": np.stack(latents), "which": which}
-        if "which" not in self._generator.inputs:  # graphs from before deepgps-mini 0.3
-            inputs = {"nucleus": nuclei[which], "latent": inputs["latent"]}
-        output = "mean" if self.mean and "mean" in self._generator.outputs else "image"
-        images: Floats = self._generator.run([output], inputs)[0]
-        return images[:, 0]
+        return self._generator.draw(cells, latents, seed=self.seed, mean=self.mean)
 
     @cached_property
-    def _generator(self) -> Graph:
-        return open_graph(self.bundle.read("generator.onnx"), self.threads, reduced=True)
+    def _generator(self) -> Generator:
+        return open_generator(self.bundle, self.threads)
 
     def _segmented(self, cells: Sequence[Cell] | None) -> list[tuple[Cell, Mask]]:
         """Check the cells, and pair each with the mask of its nuclei."""
@@ -409,6 +430,7 @@ class Predictor:
                     cell=cell,
                     image=image,
                     mean=self.mean,
+                    seed=self.seed,
                     readouts={"intranuclear_fraction": intranuclear_fraction(image, mask)},
                     warnings=prediction.warnings + cell.warnings,
                 )

@@ -99,11 +99,12 @@ def labelled_image(prediction: Prediction) -> Image.Image:
 def image_files(prediction: Prediction) -> tuple[bytes, bytes]:
     """Encode the images of a prediction: the content of its PNG and of its OME-TIFF.
 
-    The TIFF has the channels ``nucleus`` and `PREDICTED_CHANNEL`, or `MEAN_CHANNEL` for a mean image, not
-    stretched, on the scale of `ome_tiff`, and the pixel size in micrometres.
+    The TIFF has the channels ``nucleus`` and `PREDICTED_CHANNEL`, or `MEAN_CHANNEL` for a mean image, and the
+    landmarks of the cell, not stretched, on the scale of `ome_tiff`, and the pixel size in micrometres.
     """
     cell, image = _cell_and_image(prediction)
-    channels = {"nucleus": cell.nucleus, MEAN_CHANNEL if prediction.mean else PREDICTED_CHANNEL: image}
+    protein = MEAN_CHANNEL if prediction.mean else PREDICTED_CHANNEL
+    channels = {"nucleus": cell.nucleus, protein: image, **cell.landmarks}
     return png(np.asarray(labelled_image(prediction))), ome_tiff(channels, cell.pixel_size_um)
 
 

@@ -140,13 +140,16 @@ def predict_to_folder(
         images=images,
         image_format=image_format,
         mean=predictor.mean,
+        seed=predictor.seed,
         nuclei=tuple(map(cell_fingerprint, chosen)),
+        landmarks=tuple((cell.name, tuple(cell.landmarks)) for cell in chosen if cell.landmarks),
         inputs=tuple(inputs),
     )
     task = PredictionTask(
         bundle=predictor.bundle,
         structures=predictor.structures,
         mean=predictor.mean,
+        seed=predictor.seed,
         cells=chosen,
         images=images,
         image_format=image_format,

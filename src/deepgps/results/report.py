@@ -27,6 +27,7 @@ def write_report(folder: Path) -> Path:
     run = read_run(folder) or {}
     model, proteins, options = (run.get(key, {}) for key in ("model", "proteins", "options"))
     in_store = options.get("image_format") == "zarr"
+    landmarks = options.get("landmarks", {})
     first = next(read_records(records), None)
     return write_page(
         folder / "report.html",
@@ -35,6 +36,7 @@ def write_report(folder: Path) -> Path:
         facts=[
             f"Model {model.get('name', '')} {model.get('version', '')}",
             f"{proteins.get('predicted', 0):,} proteins predicted, {proteins.get('rejected', 0):,} rejected",
+            *(f"{cell} drawn with its {' and '.join(names)}" for cell, names in landmarks.items()),
             run.get("started", ""),
         ],
         row_count=sum(1 for _ in read_records(records)),

@@ -44,6 +44,8 @@ class PredictionTask:
         Folder of structures, for a model that uses them.
     mean
         Whether to draw mean images.
+    seed
+        Seed of the images.
     cells
         The cells to draw into.
     images
@@ -59,6 +61,7 @@ class PredictionTask:
     bundle: Bundle
     structures: Path | None
     mean: bool
+    seed: int
     cells: tuple[Cell, ...]
     images: bool
     image_format: ImageFormat
@@ -158,13 +161,12 @@ def _predict_chunk(task: PredictionTask, proteins: list[Protein]) -> list[Result
 
 def _predictor(task: PredictionTask) -> Predictor:
     """Load the task's model once per process, in which Dask may use several threads."""
-    key = task.bundle.sha256, task.bundle.metadata.name, task.structures, task.mean, task.threads
+    settings = {name: getattr(task, name) for name in ("threads", "structures", "mean", "seed")}
+    key = task.bundle.sha256, task.bundle.metadata.name, *settings.values()
     with _load_lock:
         if key not in _loaded:
             _loaded.clear()
-            _loaded[key] = Predictor(
-                _local_bundle(task.bundle), threads=task.threads, structures=task.structures, mean=task.mean
-            )
+            _loaded[key] = Predictor(_local_bundle(task.bundle), **settings)
         return _loaded[key]
 
 

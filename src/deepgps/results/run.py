@@ -25,6 +25,7 @@ _IDENTITY = {
     "deepgps": "version of deepGPS",
     "model": "model",
     "options": "choice of options",
+    "seed": "seed",
     "nuclei": "nuclei",
     "inputs": "input",
 }
@@ -51,8 +52,12 @@ class PredictionRun:
         How images are stored.
     mean
         Whether images are mean images.
+    seed
+        Seed of the images.
     nuclei
         Name and fingerprint of the cells drawn into.
+    landmarks
+        Name of each cell that has landmarks, with their names.
     inputs
         Source and fingerprint of each input.
     """
@@ -65,7 +70,9 @@ class PredictionRun:
     images: bool = True
     image_format: ImageFormat = "files"
     mean: bool = False
+    seed: int = 0
     nuclei: tuple[tuple[str, str], ...] = ()
+    landmarks: tuple[tuple[str, tuple[str, ...]], ...] = ()
     inputs: tuple[tuple[str, str | None], ...] = ()
 
     @property
@@ -77,12 +84,23 @@ class PredictionRun:
         """Return the part of ``run.json`` that stays the same from call to call."""
         model = {"name": self.model, "version": self.version, "sha256": self.sha256}
         image_format, mean = (self.image_format, self.mean) if self.images else (None, None)
-        options = {"format": self.table, "images": self.images, "image_format": image_format, "mean": mean}
-        return run_document(model, options, self.nuclei, self.inputs)
+        options: dict[str, Any] = {
+            "format": self.table,
+            "images": self.images,
+            "image_format": image_format,
+            "mean": mean,
+        }
+        if self.landmarks:
+            options["landmarks"] = {cell: list(names) for cell, names in self.landmarks}
+        return run_document(model, options, self.nuclei, self.inputs, self.seed)
 
 
 def run_document(
-    model: Any, options: Mapping[str, Any], nuclei: Fingerprints, inputs: Fingerprints
+    model: Any,
+    options: Mapping[str, Any],
+    nuclei: Fingerprints,
+    inputs: Fingerprints,
+    seed: int | None,
 ) -> dict[str, Any]:
     """Return the part of ``run.json`` that stays the same from call to call, for one model or several."""
     return {
@@ -91,8 +109,7 @@ def run_document(
         "options": dict(options),
         "nuclei": [{"name": name, "sha256": sha256} for name, sha256 in nuclei],
         "inputs": [{"source": source, "sha256": sha256} for source, sha256 in inputs],
-        # Prediction draws no random numbers.
-        "seed": None,
+        "seed": seed,
     }
 
 
@@ -149,9 +166,11 @@ def check_same_run(folder: Path, earlier: Mapping[str, Any], document: Mapping[s
 
 
 def cell_fingerprint(cell: Cell) -> tuple[str, str]:
-    """Return a cell's name and the SHA-256 of its nucleus image: pixels and pixel size."""
-    text = f"{cell.nucleus.shape} {cell.pixel_size_um} ".encode()
-    return cell.name, hashlib.sha256(text + cell.nucleus.tobytes()).hexdigest()
+    """Return a cell's name and the SHA-256 of its images and pixel size."""
+    digest = hashlib.sha256(f"{cell.nucleus.shape} {cell.pixel_size_um} ".encode() + cell.nucleus.tobytes())
+    for name, image in cell.landmarks.items():
+        digest.update(f"{name} ".encode() + image.tobytes())
+    return cell.name, digest.hexdigest()
 
 
 def input_fingerprints(

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from deepgps.errors import DeepGPSError
+from deepgps.models.flow_matching import FlowMatchingUNet
 from deepgps.models.unet import UNet
 
 TOLERANCE = 1e-4
@@ -128,6 +129,32 @@ def generator_graph(
     if generator.grain is None:
         return to_onnx(generator.eval(), inputs, ("image",), axes)
     return to_onnx(_ImageAndMean(generator).eval(), inputs, ("image", "mean"), axes)
+
+
+def flow_matching_graph(network: FlowMatchingUNet, size_px: int) -> bytes:
+    """Export a network that draws by flow matching, for any number of images of ``size_px``.
+
+    Parameters
+    ----------
+    network
+        The network.
+    size_px
+        Edge of an image in pixels.
+
+    Returns
+    -------
+    bytes
+        The graph; its inputs are those of `FlowMatchingUNet.forward`, its output is ``clean``.
+    """
+    inputs = {
+        "noisy": torch.randn(2, 1, size_px, size_px),
+        "time": torch.tensor([0.0, 0.7]),
+        "images": torch.rand(2, network.images, size_px, size_px),
+        "given": torch.ones(2, network.images),
+        "condition": torch.rand(2, network.conditions),
+        "mean": torch.tensor([1.0, 0.0]),
+    }
+    return to_onnx(network.eval(), inputs, ("clean",))
 
 
 class _ImageAndMean(nn.Module):
