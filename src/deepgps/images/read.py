@@ -265,7 +265,7 @@ def read_landmark(path: Path, landmark: str, nucleus: Field) -> Floats:
         If the file cannot be used, as in `read_field`; if it has several channels of which none is named like
         the landmark; or if it is not as large as the nucleus image.
     """
-    decoded = decode(path)
+    decoded = decode_image(path)
     index = _named_landmarks(decoded, None).get(landmark)
     if index is None and decoded.colour:
         index, _ = colour_channel(decoded.channels, path.name)
