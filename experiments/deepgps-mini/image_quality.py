@@ -32,10 +32,10 @@ from deepgps.datasets.crops.store import CROPS, CROPS_INDEX, CROPS_MANIFEST, ope
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
 from deepgps.evaluation.bootstrap import correlation_interval, mean_interval
 from deepgps.evaluation.evaluate import Evaluation, evaluate
+from deepgps.evaluation.images.features import load_cells
 from deepgps.evaluation.images.measure import DRAWN, REAL, WRONG_CLASS
 from deepgps.evaluation.images.metrics import COMPARED_KINDS, classifier_hits
 from deepgps.evaluation.images.reference import BATCH
-from deepgps.evaluation.images.structure import load_cells
 from deepgps.images.cell import Cell
 from deepgps.images.similarity import intranuclear, pearson, psnr, ssim
 from deepgps.localization import class_set

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw
 from deepgps.arrays import Doubles, Floats, Ints, Mask
 from deepgps.errors import InputError
 from deepgps.evaluation.dataset import SEPARATOR, DatasetFiles, EvaluationDataset, load_dataset
+from deepgps.evaluation.images.features import nuclear_mask
 from deepgps.evaluation.images.measure import ImageGenerator
-from deepgps.evaluation.images.structure import nuclear_mask
 from deepgps.files import atomic_path, write_csv
 from deepgps.images.similarity import intranuclear, pearson
 from deepgps.prediction import Predictor

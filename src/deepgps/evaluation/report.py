@@ -13,6 +13,7 @@ from deepgps.arrays import Doubles, Floats, Ints
 from deepgps.bundle import Metric
 from deepgps.evaluation.dataset import SEPARATOR, EvaluationDataset
 from deepgps.evaluation.images.baselines import CLASS_MEAN, CONSTANT, COPY, MASK
+from deepgps.evaluation.images.features import BANDS, FEATURES, PROFILE, PROFILE_EDGES_UM, SPECTRUM_EDGES
 from deepgps.evaluation.images.measure import (
     DRAWN,
     NO_PROTEIN,
@@ -24,7 +25,6 @@ from deepgps.evaluation.images.measure import (
     wrong_proteins,
 )
 from deepgps.evaluation.images.metrics import CLASSIFIERS, COMPARED_KINDS, EFFECTS
-from deepgps.evaluation.images.structure import BANDS, FEATURES, PROFILE, PROFILE_EDGES_UM, SPECTRUM_EDGES
 from deepgps.evaluation.labels import LabelReport
 from deepgps.reporting.charts import (
     interval_chart,

@@ -1,99 +1,126 @@
 import numpy as np
 import pytest
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from deepgps.evaluation.images.structure import (
-    BANDS,
-    FEATURES,
-    PROFILE,
-    PROFILE_EDGES_UM,
-    CellGeometry,
-    filled,
-    fine_detail,
-    profiles,
-    spectra,
-    structure_features,
+    MEASURES,
+    PIXEL_SIZE_UM,
+    CellImage,
+    distribution_distance,
+    measured,
+    structure_distance,
 )
 
-UM, EDGE = 0.2, 96
+UM, EDGE = 0.4, 96
+ROWS, COLUMNS = np.indices((EDGE, EDGE))
 RNG = np.random.default_rng(0)
 
 
-def discs(count, radius=25.0):
-    y, x = np.indices((EDGE, EDGE)) - EDGE / 2
-    return np.repeat((np.hypot(y, x) < radius)[None], count, axis=0)
+def disc(row, column, radius):
+    return np.hypot(ROWS - row, COLUMNS - column) < radius
 
 
-def around(masks):
-    return CellGeometry.of(masks.astype(np.float32), masks, UM)
+NUCLEUS = disc(48, 48, 16)
+CELL = disc(48, 48, 40)
 
 
-def test_profile_is_the_mean_at_each_distance_as_a_plain_loop_finds_it():
-    image, mask = RNG.random((1, EDGE, EDGE)).astype(np.float32), discs(1)
-    found = profiles(image, around(mask))[0]
-    inside, outside = (ndimage.distance_transform_edt(m) for m in (mask[0], ~mask[0]))
-    distance = np.where(mask[0], 0.5 - inside, outside - 0.5) * UM
-    for zone in range(1, PROFILE):
-        low, high = PROFILE_EDGES_UM[zone], PROFILE_EDGES_UM[zone + 1]
-        chosen = image[0][(distance >= low) & (distance < high)]
-        expected = chosen.mean() / image.mean() if chosen.size else np.nan
-        assert found[zone] == pytest.approx(expected, rel=1e-5, nan_ok=True)
+def measure(name, protein, nuclei=NUCLEUS, dna=None):
+    labels = ndimage.label(nuclei)[0].astype(np.int32)
+    nucleus = nuclei if dna is None else dna
+    cell = CellImage(np.asarray(protein, np.float32), nucleus.astype(np.float32), labels, UM)
+    return MEASURES[name](cell)
 
 
-def test_profile_of_a_constant_image_is_one_and_of_a_black_one_or_without_outline_undefined():
-    none, everything = np.zeros((1, EDGE, EDGE), bool), np.ones((1, EDGE, EDGE), bool)
-    masks = np.concatenate([discs(2), none, everything])
-    images = np.full((4, EDGE, EDGE), 0.4, np.float32)
-    images[1] = 0
-    found = profiles(images, around(masks))
-    assert np.nanmax(np.abs(found[0] - 1)) < 1e-6
-    assert np.isnan(found[1:]).all()
+def test_a_shell_has_a_rim_and_a_filled_nucleus_has_none():
+    shell = 0.1 * NUCLEUS + 0.7 * (disc(48, 48, 17) & ~disc(48, 48, 14))
+    assert measure("rim ratio", shell) > 5
+    assert measure("rim ratio", NUCLEUS) < 1
+    assert measure("rim ratio", np.ones((EDGE, EDGE))) == pytest.approx(1)
 
 
-def test_a_nuclear_image_falls_at_the_outline():
-    mask = discs(1)
-    found = profiles((0.1 + 0.8 * mask).astype(np.float32), around(mask))[0]
-    centre = int(np.searchsorted(PROFILE_EDGES_UM, 0))
-    assert found[centre - 1] > 5 * found[centre]
+def test_a_nucleolar_protein_is_where_dna_is_not():
+    holes = disc(44, 44, 4) | disc(54, 50, 3)
+    dna = np.where(holes, 0.2, 0.8) * NUCLEUS
+    assert measure("DNA r", holes, dna=dna) == pytest.approx(-1)
+    assert measure("DNA r", 0.5 * dna, dna=dna) == pytest.approx(1)
+    assert np.isnan(measure("DNA r", CELL, dna=dna))
 
 
-def test_spectrum_finds_the_period_of_a_grating():
-    x = np.arange(EDGE) * UM
-    for period in (8.0, 2.0, 0.8):
-        grating = np.tile(0.5 + 0.4 * np.sin(2 * np.pi * x / period), (EDGE, 1))[None].astype(np.float32)
-        shares = spectra(grating, UM)[0]
-        middles = 1 / np.sqrt(np.geomspace(1 / 20, 2.4, BANDS + 1)[:-1] * np.geomspace(1 / 20, 2.4, 13)[1:])
-        assert middles[shares.argmax()] == pytest.approx(period, rel=0.35)
-        assert shares.sum() == pytest.approx(1)
+def test_roughness_is_the_deviation_of_noise_over_the_mean_of_the_cytosol():
+    noisy = CELL * (0.5 + 0.1 * RNG.standard_normal((EDGE, EDGE)))
+    assert measure("roughness", noisy) == pytest.approx(0.2, rel=0.05)
+    assert measure("roughness", 0.5 * CELL) < 1e-5
+    assert measure("roughness", 0.5 * noisy) == pytest.approx(measure("roughness", noisy), rel=1e-5)
 
 
-def test_spectrum_along_a_line_is_scipys_periodogram():
-    wave = np.tile(RNG.random(EDGE), (EDGE, 1))[None].astype(np.float32)
-    frequency, power = signal.periodogram(
-        wave[0, 0] - wave[0].mean(), 1 / UM, np.hanning(EDGE), detrend=False
-    )
-    low, high = np.geomspace(1 / 20, 2.4, BANDS + 1)[[9, 10]]
-    shares = spectra(wave, UM)[0]
-    band, rest = (power[(frequency >= a) & (frequency < b)].sum() for a, b in ((low, high), (0.2, 2.4)))
-    ours = shares[9] / shares[4:].sum()
-    assert ours == pytest.approx(band / rest, rel=0.35)
+def test_spots_are_counted_whatever_their_brightness():
+    places = [(20, 48), (48, 16), (70, 70), (30, 76)]
+    image = 0.05 + sum(np.exp(-((ROWS - r) ** 2 + (COLUMNS - c) ** 2) / 2) for r, c in places)
+    assert measure("spots", 0.9 * image) == 4
+    assert measure("spots", 0.1 * image) == 4
+    two = disc(48, 30, 10) | disc(48, 66, 10)
+    assert measure("spots", 0.9 * image, two) == 2
+    assert measure("spots", CELL + 0.0) == 0
+    assert measure("spots", abs(COLUMNS - 48) < 2) == 0
 
 
-def test_a_blurred_image_has_less_fine_detail_and_a_constant_one_none_to_speak_of():
-    sharp = RNG.random((1, EDGE, EDGE)).astype(np.float32)
-    blurred = ndimage.gaussian_filter(sharp, (0, 3, 3))
-    detail = fine_detail(spectra(np.concatenate([sharp, blurred]), UM))
-    assert detail[1] < 0.3 * detail[0]
-    assert np.isnan(fine_detail(spectra(np.full_like(sharp, 0.5), UM))).all()
+def test_the_brightest_share_of_a_dot_is_all_and_of_a_flat_image_undefined():
+    assert measure("brightest 1 %", disc(30, 30, 4)) == pytest.approx(1)
+    assert measure("brightest 1 %", ROWS < EDGE // 2) == pytest.approx(0.02, rel=0.02)
+    assert np.isnan(measure("brightest 1 %", np.full((EDGE, EDGE), 0.5)))
 
 
-def test_features_have_their_length_do_not_depend_on_the_batch_and_are_filled():
-    masks = np.concatenate([discs(2), np.zeros((1, EDGE, EDGE), bool)])
-    images = RNG.random((3, EDGE, EDGE)).astype(np.float32)
-    images[1] = 0.3
-    together = structure_features(images, around(masks))
-    assert together.shape == (3, FEATURES)
-    alone = structure_features(images[:1], around(masks[:1]))
-    np.testing.assert_allclose(together[:1], alone, rtol=1e-6)
-    assert np.isnan(together[1]).any()
-    assert np.isfinite(filled(together)).all()
+def test_a_golgi_lies_on_one_side_and_cytosol_all_around():
+    assert measure("one-sidedness", disc(48, 68, 3)) > 0.95
+    assert measure("one-sidedness", CELL) < 0.02
+    assert np.isnan(measure("one-sidedness", CELL, disc(10, 10, 8)))
+
+
+def test_a_membrane_between_two_cells_is_a_line():
+    two = disc(48, 28, 12) | disc(48, 68, 12)
+    wall = (abs(COLUMNS - 48) < 2) & (abs(ROWS - 48) < 30)
+    assert measure("lines", 0.1 + 0.8 * wall, two) > 3
+    assert measure("lines", np.ones((EDGE, EDGE)), two) == pytest.approx(1)
+    assert np.isnan(measure("lines", wall))
+
+
+def test_stripes_run_in_one_direction_and_noise_in_none():
+    stripes = 0.5 + 0.4 * np.sin(0.8 * COLUMNS)
+    noise = ndimage.gaussian_filter(RNG.standard_normal((EDGE, EDGE)), 1.5)
+    assert measure("coherence", stripes) > 0.95
+    assert measure("coherence", noise) < 0.5
+    assert np.isnan(measure("coherence", np.full((EDGE, EDGE), 0.5)))
+
+
+def test_intranuclear_share_and_mean():
+    assert measure("intranuclear", NUCLEUS + 0.0) == pytest.approx(1)
+    assert measure("intranuclear", np.ones((EDGE, EDGE))) == pytest.approx(NUCLEUS.mean())
+    assert measure("mean", CELL) == pytest.approx(CELL.mean())
+    assert np.isnan(measure("intranuclear", np.zeros((EDGE, EDGE))))
+
+
+def test_finer_images_are_measured_at_the_same_pixel_size():
+    coarse = np.stack([0.2 + 0.6 * NUCLEUS, NUCLEUS]).astype(np.float32)
+    fine = coarse.repeat(2, 1).repeat(2, 2)
+    at_coarse, at_fine = measured(*coarse, PIXEL_SIZE_UM), measured(*fine, PIXEL_SIZE_UM / 2)
+    assert at_coarse["intranuclear"] == pytest.approx(at_fine["intranuclear"], rel=0.05)
+    assert at_coarse["intranuclear"] == pytest.approx(0.8 * NUCLEUS.sum() / coarse[0].sum(), rel=0.05)
+    assert at_coarse.keys() == MEASURES.keys()
+
+
+def test_a_distance_is_in_deviations_of_the_real_images():
+    real = RNG.normal(3, 2, 4000)
+    assert distribution_distance(real, real) == 0
+    assert distribution_distance(real, real + 1) == pytest.approx(0.5, rel=0.05)
+    assert distribution_distance(real, np.concatenate([real, [np.nan]])) == 0
+    assert np.isnan(distribution_distance(real, np.ones(3)))
+
+
+def test_the_distance_of_images_is_the_mean_over_what_is_defined():
+    real = [dict.fromkeys(MEASURES, float("nan")) | {"spots": k, "mean": k} for k in range(9)]
+    drawn = [each | {"mean": each["mean"] + 3} for each in real]
+    found = structure_distance(real, drawn)
+    expected = 3 / np.std(np.arange(9), ddof=1)
+    assert (found["spots"], found["mean"]) == (0, pytest.approx(expected))
+    assert found["all"] == pytest.approx(expected / 2)
+    assert np.isnan(found["rim ratio"])

@@ -15,8 +15,8 @@ from deepgps.arrays import Doubles, Floats, Indices, Ints
 from deepgps.errors import InputError
 from deepgps.evaluation.dataset import SEPARATOR, EvaluationDataset
 from deepgps.evaluation.images.baselines import COPY, IMAGE_BASELINES, MASK, baseline_images
+from deepgps.evaluation.images.features import FEATURES, CellGeometry, load_cells, structure_features
 from deepgps.evaluation.images.reference import BATCH, UNKNOWN_CLASS, Classifiers, TrainingReference
-from deepgps.evaluation.images.structure import FEATURES, CellGeometry, load_cells, structure_features
 from deepgps.files import AppendFile
 from deepgps.images.cell import Cell
 from deepgps.images.similarity import intranuclear, pearson, psnr, ssim

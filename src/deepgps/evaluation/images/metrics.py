@@ -13,6 +13,8 @@ from deepgps.bundle import Metric
 from deepgps.evaluation.bootstrap import balanced_interval, correlation_interval, mean_interval
 from deepgps.evaluation.dataset import EvaluationDataset
 from deepgps.evaluation.images.baselines import CLASS_MEAN, IMAGE_BASELINES
+from deepgps.evaluation.images.distances import Moments, frechet_distance
+from deepgps.evaluation.images.features import BANDS, PROFILE, fine_detail
 from deepgps.evaluation.images.measure import (
     DRAWN,
     REAL,
@@ -21,13 +23,7 @@ from deepgps.evaluation.images.measure import (
     WRONG_PROTEIN,
     CropMeasurements,
 )
-from deepgps.evaluation.images.reference import (
-    LocalizationClassifier,
-    Moments,
-    TrainingReference,
-    frechet_distance,
-)
-from deepgps.evaluation.images.structure import BANDS, PROFILE, fine_detail
+from deepgps.evaluation.images.reference import LocalizationClassifier, TrainingReference
 
 COMPARED_KINDS = (DRAWN, WRONG_PROTEIN, WRONG_CLASS, *IMAGE_BASELINES)
 """The images that are compared with the real ones, in the order of every table."""

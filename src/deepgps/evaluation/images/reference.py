@@ -16,7 +16,7 @@ from deepgps.arrays import Doubles, Floats, Indices, Ints, Mask, Strings
 from deepgps.errors import InputError
 from deepgps.evaluation.dataset import SEPARATOR, EvaluationDataset
 from deepgps.evaluation.images.baselines import TrainingIntensities, training_intensities
-from deepgps.evaluation.images.structure import FEATURES, PROFILE, filled, load_cells, structure_features
+from deepgps.evaluation.images.features import FEATURES, PROFILE, filled, load_cells, structure_features
 
 BATCH = 8
 """Crops that are read and measured together."""
@@ -174,47 +174,3 @@ def fit_classifier(features: Doubles, names: Strings, columns: int = FEATURES) -
     )
     svm.fit(classifier.standardised(features[kept]), np.searchsorted(classes, names[kept]))
     return classifier
-
-
-@dataclass(slots=True)
-class Moments:
-    """Mean and covariance of vectors that come in batches."""
-
-    count: int
-    total: Doubles
-    products: Doubles
-
-    @classmethod
-    def empty(cls, dimension: int) -> "Moments":
-        """Return the moments of no vectors."""
-        return cls(0, np.zeros(dimension), np.zeros((dimension, dimension)))
-
-    def add(self, vectors: Doubles) -> None:
-        """Add a batch (n, F)."""
-        self.count += len(vectors)
-        self.total += vectors.sum(0)
-        self.products += vectors.T @ vectors
-
-    @property
-    def mean(self) -> Doubles:
-        """(F,)."""
-        return self.total / max(self.count, 1)
-
-    @property
-    def covariance(self) -> Doubles:
-        """(F, F), of a sample."""
-        return (self.products - self.count * np.outer(self.mean, self.mean)) / max(self.count - 1, 1)
-
-
-def frechet_distance(a: Moments, b: Moments) -> float:
-    """Fréchet distance between two normal distributions, as in FID (Heusel et al. 2017).
-
-    |mean_a - mean_b|² + trace(cov_a + cov_b - 2 (cov_a cov_b)^½); NaN with fewer than two vectors.
-    """
-    if min(a.count, b.count) < 2:
-        return float("nan")
-    values, vectors = np.linalg.eigh(a.covariance)
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ b.covariance @ root), 0)).sum()
-    apart = float(((a.mean - b.mean) ** 2).sum())
-    return max(apart + float(np.trace(a.covariance) + np.trace(b.covariance) - 2 * cross), 0.0)

@@ -1,201 +1,305 @@
-"""Structure of an image: profile around the nucleus, power by size of structure, granularity.
+"""What a cell biologist looks at in a protein image, as numbers; and how far drawn images are from real ones.
 
-All features but the mean are relative to the image's own mean, so that brightness counts once.
+A measure is a number of one image (H, W) in [0, 1], given the nucleus image of the same cells and its
+labelled nuclei (`CellImage`). All lengths are in micrometres. Numbers depend on the resolution of an image,
+so `measured` brings every image to `PIXEL_SIZE_UM` first.
+
+>>> import numpy as np
+>>> from deepgps.evaluation.images.structure import measured
+>>> nucleus = np.zeros((96, 96), np.float32)
+>>> nucleus[30:66, 30:66] = 1
+>>> round(measured(nucleus, nucleus, 0.413)["intranuclear"], 2)
+1.0
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import ndimage
+from scipy.stats import wasserstein_distance
+from skimage.segmentation import watershed
 
-from deepgps.arrays import Doubles, Floats, Indices, Ints, Mask
-from deepgps.evaluation.dataset import EvaluationDataset
+from deepgps.arrays import Doubles, Floats, LabelImage, Mask
+from deepgps.images.processing import percentile_normalise, resample
 from deepgps.images.segmentation import OtsuWatershed
-from deepgps.images.similarity import pearson
 
-PROFILE_EDGES_UM = np.arange(-6.0, 18.1, 1.5)
-"""Edges of the zones of the profile: distance from the outline of the nearest nucleus, negative inside."""
-SPECTRUM_EDGES = np.geomspace(1 / 20, 2.4, 13)
-"""Edges of the bands of the spectrum in periods per micrometre, from 20 µm to 0.42 µm."""
-FINE_UM = 2.0
+PIXEL_SIZE_UM = 0.413
+"""Pixel size at which `measured` measures."""
+FINE_UM = 1.2
 """Structures below this size are fine detail."""
-
-PROFILE, BANDS = len(PROFILE_EDGES_UM) - 1, len(SPECTRUM_EDGES) - 1
-_GROUP_EDGES_UM = (0.0, 3.0, 9.0)
-_WINDOWS = (3, 7, 15)
-_PERCENTILES = (5, 25, 50, 75, 95, 99)
-FEATURES = PROFILE + BANDS + 12 + 4 + len(_PERCENTILES) + 3
-"""Length F of `structure_features`."""
+CELL_UM = 12.0
+"""How far from its nucleus a cell reaches at most."""
+GOLGI_UM = 6.0
+"""How far from the nucleus a juxtanuclear structure lies at most."""
+MIN_IMAGES = 4
+"""Images that a distribution needs at least, for a distance to it."""
+_MIN_PIXELS = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CellGeometry:
-    """Position of the pixels of some cells to their nuclei, computed once for all images of these cells.
+class CellImage:
+    """An image of a protein and the cells that it shows.
 
     Attributes
     ----------
-    nuclei, masks
-        (N, H, W) nucleus images and where the nuclei are.
-    zones
-        (N, H, W) zone of the profile of each pixel; `PROFILE` for those too far out, or without a nucleus.
-    groups
-        (N, H, W) inside, near (3 µm), around (9 µm), far.
+    protein, nucleus
+        (H, W) in [0, 1].
+    labels
+        (H, W) nuclei: 0 is background.
     pixel_size_um
         Edge of a pixel in micrometres.
     """
 
-    nuclei: Floats
-    masks: Mask
-    zones: Indices
-    groups: Indices
+    protein: Floats
+    nucleus: Floats
+    labels: LabelImage
     pixel_size_um: float
 
-    @classmethod
-    def of(cls, nuclei: Floats, masks: Mask, pixel_size_um: float) -> "CellGeometry":
-        """Measure the distance of each pixel (N, H, W) from the outline of the nearest nucleus."""
-        distances = np.stack([_signed_distance(mask) for mask in masks]) * pixel_size_um
-        zones = np.digitize(np.maximum(distances, PROFILE_EDGES_UM[0]), PROFILE_EDGES_UM) - 1
-        groups = np.digitize(distances, _GROUP_EDGES_UM)
-        zones[~np.isfinite(distances)] = PROFILE
-        return cls(nuclei, masks, np.minimum(zones, PROFILE), groups, pixel_size_um)
+    @property
+    def nuclei(self) -> Mask:
+        """(H, W), true inside nuclei."""
+        return self.labels > 0
+
+    def pixels(self, um: float) -> int:
+        """Return a length in whole pixels, at least 1."""
+        return max(1, round(um / self.pixel_size_um))
+
+    def blurred(self, um: float) -> Floats:
+        """Return the protein image blurred by a Gaussian of this sigma."""
+        return np.asarray(ndimage.gaussian_filter(self.protein, um / self.pixel_size_um), np.float32)
 
 
-def load_cells(dataset: EvaluationDataset, rows: Ints, pixel_size_um: float) -> tuple[Floats, CellGeometry]:
-    """Read the real images (n, H, W) of some rows of the store, and the geometry of their cells."""
-    assert dataset.store is not None
-    pairs = dataset.store.images(rows)
-    masks = np.stack([nuclear_mask(nucleus, pixel_size_um) for nucleus in pairs[:, 0]])
-    return pairs[:, 1], CellGeometry.of(pairs[:, 0], masks, pixel_size_um)
+def rim_ratio(cell: CellImage) -> float:
+    """Mean at the border of the nuclei over the mean of their interior, which begins 2 um further in.
 
-
-def nuclear_mask(nucleus: Floats, pixel_size_um: float) -> Mask:
-    """Find the nuclei (H, W) as `Predictor` does for its read-out."""
-    return OtsuWatershed()(nucleus, pixel_size_um) > 0
-
-
-def _signed_distance(mask: Mask) -> Doubles:
-    """Distance in pixels from the outline (H, W), negative inside; infinite without an outline."""
-    if mask.all() or not mask.any():
-        return np.where(mask, -np.inf, np.inf)
-    outside, inside = ndimage.distance_transform_edt(~mask), ndimage.distance_transform_edt(mask)
-    return np.asarray(np.where(mask, 0.5 - inside, outside - 0.5), np.float64)
-
-
-def profiles(images: Floats, cells: CellGeometry) -> Doubles:
-    """Mean intensity by distance from the nucleus over the image's mean: (N, `PROFILE`).
-
-    NaN where no pixel is at that distance, and for a black image.
+    Above 1 for a protein of the nuclear membrane. The border reaches 0.4 um to the outside of the outline and
+    0.8 um to the inside. NaN where the nuclei have no interior.
     """
-    means = _zone_means(images, cells.zones, PROFILE + 1)[:, :PROFILE]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(means / np.where(_means(images) > 0, _means(images), np.nan)[:, None])
+    border = ndimage.binary_dilation(cell.nuclei, iterations=cell.pixels(0.4))
+    border &= ~_shrunk(cell.nuclei, cell.pixels(0.8))
+    return _ratio(cell.protein, border, _shrunk(cell.nuclei, cell.pixels(2)))
 
 
-def spectra(images: Floats, pixel_size_um: float) -> Doubles:
-    """Share of each image's variance by size of structure: (N, `BANDS`), largest first.
+def dna_correlation(cell: CellImage) -> float:
+    """Pearson correlation with the nucleus image inside the nuclei, 0.8 um off their outline.
 
-    The mean power of a ring of frequencies times its number of frequencies, over that of all rings, under a
-    Hann window. NaN for a constant image.
+    Negative for a nucleolar protein, positive for one on chromatin. NaN where either is constant.
     """
-    ring, weight, window = _rings(images.shape[1], images.shape[2], pixel_size_um)
-    power = np.abs(fft.rfft2(_flat(images) * window)) ** 2 * weight
-    rows = np.arange(len(images))[:, None] * (BANDS + 1) + ring.ravel()
-    sums = np.bincount(rows.ravel(), power.ravel(), len(images) * (BANDS + 1))
-    bands = sums.reshape(len(images), -1)[:, :BANDS]
-    varied = np.ptp(images, axis=(1, 2)) > 1e-6
-    total = np.where(varied, bands.sum(1), np.nan)
-    return np.asarray(bands / total[:, None])
+    inside = _shrunk(cell.nuclei, cell.pixels(0.8))
+    protein, dna = cell.protein[inside], cell.nucleus[inside]
+    if len(protein) < _MIN_PIXELS or min(protein.std(), dna.std()) < 1e-6:
+        return float("nan")
+    return float(np.corrcoef(protein, dna)[0, 1])
 
 
-def _rings(height: int, width: int, um: float) -> tuple[Indices, Doubles, Doubles]:
-    """Band of each frequency of a real FFT, how often it counts, and the window."""
-    radius = np.hypot(np.fft.fftfreq(height, um)[:, None], np.fft.rfftfreq(width, um))
-    ring = np.digitize(radius, SPECTRUM_EDGES) - 1
-    ring[(ring < 0) | (ring >= BANDS)] = BANDS
-    weight = np.full(radius.shape, 2.0)
-    weight[:, 0] = 1
-    if width % 2 == 0:
-        weight[:, -1] = 1
-    return ring, weight, np.outer(np.hanning(height), np.hanning(width))
+def cytosol_roughness(cell: CellImage) -> float:
+    """Standard deviation of detail finer than 1.2 um over the mean, in the cytosol.
 
-
-def fine_detail(spectrum: Doubles) -> Doubles:
-    """Share of the variance in structures below `FINE_UM`, (N,), of spectra (N, `BANDS`)."""
-    return np.asarray(spectrum[:, np.sqrt(SPECTRUM_EDGES[:-1] * SPECTRUM_EDGES[1:]) > 1 / FINE_UM].sum(1))
-
-
-def structure_features(images: Floats, cells: CellGeometry) -> Doubles:
-    """Compute the features (N, F) of images (N, H, W) that a classifier of localizations uses.
-
-    The profile around the nucleus, the log10 of the spectrum, granularity at three scales in four zones and
-    its skewness, percentiles, mean, and correlation with the nucleus image, in the nuclei and everywhere.
-    Undefined features are NaN: see `filled`.
+    The cytosol is where the blurred image exceeds half of its 80th percentile outside of the nuclei, 1.2 um
+    off its own outline and that of the nuclei; it alone is blurred, to find its detail. NaN where there is
+    none.
     """
-    mean = np.maximum(_means(images), 1e-6)[:, None]
-    details = _details(images)
-    rest = [
-        profiles(images, cells),
-        np.log10(np.maximum(spectra(images, cells.pixel_size_um), 1e-8)),
-        _granularity(details, cells) / mean,
-        _skewness(details, cells),
-        np.percentile(images, _PERCENTILES, axis=(1, 2)).T / mean,
-        np.log(mean),
-        _nucleus_correlation(images, cells),
-    ]
-    return np.concatenate(rest, axis=1)
+    smooth, edge = cell.blurred(FINE_UM), cell.pixels(FINE_UM)
+    outside = ~ndimage.binary_dilation(cell.nuclei, iterations=edge)
+    if not outside.any():
+        return float("nan")
+    cytosol = outside & (smooth > 0.5 * np.percentile(smooth[outside], 80))
+    cytosol = ndimage.binary_erosion(cytosol, iterations=edge, border_value=1)
+    if cytosol.sum() < _MIN_PIXELS:
+        return float("nan")
+    sigma = FINE_UM / cell.pixel_size_um
+    inside, weights = (
+        ndimage.gaussian_filter(each, sigma) for each in (cell.protein * cytosol, cytosol + 0.0)
+    )
+    detail = cell.protein[cytosol] - inside[cytosol] / weights[cytosol]
+    return float(detail.std() / max(cell.protein[cytosol].mean(), 1e-3))
 
 
-def filled(features: Doubles) -> Doubles:
-    """Give features (N, F) that are undefined the value of a flat image."""
-    flat = np.zeros(FEATURES)
-    flat[:PROFILE], flat[PROFILE : PROFILE + BANDS] = 1, -8
-    return np.where(np.isnan(features), flat, features)
+def spots_per_nucleus(cell: CellImage) -> float:
+    """Number of bright round spots of about 1 um over the number of nuclei.
+
+    A spot is a peak of the difference of two blurs, by 0.4 and 1.2 um, above a fifth of the image's contrast
+    (from its 5th percentile to its brightest pixel), and bends down at least 0.3 times as much in one
+    direction as in any other, so that lines and edges have none.
+    """
+    detail = cell.blurred(0.4) - cell.blurred(FINE_UM)
+    contrast = float(cell.protein.max() - np.percentile(cell.protein, 5))
+    peaks = (detail == ndimage.maximum_filter(detail, 2 * cell.pixels(0.4) + 1)) & (detail > 0.2 * contrast)
+    rr, rc, cc = (
+        ndimage.gaussian_filter(cell.protein, 0.4 / cell.pixel_size_um, order=order)[peaks]
+        for order in ((2, 0), (1, 1), (0, 2))
+    )
+    middle, apart = (rr + cc) / 2, np.hypot((rr - cc) / 2, rc)
+    round_ones = middle + apart < 0.3 * (middle - apart)
+    return float(round_ones.sum() / max(int(cell.labels.max()), 1))
 
 
-def _details(images: Floats) -> list[Floats]:
-    """Differences between the image and itself blurred more and more."""
-    blurred = [images, *(ndimage.uniform_filter(images, (0, edge, edge)) for edge in _WINDOWS)]
-    return [fine - coarse for fine, coarse in pairwise(blurred)]
+def brightest_share(cell: CellImage) -> float:
+    """Share of the intensity in the brightest 1 % of the pixels, of what exceeds the 5th percentile.
+
+    0.01 at least; high for a centrosome. NaN for a constant image.
+    """
+    above = np.sort(np.clip(cell.protein - np.percentile(cell.protein, 5), 0, None).ravel())
+    total = float(above.sum())
+    return float(above[-max(above.size // 100, 1) :].sum()) / total if total > 1e-6 else float("nan")
 
 
-def _granularity(details: list[Floats], cells: CellGeometry) -> Doubles:
-    energies = [_zone_means(detail * detail, cells.groups, 4) for detail in details]
-    return np.sqrt(np.nan_to_num(np.concatenate(energies, axis=1)))
+def one_sidedness(cell: CellImage) -> float:
+    """How much of the protein lies on one side of the middle nucleus: 0 all around, 1 in one direction.
+
+    The length of the mean direction from the nucleus's centre, weighted by intensity above the 5th
+    percentile, of what is outside of nuclei and within 6 um. High for a Golgi. NaN without a nucleus in the
+    middle.
+    """
+    middle = _middle_nucleus(cell.labels)
+    if not middle:
+        return float("nan")
+    mask = cell.labels == middle
+    near = ndimage.binary_dilation(mask, iterations=cell.pixels(GOLGI_UM)) & ~cell.nuclei
+    row, column = ndimage.center_of_mass(mask)
+    rows, columns = np.nonzero(near)
+    directions = np.exp(1j * np.arctan2(rows - row, columns - column))
+    weights = np.clip(cell.protein[near] - np.percentile(cell.protein, 5), 0, None)
+    total = float(weights.sum())
+    return float(abs((weights * directions).sum())) / total if total > 1e-6 else float("nan")
 
 
-def _skewness(details: list[Floats], cells: CellGeometry) -> Doubles:
-    """Whether there are bright spots (above 0) or dark holes, inside nuclei and outside, at two scales."""
-    columns, outside = [], (~cells.masks).astype(np.intp)
-    for detail in details[1:]:
-        powers = detail * detail, detail * detail * detail
-        squares, cubes = (_zone_means(power, outside, 2) for power in powers)
-        columns.append(np.nan_to_num(cubes / np.maximum(squares, 1e-10) ** 1.5))
-    return np.clip(np.concatenate(columns, axis=1), -20, 20)
+def lines_between_cells(cell: CellImage) -> float:
+    """Mean on the lines half way between neighbouring nuclei over the mean of the cells' bodies.
+
+    Above 1 for the plasma membrane of touching cells. NaN with fewer than two nuclei.
+    """
+    if cell.labels.max() < 2:
+        return float("nan")
+    distance = ndimage.distance_transform_edt(~cell.nuclei)
+    territories = watershed(distance, cell.labels, watershed_line=True)  # type: ignore[no-untyped-call]
+    near = (distance < cell.pixels(CELL_UM)) & (distance > cell.pixels(0.8))
+    line = ndimage.binary_dilation((territories == 0) & near, iterations=cell.pixels(0.4)) & near
+    return _ratio(cell.protein, line, near & ~line)
 
 
-def _nucleus_correlation(images: Floats, cells: CellGeometry) -> Doubles:
-    inside = cells.masks
-    parts = [np.where(inside, each, _masked_mean(each, inside)) for each in (images, cells.nuclei)]
-    columns = [pearson(images, cells.nuclei), pearson(*(part.astype(np.float32) for part in parts))]
-    return np.nan_to_num(np.stack(columns, axis=1))
+def direction_coherence(cell: CellImage) -> float:
+    """How much the detail within 2 um runs in one direction, 0 to 1, weighted by its contrast.
+
+    The anisotropy of the structure tensor: higher for filaments than for a network or spots. NaN for a
+    constant image.
+    """
+    sigma = 0.4 / cell.pixel_size_um
+    rows, columns = (ndimage.gaussian_filter(cell.protein, sigma, order=order) for order in ((1, 0), (0, 1)))
+    a, b, c = (
+        ndimage.gaussian_filter(product, 2 / cell.pixel_size_um)
+        for product in (rows * rows, rows * columns, columns * columns)
+    )
+    energy = float((a + c).sum())
+    return float(np.sqrt((a - c) ** 2 + 4 * b**2).sum()) / energy if energy > 1e-9 else float("nan")
 
 
-def _masked_mean(images: Floats, masks: Mask) -> Doubles:
-    return np.asarray((images * masks).sum((1, 2)) / np.maximum(masks.sum((1, 2)), 1))[:, None, None]
+def intranuclear_share(cell: CellImage) -> float:
+    """Share of the intensity inside the nuclei; NaN for a black image."""
+    total = float(cell.protein.sum())
+    return float(cell.protein[cell.nuclei].sum()) / total if total > 1e-6 else float("nan")
 
 
-def _zone_means(values: Floats, zones: Indices, count: int) -> Doubles:
-    """Mean of the pixels of each zone: (N, count); NaN where there are none."""
-    rows = (np.arange(len(values))[:, None, None] * count + zones).ravel()
-    sums = np.bincount(rows, values.ravel(), len(values) * count)
-    counts = np.bincount(rows, minlength=len(values) * count)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).reshape(len(values), count)
+def mean_intensity(cell: CellImage) -> float:
+    """Mean of the image."""
+    return float(cell.protein.mean())
 
 
-def _means(images: Floats) -> Doubles:
-    return np.asarray(images.mean((1, 2), dtype=np.float64))
+MEASURES: Mapping[str, Callable[[CellImage], float]] = {
+    "rim ratio": rim_ratio,
+    "DNA r": dna_correlation,
+    "roughness": cytosol_roughness,
+    "spots": spots_per_nucleus,
+    "brightest 1 %": brightest_share,
+    "one-sidedness": one_sidedness,
+    "lines": lines_between_cells,
+    "coherence": direction_coherence,
+    "intranuclear": intranuclear_share,
+    "mean": mean_intensity,
+}
+"""Every measure by the name that tables use."""
 
 
-def _flat(images: Floats) -> Doubles:
-    return np.asarray(images - _means(images)[:, None, None], np.float64)
+def measured(protein: Floats, nucleus: Floats, pixel_size_um: float) -> dict[str, float]:
+    """Take every measure of an image, at `PIXEL_SIZE_UM`.
+
+    Parameters
+    ----------
+    protein, nucleus
+        (H, W) float32 in [0, 1]: the protein, real or drawn, and the nuclei of the same cells. At another
+        pixel size they are resampled first.
+    pixel_size_um
+        Edge of a pixel in micrometres.
+
+    Returns
+    -------
+    dict
+        One number for each of `MEASURES`; NaN where it is undefined.
+    """
+    protein, nucleus = (resample(each, pixel_size_um, PIXEL_SIZE_UM) for each in (protein, nucleus))
+    labels = OtsuWatershed()(percentile_normalise(nucleus), PIXEL_SIZE_UM)
+    cell = CellImage(protein.astype(np.float32), nucleus, labels, PIXEL_SIZE_UM)
+    return {name: measure(cell) for name, measure in MEASURES.items()}
+
+
+def distribution_distance(real: Doubles, drawn: Doubles) -> float:
+    """Wasserstein distance of two samples, in standard deviations of the real one.
+
+    Parameters
+    ----------
+    real, drawn
+        (N,) and (M,) values of one measure; NaN is left out.
+
+    Returns
+    -------
+    float
+        0 for equal distributions; NaN with fewer than `MIN_IMAGES` values in either.
+    """
+    real, drawn = (values[np.isfinite(values)] for values in (real, drawn))
+    if min(len(real), len(drawn)) < MIN_IMAGES:
+        return float("nan")
+    return float(wasserstein_distance(real, drawn) / max(float(real.std(ddof=1)), 1e-6))
+
+
+def structure_distance(
+    real: Sequence[Mapping[str, float]], drawn: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
+    """Compare what was measured of drawn images with the same of real ones.
+
+    Parameters
+    ----------
+    real, drawn
+        What `measured` returns of each image.
+
+    Returns
+    -------
+    dict
+        The `distribution_distance` of each measure; under ``"all"`` their mean, without those that are
+        undefined.
+    """
+    distances = {
+        name: distribution_distance(*(np.array([each[name] for each in some]) for some in (real, drawn)))
+        for name in MEASURES
+    }
+    known = [value for value in distances.values() if np.isfinite(value)]
+    return distances | {"all": float(np.mean(known)) if known else float("nan")}
+
+
+def _ratio(protein: Floats, of: Mask, to: Mask) -> float:
+    if min(of.sum(), to.sum()) < _MIN_PIXELS:
+        return float("nan")
+    return float(protein[of].mean() / max(protein[to].mean(), 1e-3))
+
+
+def _shrunk(mask: Mask, iterations: int) -> Mask:
+    # A nucleus that the border of the image cuts has no outline there.
+    return np.asarray(ndimage.binary_erosion(mask, iterations=iterations, border_value=1), bool)
+
+
+def _middle_nucleus(labels: LabelImage) -> int:
+    """Number of the nucleus at the middle of the image; 0 for none."""
+    height, width = labels.shape
+    around = labels[height * 5 // 12 : height * 7 // 12, width * 5 // 12 : width * 7 // 12]
+    numbers, counts = np.unique(around[around > 0], return_counts=True)
+    return int(numbers[counts.argmax()]) if len(numbers) else 0

@@ -1,0 +1,206 @@
+"""The models whose images are measured: a checkpoint of the generator, or a bundle through `Predictor`.
+
+Both draw `Batch`es of the packed images, at the coarse pixel size: crops of `SIZE` pixels of 0.41 um.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from examples import Batch, Pack, conditions, one_hot, plain_batch
+from real_images import SIZE
+from torch import Tensor
+
+from deepgps import Predictor
+from deepgps.arrays import Doubles, Floats, Ints
+from deepgps.images.cell import Cell
+from deepgps.images.processing import resample
+from deepgps.models.flow_matching import FlowMatchingUNet, condition, draw, mean_image, noise
+
+CHUNK = 24
+"""Images drawn together."""
+SURE, NOT = 0.97, 0.02
+"""Probabilities of a class that is known to apply, and of one that is known not to."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wanted:
+    """N images to draw.
+
+    Attributes
+    ----------
+    rows
+        (N,) examples of the packed file, into whose cells they are drawn.
+    classes
+        (N, K) probabilities.
+    words
+        (N, W) finer annotation words, 1 where one applies; a row of zeros: not known.
+    seeds
+        (N,).
+    landmarks
+        Whether microtubules and ER are given where the cell has them.
+    """
+
+    rows: Ints
+    classes: Floats
+    words: Floats
+    seeds: Ints
+    landmarks: bool = False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def part(self, rows: slice) -> "Wanted":
+        """Return some of the images."""
+        parts = (each[rows] for each in (self.rows, self.classes, self.words, self.seeds))
+        return Wanted(*parts, self.landmarks)
+
+
+class Model(Protocol):
+    """What can be measured."""
+
+    name: str
+
+    def draw(self, wanted: Wanted) -> Floats:
+        """Draw images (N, `SIZE`, `SIZE`) in [0, 1]."""
+        ...
+
+    def mean(self, wanted: Wanted) -> Floats:
+        """Predict mean images (N, `SIZE`, `SIZE`) in [0, 1]."""
+        ...
+
+
+class Checkpoint:
+    """A checkpoint of the coarse stage; its averaged weights draw.
+
+    Parameters
+    ----------
+    path
+        The file of ``train_generator.py``.
+    pack
+        The packed images.
+    steps, guidance
+        Of every image; see `deepgps.models.flow_matching.draw`.
+    """
+
+    def __init__(self, path: Path, pack: Pack, *, steps: int = 10, guidance: float = 2.0) -> None:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        settings = state["settings"]
+        network = FlowMatchingUNet(3, conditions(pack), settings["widths"], attention=4)
+        network.load_state_dict(state["averaged"])
+        self.network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.pack, self.steps, self.guidance = pack, steps, guidance
+        self.images = int(state["step"]) * int(settings["batch_size"])
+        self.name = f"checkpoint after {self.images:,} images"
+
+    def draw(self, wanted: Wanted) -> Floats:
+        """Draw images (N, `SIZE`, `SIZE`) in [0, 1]."""
+        return self._in_chunks(wanted, mean=False)
+
+    def mean(self, wanted: Wanted) -> Floats:
+        """Predict mean images (N, `SIZE`, `SIZE`) in [0, 1]."""
+        return self._in_chunks(wanted, mean=True)
+
+    def _in_chunks(self, wanted: Wanted, *, mean: bool) -> Floats:
+        chunks = [wanted.part(slice(start, start + CHUNK)) for start in range(0, len(wanted), CHUNK)]
+        return np.concatenate([self._chunk(each, mean=mean) for each in chunks])
+
+    @torch.no_grad()
+    def _chunk(self, wanted: Wanted, *, mean: bool) -> Floats:
+        batch = plain_batch(self.pack, wanted.rows, SIZE, landmarks=wanted.landmarks)
+        told, nothing = self._conditions(wanted)
+        with torch.autocast("cpu", torch.bfloat16):
+            if mean:
+                images = mean_image(self.network, batch.images, batch.given, told)
+            else:
+                start = noise(wanted.seeds.tolist(), SIZE, SIZE)
+                images = self._drawn(start, batch, told, nothing)
+        return np.asarray(images[:, 0].float().numpy(), np.float32)
+
+    def _drawn(self, start: Tensor, batch: Batch, told: Tensor, nothing: Tensor) -> Tensor:
+        return draw(
+            self.network,
+            start,
+            batch.images,
+            batch.given,
+            told,
+            nothing,
+            steps=self.steps,
+            guidance=self.guidance,
+        )
+
+    def _conditions(self, wanted: Wanted) -> tuple[Tensor, Tensor]:
+        """Lay out what is known of the proteins, and the same without it."""
+        domains = self.pack.arrays["domain"][self.pack.field(wanted.rows)]
+        domain = torch.from_numpy(np.stack([one_hot(self.pack, int(each)) for each in domains]))
+        classes, words = torch.from_numpy(wanted.classes), torch.from_numpy(wanted.words)
+        worded, ones = (words.sum(1) > 0).float(), torch.ones(len(wanted))
+        told = condition(classes, ones, words, worded, domain)
+        return told, condition(classes, 0 * ones, words, 0 * ones, domain)
+
+
+class Bundled:
+    """A bundle up to deepgps-mini 0.4, through the public `Predictor`.
+
+    Its latent is a token of each class times its share of the squared probabilities, so that the tokens
+    follow from encoded proteins, and images can be drawn from any probabilities.
+    """
+
+    def __init__(self, model: str | Path, pack: Pack) -> None:
+        self.pack = pack
+        self.drawing = Predictor.load(model, threads=1)
+        self.averaging = self.drawing.with_mean_images()
+        metadata = self.drawing.bundle.metadata
+        self.name = f"{metadata.name} {metadata.version}"
+        self.tokens = _tokens(self.drawing)
+
+    def draw(self, wanted: Wanted) -> Floats:
+        """Draw images (N, `SIZE`, `SIZE`) in [0, 1]; the seed of an image is not used."""
+        return self._images(self.drawing, wanted)
+
+    def mean(self, wanted: Wanted) -> Floats:
+        """Predict mean images (N, `SIZE`, `SIZE`) in [0, 1]."""
+        return self._images(self.averaging, wanted)
+
+    def _images(self, predictor: Predictor, wanted: Wanted) -> Floats:
+        squares = wanted.classes**2
+        latents = (squares / squares.sum(1, keepdims=True))[..., None] * self.tokens
+        crop = predictor.bundle.metadata.crop
+        edge = crop.size_px // 2
+        margin = (edge - SIZE) // 2
+        cells: dict[int, Cell] = {}
+        images = []
+        for row, latent in zip(wanted.rows.tolist(), latents.astype(np.float32), strict=True):
+            if row not in cells:
+                nucleus = self.pack.window(int(self.pack.examples[row, 0]), edge)[0]
+                fine = np.clip(resample(nucleus, 2.0, 1.0), 0, 1)
+                cells[row] = Cell(f"row {row}", fine, crop.pixel_size_um, "packed images")
+            drawn = predictor.draw([cells[row]], [latent])[0]
+            coarse = drawn.reshape(edge, 2, edge, 2).mean((1, 3))
+            images.append(coarse[margin : margin + SIZE, margin : margin + SIZE])
+        return np.stack(images).astype(np.float32)
+
+
+def _tokens(predictor: Predictor) -> Doubles:
+    """Return the tokens (K, D) of the classes of a bundle up to 0.4."""
+    rng = np.random.default_rng(0)
+    sequences = ["M" + "".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), 200)) for _ in range(64)]
+    encodings = predictor.encode(sequences)
+    squares = np.stack([1 / (1 + np.exp(-each.logits.astype(np.float64))) for each in encodings]) ** 2
+    shares = squares / squares.sum(1, keepdims=True)
+    surest = shares.argmax(0)
+    return np.stack([encodings[n].latent[k] / shares[n, k] for k, n in enumerate(surest)]).astype(np.float64)
+
+
+def sure(pack: Pack, names: Sequence[str]) -> Floats:
+    """Return probabilities (K,) of a protein that is known to be in some classes."""
+    found = np.isin(pack.arrays["class_names"], list(names))
+    return np.where(found, SURE, NOT).astype(np.float32)
+
+
+def worded(pack: Pack, names: Sequence[str]) -> Floats:
+    """Return the vector (W,) of annotation words."""
+    return np.isin(pack.arrays["word_names"], list(names)).astype(np.float32)
