@@ -1,8 +1,8 @@
-"""What a graph costs: floating-point operations and bytes of each convolution and product of matrices.
+"""Floating-point operations and bytes of each convolution and matrix product of a graph.
 
 Run ``python benchmarks/costs.py [GRAPH.onnx]``; the generator of the model in the package by default. Sizes
-are those of one image or protein. Bytes are those of weights, input and output of each such layer, in
-float32: what would move if nothing stayed in a cache.
+are those of one image or protein. Bytes are those of weights, input and output of each such layer in
+float32: what is read and written if nothing stays in a cache.
 """
 
 import argparse
@@ -22,38 +22,38 @@ NUCLEUS = "nucleus"
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One convolution or product.
+    """One convolution or matrix product.
 
     Attributes
     ----------
     kind
         Operator.
     shape
-        Of its output, of a batch of one.
-    flop, moved
-        Its operations, and bytes of weights, input and output.
-    of_nucleus
-        Whether it depends on the nucleus alone, so that one computation would serve all its proteins.
+        Of its output, for a batch of one.
+    flop, bytes
+        Its operations, and the bytes of its weights, input and output.
+    nucleus_only
+        Whether it depends on the nucleus alone, so that it is computed once for all proteins.
     """
 
     kind: str
     shape: tuple[int, ...]
     flop: float
-    moved: float
-    of_nucleus: bool
+    bytes: float
+    nucleus_only: bool
 
 
 def layers(graph: bytes) -> list[Layer]:
-    """Find the layers of a graph that count, in its order."""
+    """Return the convolutions and matrix products of a graph, in its order."""
     model = onnx.load_model_from_string(graph)
     shapes = _shapes(model)
-    shared = _of_nucleus(model.graph.node)
+    shared = _computed_from_nucleus(model.graph.node)
     return [
         _layer(node, shapes, node.output[0] in shared) for node in model.graph.node if node.op_type in COUNTED
     ]
 
 
-def _layer(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], of_nucleus: bool) -> Layer:
+def _layer(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], nucleus_only: bool) -> Layer:
     first, second, out = (shapes[name] for name in (*node.input[:2], node.output[0]))
     if node.op_type == "Conv":
         flop = 2 * prod(out) * prod(second[1:])
@@ -62,11 +62,11 @@ def _layer(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], of_nucleus:
     else:
         transposed = any(each.name == "transA" and each.i for each in node.attribute)
         flop = 2 * prod(out) * first[0 if transposed else -1]
-    return Layer(node.op_type, out, flop, 4 * (prod(first) + prod(second) + prod(out)), of_nucleus)
+    return Layer(node.op_type, out, flop, 4 * (prod(first) + prod(second) + prod(out)), nucleus_only)
 
 
-def _of_nucleus(nodes: Sequence[onnx.NodeProto]) -> set[str]:
-    """Names of what is computed from the nucleus alone."""
+def _computed_from_nucleus(nodes: Sequence[onnx.NodeProto]) -> set[str]:
+    """Return the names of the values that are computed from the nucleus alone."""
     known, other = {NUCLEUS}, {"which", "latent", "features", "votes", "embedding", "residues", "points"}
     for node in nodes:
         if other & set(node.input):
@@ -77,13 +77,13 @@ def _of_nucleus(nodes: Sequence[onnx.NodeProto]) -> set[str]:
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Shapes of everything around the layers that count, by running the graph on a batch of one."""
+    """Return the shapes of all inputs and outputs of the counted layers, by running a batch of one."""
     wanted = {name for node in model.graph.node if node.op_type in COUNTED for name in _around(node)}
     inputs = {each.name: _of_one(each) for each in model.graph.input}
     weights = {each.name: tuple(each.dims) for each in model.graph.initializer}
-    told = {name for name in wanted if name not in inputs and name not in weights}
+    inner = {name for name in wanted if name not in inputs and name not in weights}
     kept = {each.name for each in model.graph.output}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(told - kept))
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(inner - kept))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_outputs()]
     found = zip(names, session.run(names, inputs), strict=True)
@@ -95,7 +95,7 @@ def _around(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def _of_one(value: onnx.ValueInfoProto) -> np.ndarray:
-    """Any values for a batch of one: zeros, as whole numbers say which of one nucleus."""
+    """Return zeros of an input, a batch of one; integer inputs are indices, and 0 is the only valid one."""
     kind = value.type.tensor_type
     dims = [each.dim_value or 1 for each in kind.shape.dim]
     return np.zeros(dims, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
@@ -111,14 +111,14 @@ def main() -> None:
     print("| layer | output | MFLOP | share | MB | of the nucleus alone |\n|---|---|---|---|---|---|")
     for each in found:
         shape = " × ".join(map(str, each.shape[1:]))
-        said = "yes" if each.of_nucleus else ""
+        alone = "yes" if each.nucleus_only else ""
         share = f"{each.flop / total:.0%}"
         print(
-            f"| {each.kind} | {shape} | {each.flop / 1e6:,.1f} | {share} | {each.moved / 1e6:.1f} | {said} |"
+            f"| {each.kind} | {shape} | {each.flop / 1e6:,.1f} | {share} | {each.bytes / 1e6:.1f} | {alone} |"
         )
-    shared = sum(each.flop for each in found if each.of_nucleus) / total
-    moved = sum(each.moved for each in found)
-    print(f"\n{total / 1e9:.2f} GFLOP, {moved / 1e6:,.0f} MB, {shared:.0%} of the nucleus alone")
+    shared = sum(each.flop for each in found if each.nucleus_only) / total
+    size = sum(each.bytes for each in found)
+    print(f"\n{total / 1e9:.2f} GFLOP, {size / 1e6:,.0f} MB, {shared:.0%} of the nucleus alone")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What this machine can do: floating-point operations a second of large products and of a large convolution.
+"""Peak rate of this machine: floating-point operations per second of a large matrix product and convolution.
 
 Run ``python benchmarks/peak.py [--threads N]``. The best of several rounds counts, in float32 and bfloat16;
-seconds are those of the processor divided by the threads, so that others who want the cores count little.
+seconds are processor time divided by the threads, so that other load on the cores matters little.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from torch.nn import functional as F  # noqa: N812
 ROUNDS = 8
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
-Work = tuple[Callable[[], object], float]
+Workload = tuple[Callable[[], object], float]
 
 
-def works(dtype: torch.dtype, device: torch.device) -> Mapping[str, Work]:
-    """A product of matrices and a convolution 3 x 3, and the operations of each."""
+def workloads_of(dtype: torch.dtype, device: torch.device) -> Mapping[str, Workload]:
+    """Return a matrix product and a 3 x 3 convolution, each with its number of operations."""
     on_gpu = device.type == "cuda"
     edge, batch = (8192, 64) if on_gpu else (2048, 8)
     a, b = torch.randn(2, edge, edge, device=device, dtype=dtype)
@@ -35,27 +35,27 @@ def channels_last(values: Tensor) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last)
 
 
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the GPU's clock, or of the processor, a thread."""
+def seconds(workload: Callable[[], object], device: torch.device) -> float:
+    """Return seconds: wall-clock time on a GPU, else processor time per thread."""
     if device.type == "cuda":
         torch.cuda.synchronize()
         start = time.perf_counter()
-        work()
+        workload()
         torch.cuda.synchronize()
         return time.perf_counter() - start
     start = time.process_time()
-    work()
+    workload()
     return (time.process_time() - start) / torch.get_num_threads()
 
 
 def peaks(dtype: torch.dtype, device: torch.device | None = None) -> dict[str, float]:
-    """Operations a second of both, the best of `ROUNDS`."""
+    """Return the operations per second of both workloads, the best of `ROUNDS`."""
     device = device or torch.device("cpu")
     with torch.inference_mode():
         found = {}
-        for name, (work, operations) in works(dtype, device).items():
-            work()
-            found[name] = operations / min(seconds(work, device) for _ in range(ROUNDS))
+        for name, (workload, operations) in workloads_of(dtype, device).items():
+            workload()
+            found[name] = operations / min(seconds(workload, device) for _ in range(ROUNDS))
         return found
 
 

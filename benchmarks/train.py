@@ -1,17 +1,17 @@
 """Measure training of the paper-size network: our loop against a plain one, in one run on one machine.
 
 ``python benchmarks/train.py`` trains the network of the recipe ``single-2`` (U-Net 64-128-256-512-1024, 208
-px) on noise, a few steps each way, in turns:
+px) on noise, a few steps each way, alternately:
 
-- *plain*: float32, channels first, as a script without further thought has it, with the default AdamW;
+- *plain*: float32, channels first, as a simple script has it, with the default AdamW;
 - *plain, keeping all*: the same, which moves every image and loss to the CPU in every step and appends them
   to arrays that grow, as the paper's published code does;
 - *ours*: `deepgps.training.loop`, reading and laying out crops included, in bfloat16 and
   channels last, and the same in float32.
 
-Of each way the fastest step counts. The shares are of what this machine was measured to do, in the same run,
-in products of large matrices and in a large convolution. On a GPU the same, and our loop once more with the
-network compiled. Prints Markdown.
+The fastest step of each way counts. Shares are of the peak of this machine, measured in the same run with
+large matrix products and a large convolution. On a GPU, our loop is also measured with a compiled network.
+Prints Markdown.
 """
 
 import argparse
@@ -52,7 +52,7 @@ class Embeddings:
 
 
 def noise(size: int) -> Any:
-    """Crops and proteins as the loop wants them."""
+    """Return random crops and proteins, as the loop reads them."""
     rng = np.random.default_rng(0)
     return SimpleNamespace(
         store=SimpleNamespace(crops=rng.integers(0, 255, (CROPS, 2, size, size), np.uint8)),
@@ -63,7 +63,7 @@ def noise(size: int) -> Any:
 
 
 def seconds(step: Callable[[int], object], number: int = 0) -> float:
-    """Seconds of a step."""
+    """Return the seconds of a step."""
     start = time.perf_counter()
     step(number)
     if DEVICE.type == "cuda":
@@ -72,13 +72,13 @@ def seconds(step: Callable[[int], object], number: int = 0) -> float:
 
 
 def fastest(ways: Mapping[str, Callable[[int], object]], steps: int) -> dict[str, float]:
-    """Seconds of the fastest step of each way, taken in turns, after one that is not counted."""
-    took = [{way: seconds(step, number) for way, step in ways.items()} for number in range(steps + 1)]
-    return {way: min(each[way] for each in took[1:]) for way in ways}
+    """Return the seconds of the fastest step of each way, measured alternately; the first is not counted."""
+    measured = [{way: seconds(step, number) for way, step in ways.items()} for number in range(steps + 1)]
+    return {way: min(each[way] for each in measured[1:]) for way in ways}
 
 
 def plain(recipe: JointRecipe, data: Any, *, keep: bool) -> Callable[[int], object]:
-    """A step as a plain script takes it."""
+    """Return a step as in a plain script."""
     model = build_model(recipe, EMBEDDING).to(DEVICE).train()
     optimiser = torch.optim.AdamW(model.parameters(), 2e-4)
     inputs, size = Embeddings(), recipe.training.batch_size
@@ -106,7 +106,7 @@ def plain(recipe: JointRecipe, data: Any, *, keep: bool) -> Callable[[int], obje
 def ours(
     recipe: JointRecipe, data: Any, precision: str, *, compiled: bool = False
 ) -> Callable[[int], object]:
-    """A step of the loop that `deepgps train` runs, with the reading of its crops."""
+    """Return a step of the loop that `deepgps train` runs, with the reading of its crops."""
     for part in ("fabric", "pytorch"):
         logging.getLogger(f"lightning.{part}").setLevel(logging.ERROR)
     fabric = L.Fabric(accelerator=DEVICE.type, devices=1, precision=precision)  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ def ours(
 
 
 def flop_of_an_image(recipe: JointRecipe) -> float:
-    """Floating-point operations of one image, forwards and backwards."""
+    """Return the floating-point operations of one image, forward and backward."""
     model, size = build_model(recipe, EMBEDDING), recipe.crop.size_px
     with FlopCounterMode(display=False) as counter:
         drawn = model(torch.rand(2, 1, size, size), {"embedding": torch.randn(2, EMBEDDING)})
@@ -154,25 +154,25 @@ def main() -> None:
     if DEVICE.type == "cuda":
         ways["ours, compiled"] = ours(recipe, data, "bf16-mixed", compiled=True)
     flop, before = flop_of_an_image(recipe), os.getloadavg()[0]
-    able = {dtype: peaks(dtype, DEVICE) for dtype in (single, half)}
-    took = fastest(ways, options.steps)
+    rates_of = {dtype: peaks(dtype, DEVICE) for dtype in (single, half)}
+    measured = fastest(ways, options.steps)
     name = (
         torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     )
     print(f"{name}; load {before:.1f} before and {os.getloadavg()[0]:.1f} after; torch {torch.__version__};")
     print(f"batches of {options.batch_size}, the fastest of {options.steps} steps; {flop / 1e9:.0f} GFLOP a")
     print("image, forwards and backwards.\n")
-    for dtype, rates in able.items():
-        said = ", ".join(f"{what} {rate / 1e9:,.0f} GFLOP/s" for what, rate in rates.items())
-        print(f"- {str(dtype)[6:]}: {said}")
+    for dtype, rates in rates_of.items():
+        described = ", ".join(f"{what} {rate / 1e9:,.0f} GFLOP/s" for what, rate in rates.items())
+        print(f"- {str(dtype)[6:]}: {described}")
     print("\n| loop | images/s | times plain | of the matrices' rate | of the convolution's |")
     print("|---|---|---|---|---|")
-    for way, each in took.items():
-        rates = able[single if "plain" in way or "32" in way else half]
+    for way, each in measured.items():
+        rates = rates_of[single if "plain" in way or "32" in way else half]
         shares = " | ".join(
             f"{100 * options.batch_size / each * flop / rate:.0f} %" for rate in rates.values()
         )
-        print(f"| {way} | {options.batch_size / each:.2f} | {took['plain'] / each:.2f} | {shares} |")
+        print(f"| {way} | {options.batch_size / each:.2f} | {measured['plain'] / each:.2f} | {shares} |")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def test_it_prints_every_figure_beside_its_aim(bench, tiny_bundle, capsys):
         "one protein",
         "labels only",
         "share of the convolution",
-        "moved beyond the noise",
+        "recorded figures",
         "peak memory",
         "U-Net",
     ):
