@@ -120,11 +120,11 @@ class Running:
     def end(self) -> Ended:
         """Wait for its end; a failure ends the benchmark."""
         assert self.process.stderr is not None
-        said = self.process.stderr.read().decode()
+        errors = self.process.stderr.read().decode()
         _, status, usage = os.wait4(self.process.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
         if self.process.returncode:
-            sys.exit(f"deepgps failed ({self.process.returncode}): {said}")
+            sys.exit(f"deepgps failed ({self.process.returncode}): {errors}")
         seconds = time.perf_counter() - self.start
         return Ended(seconds, usage.ru_utime + usage.ru_stime, self.peak)
 
@@ -311,8 +311,8 @@ def look_through(results: Path, count: int) -> str:
         int((np.asarray(images[n : n + 16]).max((1, 2)) == 0).sum()) for n in range(0, len(found), 16)
     )
     fine = pairs == expected and len(found) == images.shape[0]
-    said = f"none of {len(found):,} rows" if fine else f"SOMETHING IS WRONG: {len(found):,} rows"
-    return f"{said}; {black} images black"
+    wrong = f"none of {len(found):,} rows" if fine else f"SOMETHING IS WRONG: {len(found):,} rows"
+    return f"{wrong}; {black} images black"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

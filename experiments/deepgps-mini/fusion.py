@@ -88,7 +88,7 @@ def pools(proteins: LabelledProteins) -> Pools:
 
 def choose_cells(index: pl.DataFrame) -> list[TrainingCell]:
     """Choose cells of one class each, no class with far more than the others; a mosaic is in one part."""
-    rng, taken, chosen = np.random.default_rng(2), Counter[tuple[str, str]](), []
+    rng, counts, chosen = np.random.default_rng(2), Counter[tuple[str, str]](), []
     groups = index["group"].to_list()
     validation = {group for group in sorted(set(groups)) if rng.random() < 0.12}
     of_source = np.flatnonzero((index["source"] == SOURCE).to_numpy())
@@ -96,16 +96,16 @@ def choose_cells(index: pl.DataFrame) -> list[TrainingCell]:
         named = CLASSES.of(index["localizations"][row].split("|"))
         kept = "validation" if groups[row] in validation else "train"
         part = "test" if index["split"][row] == "test" else kept
-        if len(named) == 1 and taken[part, min(named)] < CELLS_A_CLASS:
+        if len(named) == 1 and counts[part, min(named)] < CELLS_A_CLASS:
             chosen.append(TrainingCell(row, min(named), part))
-            taken[part, min(named)] += 1
+            counts[part, min(named)] += 1
     return chosen
 
 
 def build_store(work: Path, cells: list[TrainingCell], proteins: LabelledProteins, pool: Pools) -> Path:
     """Give each cell a protein of its class and part, and write a store that ``deepgps train`` takes."""
     reference, store, rng = open_crops(work / "reference"), work / "store", np.random.default_rng(3)
-    given = [int(rng.choice(pool[cell.part][cell.slug])) for cell in cells]
+    protein_of = [int(rng.choice(pool[cell.part][cell.slug])) for cell in cells]
     ids = proteins.ids.astype(str)
     places = {slug: min(members) for slug, members in CLASSES.classes.items()}
     rows = [
@@ -116,21 +116,21 @@ def build_store(work: Path, cells: list[TrainingCell], proteins: LabelledProtein
             "localizations": places[cell.slug],
             "split": "",
         }
-        for cell, protein in zip(cells, given, strict=True)
+        for cell, protein in zip(cells, protein_of, strict=True)
     ]
     manifest = {"size_px": 208, "pixel_size_um": PIXEL_UM}
     write_crops(store, (np.asarray(reference.crops[cell.row]) for cell in cells), rows, manifest)
-    shown = {protein: cell for cell, protein in zip(cells, given, strict=True)}
-    names = [ids[protein] for protein in shown]
+    cell_of = {protein: cell for cell, protein in zip(cells, protein_of, strict=True)}
+    names = [ids[protein] for protein in cell_of]
     table = {
         "protein_id": names,
         "accession": names,
         "gene_symbol": [""] * len(names),
-        "localizations": [places[cell.slug] for cell in shown.values()],
-        "sequence": [proteins.sequences[protein] for protein in shown],
+        "localizations": [places[cell.slug] for cell in cell_of.values()],
+        "sequence": [proteins.sequences[protein] for protein in cell_of],
     }
     pl.DataFrame(table).write_parquet(store / "proteins.parquet")
-    parts = {"protein_id": names, "split": [cell.part for cell in shown.values()]}
+    parts = {"protein_id": names, "split": [cell.part for cell in cell_of.values()]}
     pl.DataFrame(parts).write_csv(store / "split.csv")
     return store
 

@@ -109,8 +109,8 @@ class ClassSet:
 
     def of(self, localizations: Iterable[str]) -> frozenset[str]:
         """Return the classes that contain any of the localizations."""
-        given = set(localizations)
-        return frozenset(slug for slug, members in self.classes.items() if given & set(members))
+        wanted = set(localizations)
+        return frozenset(slug for slug, members in self.classes.items() if wanted & set(members))
 
 
 def _one_to_one(name: str, slugs: Iterable[str], *, multi_label: bool) -> ClassSet:

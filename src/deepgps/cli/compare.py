@@ -2,9 +2,17 @@
 
 from pathlib import Path
 
-SHOWN = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "f1_macro", "mcc")
-SHOWN_OF_SEVERAL = ("exact_match", "f1_macro", "f1_micro", "mcc_macro")
-SHOWN_RANKED = ("auroc", "auprc", "auroc_macro", "auprc_macro")
+PRINTED_SINGLE_LABEL = (
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "f1",
+    "f1_macro",
+    "mcc",
+)
+PRINTED_MULTI_LABEL = ("exact_match", "f1_macro", "f1_micro", "mcc_macro")
+PRINTED_RANKING = ("auroc", "auprc", "auroc_macro", "auprc_macro")
 
 
 def compare(table: Path, /, *peers: str, out: Path = Path("comparison.csv"), seed: int = 0) -> None:
@@ -38,11 +46,15 @@ def compare(table: Path, /, *peers: str, out: Path = Path("comparison.csv"), see
             )
         read[name] = found
     comparison = compare_peers(read_labelled_predictions(table), read, seed=seed)
-    shown = (
-        *(SHOWN if "accuracy" in comparison.models["deepGPS"].metrics else SHOWN_OF_SEVERAL),
-        *SHOWN_RANKED,
+    printed = (
+        *(
+            PRINTED_SINGLE_LABEL
+            if "accuracy" in comparison.models["deepGPS"].metrics
+            else PRINTED_MULTI_LABEL
+        ),
+        *PRINTED_RANKING,
     )
-    print(comparison_text(comparison, shown))
+    print(comparison_text(comparison, printed))
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as draft:
         draft.write_text(comparison_csv(comparison), "utf-8")

@@ -264,11 +264,11 @@ def _compared(table: LabelTable, ours: LabelTable, seed: int, *, unranked: bool)
 def _notes(ours: Sequence[str], peers: Mapping[str, PeerPredictions]) -> list[str]:
     notes = []
     for name, peer in peers.items():
-        lacking = [each for each in ours if each not in set(peer.proteins)]
-        if lacking:
-            shown = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
+        missing = [each for each in ours if each not in set(peer.proteins)]
+        if missing:
+            names = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
             notes.append(
-                f"{name} lacks {len(lacking)} of our {len(ours)} proteins ({shown}); no row counts them."
+                f"{name} lacks {len(missing)} of our {len(ours)} proteins ({names}); no row counts them."
             )
     return notes
 
