@@ -269,6 +269,11 @@ def difference_row(
         The protein and the models.
     bounds
         `control_bound` of every model but the first.
+
+    Returns
+    -------
+    list of str
+        The cells, in the order of `difference_columns`.
     """
     others = range(1, len(models))
     records = protein.records

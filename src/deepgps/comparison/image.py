@@ -47,6 +47,11 @@ def comparison_image(
         The models.
     images
         For each model (2, H, W) in [0, 1]: the nucleus at its scale and the protein image.
+
+    Returns
+    -------
+    Image
+        The panels with captions and a scale bar.
     """
     step = PANEL + MARGIN
     width, height = (len(models) + 1) * step + MARGIN, HEADER + 2 * (PANEL + FOOTER) + MARGIN

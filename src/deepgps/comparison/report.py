@@ -40,6 +40,11 @@ def write_comparison_report(
         The models.
     cell_names
         Names of the cells: the one compared in first, the two of the control last.
+
+    Returns
+    -------
+    Path
+        The report.
     """
     summaries = [summarize(proteins, models, other) for other in range(1, len(models))]
     names = [model.name for model in models]

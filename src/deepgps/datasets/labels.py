@@ -143,6 +143,11 @@ _TABLES: Mapping[str, Callable[[dict[str, Any]], _Annotation | None]] = {
 def read_sequence_table(data_dir: Path, name: str) -> pl.DataFrame:
     """Read ``sequences/<name>.csv.gz`` of the data folder.
 
+    Returns
+    -------
+    polars.DataFrame
+        The table.
+
     Raises
     ------
     InputError
@@ -158,6 +163,11 @@ def read_sequence_table(data_dir: Path, name: str) -> pl.DataFrame:
 
 def opencell_localizations(data_dir: Path) -> dict[str, frozenset[str]]:
     """Return the major localizations in OpenCell, by the grade rule of the paper, of each sequence.
+
+    Returns
+    -------
+    dict
+        Localizations by sequence; sequences without a major one are left out.
 
     Raises
     ------
@@ -190,6 +200,11 @@ def load_labelled_proteins(data_dir: Path, classes: ClassSet) -> LabelledProtein
         The data folder, the parent of ``sequences/``.
     classes
         Classes of the labels.
+
+    Returns
+    -------
+    LabelledProteins
+        One entry per distinct sequence, with a label and a weight for each class.
 
     Raises
     ------

@@ -42,6 +42,11 @@ def find_clusters(table: pl.DataFrame) -> dict[str, int]:
     table
         Rows with ``protein_id``, and ``cluster`` or ``sequence``.
 
+    Returns
+    -------
+    dict
+        Number of the cluster by protein id.
+
     Raises
     ------
     InputError
@@ -153,6 +158,11 @@ def class_targets(sizes: Mapping[str, int]) -> dict[str, _Counts]:
     ----------
     sizes
         Number of proteins by class.
+
+    Returns
+    -------
+    dict
+        By class, the number of proteins of each part.
     """
     ranked = sorted(sizes, key=lambda name: (sizes[name], name))
     ranks = {name: index / max(len(ranked) - 1, 1) for index, name in enumerate(ranked)}
@@ -256,6 +266,11 @@ def split_proteins(table: pl.DataFrame, by: Literal["protein", "cluster"], seed:
     seed
         Seed of the random order.
 
+    Returns
+    -------
+    Split
+        The part of each protein, its class, and the proteins that could not be split.
+
     Raises
     ------
     InputError
@@ -338,6 +353,11 @@ SPLIT_COLUMNS = ("protein_id", "split")
 def read_proteins_to_split(source: Path) -> pl.DataFrame:
     """Read the rows of a Parquet table of proteins, or of a crop store with the columns of its proteins.
 
+    Returns
+    -------
+    polars.DataFrame
+        Rows with ``protein_id`` and ``localizations``.
+
     Raises
     ------
     InputError
@@ -394,6 +414,11 @@ def write_split(split: Split, out: Path, source: Path, options: Mapping[str, str
 
 def read_split(path: Path) -> dict[str, str]:
     """Read a split: ``train``, ``validation`` or ``test`` by protein.
+
+    Returns
+    -------
+    dict
+        Part by protein id.
 
     Raises
     ------

@@ -163,6 +163,11 @@ def balanced_interval(
         (N,) group numbers.
     seed
         Seed of the draws.
+
+    Returns
+    -------
+    Metric
+        The mean, its 95 % interval, and the number of groups; NaN without hits.
     """
     counted = ~np.isnan(hits) & (classes >= 0)
     if not counted.any():

@@ -125,6 +125,11 @@ def cross_assay(
 
     The same proteins are rows (by a crop of theirs) and columns, as far as both numbers allow.
 
+    Returns
+    -------
+    CrossAssay
+        Nuclei, real images and drawn images.
+
     Raises
     ------
     InputError
@@ -158,6 +163,11 @@ def cross_assay(
 
 def choose(dataset: EvaluationDataset, nuclei: int, sequences: int, seed: int) -> tuple[Ints, Ints]:
     """Choose proteins (m,), classes in turn, and a crop (n,) of each of the first n of them.
+
+    Returns
+    -------
+    tuple of ndarray
+        Numbers of the proteins (m,) and of the crops (n,) in the dataset.
 
     Raises
     ------

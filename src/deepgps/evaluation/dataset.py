@@ -129,6 +129,11 @@ class EvaluationDataset:
 def load_dataset(files: DatasetFiles, predictor: Predictor) -> EvaluationDataset:
     """Read what a model is evaluated on.
 
+    Returns
+    -------
+    EvaluationDataset
+        The proteins, and the crops where there are images.
+
     Raises
     ------
     InputError
@@ -153,6 +158,11 @@ def load_dataset(files: DatasetFiles, predictor: Predictor) -> EvaluationDataset
 def model_classes(metadata: BundleMetadata) -> ClassSet:
     """Return the class set of a model, by its classes; the 17 localizations for one that only draws.
 
+    Returns
+    -------
+    ClassSet
+        The classes, in the order of the logits.
+
     Raises
     ------
     InputError
@@ -176,6 +186,11 @@ def model_classes(metadata: BundleMetadata) -> ClassSet:
 
 def read_protein_table(path: Path) -> pl.DataFrame:
     """Read a table of proteins: ``protein_id``, ``sequence``, ``localizations``; all text.
+
+    Returns
+    -------
+    polars.DataFrame
+        The table, with those columns at least.
 
     Raises
     ------

@@ -162,6 +162,11 @@ class LabelCollector:
     def proteins(self) -> LabelTable:
         """Return one row a protein, with its mean probabilities over crops.
 
+        Returns
+        -------
+        LabelTable
+            The proteins, in the order in which they were added.
+
         Raises
         ------
         InputError
@@ -336,6 +341,11 @@ def class_metrics(counts: Counts) -> dict[str, Doubles]:
 
     A class that some have and that is never predicted has precision 0; one that is neither has neither
     precision nor F1.
+
+    Returns
+    -------
+    dict
+        (R, K) by name of the metric: R resamples, K classes.
     """
     tp, fp, fn, tn = counts.tp, counts.fp, counts.fn, counts.tn
     precision = _ratio(tp, tp + fp)
@@ -468,11 +478,9 @@ def curves(table: LabelTable) -> dict[str, Curve]:
 
 
 def _ranking_metrics(table: LabelTable, weights: Doubles, *, exact: bool) -> dict[str, Doubles]:
-    """AUROC and AUPRC of each class, their means, and pooled for multi-label models; (R,) each.
-
-    If ``exact``, every distinct score is a step; else there are at most 4,096 steps, which moves an area by
-    some 1e-4 at most and serves intervals.
-    """
+    """AUROC and AUPRC of each class, their means, and pooled for multi-label models; (R,) each."""
+    # If exact, every distinct score is a step; else there are at most 4,096, which changes an area by 1e-4 at
+    # most: enough for intervals.
     areas = [
         _areas(table.probabilities[:, k], table.targets[:, k], table.group, table.count, weights, exact=exact)
         for k in range(len(table.classes))
@@ -492,11 +500,8 @@ def _ranking_metrics(table: LabelTable, weights: Doubles, *, exact: bool) -> dic
 def _areas(
     scores: Doubles, truth: Mask, group: Ints, count: Doubles, weights: Doubles, *, exact: bool
 ) -> tuple[Doubles, Doubles]:
-    """AUROC and AUPRC, (R,) each.
-
-    Half of the pairs of equal scores count as ordered. AUPRC is the average precision, a sum of steps. NaN
-    without positives; AUROC NaN without negatives too.
-    """
+    """AUROC and AUPRC, (R,) each; NaN without positives, AUROC also without negatives."""
+    # Half of the pairs of equal scores count as ordered. AUPRC is the average precision, a sum of steps.
     distinct, step = np.unique(-scores, return_inverse=True)
     steps = len(distinct)
     if not exact and steps > _RANKING_STEPS:
@@ -559,6 +564,11 @@ def reliability(
         (N,) in [0, 1]; outcomes may be shares.
     count
         (N,) how many each stands for; 1 if None.
+
+    Returns
+    -------
+    Reliability
+        Mean probability and mean outcome in each bin, and the expected calibration error.
     """
     chances, truth = np.asarray(probabilities, np.float64), np.asarray(outcomes, np.float64)
     weight: Doubles = np.ones(len(chances)) if count is None else count
@@ -578,6 +588,11 @@ def table_reliability(table: LabelTable) -> Reliability:
 
     Of a single-label model: the probability of the class predicted. Of a multi-label model: all
     probabilities, classes pooled.
+
+    Returns
+    -------
+    Reliability
+        As `reliability` returns it.
     """
     return reliability(*_confidences(table))
 

@@ -54,6 +54,11 @@ class LabelledPredictions:
 def read_labelled_predictions(path: Path) -> LabelledPredictions:
     """Read a table of labelled predictions.
 
+    Returns
+    -------
+    LabelledPredictions
+        Classes, ids, probabilities and true classes.
+
     Raises
     ------
     InputError

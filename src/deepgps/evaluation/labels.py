@@ -109,6 +109,11 @@ def label_report(
     seed
         Seed of the bootstrap.
 
+    Returns
+    -------
+    LabelReport
+        Metrics with intervals, by protein and, with crops, by crop.
+
     Raises
     ------
     InputError
@@ -131,6 +136,11 @@ def report_on(collector: LabelCollector, *, by_cluster: bool, seed: int = 0) -> 
         Whether the crops were added with their homology clusters.
     seed
         Seed of the bootstrap.
+
+    Returns
+    -------
+    LabelReport
+        As `label_report` returns it.
     """
     proteins, crops = collector.proteins(), collector.crops()
     levels = {"protein": proteins} | ({"crop": crops} if crops else {})

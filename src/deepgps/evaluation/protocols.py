@@ -35,6 +35,11 @@ def identity(first: str, second: str) -> float:
 
     The alignment is global with free end gaps (BLOSUM62, gaps 10 and 1), so that a fragment of a protein is
     1.0 identical to it.
+
+    Returns
+    -------
+    float
+        In [0, 1].
     """
     from biotite.sequence import ProteinSequence
     from biotite.sequence.align import SubstitutionMatrix, align_optimal, get_sequence_identity

@@ -128,6 +128,11 @@ class DeepGPS(nn.Module):
         protein
             The model's inputs: ``embedding`` (B, E), or ``residues`` (B, L, E) with ``mask`` (B, L),
             true for real residues; ``points`` (B, n, 6).
+
+        Returns
+        -------
+        Encoded
+            Latent tokens and logits of each protein.
         """
         tokens, penalty = self._tokens(protein)
         mask = protein.get("mask")
@@ -186,6 +191,11 @@ class LocalizationTokens(nn.Module):
 
         A mixture that is mostly one localization would be drawn with a little of every texture. Equal
         probabilities stay equal.
+
+        Returns
+        -------
+        Tensor
+            (B, K, D) latent tokens.
         """
         tokens: Tensor = self(probabilities.square())
         return tokens

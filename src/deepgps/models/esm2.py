@@ -114,6 +114,11 @@ def load_esm2(name_or_folder: str, *, offline: bool = False, precision: Precisio
     precision
         ``auto`` is bfloat16 where the hardware has units for it, else float32.
 
+    Returns
+    -------
+    Esm2
+        The encoder, ready to embed.
+
     Raises
     ------
     InputError
@@ -266,6 +271,11 @@ def with_fast_layers(model: Any) -> Any:
 
     The attention of `transformers` projects three times and rotates in single precision, its GELU is five
     operations; on a CPU they take longer than the large products between them. Same numbers up to rounding.
+
+    Returns
+    -------
+    EsmModel
+        The same model.
     """
     for layer in model.encoder.layer:
         layer.attention.self = RotaryAttention(layer.attention.self)

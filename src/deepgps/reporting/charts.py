@@ -94,6 +94,11 @@ def line_chart(
         Whether to draw a dotted line where x equals y.
     mark_x
         Where to draw a dotted vertical line.
+
+    Returns
+    -------
+    Markup
+        An SVG with its legend.
     """
     marks = [_guides(x, y, diagonal, mark_x)]
     for number, points in enumerate(_points(series, x, y)):
@@ -133,6 +138,11 @@ def interval_chart(title: str, metrics: Mapping[str, Metric], *, include: float 
         By name; those that are not finite are left out.
     include
         A value that the axis must show.
+
+    Returns
+    -------
+    Markup
+        An SVG.
     """
     known = {name: metric for name, metric in metrics.items() if math.isfinite(metric.value)}
     ends = [end for each in known.values() for end in (each.value, each.low, each.high) if end is not None]
@@ -160,6 +170,11 @@ def bar(share: float, *, highlighted: bool = False, threshold: float | None = No
     """Draw a share in [0, 1] as a bar, as wide as its place; a tick marks the threshold.
 
     It has no inline styles, so that pages with a strict content security policy can use it.
+
+    Returns
+    -------
+    Markup
+        An SVG.
     """
     tick = "" if threshold is None else Markup('<rect class="tick" x="{:.1f}" width="0.8" height="8"/>')
     return Markup(

@@ -141,6 +141,11 @@ class ResultsFolder:
         on_protein
             Called with the id of each skipped protein.
 
+        Yields
+        ------
+        Protein
+            A protein to predict.
+
         Raises
         ------
         InputError
@@ -224,6 +229,11 @@ def rejection_line(rejection: Rejection) -> bytes:
 
 def create_locked_folder(folder: Path) -> int:
     """Make a folder, if it is missing, and lock it for this process; see `lock_folder`.
+
+    Returns
+    -------
+    int
+        File descriptor that holds the lock.
 
     Raises
     ------

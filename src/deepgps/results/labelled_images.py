@@ -77,6 +77,11 @@ def labelled_image(prediction: Prediction) -> Image.Image:
     """Draw nucleus, predicted protein and their overlay side by side, with captions and a scale bar.
 
     Each panel is stretched for display; only the OME-TIFF holds intensities to measure.
+
+    Returns
+    -------
+    Image
+        RGB.
     """
     cell, image = _cell_and_image(prediction)
     nucleus, protein = stretch(cell.nucleus), stretch(image)
@@ -101,6 +106,11 @@ def image_files(prediction: Prediction) -> tuple[bytes, bytes]:
 
     The TIFF has the channels ``nucleus`` and `PREDICTED_CHANNEL`, or `MEAN_CHANNEL` for a mean image, and the
     landmarks of the cell, not stretched, on the scale of `ome_tiff`, and the pixel size in micrometres.
+
+    Returns
+    -------
+    tuple of bytes
+        PNG and OME-TIFF.
     """
     cell, image = _cell_and_image(prediction)
     protein = MEAN_CHANNEL if prediction.mean else PREDICTED_CHANNEL
@@ -130,6 +140,11 @@ def crop_sheet(crops: Floats, captions: Sequence[tuple[str, str, str]], pixel_si
         Three lines for each crop.
     pixel_size_um
         Edge of a pixel in micrometres.
+
+    Returns
+    -------
+    Image
+        RGB.
     """
     columns = max(1, min(CROP_COLUMNS, len(crops)))
     width = 3 * CROP_PANEL + 2 * _CROP_GAP

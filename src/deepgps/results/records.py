@@ -134,6 +134,11 @@ def read_records(path: Path) -> Iterator[Record]:
     """Read the complete records of a ``results.jsonl``, one at a time.
 
     A missing file has no records; a line that was cut off by a kill ends the file.
+
+    Yields
+    ------
+    Record
+        One line of the file.
     """
     if not path.exists():
         return

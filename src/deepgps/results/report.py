@@ -22,6 +22,11 @@ def write_report(folder: Path) -> Path:
 
     The first `MAX_CARDS` rows are shown in full, images embedded; the first `MAX_ROWS` are listed; the page
     says so where there are more. It loads nothing from elsewhere.
+
+    Returns
+    -------
+    Path
+        The report.
     """
     records = folder / "results.jsonl"
     run = read_run(folder) or {}

@@ -92,6 +92,11 @@ def predict_rows(
     scheduler
         Address of a Dask scheduler whose workers predict instead.
 
+    Returns
+    -------
+    generator of ResultRow
+        One row per protein and nucleus.
+
     Raises
     ------
     InputError
@@ -115,6 +120,11 @@ def chunks(proteins: Iterable[Protein], images_each: int) -> Iterator[list[Prote
         Read only as chunks are taken.
     images_each
         Images to draw of each protein.
+
+    Yields
+    ------
+    list of Protein
+        One chunk.
     """
     chunk, residues = list[Protein](), 0
     for protein in proteins:
@@ -197,6 +207,11 @@ def encode_rows(
         Whether they have images.
     image_format
         Format to encode images in.
+
+    Returns
+    -------
+    generator of ResultRow
+        One row per prediction.
     """
     if not images:
         return (ResultRow(to_record(each)) for each in predictions)

@@ -19,6 +19,11 @@ def joint_card(fields: Mapping[str, Any], recipe: JointRecipe) -> str:
         The fields of its ``bundle.json``.
     recipe
         Its recipe.
+
+    Returns
+    -------
+    str
+        Markdown.
     """
     classes, settings = fields["classes"], recipe.model
     sections = _sections("joint")
@@ -49,6 +54,11 @@ def mini_card(fields: Mapping[str, Any], encoder: Mapping[str, Any]) -> str:
         The fields of its ``bundle.json``.
     encoder
         ``encoder.json`` of its label half.
+
+    Returns
+    -------
+    str
+        Markdown.
     """
     members = encoder["members"]
     bounds = [f"{spec['unclear_below']} in {name}" for name, spec in fields.get("class_sets", {}).items()]

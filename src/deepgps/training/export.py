@@ -124,6 +124,11 @@ def bundle_parts(run: Path, recipe: JointRecipe | MiniRecipe, metrics: Mapping[s
         Folder of the run, and its recipe.
     metrics
         Measured metrics for ``bundle.json`` and the card.
+
+    Returns
+    -------
+    BundleParts
+        Networks, fields and files of the bundle.
     """
     if isinstance(recipe, JointRecipe):
         return _joint_parts(run, recipe, metrics)
@@ -132,6 +137,11 @@ def bundle_parts(run: Path, recipe: JointRecipe | MiniRecipe, metrics: Mapping[s
 
 def read_metrics(path: Path) -> dict[str, Metric]:
     """Read measured metrics.
+
+    Returns
+    -------
+    dict
+        Metric by name.
 
     Raises
     ------

@@ -205,6 +205,11 @@ class PretrainedModel:
 def open_pretrained(source: str) -> PretrainedModel:
     """Open a finished run by its folder, or a bundle by its name or path.
 
+    Returns
+    -------
+    PretrainedModel
+        Recipe, encoder and weights.
+
     Raises
     ------
     InputError
@@ -243,6 +248,11 @@ def _bundle_base(path: Path) -> PretrainedModel:
 
 def bundle_recipe(bundle: Bundle) -> Recipe:
     """Return the recipe of a bundle; one without is known by the name of the model.
+
+    Returns
+    -------
+    Recipe
+        The recipe.
 
     Raises
     ------

@@ -117,6 +117,11 @@ def generator_graph(
         Edge of a crop, and size of a latent token.
     tokens, any_length
         Latent tokens of a protein, and whether their number is free.
+
+    Returns
+    -------
+    bytes
+        The ONNX graph.
     """
     nuclei, batch = torch.export.Dim("nuclei"), torch.export.Dim("batch")
     inputs = {

@@ -43,8 +43,6 @@ class Task(Protocol):
     ----------
     module
         The network.
-    settings
-        Settings of the loop.
     steps
         Optimiser steps in an epoch.
     accumulate
@@ -68,7 +66,8 @@ class Task(Protocol):
     patience: int | None
 
     @property
-    def settings(self) -> LoopSettings: ...  # noqa: D102
+    def settings(self) -> LoopSettings:
+        """Settings of the loop."""
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Return the optimiser of the module's parameters."""
@@ -120,9 +119,14 @@ class Progress:
 class Log(Protocol):
     """Reports the progress of a run; `deepgps.training.log` has the one that is used."""
 
-    def begin(self, progress: Progress) -> None: ...  # noqa: D102
-    def batch(self, progress: Progress) -> None: ...  # noqa: D102
-    def epoch(self, progress: Progress, samples: Image.Image | None) -> None: ...  # noqa: D102
+    def begin(self, progress: Progress) -> None:
+        """Report that a run begins, or continues from this progress."""
+
+    def batch(self, progress: Progress) -> None:
+        """Report that a batch is done."""
+
+    def epoch(self, progress: Progress, samples: Image.Image | None) -> None:
+        """Report that an epoch is done, with the images of `Task.samples`."""
 
 
 @dataclass(slots=True)
@@ -161,6 +165,11 @@ class Trainer:
         ----------
         log
             Reports the progress; None in all processes but the main one.
+
+        Returns
+        -------
+        Progress
+            Epochs, history and best epoch.
 
         Raises
         ------
@@ -287,6 +296,8 @@ def save_checkpoint(content: dict[str, Any], path: Path) -> None:
     ------
     OSError
         If it cannot be written; an earlier file is kept.
+    RuntimeError
+        If torch cannot serialize the content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as draft, draft.open("wb") as file:
@@ -314,6 +325,11 @@ def save_last(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer,
 def load_last(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
     """Load the last checkpoint into a network and its optimiser; without one, return a new `Progress`.
 
+    Returns
+    -------
+    Progress
+        Where the run stopped.
+
     Raises
     ------
     InputError
@@ -334,6 +350,11 @@ def load_last(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer)
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; no code in it is executed.
+
+    Returns
+    -------
+    dict
+        What `save_checkpoint` wrote.
 
     Raises
     ------
@@ -357,6 +378,11 @@ def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -
 
     It rises over the share ``warm_up`` of all steps and then follows the schedule: a cosine to 0 at the end,
     a factor ``gamma`` after each epoch, or constant.
+
+    Returns
+    -------
+    float
+        The learning rate.
     """
     total = settings.max_epochs * steps_per_epoch
     rising = round(settings.warm_up * total)
@@ -383,6 +409,11 @@ def one_cycle(peak: float, step: int, steps: int, warm_up: float) -> dict[str, A
         The step, from 0, and the number of all steps.
     warm_up
         Share of the steps in which the learning rate rises.
+
+    Returns
+    -------
+    dict
+        ``lr`` and ``betas``, for a parameter group of the optimiser.
     """
     first, last = warm_up * steps - 1, steps - 1
     lowest = peak / 25
@@ -408,6 +439,11 @@ def start(precision: str, devices: int = 1, nodes: int = 1) -> L.Fabric:
         ``float32``, or ``bfloat16`` for a forward pass in mixed precision.
     devices, nodes
         Processes on each machine, and machines.
+
+    Returns
+    -------
+    Fabric
+        Launched.
 
     Raises
     ------

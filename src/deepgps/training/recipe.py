@@ -408,6 +408,11 @@ def load_recipe(name_or_path: str, changes: Sequence[str] = ()) -> Recipe:
 def recipe_path(name_or_path: str) -> Path:
     """Return the file of a recipe.
 
+    Returns
+    -------
+    Path
+        The YAML file.
+
     Raises
     ------
     InputError
@@ -422,6 +427,11 @@ def recipe_path(name_or_path: str) -> Path:
 
 def with_changes(content: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     """Change fields of a recipe in place, each like ``training.max_epochs=3``; the value is YAML.
+
+    Returns
+    -------
+    dict
+        The same content.
 
     Raises
     ------
@@ -567,6 +577,11 @@ def recipe_table() -> list[tuple[str, str, str, str]]:
 
 def recipe_text(name_or_path: str) -> str:
     """Return a recipe as YAML with every field, each below a comment that explains it.
+
+    Returns
+    -------
+    str
+        YAML.
 
     Raises
     ------

@@ -49,6 +49,11 @@ def top_class(
         (N, K) probabilities and labels in [0, 1].
     weight
         (N, K); the weight of a known label, or 0 or less.
+
+    Returns
+    -------
+    tuple of ndarray
+        (n,) probabilities, whether each is right, and weights.
     """
     highest, best = probabilities.max(1)
     right = labels.gather(1, best[:, None])[:, 0] > 0.5

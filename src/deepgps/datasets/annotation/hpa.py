@@ -62,6 +62,11 @@ def annotate_hpa(files: Sequence[Path], cell_line: str) -> AnnotationResult:
     cell_line
         Cell line of the annotations in the XMLs, in any spelling.
 
+    Returns
+    -------
+    AnnotationResult
+        The annotated proteins, and the rows that could not be used.
+
     Raises
     ------
     InputError

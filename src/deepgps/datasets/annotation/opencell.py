@@ -35,6 +35,11 @@ def annotate_opencell(table: Path, library: Path | None = None) -> AnnotationRes
     library
         Library metadata, with ``ensg_id`` and ``uniprot_id``, for accessions that the table lacks.
 
+    Returns
+    -------
+    AnnotationResult
+        The annotated proteins, and the rows that could not be used.
+
     Raises
     ------
     InputError

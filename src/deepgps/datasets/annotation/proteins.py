@@ -124,6 +124,11 @@ def unknown_localization(protein_id: str, source: str, name: str) -> AnnotationP
 def read_cluster(row: Mapping[str, str]) -> int | None:
     """Return the homology cluster of a row, or None if it has none.
 
+    Returns
+    -------
+    int or None
+        The number of the cluster.
+
     Raises
     ------
     InputError
@@ -164,6 +169,11 @@ def read_rows(
         Required columns, in lower case with ``_`` for spaces.
     names
         Column names to replace, and their replacements.
+
+    Yields
+    ------
+    dict
+        A row: column name to cell.
 
     Raises
     ------

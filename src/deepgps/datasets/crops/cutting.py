@@ -85,6 +85,11 @@ def normalise_field(
     segmenter
         A segmenter, or the labels of the nuclei, (H, W) as `nucleus`.
 
+    Returns
+    -------
+    NormalisedField
+        Images of one scale in [0, 1], with mirrored margins, and the labels of the nuclei.
+
     Raises
     ------
     InputError
@@ -125,10 +130,7 @@ def cut_field(field: NormalisedField, settings: PrepareSettings) -> Iterator[Cro
 
 
 def _resample_labels_to(normalised: Floats, labels: LabelImage, nucleus: Floats, margin: int) -> LabelImage:
-    """Resample labels of the raw nucleus image to the normalised one without its margin.
-
-    With a margin, drop nuclei at the border: they would merge with their mirror image.
-    """
+    """Resample labels of the raw nucleus image to the normalised one without its margin."""
     if labels.shape != nucleus.shape:
         labels_size, image_size = (
             " × ".join(map(str, shape[::-1])) for shape in (labels.shape, nucleus.shape)
@@ -137,6 +139,7 @@ def _resample_labels_to(normalised: Floats, labels: LabelImage, nucleus: Floats,
             f"Its labels have {labels_size} pixels, its nucleus image {image_size}; segment it again."
         )
     if margin:
+        # A nucleus at the border would merge with its mirror image.
         edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
         labels = np.where(np.isin(labels, edges), 0, labels)
     return resample_labels(labels, tuple(n - 2 * margin for n in normalised.shape))
@@ -195,6 +198,11 @@ def field_quality(
         The same field, normalised, with one protein image.
     pixel_size_um
         Pixel size of `normalised` in micrometres.
+
+    Returns
+    -------
+    Quality
+        The measures by which fields are left out.
     """
     return Quality(
         nucleus_saturation=saturation(nucleus),
@@ -210,6 +218,11 @@ def saturation(pixels: Floats) -> float:
     """Return the fraction of the pixels (H, W) that have the maximum value; a single such pixel counts as 0.
 
     A camera clips brighter pixels to one value, which differs between cameras (255, 4,095, 65,535).
+
+    Returns
+    -------
+    float
+        In [0, 1].
     """
     at_top = int((pixels == pixels.max()).sum())
     return at_top / pixels.size if at_top > 1 else 0.0
@@ -219,6 +232,11 @@ def focus(nucleus: Floats, pixel_size_um: float) -> float:
     """Return the sharpness of a normalised nucleus image (H, W): the 99th percentile of its gradient per µm.
 
     In an image in focus, the steepest edges rise from dark to bright within half a micrometre.
+
+    Returns
+    -------
+    float
+        Change of the normalised intensity per micrometre.
     """
     gradient = ndimage.gaussian_gradient_magnitude(nucleus, max(0.2 / pixel_size_um, 0.7))
     return float(np.percentile(gradient, 99) / pixel_size_um)
@@ -229,6 +247,11 @@ def contrast(pixels: Floats) -> float:
 
     The difference of the 99.8th and 3rd percentiles after a blur of one pixel, divided by the noise: the
     median response to a mask that ignores planes and slopes (Immerkær 1996). Pure noise has about 1.
+
+    Returns
+    -------
+    float
+        In units of the noise.
     """
     mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
     noise = 1.4826 * np.median(np.abs(ndimage.convolve(pixels, mask))) / 6
@@ -241,6 +264,11 @@ def jpeg_blocks(pixels: Floats) -> float:
     """Return how much larger the steps between 8-px blocks of an image (H, W) are than those within blocks.
 
     0 is no difference, 0.1 is 10 % larger; the larger value of both directions.
+
+    Returns
+    -------
+    float
+        Relative excess of the steps between blocks.
     """
     return max(_column_blocks(pixels), _column_blocks(pixels.T))
 
@@ -250,6 +278,11 @@ def leak(normalised: NormalisedField, pixel_size_um: float) -> float | None:
 
     There the nucleus image should show background only: a correlation means protein signal in the nucleus
     channel, as in colour composites. None if the nuclei leave too little background.
+
+    Returns
+    -------
+    float or None
+        Pearson correlation, in [-1, 1].
     """
     distance = int(np.ceil(_FAR_FROM_NUCLEUS_UM / pixel_size_um))
     far = ndimage.maximum_filter(normalised.labels, 2 * distance + 1) == 0

@@ -75,6 +75,11 @@ def read_fields(path: Path) -> Iterator[FieldRow | InvalidRow]:
     path
         A CSV file with the columns of `FieldRow`, at least `REQUIRED`; other columns are ignored.
 
+    Yields
+    ------
+    FieldRow or InvalidRow
+        A row of the list, or why it cannot be used.
+
     Raises
     ------
     InputError
@@ -144,6 +149,11 @@ def read_field_images(row: FieldRow, *, check_order: bool = True) -> FieldImages
         The field; its paths can be opened from the current folder.
     check_order
         Whether to refuse a field whose protein image looks far more like nuclei than its nucleus image.
+
+    Returns
+    -------
+    FieldImages
+        Both images (H, W), raw, and their pixel size.
 
     Raises
     ------

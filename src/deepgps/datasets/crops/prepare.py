@@ -253,6 +253,11 @@ def prepare_fields(
     on_field
         Called after each field with its name, and the reason if it is left out.
 
+    Returns
+    -------
+    PrepareSummary
+        How many crops were cut from how many fields, and how many fields are left out.
+
     Raises
     ------
     InputError
@@ -286,6 +291,11 @@ def prepare_fields(
 
 def read_annotations(path: Path) -> dict[str, dict[str, str]]:
     """Read ``localizations``, ``gene_symbol`` and ``accession`` by ``protein_id`` from a table of proteins.
+
+    Returns
+    -------
+    dict
+        By ``protein_id``, the three columns by name; empty text where a value is missing.
 
     Raises
     ------

@@ -78,6 +78,11 @@ class ImageField:
 def reference_fields(images: Path) -> Iterator[ImageField]:
     """Yield all fields of the reference images, source by source.
 
+    Yields
+    ------
+    ImageField
+        A field of a source.
+
     Raises
     ------
     InputError
@@ -157,6 +162,11 @@ def estimate_pixel_size(nucleus: Floats, diameter_um: float) -> float:
         with the size that this gives. Without nuclei, the first guess is returned.
     diameter_um
         Expected diameter of the nuclei in micrometres.
+
+    Returns
+    -------
+    float
+        Edge of a pixel in micrometres.
     """
     normalised = percentile_normalise(nucleus)
     size = 8 * diameter_um / float(min(nucleus.shape))
@@ -280,6 +290,11 @@ def split_groups(rows: list[dict[str, Any]]) -> Mapping[tuple[str, str], str]:
 
     Groups are ordered by a hash. A group of several localizations, such as a mosaic, counts for those of its
     first crop. All of ``hpa_dictionary`` is for training, as it has too few fields per localization.
+
+    Returns
+    -------
+    dict
+        ``train`` or ``test`` by source and group.
     """
     localizations_of: dict[tuple[str, str], str] = {}
     for row in rows:

@@ -311,6 +311,11 @@ def write_crops(
 def open_crops(folder: Path) -> CropStore:
     """Open a crop store.
 
+    Returns
+    -------
+    CropStore
+        The crops, memory-mapped, and their table.
+
     Raises
     ------
     InputError

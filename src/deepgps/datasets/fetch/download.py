@@ -112,10 +112,15 @@ class Client:
     def read(self, url: str) -> bytes:
         """Return the body of a small response.
 
+        Returns
+        -------
+        bytes
+            The body.
+
         Raises
         ------
         RefusedError, UnreachableError
-            If the server refuses, or does not response after all retries.
+            If the server refuses, or does not respond after all retries.
         """
         return self._with_retries(url, lambda: self._read(url))
 
@@ -140,10 +145,17 @@ class Client:
         on_bytes
             Called with the size of each chunk as it arrives.
 
+        Returns
+        -------
+        Download
+            Address, sha256 and size of the file.
+
         Raises
         ------
-        RefusedError, UnreachableError
-            If the server refuses, or does not return the complete file after all retries.
+        RefusedError
+            If the server refuses.
+        UnreachableError
+            If the server does not return the complete file after all retries.
         OSError
             If the file cannot be written; the error names it.
         """

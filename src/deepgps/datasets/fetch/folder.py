@@ -55,6 +55,11 @@ def read_ids(path: Path, columns: Sequence[str] = ANY_ID) -> list[str]:
     The column is the first of `columns` that the table has, else its first. Empty lines and lines that start
     with ``#`` are skipped.
 
+    Returns
+    -------
+    list of str
+        The ids.
+
     Raises
     ------
     InputError
@@ -344,6 +349,11 @@ class Fetcher:
     def get_required(self, name: str, url: str) -> bytes:
         """Download a file without which the run cannot continue, and return its content.
 
+        Returns
+        -------
+        bytes
+            The content.
+
         Raises
         ------
         RefusedError, UnreachableError
@@ -387,6 +397,11 @@ class Fetcher:
 
     def record(self, file: RemoteFile, result: DownloadResult) -> bool:
         """Count a result of `get`; return whether the file is there, else record a problem.
+
+        Returns
+        -------
+        bool
+            Whether the file is there.
 
         Raises
         ------
@@ -448,6 +463,11 @@ def select_proteins(
     proteins: list[SourceProtein], ids: Sequence[str] | None, where: str
 ) -> tuple[list[SourceProtein], list[str]]:
     """Return the proteins with one of the ids, and the ids that match none; all proteins if `ids` is None.
+
+    Returns
+    -------
+    tuple
+        The selected proteins, and the ids that match none.
 
     Raises
     ------

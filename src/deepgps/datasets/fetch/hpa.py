@@ -69,6 +69,11 @@ class HpaField:
 def unpack_table(content: bytes) -> bytes:
     """Return the table of subcellular locations from its ZIP archive.
 
+    Returns
+    -------
+    bytes
+        The TSV file.
+
     Raises
     ------
     DeepGPSError
@@ -85,6 +90,11 @@ def unpack_table(content: bytes) -> bytes:
 
 def read_hpa_table(text: str) -> list[SourceProtein]:
     """Return the genes of the table of subcellular locations.
+
+    Returns
+    -------
+    list of SourceProtein
+        The genes, in the order of the table.
 
     Raises
     ------
@@ -197,6 +207,11 @@ def fetch_hpa(
         Only these proteins: Ensembl gene ids or gene symbols.
     limit
         Only this many genes, in the order of the table.
+
+    Returns
+    -------
+    FetchSummary
+        What was downloaded, and what could not be.
 
     Raises
     ------

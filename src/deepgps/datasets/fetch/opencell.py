@@ -73,6 +73,11 @@ def file_url(bucket: str, key: str) -> str:
 def read_page(content: bytes) -> tuple[list[Projection], str | None]:
     """Read a page of the listing: its projections, and the token of the next page.
 
+    Returns
+    -------
+    tuple
+        The projections, and the token of the next page, or None after the last.
+
     Raises
     ------
     DeepGPSError
@@ -111,6 +116,11 @@ def read_annotated_proteins(annotations: str, library: str) -> list[SourceProtei
     ----------
     annotations, library
         Content of the two CSV tables.
+
+    Returns
+    -------
+    list of SourceProtein
+        The annotated proteins, in the order of their table.
 
     Raises
     ------
@@ -183,6 +193,11 @@ def fetch_opencell(
         Only these proteins: Ensembl gene ids, gene symbols or accessions.
     limit
         Only this many proteins, in the order of the bucket.
+
+    Returns
+    -------
+    FetchSummary
+        What was downloaded, and what could not be.
 
     Raises
     ------

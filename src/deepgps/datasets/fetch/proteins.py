@@ -56,6 +56,11 @@ def prediction_url(site: str, accession: str) -> str:
 def read_models(content: bytes, accession: str, format: Format) -> list[AlphaFoldModel]:
     """Read the response of `prediction_url`: the models of the accession itself, without other isoforms.
 
+    Returns
+    -------
+    list of AlphaFoldModel
+        One model, or one per fragment of a long protein.
+
     Raises
     ------
     DeepGPSError
@@ -101,6 +106,11 @@ def fetch_structures(
         Base URL.
     format
         PDB or mmCIF; the largest models are available as mmCIF only.
+
+    Returns
+    -------
+    FetchSummary
+        What was downloaded, and what could not be.
 
     Raises
     ------
@@ -162,6 +172,11 @@ def fetch_sequences(
         UniProt accessions.
     site
         Base URL.
+
+    Returns
+    -------
+    FetchSummary
+        What was downloaded, and what could not be.
 
     Raises
     ------

@@ -41,6 +41,11 @@ def training_intensities(batches: Iterable[tuple[Floats, Mask, Strings]]) -> Tra
     ----------
     batches
         Training images (n, H, W), their masks, and the class of each.
+
+    Returns
+    -------
+    TrainingIntensities
+        Intensities over all training images, and by class.
     """
     sums: dict[str, Doubles] = {}
     for real, masks, classes in batches:

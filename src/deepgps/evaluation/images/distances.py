@@ -47,6 +47,11 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     """Fréchet distance between two normal distributions, as in FID (Heusel et al. 2017).
 
     |mean_a - mean_b|² + trace(cov_a + cov_b - 2 (cov_a cov_b)^½); NaN with fewer than two vectors.
+
+    Returns
+    -------
+    float
+        The distance; 0 for equal distributions.
     """
     if min(a.count, b.count) < 2:
         return float("nan")

@@ -95,6 +95,11 @@ class ImageGenerator:
     def draw(self, nuclei: Floats, proteins: Ints) -> Floats:
         """Draw proteins, by their numbers (n,), into nuclei (n, H, W); NaN for `NO_PROTEIN`.
 
+        Returns
+        -------
+        Floats
+            (n, H, W) in [0, 1].
+
         Raises
         ------
         InputError
@@ -133,6 +138,11 @@ def wrong_proteins(dataset: EvaluationDataset, seed: int) -> dict[str, Ints]:
     """Choose wrong proteins for each crop: (N,) numbers; `NO_PROTEIN` where there is none to choose from.
 
     Drawn at random from the dataset: one that shares no class, and another one of exactly the same classes.
+
+    Returns
+    -------
+    dict
+        By kind of control, (N,) protein numbers.
     """
     rng = np.random.default_rng(seed)
     names = np.array([each.class_name for each in dataset.proteins])

@@ -99,6 +99,11 @@ def fit_training_reference(
 ) -> TrainingReference:
     """Measure the intensities of the baselines and train the classifiers, on real training images only.
 
+    Returns
+    -------
+    TrainingReference
+        Intensities and features of training images; the classifiers, or why there are none.
+
     Raises
     ------
     InputError
@@ -146,6 +151,11 @@ def fit_classifier(features: Doubles, names: Strings, columns: int = FEATURES) -
         (N,) class of each; images of several classes are left out.
     columns
         How many of the features to use, from the first: `PROFILE` for the profile alone.
+
+    Returns
+    -------
+    LocalizationClassifier
+        The classifier, of the classes with enough images.
 
     Raises
     ------

@@ -82,6 +82,11 @@ def differences(first: LabelTable, second: LabelTable, seed: int = 0) -> dict[st
     seed
         Seed of the bootstrap.
 
+    Returns
+    -------
+    dict
+        Difference by name of the metric.
+
     Raises
     ------
     InputError
@@ -99,6 +104,11 @@ def differences(first: LabelTable, second: LabelTable, seed: int = 0) -> dict[st
 
 def mcnemar(first: LabelTable, second: LabelTable) -> McNemar:
     """Test whether one of two models is right more often where only one is.
+
+    Returns
+    -------
+    McNemar
+        The counts and the p-value.
 
     Raises
     ------
@@ -183,6 +193,11 @@ def compare_peers(
     seed
         Seed of the bootstrap.
 
+    Returns
+    -------
+    PeerComparison
+        Metrics of every model, with differences from ours.
+
     Raises
     ------
     InputError
@@ -210,12 +225,11 @@ def compare_peers(
 
 
 def _peer_table(peer: PeerPredictions, ours: LabelTable) -> LabelTable:
-    """Return a peer's predictions of the proteins in our table, in our classes.
-
-    Where we predict one class, so does the peer: the one that its own predictions map to, or, if they map to
-    several or none, the most probable. Its probability of one of our classes is the sum over its classes, or
-    their maximum if it predicts several at once; for a single-label model they are then scaled to sum to 1.
-    """
+    """Return a peer's predictions of the proteins in our table, in our classes."""
+    # Where we predict one class, so does the peer: the one that its own predictions map to, or the most
+    # probable if they map to several or none. Its probability of one of our classes is the sum over its
+    # classes, or their maximum if it predicts several at once; for a single-label model they are then scaled
+    # to sum to 1.
     place = {protein: row for row, protein in enumerate(peer.proteins)}
     order = [place[each] for each in ours.ids]
     members = map_classes(peer.classes, ours.classes)
@@ -282,6 +296,11 @@ def comparison_text(comparison: PeerComparison, names: Sequence[str]) -> str:
         The models.
     names
         Metrics to show; those that no model has are left out.
+
+    Returns
+    -------
+    str
+        Lines of text.
     """
     columns = [name for name in names if any(name in each.metrics for each in comparison.models.values())]
     head = [f"n = {comparison.proteins}", *columns, "p (McNemar)"]
@@ -296,6 +315,11 @@ def comparison_csv(comparison: PeerComparison) -> str:
 
     ``ours_less_it`` and the columns after it compare our model with that of the line; ``p`` is of the paired
     bootstrap of that metric, ``mcnemar_p`` of McNemar's exact test, on the lines of accuracy and exact match.
+
+    Returns
+    -------
+    str
+        Content of the CSV file, header included.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

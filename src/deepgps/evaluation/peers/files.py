@@ -50,6 +50,11 @@ def read_peer(path: Path) -> PeerPredictions:
     any CSV or TSV with a column of ids and one of probabilities for each place, or of one that predicts the
     place.
 
+    Returns
+    -------
+    PeerPredictions
+        The tool, its classes and its predictions.
+
     Raises
     ------
     InputError

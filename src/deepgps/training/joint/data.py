@@ -155,6 +155,11 @@ def select(
         Cell lines of its crops.
     parts
         The split: part by protein.
+
+    Returns
+    -------
+    Selection
+        The classes, or why the protein is left out.
     """
     checks: tuple[Callable[[], str | None], ...] = (
         lambda: _other_cells(recipe.cell_line, cell_lines),
@@ -171,6 +176,11 @@ def classes_of(protein: ProteinRow, classes: ClassSet) -> Selection:
 
     A single-label set takes single-localized proteins only; where the table has a column for the set, such as
     ``single_2``, that column decides.
+
+    Returns
+    -------
+    Selection
+        The classes, or why there are none.
     """
     localizations = tuple(filter(None, (protein["localizations"] or "").split("|")))
     named = ", ".join(localizations)
@@ -351,7 +361,8 @@ def _check_parts(data: TrainingData, recipe: JointRecipe, store: Path) -> None:
 class ProteinTensors(Protocol):
     """Looks up the network's inputs of proteins; `deepgps.training.joint.protein_inputs` has it."""
 
-    def batch(self, proteins: Ints) -> Mapping[str, Tensor]: ...  # noqa: D102
+    def batch(self, proteins: Ints) -> Mapping[str, Tensor]:
+        """Return the inputs (B, …) of proteins, given by their numbers (B,)."""
 
 
 class Batch(NamedTuple):

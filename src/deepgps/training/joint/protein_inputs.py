@@ -91,6 +91,11 @@ class ProteinInputs:
 
         Every protein counts the same, however many residues it has.
 
+        Returns
+        -------
+        tuple of Tensor
+            Mean and standard deviation.
+
         Raises
         ------
         ValueError
@@ -124,6 +129,11 @@ def protein_inputs(
         Folder of the embedding cache; the user's by default. Hand-made features need none.
     offline
         Whether to use local encoders only.
+
+    Returns
+    -------
+    ProteinInputs
+        The inputs of every protein.
 
     Raises
     ------

@@ -49,6 +49,11 @@ def build_model(recipe: JointRecipe, embedding_dim: int | None) -> DeepGPS:
     embedding_dim
         Size of an embedding; None for a recipe without sequences.
 
+    Returns
+    -------
+    DeepGPS
+        The network.
+
     Raises
     ------
     ValueError
@@ -166,6 +171,11 @@ class JointTask:
             (N,) row numbers of the store.
         proteins
             (N,) proteins to draw; by default those that the crops show.
+
+        Returns
+        -------
+        CropMetrics
+            (N,) values of each metric, and the logits.
         """
         model.eval()
         fabric = self.fabric
@@ -331,6 +341,11 @@ def label_loss(logits: Tensor, targets: Tensor, *, multi_label: bool) -> Tensor:
     """Return the cross-entropy (B,) of logits (B, K) against one- or multi-hot targets (B, K).
 
     For several labels it is binary, the mean over the classes.
+
+    Returns
+    -------
+    Tensor
+        (B,).
     """
     if multi_label:
         return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
@@ -344,6 +359,11 @@ def structural_similarity(real: Tensor, drawn: Tensor) -> Tensor:
     ----------
     real, drawn
         (B, 1, H, W) in [0, 1], at least 7 x 7.
+
+    Returns
+    -------
+    Tensor
+        (B,), at most 1.
     """
     maps = torch.cat([real, drawn, real * real, drawn * drawn, real * drawn], 1)
     a, b, aa, bb, ab = F.avg_pool2d(maps, SSIM_WINDOW, 1).unbind(1)

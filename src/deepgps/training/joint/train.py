@@ -52,10 +52,15 @@ class StartingWeights(Protocol):
     """Weights that training starts from instead of fresh ones; `deepgps.training.finetune` has them."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str:
+        """Name and version of their model."""
+
     @property
-    def fingerprint(self) -> str: ...  # noqa: D102
-    def load(self, model: DeepGPS, encoder: Mapping[str, Any]) -> None: ...  # noqa: D102
+    def fingerprint(self) -> str:
+        """Sha256 of the weights, or of the bundle."""
+
+    def load(self, model: DeepGPS, encoder: Mapping[str, Any]) -> None:
+        """Load the weights into a network whose inputs come from this encoder."""
 
 
 def train_joint(

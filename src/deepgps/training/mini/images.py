@@ -54,6 +54,11 @@ def fit_images(
         Folder of the stages.
     generator
         The generator to start from; a new one by default.
+
+    Returns
+    -------
+    MiniGenerator
+        The trained generator, on the CPU.
     """
     torch.manual_seed(settings.seed)
     generator = generator or build_generator(len(pairing.classes.slugs), settings)
@@ -170,7 +175,8 @@ class Probabilities(Protocol):
 
     classes: ClassSet
 
-    def draw(self, localizations: str, accession: str, rng: np.random.Generator) -> Floats: ...  # noqa: D102
+    def draw(self, localizations: str, accession: str, rng: np.random.Generator) -> Floats:
+        """Return probabilities (K,) for a crop with these localizations, of this protein."""
 
 
 class ImageBatches:
@@ -256,6 +262,11 @@ def augment(pair: Floats, rng: np.random.Generator) -> Floats:
         (2, S, S) nucleus and protein image in [0, 1].
     rng
         Random generator.
+
+    Returns
+    -------
+    Floats
+        (2, S, S) in [0, 1].
     """
     pair = np.rot90(pair, int(rng.integers(4)), (1, 2))
     if rng.random() < 0.5:
@@ -271,6 +282,11 @@ def crowd(pairs: Sequence[Floats], rng: np.random.Generator) -> Floats:
     """Place masked cells (2, S, S) side by side in one crop (2, S, S), smaller, as in crowded fields.
 
     All have one size; the first lies near the middle, and where cells overlap the brighter one is visible.
+
+    Returns
+    -------
+    Floats
+        (2, S, S) in [0, 1].
     """
     edge = pairs[0].shape[-1]
     zoom, field = rng.uniform(*CROWD_ZOOM), np.zeros_like(pairs[0])
@@ -333,6 +349,11 @@ class Pairing:
             UniProt accession of its protein, or an empty string.
         rng
             Random generator.
+
+        Returns
+        -------
+        Floats
+            (K,) in [0, 1].
         """
         if accession in self.by_accession and rng.random() < 0.5:
             return self._vary(self.by_accession[accession], rng)

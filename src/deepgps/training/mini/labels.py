@@ -108,6 +108,11 @@ def fit_labels(proteins: LabelledProteins, settings: LabelSettings, folder: Path
 def load_encoder(folder: Path) -> SequenceEncoder:
     """Load the encoder that `fit_labels` wrote, ready to predict.
 
+    Returns
+    -------
+    SequenceEncoder
+        In evaluation mode.
+
     Raises
     ------
     InputError
@@ -140,11 +145,8 @@ def _fingerprint(proteins: LabelledProteins, settings: LabelSettings) -> str:
 
 
 def _quality(held_out: list[Tensor], labels: Tensor, weight: Tensor, seen: Tensor) -> dict[str, object]:
-    """Return the calibration error of each regime, and the thresholds.
-
-    ``seen`` (N, K) is where a microscope has looked: those proteins, without homologs, decide what is
-    unclear.
-    """
+    """Return the calibration error of each regime, and the thresholds."""
+    # Proteins that a microscope has looked at (`seen`, (N, K)), without homologs, decide what is unclear.
     probabilities = [torch.sigmoid(logits) for logits in held_out]
     known = (weight > 0).numpy()
     errors = [reliability(each.numpy()[known], labels.numpy()[known]).ece for each in probabilities]
@@ -213,6 +215,11 @@ def write_held_out(folder: Path, logits: Sequence[Tensor], votes: Sequence[Tenso
 
 def read_held_out(folder: Path) -> dict[str, HeldOutPredictions]:
     """Read what `write_held_out` wrote, by the names of `REGIMES`.
+
+    Returns
+    -------
+    dict
+        Predictions by regime.
 
     Raises
     ------
