@@ -16,22 +16,24 @@ if TYPE_CHECKING:
     from deepgps.datasets.fetch.folder import FetchSummary
 
 MAX_WAITS = 5
-_Count = Annotated[int | None, Parameter(validator=Number(gte=1))]
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
-    """How to connect to the servers.
+class Fetching:
+    """Where to write, and how to connect to the servers.
 
     Parameters
     ----------
+    out
+        Folder to write to; created if missing.
     connections
         Largest number of requests at a time.
     retries
         Retries of a failed request, each after a longer wait.
     """
 
+    out: Path
     connections: Annotated[int, Parameter(validator=Number(gte=1, lte=16))] = 4
     retries: Annotated[int, Parameter(validator=Number(gte=0))] = 5
 
@@ -45,30 +47,45 @@ class Connection:
         return Client(connections=self.connections, retries=self.retries, on_wait=on_wait)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which proteins of a source to fetch.
+
+    Parameters
+    ----------
+    proteins
+        Only the proteins in this file: Ensembl gene ids, gene symbols or, for OpenCell, UniProt accessions,
+        one per line or in a column of a table.
+    limit
+        Only this many proteins, in the order of the source.
+    """
+
+    proteins: Path | None = None
+    limit: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
+
+    def ids(self) -> list[str] | None:
+        """Read the ids of the proteins; None for all."""
+        from deepgps.datasets.fetch.folder import read_ids
+
+        return None if self.proteins is None else read_ids(self.proteins)
+
+
 def fetch_opencell_command(
     *,
-    out: Path,
-    proteins: Path | None = None,
-    limit: _Count = None,
+    fetching: Fetching,
+    selection: Selection = Selection(),
     bucket: Annotated[
         str, Parameter(env_var="DEEPGPS_OPENCELL_BUCKET")
     ] = "https://czb-opencell.s3.us-west-2.amazonaws.com",
     portal: Annotated[
         str, Parameter(env_var="DEEPGPS_OPENCELL_PORTAL")
     ] = "https://opencell.czbiohub.org/data/datasets",
-    connection: Connection = Connection(),
 ) -> int:
     """Fetch OpenCell's tables and images.
 
     Parameters
     ----------
-    out
-        Folder to write to; created if missing.
-    proteins
-        Only the proteins in this file: Ensembl gene ids, gene symbols or UniProt accessions, one per
-        line or in a column of a table.
-    limit
-        Only this many proteins, in the order of the bucket.
     bucket
         Base address of the images.
     portal
@@ -76,36 +93,34 @@ def fetch_opencell_command(
     """
     from deepgps.datasets.fetch.opencell import fetch_opencell
 
-    bucket, portal, ids = _base(bucket), _base(portal), _ids(proteins)
+    bucket, portal, ids = _base(bucket), _base(portal), selection.ids()
     with _progress() as progress:
-        client = connection.client(progress)
-        fetched = fetch_opencell(out, client, progress, bucket=bucket, portal=portal, ids=ids, limit=limit)
-    return _report(fetched, out, ("fields.csv", "annotations.csv", "library.csv"))
+        fetched = fetch_opencell(
+            fetching.out,
+            fetching.client(progress),
+            progress,
+            bucket=bucket,
+            portal=portal,
+            ids=ids,
+            limit=selection.limit,
+        )
+    return _report(fetched, fetching.out, ("fields.csv", "annotations.csv", "library.csv"))
 
 
 def fetch_hpa_command(
     *,
-    out: Path,
+    fetching: Fetching,
+    selection: Selection = Selection(),
     cell_line: str = "U-2 OS",
-    proteins: Path | None = None,
-    limit: _Count = None,
     site: Annotated[str, Parameter(env_var="DEEPGPS_HPA_URL")] = "https://www.proteinatlas.org",
     images: Annotated[str, Parameter(env_var="DEEPGPS_HPA_IMAGES_URL")] = "https://images.proteinatlas.org",
-    connection: Connection = Connection(),
 ) -> int:
     """Fetch the Human Protein Atlas's table, XMLs and the images of one cell line.
 
     Parameters
     ----------
-    out
-        Folder to write to; created if missing.
     cell_line
         Whose images, in any spelling.
-    proteins
-        Only the proteins in this file: Ensembl gene ids or gene symbols, one per line or in a column of a
-        table.
-    limit
-        Only this many genes, in the order of the table.
     site
         Base address of the table and the XMLs; ``https://v23.proteinatlas.org`` is version 23.
     images
@@ -113,21 +128,26 @@ def fetch_hpa_command(
     """
     from deepgps.datasets.fetch.hpa import fetch_hpa
 
-    site, images, ids = _base(site), _base(images), _ids(proteins)
+    site, images, ids = _base(site), _base(images), selection.ids()
     with _progress() as progress:
-        client = connection.client(progress)
         fetched = fetch_hpa(
-            out, client, progress, site=site, images=images, cell_line=cell_line, ids=ids, limit=limit
+            fetching.out,
+            fetching.client(progress),
+            progress,
+            site=site,
+            images=images,
+            cell_line=cell_line,
+            ids=ids,
+            limit=selection.limit,
         )
-    return _report(fetched, out, ("fields.csv", "subcellular_location.tsv", "xml"))
+    return _report(fetched, fetching.out, ("fields.csv", "subcellular_location.tsv", "xml"))
 
 
 def fetch_structures_command(
     *accessions: str,
-    out: Path,
+    fetching: Fetching,
     format: Literal["pdb", "cif"] = "pdb",
     site: Annotated[str, Parameter(env_var="DEEPGPS_ALPHAFOLD_URL")] = "https://alphafold.ebi.ac.uk",
-    connection: Connection = Connection(),
 ) -> int:
     """Fetch predicted structures from AlphaFold DB.
 
@@ -135,8 +155,6 @@ def fetch_structures_command(
     ----------
     accessions
         UniProt accessions, and files of them: one per line, or in a column of a table.
-    out
-        Folder to write to; created if missing.
     format
         PDB or mmCIF.
     site
@@ -146,15 +164,15 @@ def fetch_structures_command(
 
     site, ids = _base(site), _accessions(accessions)
     with _progress() as progress:
-        fetched = fetch_structures(out, connection.client(progress), progress, ids, site=site, format=format)
-    return _report(fetched, out, ("structures.csv",))
+        client = fetching.client(progress)
+        fetched = fetch_structures(fetching.out, client, progress, ids, site=site, format=format)
+    return _report(fetched, fetching.out, ("structures.csv",))
 
 
 def fetch_sequences_command(
     *accessions: str,
-    out: Path,
+    fetching: Fetching,
     site: Annotated[str, Parameter(env_var="DEEPGPS_UNIPROT_URL")] = "https://rest.uniprot.org",
-    connection: Connection = Connection(),
 ) -> int:
     """Fetch sequences from UniProt.
 
@@ -162,8 +180,6 @@ def fetch_sequences_command(
     ----------
     accessions
         UniProt accessions, and files of them: one per line, or in a column of a table.
-    out
-        Folder to write to; created if missing.
     site
         Base address.
     """
@@ -171,8 +187,8 @@ def fetch_sequences_command(
 
     site, ids = _base(site), _accessions(accessions)
     with _progress() as progress:
-        fetched = fetch_sequences(out, connection.client(progress), progress, ids, site=site)
-    return _report(fetched, out, ("sequences.fasta",))
+        fetched = fetch_sequences(fetching.out, fetching.client(progress), progress, ids, site=site)
+    return _report(fetched, fetching.out, ("sequences.fasta",))
 
 
 def _progress() -> "ProgressBar":
@@ -187,12 +203,6 @@ def _base(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise InputError(f"'{url}' is not a web address; it must begin with https:// or http://.")
     return url.rstrip("/")
-
-
-def _ids(path: Path | None) -> list[str] | None:
-    from deepgps.datasets.fetch.folder import read_ids
-
-    return None if path is None else read_ids(path)
 
 
 def _accessions(names: Sequence[str]) -> list[str]:
