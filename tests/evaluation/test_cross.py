@@ -8,6 +8,7 @@ from deepgps.errors import InputError
 from deepgps.evaluation.cross import cross_assay, variance_shares, write_cross
 from deepgps.evaluation.dataset import DatasetFiles
 from deepgps.prediction import Predictor
+from deepgps.results.labelled_images import CROP_PANEL, MARGIN, PROTEIN_COLOUR
 from evaluated_store import proteins_table, write_store
 
 RNG = np.random.default_rng(0)
@@ -53,7 +54,13 @@ def test_the_grid_is_drawn_and_written(predictor, store, tmp_path):
     assert assay.row_protein.tolist() == assay.column_protein[:2].tolist()
     assert set(assay.column_classes[:2]) == {"nucleoplasm", "cytoplasmic"}
     grid, table, shares = write_cross(assay, tmp_path)
-    assert Image.open(grid).width > 6 * 120
+    with Image.open(grid) as image:
+        pixels = np.asarray(image)
+    assert pixels.shape[1] > 6 * CROP_PANEL
+    # The frame of the row's own protein: first row, third column.
+    left, top = MARGIN + 2 * (CROP_PANEL + MARGIN), MARGIN
+    assert tuple(pixels[top, left]) == PROTEIN_COLOUR
+    assert tuple(pixels[top, left + CROP_PANEL + MARGIN]) != PROTEIN_COLOUR
     with table.open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8

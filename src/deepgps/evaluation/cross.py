@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from deepgps.arrays import Doubles, Floats, Ints, Mask
 from deepgps.errors import InputError
@@ -20,16 +20,8 @@ from deepgps.evaluation.images.measure import ImageGenerator
 from deepgps.files import atomic_path, write_csv
 from deepgps.images.similarity import intranuclear, pearson
 from deepgps.prediction import Predictor
-from deepgps.results.labelled_images import (
-    BACKGROUND,
-    FAINT_COLOUR,
-    MARGIN,
-    TEXT_COLOUR,
-    draw_scale_bar,
-    write_text,
-)
+from deepgps.results.labelled_images import image_table
 
-EDGE, HEADER, SIDE = 120, 40, 2
 GRID, CROSS_TABLE, SHARES = "grid.png", "cross.csv", "shares.csv"
 
 
@@ -214,42 +206,17 @@ def write_cross(assay: CrossAssay, out: Path) -> tuple[Path, ...]:
 
 
 def grid(assay: CrossAssay) -> Image.Image:
-    """Draw the grid: nucleus, real image, then a column a protein; a frame where it is the row's own."""
-    n, m = assay.images.shape[:2]
-    step = EDGE + MARGIN // 2
-    size = (MARGIN * 2 + (m + SIDE) * step, HEADER + n * (step + 16) + MARGIN)
-    canvas = Image.new("RGB", size, BACKGROUND)
-    draw = ImageDraw.Draw(canvas)
-    heads = [("nucleus", ""), ("real", "")]
-    classes = (name.replace(SEPARATOR, ", ") for name in assay.column_classes)
-    heads += list(zip(assay.column_names, classes, strict=True))
-    for column, lines in enumerate(heads):
-        for number, line in enumerate(lines):
-            at = (_left(column, step), 6 + 15 * number)
-            write_text(draw, at, line, 12, FAINT_COLOUR if number else TEXT_COLOUR, EDGE)
-    for row in range(n):
-        top = HEADER + row * (step + 16)
-        panels = [assay.nuclei[row], assay.real[row], *assay.images[row]]
-        for column, panel in enumerate(panels):
-            panel_image = Image.fromarray((np.clip(panel, 0, 1) * 255).astype(np.uint8))
-            left = _left(column, step)
-            canvas.paste(panel_image.resize((EDGE, EDGE), Image.Resampling.BICUBIC), (left, top))
-            if column >= SIDE and assay.row_protein[row] == assay.column_protein[column - SIDE]:
-                draw.rectangle((left, top, left + EDGE - 1, top + EDGE - 1), outline=(255, 196, 0), width=2)
-        write_text(
-            draw,
-            (MARGIN, top + EDGE + 1),
-            f"shows {assay.row_classes[row].replace(SEPARATOR, ', ')}",
-            12,
-            FAINT_COLOUR,
-            2 * EDGE,
-        )
-        draw_scale_bar(
-            draw, MARGIN + EDGE, top + EDGE, assay.pixel_size_um * panels[0].shape[-1] / EDGE, EDGE
-        )
-    return canvas
+    """Draw a row per nucleus: its image, the real image, and each protein; a frame marks its own protein."""
+    rows, captions, framed = [], [], []
+    for row, nucleus in enumerate(assay.nuclei):
+        rows.append([nucleus, assay.real[row], *assay.images[row]])
+        own = f"real: {_readable(assay.row_classes[row])}"
+        columns = zip(assay.column_names, assay.column_classes, strict=True)
+        drawn = (f"{name}: {_readable(class_name)}" for name, class_name in columns)
+        captions.append([f"nucleus of {assay.row_names[row]}", own, *drawn])
+        framed.append([False, False, *(assay.column_protein == assay.row_protein[row]).tolist()])
+    return image_table(rows, captions, framed, assay.pixel_size_um)
 
 
-def _left(column: int, step: int) -> int:
-    """Where a column begins; the drawn ones stand a little apart."""
-    return MARGIN + column * step + (MARGIN if column >= SIDE else 0)
+def _readable(class_name: str) -> str:
+    return class_name.replace(SEPARATOR, ", ")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -159,6 +160,46 @@ def crop_sheet(crops: Floats, captions: Sequence[tuple[str, str, str]], pixel_si
             write_text(draw, (left, top + CROP_PANEL + 2 + 15 * number), line, 12, colour, width)
         um_per_pixel = pixel_size_um * crop.shape[-1] / CROP_PANEL
         draw_scale_bar(draw, left + width, top + CROP_PANEL, um_per_pixel, CROP_PANEL)
+    return sheet
+
+
+def image_table(
+    images: Sequence[Sequence[Floats]],
+    captions: Sequence[Sequence[str]],
+    framed: Sequence[Sequence[bool]],
+    pixel_size_um: float,
+) -> Image.Image:
+    """Draw a table of images, each with a caption below; intensities are not stretched.
+
+    Parameters
+    ----------
+    images
+        Rows of images, each (S, S) in [0, 1].
+    captions
+        A line for each image.
+    framed
+        Which images get a frame.
+    pixel_size_um
+        Edge of a pixel in micrometres.
+
+    Returns
+    -------
+    Image
+        RGB.
+    """
+    columns = len(images[0])
+    sheet, draw, positions = _sheet(len(images) * columns, columns, CROP_PANEL, CROP_PANEL + FOOTER)
+    cells = zip(*(chain.from_iterable(rows) for rows in (images, captions, framed)), positions, strict=True)
+    for pixels, caption, is_framed, (left, top) in cells:
+        panel = grey_image(pixels).resize((CROP_PANEL, CROP_PANEL), Image.Resampling.BICUBIC)
+        sheet.paste(panel, (left, top))
+        if is_framed:
+            box = (left, top, left + CROP_PANEL - 1, top + CROP_PANEL - 1)
+            draw.rectangle(box, outline=PROTEIN_COLOUR, width=2)
+        write_text(draw, (left, top + CROP_PANEL + 5), caption, 12, FAINT_COLOUR, CROP_PANEL)
+    right = MARGIN + CROP_PANEL
+    um_per_pixel = pixel_size_um * images[0][0].shape[-1] / CROP_PANEL
+    draw_scale_bar(draw, right, MARGIN + CROP_PANEL, um_per_pixel, CROP_PANEL)
     return sheet
 
 
