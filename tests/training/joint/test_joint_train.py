@@ -161,7 +161,7 @@ def dies(monkeypatch, where, name, count):
         (loop, "save_last", 2),
         (loop, "save_checkpoint", 1),
         (training, "save_file", 1),
-        (training, "write_report", 1),
+        (training, "write_training_report", 1),
     ],
 )
 def test_a_run_killed_anywhere_goes_on_to_the_same_end(
