@@ -114,7 +114,10 @@ def test_rgb_photograph(tmp_path: Path, suffix: str) -> None:
 def test_composite_with_a_chosen_channel(tmp_path: Path, mode: str) -> None:
     composite = RNG.integers(0, 255, (40, 50, len(mode)), dtype=np.uint8)
     Image.fromarray(composite, mode).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_field(tmp_path / "a.png", channel=2).pixels, composite[..., 2])
+    opacity = composite[..., 3] / 255 if mode == "RGBA" else 1
+    field = read_field(tmp_path / "a.png", channel=2)
+    np.testing.assert_allclose(field.pixels, composite[..., 2] * opacity, rtol=1e-5)
+    assert ["transparent" in note for note in field.warnings] == [True] * (mode == "RGBA")
 
 
 def test_one_stain_in_its_colour(tmp_path: Path) -> None:

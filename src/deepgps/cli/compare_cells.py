@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from deepgps.cli.predict import protein_sources
+from deepgps.cli.predict import print_warnings, protein_sources
 
 if TYPE_CHECKING:
     from deepgps.comparison.compare import Comparison
@@ -26,14 +26,18 @@ class ComparedCell:
     nucleus
         Image to draw into (TIFF, OME-TIFF, PNG), or a name from ``deepgps nuclei list``.
     pixel_size_um
-        Pixel size of the nucleus image in micrometres; read from the file by default.
+        Pixel size of the nucleus image in micrometres; read from the file by default; ``auto`` estimates it
+        from the nuclei.
     channel
         Index of the nucleus channel, from 0; guessed by default.
+    image_checks
+        Check that the image shows a nuclear stain at a plausible scale.
     """
 
     nucleus: str | None = None
-    pixel_size_um: float | None = None
+    pixel_size_um: float | Literal["auto"] | None = None
     channel: int | None = None
+    image_checks: Annotated[bool, Parameter(negative="--no-image-checks")] = True
 
 
 def compare_cells_command(
@@ -117,10 +121,17 @@ def _cells(predictors: "Sequence[Predictor]", into: ComparedCell) -> "list[Cell]
     """Read one nucleus at the scale of each model."""
     if into.nucleus is None:
         return None
-    return [
-        predictor.load_cell(into.nucleus, channel=into.channel, image_pixel_size_um=into.pixel_size_um)
+    cells = [
+        predictor.load_cell(
+            into.nucleus,
+            channel=into.channel,
+            image_pixel_size_um=into.pixel_size_um,
+            image_checks=into.image_checks,
+        )
         for predictor in predictors
     ]
+    print_warnings(cells[:1])
+    return cells
 
 
 def _print_result(comparison: "Comparison") -> None:

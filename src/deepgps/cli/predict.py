@@ -1,5 +1,6 @@
 """``deepgps predict``."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +40,12 @@ class Drawing:
     er
         Images of the endoplasmic reticulum, likewise.
     pixel_size_um
-        Pixel size of the nucleus images in micrometres; read from the files by default.
+        Pixel size of the nucleus images in micrometres; read from the files by default; ``auto`` estimates it
+        from the nuclei.
     channel
         Index of the nucleus channel, from 0; guessed by default.
+    image_checks
+        Check that the images show a nuclear stain at a plausible scale.
     """
 
     nucleus: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
@@ -51,8 +55,9 @@ class Drawing:
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0
     microtubules: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
     er: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
-    pixel_size_um: float | None = None
+    pixel_size_um: float | Literal["auto"] | None = None
     channel: int | None = None
+    image_checks: Annotated[bool, Parameter(negative="--no-image-checks")] = True
 
 
 def predict(
@@ -171,8 +176,10 @@ def _cells(predictor: "Predictor", drawing: Drawing) -> "list[Cell] | None":
             image_pixel_size_um=drawing.pixel_size_um,
             microtubules=landmarks["microtubules"][number],
             er=landmarks["er"][number],
+            image_checks=drawing.image_checks,
         )
         cells.append(with_unique_name(cell, cells))
+    print_warnings(cells)
     return cells or None
 
 
@@ -186,3 +193,11 @@ def _one_per_nucleus(option: str, files: Sequence[str] | None, nuclei: Sequence[
             "the same order."
         )
     return files
+
+
+def print_warnings(cells: "Sequence[Cell]") -> None:
+    """Print what the user should know about the nucleus images before anything is drawn into them."""
+    from deepgps.cli.console import printable
+
+    for warning in dict.fromkeys(warning for cell in cells for warning in cell.warnings):
+        print(f"deepgps: {printable(warning)}", file=sys.stderr)

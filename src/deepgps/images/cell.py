@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
@@ -53,6 +53,8 @@ class Cell:
         they are not given.
     cell_line
         The cell line, such as ``HEK293T``; None if it is not known.
+    checked
+        Whether the image was checked for a nuclear stain at a plausible scale.
 
     Examples
     --------
@@ -70,6 +72,7 @@ class Cell:
     microtubules: Floats | None = None
     er: Floats | None = None
     cell_line: str | None = None
+    checked: bool = True
 
     @property
     def landmarks(self) -> dict[str, Floats]:
@@ -85,9 +88,10 @@ class Cell:
         size_px: int = SIZE_PX,
         pixel_size_um: float = OPENCELL_PIXEL_SIZE_UM,
         channel: int | None = None,
-        image_pixel_size_um: float | None = None,
+        image_pixel_size_um: float | Literal["auto"] | None = None,
         microtubules: str | PathLike[str] | None = None,
         er: str | PathLike[str] | None = None,
+        image_checks: bool = True,
         segmenter: "Segmenter | None" = None,
     ) -> Self:
         """Load one cell from an image of nuclei, or a default cell by its name.
@@ -111,9 +115,13 @@ class Cell:
         channel
             Which channel of the file is the nucleus, from 0; guessed, with a warning, if None.
         image_pixel_size_um
-            The file's pixel size in micrometres, if it does not state it or states it wrongly.
+            The file's pixel size in micrometres, if it does not state it or states it wrongly; ``auto``
+            estimates it from the nuclei.
         microtubules, er
             Image files of the microtubules and the ER of the same field, as large as that of the nucleus.
+        image_checks
+            Whether to check that the image shows a nuclear stain at a plausible scale; see
+            `deepgps.images.nuclear_stain.check_nuclear_stain`.
         segmenter
             Finds the nuclei; `OtsuWatershed` if None.
 
@@ -126,8 +134,8 @@ class Cell:
         ------
         InputError
             If there is neither a file nor a default cell of that name, an image cannot be used (see
-            `deepgps.images.read.read_field`) or has another size than the nucleus image, or no nucleus is
-            found.
+            `deepgps.images.read.read_field`) or has another size than the nucleus image, it shows no nuclear
+            stain, or no nucleus is found.
 
         Examples
         --------
@@ -149,7 +157,7 @@ class Cell:
         landmarks = dict(field.landmarks)
         for landmark, file in files.items():
             landmarks[landmark] = read_landmark(file, landmark, field)
-        pixels, notes = _prepared(field, pixel_size_um)
+        pixels, notes = _prepared(field, pixel_size_um, image_checks)
         (row, column), more = _central_nucleus(pixels, pixel_size_um, size_px, segmenter, path)
         images = {"nucleus": pixels}
         images |= {name: _resampled(each, field, pixel_size_um) for name, each in landmarks.items()}
@@ -159,6 +167,7 @@ class Cell:
             pixel_size_um=pixel_size_um,
             source=field.source,
             warnings=(*field.warnings, *notes, *more),
+            checked=image_checks,
             **crops,
         )
 
@@ -218,7 +227,7 @@ def with_unique_name(cell: Cell, others: Sequence[Cell]) -> Cell:
     return replace(cell, name=names.add(cell.name))
 
 
-def _prepared(field: Field, um: float) -> tuple[Floats, tuple[str, ...]]:
+def _prepared(field: Field, um: float, image_checks: bool) -> tuple[Floats, tuple[str, ...]]:
     name = Path(field.source).name
     notes: tuple[str, ...] = ()
     if field.pixel_size_um is None:
@@ -226,10 +235,16 @@ def _prepared(field: Field, um: float) -> tuple[Floats, tuple[str, ...]]:
             f"Image '{name}' does not say its pixel size; {um:g} µm per pixel was assumed. "
             "Give it with --pixel-size-um.",
         )
-    pixels = _resampled(field.pixels, field, um)
+    raw, image_um = field.pixels, field.pixel_size_um or um
+    if image_checks:
+        from deepgps.images.nuclear_stain import check_nuclear_stain
+
+        raw, more = check_nuclear_stain(field, image_um)
+        notes += more
+    pixels = _resampled(raw, field, um)
     if min(pixels.shape) < MIN_EDGE_PX:
         raise InputError(
-            f"Image '{field.source}' is {min(pixels.shape) * um:.2g} µm wide at {field.pixel_size_um:g} µm "
+            f"Image '{field.source}' is {min(pixels.shape) * um:.2g} µm wide at {image_um:g} µm "
             "per pixel, too small for a nucleus; check its pixel size."
         )
     return pixels, notes

@@ -1,24 +1,31 @@
 """Decode TIFF, PNG and JPEG files into channels with a pixel size."""
 
 import gzip
+import io
 import logging
 import math
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepgps.errors import InputError
+from deepgps.images.pixel_size import (
+    PixelSize,
+    ome_elements,
+    ome_pixels,
+    plausible,
+    tiff_pixel_size,
+)
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPageSeries
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 
 MAX_PIXELS = 100_000_000
@@ -27,118 +34,33 @@ MAX_PIXELS = 100_000_000
 MIN_EDGE_PX = 16
 """Smallest height and width of an image, in pixels."""
 
-PLAUSIBLE_PIXEL_UM = (0.01, 10.0)
-"""Range of pixel sizes of microscopes in micrometres; others are print resolutions or defaults."""
-
-
-UNIT_UM: Mapping[str, float] = {
-    "µm": 1.0,
-    "μm": 1.0,  # the Greek letter; the line above has the micro sign
-    "um": 1.0,
-    "micron": 1.0,
-    "microns": 1.0,
-    "micrometer": 1.0,
-    "\\u00b5m": 1.0,  # ImageJ writes the escape itself
-    "å": 1e-4,
-    "pm": 1e-6,
-    "nm": 1e-3,
-    "mm": 1e3,
-    "cm": 1e4,
-    "m": 1e6,
-    "in": 25_400.0,
-    "inch": 25_400.0,
-}
-"""Micrometres per unit, for units that OME-XML and ImageJ write, in lower case."""
-
-_RESOLUTION_UNIT_UM = {2: 25_400.0, 3: 1e4}  # TIFF 6.0: 2 is the inch, 3 the centimetre
-
-
-def tiff_pixel_size(tif: "TiffFile") -> tuple[float | None, tuple[str, ...]]:
-    """Return the pixel size of a TIFF file, from the most explicit source.
-
-    Parameters
-    ----------
-    tif
-        An open file with at least one page.
-
-    Returns
-    -------
-    size_um : float or None
-        Micrometres per pixel of the first image along x; None if no source has a plausible one. Resolutions
-        of 72 or 96 dpi are those of screens.
-    warnings : tuple of str
-        What the user should know about it.
-    """
-    size = _from_ome(tif.ome_metadata) if tif.is_ome else None
-    if size is None and tif.is_imagej:
-        size = _from_imagej(tif)
-    if size is None:
-        size = _from_tags(tif)
-        return (size, ()) if size and _plausible(size) else (None, ())
-    if _plausible(size):
-        return size, ()
-    low, high = PLAUSIBLE_PIXEL_UM
-    return None, (
-        f"Its metadata give {size:g} µm per pixel, which is not within {low} and {high} µm; ignored.",
-    )
-
-
-def _plausible(size_um: float) -> bool:
-    return PLAUSIBLE_PIXEL_UM[0] <= size_um <= PLAUSIBLE_PIXEL_UM[1]
-
-
-def ome_pixels(xml: str | None) -> ElementTree.Element | None:
-    """Find the ``Pixels`` element of the first image of an OME-XML document; None if it is malformed."""
-    try:
-        root = ElementTree.fromstring(xml or "")
-    except ElementTree.ParseError:
-        return None
-    return next((node for node in root.iter() if node.tag.endswith("}Pixels")), None)
-
-
-def _from_ome(xml: str | None) -> float | None:
-    pixels = ome_pixels(xml)
-    if pixels is None or "PhysicalSizeX" not in pixels.attrib:
-        return None
-    return _scaled(pixels.attrib["PhysicalSizeX"], pixels.get("PhysicalSizeXUnit", "µm"))
-
-
-def _from_imagej(tif: "TiffFile") -> float | None:
-    unit = str((tif.imagej_metadata or {}).get("unit", ""))
-    per_unit = _pixels_per_unit(tif)
-    return _scaled(1 / per_unit, unit) if per_unit else None
-
-
-def _from_tags(tif: "TiffFile") -> float | None:
-    unit = tif.pages.first.tags.get("ResolutionUnit")
-    um = _RESOLUTION_UNIT_UM.get(int(unit.value)) if unit else None
-    per_unit = _pixels_per_unit(tif)
-    return um / per_unit if um and per_unit else None
-
-
-def _pixels_per_unit(tif: "TiffFile") -> float | None:
-    tag = tif.pages.first.tags.get("XResolution")
-    if tag is None:
-        return None
-    numerator, denominator = tag.value
-    return numerator / denominator if numerator and denominator else None
-
-
-def _scaled(length: float | str, unit: str) -> float | None:
-    try:
-        return float(length) * UNIT_UM[unit.strip().lower()]
-    except (KeyError, ValueError):
-        return None
-
-
 # Without a handler, Python prints what tifffile logs about damaged tags.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _MAX_CHANNELS = 8
 """An unnamed third axis of at most this length is taken for channels; a longer one is a stack."""
 
-_EXACT_MODES = ("L", "I", "I;16", "I;16B", "F", "RGB")
-_GREY_MODES = ("1", "LA", "La", *_EXACT_MODES[:-1])
+# Values of TIFF's PhotometricInterpretation, ExtraSamples and Compression.
+_WHITE_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6
+_OTHER_COLOURS = {5: "CMYK", 6: "YCbCr", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "a colour filter"}
+_PREMULTIPLIED, _ALPHA = 1, 2
+_DECODED_TO_RGB = {6, 7, 33003, 33005, 33007, 34712, 34892, 50001, 50002}
+_LOSSY = {6: "JPEG", 7: "JPEG", 33007: "JPEG", 34892: "JPEG"}
+
+_Channels = NDArray[np.generic]
+
+
+class ChannelElsewhere(NamedTuple):
+    """A channel of a set of files that is in another file: its number and name, and that file if known."""
+
+    number: int
+    name: str
+    file: str
+
+    def __str__(self) -> str:
+        named = f" ('{self.name}')" if self.name else ""
+        where = f"in '{self.file}'" if self.file else "missing"
+        return f"channel {self.number}{named} is {where}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,26 +70,65 @@ class Decoded:
     Attributes
     ----------
     channels
-        (C, H, W) intensities as stored.
+        (C, H, W) intensities: as stored, with black as the background.
     names
         Names of the channels; empty if unknown.
     colour
         Whether the channels are red, green and blue.
     pixel_size_um
-        Pixel size in micrometres from the metadata, or None.
+        Height and width of a pixel in micrometres from the metadata, or None.
     warnings
         What the user should know.
+    numbers
+        Numbers of the channels; they have gaps where the file is one of a set and others hold the rest.
+    elsewhere
+        The channels that this file lacks, and the files that hold them.
     """
 
-    channels: NDArray[np.generic]
+    channels: _Channels
     names: tuple[str, ...] = ()
     colour: bool = False
-    pixel_size_um: float | None = None
+    pixel_size_um: PixelSize | None = None
     warnings: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
+    elsewhere: tuple[ChannelElsewhere, ...] = ()
+
+    def place(self, channel: int, name: str) -> int:
+        """Return the place of a channel among `channels`.
+
+        Parameters
+        ----------
+        channel
+            A channel number, from 0.
+        name
+            Name of the image, for the error.
+
+        Returns
+        -------
+        int
+            Its index.
+
+        Raises
+        ------
+        InputError
+            If the image has no such channel, or another file holds it.
+        """
+        numbers = self.numbers or tuple(range(len(self.channels)))
+        if channel in numbers:
+            return numbers.index(channel)
+        for each in self.elsewhere:
+            if each.number == channel:
+                raise InputError(f"Image '{name}' is one file of a set: {each}. Give that file.")
+        raise InputError(
+            f"Channel {channel} of image '{name}' does not exist; it has channels 0 to {numbers[-1]}."
+        )
 
 
 def decode_image(path: Path) -> Decoded:
     """Decode a TIFF, OME-TIFF, PNG or JPEG file, plain or gzipped, detected by its first bytes.
+
+    No other file is opened, whatever the file names. Images that store white as 0 are inverted, palettes are
+    applied and transparent pixels become black, each with a warning; ImageJ's own files keep their values.
 
     Parameters
     ----------
@@ -177,31 +138,38 @@ def decode_image(path: Path) -> Decoded:
     Returns
     -------
     Decoded
-        All channels, as stored.
+        All channels.
 
     Raises
     ------
     InputError
-        If the file cannot be opened, has another format, is damaged, has more than `MAX_PIXELS`, or is a
-        stack.
+        If the file cannot be opened, has another format, is damaged or coded in a way that cannot be read,
+        has more than `MAX_PIXELS`, or is a stack.
     """
     try:
         with path.open("rb") as file:
             start = file.read(8)
+            if start[:2] == b"\x1f\x8b":
+                return _decode_stream(path, _decompress(path))
+            return _decode_stream(path, file)
     except OSError as error:
         raise InputError(f"Image '{path}' cannot be opened: {error.strerror}.") from None
-    content: Path | BytesIO = path
-    if start[:2] == b"\x1f\x8b":
-        content = _decompress(path)
-        start = content.getvalue()[:8]
+
+
+def _decode_stream(path: Path, stream: BinaryIO) -> Decoded:
+    stream.seek(0)
+    start = stream.read(8)
+    stream.seek(0)
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         reader = _decode_tiff
-    elif start == b"\x89PNG\r\n\x1a\n" or start[:3] == b"\xff\xd8\xff":
-        reader = _decode_image
+    elif start == b"\x89PNG\r\n\x1a\n":
+        reader = _decode_png
+    elif start[:3] == b"\xff\xd8\xff":
+        reader = _decode_jpeg
     else:
         raise InputError(f"'{path}' is not an image deepGPS can read; give a TIFF, OME-TIFF or PNG file.")
     try:
-        return reader(path, content)
+        return reader(path, stream)
     except InputError:
         raise
     except Exception as error:  # decoders raise exceptions of any type on damaged files
@@ -241,47 +209,167 @@ def _check_size(shape: tuple[int, ...], path: Path) -> None:
         )
 
 
-def _decode_image(path: Path, content: Path | BytesIO) -> Decoded:
+# PNG and JPEG.
+
+
+def _open_with_pillow(path: Path, stream: BinaryIO) -> Any:
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
         try:
-            image = Image.open(content)
+            return Image.open(stream)
         except Image.DecompressionBombError:
             raise InputError(_size_message(path)) from None
-    with image:
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1:
+
+
+def _decode_png(path: Path, stream: BinaryIO) -> Decoded:
+    with _open_with_pillow(path, stream) as image:
+        if (frames := getattr(image, "n_frames", 1)) > 1:
             raise InputError(_stack_message(path, f"{frames} frames"))
-        grey = image.mode in _GREY_MODES
+        bands = 1 if image.mode in ("1", "L", "I", "I;16", "P") else len(image.getbands())
+        _check_size((image.height, image.width, bands), path)
+        size = _png_pixel_size(image)
+        if image.mode == "P":
+            palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+            channels, notes = _apply_palette(np.asarray(image)[None], palette, path)
+            alpha = np.asarray(image.convert("RGBA"))[..., 3] if "transparency" in image.info else None
+        else:
+            # Pillow keeps 8 of the 16 bits of a colour.
+            import imagecodecs
+
+            stream.seek(0)
+            pixels = np.atleast_3d(imagecodecs.png_decode(stream.read()))
+            channels, notes = np.moveaxis(pixels, -1, 0), ()
+            alpha = channels[-1] if len(channels) in (2, 4) else None
+            channels = channels[: 3 if len(channels) > 2 else 1]
+    channels, more = _over_black(channels, alpha, path)
+    return Decoded(channels, (), len(channels) == 3, size, (*notes, *more))
+
+
+def _png_pixel_size(image: Any) -> PixelSize | None:
+    per_inch_x, per_inch_y = image.info.get("dpi", (0, 0))
+    size = (25_400 / per_inch_y, 25_400 / per_inch_x) if per_inch_x and per_inch_y else None
+    return size if size and plausible(size) else None
+
+
+def _decode_jpeg(path: Path, stream: BinaryIO) -> Decoded:
+    with _open_with_pillow(path, stream) as image:
+        # A JPEG of several frames, such as a preview, has the image first.
+        grey = image.mode == "L"
         _check_size((image.height, image.width, 1 if grey else 3), path)
-        pixels = np.asarray(image if image.mode in _EXACT_MODES else image.convert("L" if grey else "RGB"))
-        jpeg = image.format != "PNG"
-    lossy = (f"Image '{path.name}' is a JPEG; its compression blurs texture.",) if jpeg else ()
-    channels = pixels[None] if grey else np.moveaxis(pixels, -1, 0)
-    return Decoded(channels, colour=not grey, warnings=lossy)
+        pixels = np.atleast_3d(np.asarray(image if grey else image.convert("RGB")))
+    return Decoded(np.moveaxis(pixels, -1, 0), colour=not grey, warnings=_lossy_notes(path, "JPEG"))
 
 
-def _decode_tiff(path: Path, content: Path | BytesIO) -> Decoded:
+def _lossy_notes(path: Path, compression: str) -> tuple[str, ...]:
+    kind = "is a JPEG" if path.suffix.lower() not in (".tif", ".tiff") else f"is compressed as {compression}"
+    return (f"Image '{path.name}' {kind}; its compression blurs texture.",)
+
+
+# What colours, palettes and transparency mean.
+
+
+def _apply_palette(indexes: _Channels, palette: NDArray[Any], path: Path) -> tuple[_Channels, tuple[str, ...]]:
+    """Look up the colours (n, 3) of indexes (1, H, W).
+
+    A palette that rises in all colours only tints a grey image for display: its indexes are the intensities.
+    """
+    used = palette[int(indexes.min()) : int(indexes.max()) + 1].astype(np.int64)
+    steps = np.diff(used, axis=0)
+    if (steps >= 0).all() and (steps.sum(1) > 0).all():
+        grey = (used == used[:, :1]).all() and len(set(steps[:, 0])) <= 2
+        tinted = f"Image '{path.name}' has a palette from dark to bright; its indexes are the intensities."
+        return indexes, () if grey else (tinted,)
+    colours = np.moveaxis(palette[indexes[0]], -1, 0)
+    return colours, (f"Image '{path.name}' has a palette of colours; they were read as it shows them.",)
+
+
+def _over_black(
+    channels: _Channels, alpha: _Channels | None, path: Path, top: float | None = None
+) -> tuple[_Channels, tuple[str, ...]]:
+    """Lay channels (C, H, W) over black, as transparent as their alpha (H, W).
+
+    An alpha that is the same everywhere says nothing and is ignored.
+    """
+    if alpha is None or alpha.min() == alpha.max():
+        return channels, ()
+    if top is None:
+        top = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1.0
+    opacity = alpha.astype(np.float32) / np.float32(top)
+    note = f"Image '{path.name}' has transparent pixels; they were read as black, like the background."
+    return channels.astype(np.float32) * opacity, (note,)
+
+
+def _white_is_zero(channels: _Channels, bits: int) -> _Channels:
+    """Invert channels so that bright is high."""
+    if channels.dtype.kind == "u":
+        return np.asarray(channels.dtype.type(2**bits - 1) - channels)
+    if channels.dtype.kind == "i":
+        return np.asarray(~channels)
+    return np.asarray(channels.max() - channels)
+
+
+# TIFF.
+
+
+class _OneFile(io.RawIOBase):
+    """A stream without a name or a folder, so that tifffile opens no other file that the file names."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        return self._stream.readinto(buffer)  # type: ignore[attr-defined, no-any-return]
+
+
+def _decode_tiff(path: Path, stream: BinaryIO) -> Decoded:
     from tifffile import TiffFile
 
-    with TiffFile(content) as tif:
-        series = tif.series[0]
+    # The name tells tifffile which planes of an OME-TIFF are in this file.
+    with TiffFile(_OneFile(stream), name=path.name) as tif:
+        series = _first_series(tif)
+        page = series.keyframe
         axes, shape = _squeezed(series.axes, series.shape)
         channel_axis = _channel_axis(axes, shape, path)
         _check_size(shape, path)
-        _check_complete(tif, path)
-        pixels = _tiff_pixels(series, content).reshape(shape)
-        size, notes = tiff_pixel_size(tif)
+        _check_codec(page, path)
+        _check_complete(tif, series, path)
+        pixels = np.asarray(series.asarray(maxworkers=1)).reshape(shape)
+        channels = pixels[None] if channel_axis is None else np.moveaxis(pixels, channel_axis, 0)
+        samples = channel_axis is not None and axes[channel_axis] == "S"
+        channels, colour, notes = _intensities(channels, page, samples, tif.is_imagej, path)
         names = _channel_names(tif)
+        names = names if len(names) == len(channels) else ()
+        numbers, elsewhere = _planes_here(tif, series, len(channels), names)
+        if elsewhere:
+            notes += (_elsewhere_note(path, numbers, elsewhere),)
+            channels, names = channels[list(numbers)], tuple(names[n] for n in numbers) if names else ()
+        size, more = tiff_pixel_size(tif)
+        notes += more
         if len(tif.series) > 1:
             notes += (f"Image '{path.name}' has {len(tif.series)} images; the first was read.",)
-    channels = pixels[None] if channel_axis is None else np.moveaxis(pixels, channel_axis, 0)
-    colour = channel_axis is not None and axes[channel_axis] == "S" and len(channels) in (3, 4)
-    if colour:
-        channels = channels[:3]  # the fourth is transparency
-    return Decoded(channels, names if len(names) == len(channels) else (), colour, size, notes)
+    return Decoded(channels, names, colour, size, notes, numbers, elsewhere)
+
+
+def _first_series(tif: "TiffFile") -> "TiffPageSeries":
+    try:
+        return tif.series[0]
+    except ValueError:
+        # Metadata that contradict the planes: read these as any TIFF.
+        return tif._series_generic()[0]
 
 
 def _squeezed(axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
@@ -309,8 +397,29 @@ def _stack_message(path: Path, extent: str) -> str:
     )
 
 
-def _check_complete(tif: "TiffFile", path: Path) -> None:
-    pages = [page for page in tif.series[0].pages if page is not None]
+def _check_codec(page: "TiffPage", path: Path) -> None:
+    """Refuse what cannot be decoded although the file is sound."""
+    from tifffile import COMPRESSION
+
+    remedy = "save it as grey or RGB, uncompressed or with Deflate (ZIP) or LZW compression"
+    colours = _OTHER_COLOURS.get(page.photometric)
+    if colours and page.compression not in _DECODED_TO_RGB:
+        raise InputError(f"Image '{path}' stores its colours as {colours}, which cannot be read; {remedy}.")
+    try:
+        page.decode(None, 0)  # of no data: raises at once what it cannot decode
+    except (ValueError, NotImplementedError) as error:
+        known = {each.value: each.name for each in COMPRESSION}
+        name = known.get(page.compression, f"number {page.compression}")
+        bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
+        why = "" if "imagecodecs" not in str(error) else ", or install the package 'imagecodecs'"
+        raise InputError(
+            f"Image '{path}' is stored with compression {name} and {bits} bits per value, "
+            f"which cannot be read; {remedy}{why}."
+        ) from None
+
+
+def _check_complete(tif: "TiffFile", series: "TiffPageSeries", path: Path) -> None:
+    pages = [page for page in series.pages if page is not None]
     end = max(
         offset + count
         for page in pages
@@ -320,32 +429,79 @@ def _check_complete(tif: "TiffFile", path: Path) -> None:
         raise InputError(f"Image '{path}' is truncated: {end:,} bytes expected, {size:,} found.")
 
 
-def _tiff_pixels(series: "TiffPageSeries", content: Path | BytesIO) -> NDArray[np.generic]:
-    try:
-        return np.asarray(series.asarray(maxworkers=1))
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-    return _tiff_pixels_by_pillow(series, content)
+def _intensities(
+    channels: _Channels, page: "TiffPage", samples: bool, imagej: bool, path: Path
+) -> tuple[_Channels, bool, tuple[str, ...]]:
+    """Return the channels (C, H, W), whether they are colours, and what was done to them.
 
-
-def _tiff_pixels_by_pillow(series: "TiffPageSeries", content: Path | BytesIO) -> NDArray[np.generic]:
-    """Decode pages in compressions that tifffile does not support by itself (LZW, JPEG)."""
-    from PIL import Image
-
-    with Image.open(content) as image:
-        pages = []
-        for page in series.pages:
-            if page is None:
-                raise ValueError("a page is missing")
-            image.seek(page.index)
-            pages.append(np.asarray(image))
-    return np.stack(pages)
+    `samples` says whether the channels are samples of one page.
+    """
+    notes: tuple[str, ...] = ()
+    if page.compression in _LOSSY:
+        notes += _lossy_notes(path, _LOSSY[page.compression])
+    bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
+    alpha = None
+    extra = tuple(page.extrasamples) if samples else ()
+    if extra and extra[0] in (_PREMULTIPLIED, _ALPHA) and len(channels) > len(extra):
+        first = len(channels) - len(extra)
+        alpha = channels[first] if extra[0] == _ALPHA else None
+        channels = channels[:first]
+    colour = samples and page.photometric in (_RGB, _YCBCR) and len(channels) in (3, 4)
+    if colour:
+        channels = channels[:3]  # the fourth is not said to be anything
+    elif page.photometric == _PALETTE and page.colormap is not None and not imagej:
+        if len(channels) == 1:
+            channels, more = _apply_palette(channels, page.colormap.T, path)
+            notes += more
+            colour = len(channels) == 3
+    elif page.photometric == _WHITE_IS_ZERO and imagej:
+        notes += (f"ImageJ shows '{path.name}' inverted; its values were kept, so that high is bright.",)
+    elif page.photometric == _WHITE_IS_ZERO:
+        channels = _white_is_zero(channels, bits)
+        notes += (f"Image '{path.name}' stores white as 0 (WhiteIsZero); it was inverted, as viewers do.",)
+    top = 2.0**bits - 1 if channels.dtype.kind == "u" else None
+    channels, more = _over_black(channels, alpha, path, top)
+    return channels, colour, (*notes, *more)
 
 
 def _channel_names(tif: "TiffFile") -> tuple[str, ...]:
     if not tif.is_ome:
         return tuple(map(str, (tif.imagej_metadata or {}).get("Labels", ()))) if tif.is_imagej else ()
     pixels = ome_pixels(tif.ome_metadata)
-    nodes = () if pixels is None else [node for node in pixels if node.tag.endswith("}Channel")]
+    nodes = () if pixels is None else ome_elements(pixels, "Channel")
     return tuple(node.get("Name") or node.get("Fluor") or "" for node in nodes)
+
+
+# Files of a set.
+
+
+def _planes_here(
+    tif: "TiffFile", series: "TiffPageSeries", count: int, names: Sequence[str]
+) -> tuple[tuple[int, ...], tuple[ChannelElsewhere, ...]]:
+    """Return the numbers of the channels in this file, and the channels in others."""
+    pages = list(series.pages)
+    if None not in pages or len(pages) != count:
+        return tuple(range(count)), ()
+    files = _files_of_channels(tif.ome_metadata)
+    return tuple(number for number, page in enumerate(pages) if page is not None), tuple(
+        ChannelElsewhere(number, names[number] if names else "", files.get(number, ""))
+        for number, page in enumerate(pages)
+        if page is None
+    )
+
+
+def _files_of_channels(xml: str | None) -> dict[int, str]:
+    pixels = ome_pixels(xml)
+    files: dict[int, str] = {}
+    for data in () if pixels is None else ome_elements(pixels, "TiffData"):
+        for uuid in ome_elements(data, "UUID"):
+            files.setdefault(int(data.get("FirstC", 0)), uuid.get("FileName", ""))
+    return files
+
+
+def _elsewhere_note(path: Path, numbers: Sequence[int], elsewhere: Sequence[ChannelElsewhere]) -> str:
+    here = ", ".join(map(str, numbers))
+    return (
+        f"Image '{path.name}' is one file of a set and has channel {here} only: "
+        f"{', '.join(map(str, elsewhere))}. Other files are not opened."
+    )

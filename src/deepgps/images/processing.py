@@ -58,15 +58,17 @@ def same_pixel_size(first_um: float, second_um: float) -> bool:
     return abs(first_um / second_um - 1) <= SAME_SIZE
 
 
-def resample(pixels: Floats, from_um: float, to_um: float) -> Floats:
+def resample(pixels: Floats, from_um: float | tuple[float, float], to_um: float) -> Floats:
     """Resample an image to another pixel size with linear interpolation, blurred first if it shrinks.
 
     Parameters
     ----------
     pixels
         (H, W) float32 of any range.
-    from_um, to_um
-        Pixel size of `pixels` and of the result, in micrometres.
+    from_um
+        Pixel size of `pixels` in micrometres; height and width where they differ.
+    to_um
+        Pixel size of the result in micrometres.
 
     Returns
     -------
@@ -79,21 +81,23 @@ def resample(pixels: Floats, from_um: float, to_um: float) -> Floats:
     InputError
         If a pixel size is not a positive number, or the result would have more than `MAX_PIXELS` pixels.
     """
-    for size in (from_um, to_um):
+    sizes = from_um if isinstance(from_um, tuple) else (from_um, from_um)
+    for size in (*sizes, to_um):
         if not (math.isfinite(size) and size > 0):
             raise InputError(f"Pixel size {size} is not a positive number; give micrometres per pixel.")
-    if same_pixel_size(from_um, to_um):
+    if all(same_pixel_size(size, to_um) for size in sizes):
         return pixels
-    shape = tuple(max(1, round(n * from_um / to_um)) for n in pixels.shape)
+    shape = tuple(max(1, round(n * size / to_um)) for n, size in zip(pixels.shape, sizes, strict=True))
     if math.prod(shape) > MAX_PIXELS:
+        stated = " × ".join(f"{size:g}" for size in sorted(set(sizes)))
         raise InputError(
-            f"At {from_um:g} µm per pixel the image would have {shape[1]:,} × {shape[0]:,} pixels of "
+            f"At {stated} µm per pixel the image would have {shape[1]:,} × {shape[0]:,} pixels of "
             f"{to_um:g} µm; at most {MAX_PIXELS:,} are possible. Check its pixel size, or crop it."
         )
     from scipy import ndimage  # takes 0.2 s, which predictions in default cells do not need
 
-    sigma = max(0.0, (to_um / from_um - 1) / 2)  # as in skimage.transform.resize
-    blurred = ndimage.gaussian_filter(pixels, sigma, mode="nearest") if sigma else pixels
+    sigmas = [max(0.0, (to_um / size - 1) / 2) for size in sizes]  # as in skimage.transform.resize
+    blurred = ndimage.gaussian_filter(pixels, sigmas, mode="nearest") if any(sigmas) else pixels
     zoom = [new / old for new, old in zip(shape, pixels.shape, strict=True)]
     resized = ndimage.zoom(blurred, zoom, order=1, mode="nearest", grid_mode=True)
     return np.asarray(resized, np.float32)

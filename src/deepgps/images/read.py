@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,19 @@ from numpy.typing import NDArray
 from deepgps.arrays import Floats
 from deepgps.errors import InputError
 from deepgps.images.decode import MIN_EDGE_PX, Decoded, decode_image
+from deepgps.images.pixel_size import PixelSize
+from deepgps.images.processing import resample, same_pixel_size
 
-_NUCLEUS_NAME = re.compile(r"dapi|hoechst|\bdna\b|nucle(us|i|ar)\b|draq|h2b|\b405\b", re.IGNORECASE)
+# Stains of DNA and chromatin come before words that other stains' names hold, too.
+_NUCLEAR_STAIN = re.compile(
+    r"dapi|hoechst|h\s?(oe)?33(342|258)|draq|nucblue|nucspot|sytox|h2b|h2a|sir-?dna|\bdna\b", re.IGNORECASE
+)
+_NUCLEAR_WORD = re.compile(r"nucle(us|i|ar)\b|\b405\b", re.IGNORECASE)
+_OTHER_STAIN = re.compile(
+    r"lamin|membrane|envelope|pore|phalloidin|actin|tubul|mito|golgi|lyso|\ber\b|concanavalin|\bwga\b|"
+    r"non-?nuclear|cyto",
+    re.IGNORECASE,
+)
 _LANDMARK_NAMES = {
     "microtubules": re.compile(r"microtubul|tubulin|tub[ab]\w*\b|\bsir-?tub", re.IGNORECASE),
     "er": re.compile(
@@ -23,35 +35,6 @@ _LANDMARK_NAMES = {
 }
 _COLOURS = ("red", "green", "blue")
 _GUESS_EDGE_PX = 256
-
-
-def check_channel(channel: int, count: int, name: str) -> int:
-    """Return a channel number if the image has that channel.
-
-    Parameters
-    ----------
-    channel
-        A channel number, from 0.
-    count
-        Number of channels of the image.
-    name
-        Name of the image, for the error.
-
-    Returns
-    -------
-    int
-        `channel`.
-
-    Raises
-    ------
-    InputError
-        If the image has no such channel.
-    """
-    if not 0 <= channel < count:
-        raise InputError(
-            f"Channel {channel} of image '{name}' does not exist; it has channels 0 to {count - 1}."
-        )
-    return channel
 
 
 def guess_channel(channels: NDArray[np.generic], names: Sequence[str], image: str) -> tuple[int, str]:
@@ -69,20 +52,27 @@ def guess_channel(channels: NDArray[np.generic], names: Sequence[str], image: st
     Returns
     -------
     index : int
-        The channel with a name such as DAPI, or else the one that looks most like nuclei.
+        The channel named after a stain of DNA, such as DAPI, or else by a word such as *nucleus*, or else
+        the one that looks most like nuclei.
     warning : str
         Which channel was taken, and why.
     """
-    named = [index for index, name in enumerate(names) if _NUCLEUS_NAME.search(name)]
-    if named:
-        index, why = named[0], f"by its name, '{names[named[0]]}'"
-    else:
-        scores = [nucleus_score(channel) for channel in channels]
-        index, why = int(np.argmax(scores)), "because its blobs look most like nuclei"
+    named = nucleus_names(names)
+    candidates = named or range(len(channels))
+    scores = [nucleus_score(channels[index]) for index in candidates] if len(candidates) > 1 else [0.0]
+    index = candidates[int(np.argmax(scores))]
+    why = f"by its name, '{names[index]}'" if named else "because its blobs look most like nuclei"
     return index, (
         f"Image '{image}' has {len(channels)} channels; channel {index} was taken as the nucleus, {why}. "
         "Choose another with --channel."
     )
+
+
+def nucleus_names(names: Sequence[str]) -> list[int]:
+    """Return the indexes of the channels whose names say that they show nuclei, those of the best words."""
+    stains = [index for index, name in enumerate(names) if _NUCLEAR_STAIN.search(name)]
+    words = (index for index, name in enumerate(names) if _NUCLEAR_WORD.search(name))
+    return stains or [index for index in words if not _OTHER_STAIN.search(names[index])]
 
 
 def colour_channel(channels: NDArray[np.generic], image: str) -> tuple[int, tuple[str, ...]]:
@@ -190,6 +180,8 @@ class Field:
     landmarks
         (H, W) float32 raw intensities of channels that are named like microtubules or ER, by
         ``microtubules`` and ``er``.
+    stored_shape
+        Height and width as stored; they differ from those of `pixels` where the file's pixels are not square.
     """
 
     pixels: Floats
@@ -197,10 +189,14 @@ class Field:
     source: str
     warnings: tuple[str, ...] = ()
     landmarks: Mapping[str, Floats] = field(default_factory=dict)
+    stored_shape: tuple[int, ...] = ()
 
 
 def read_field(
-    path: str | PathLike[str], *, channel: int | None = None, pixel_size_um: float | None = None
+    path: str | PathLike[str],
+    *,
+    channel: int | None = None,
+    pixel_size_um: float | Literal["auto"] | None = None,
 ) -> Field:
     """Read the nucleus channel of a TIFF, OME-TIFF, PNG or JPEG file.
 
@@ -212,21 +208,24 @@ def read_field(
     channel
         Which channel is the nucleus, from 0; guessed, with a warning, if None.
     pixel_size_um
-        Micrometres per pixel; if None, from the OME-XML, ImageJ's metadata or the TIFF resolution.
+        Micrometres per pixel; if None, those that the file states. ``auto`` estimates them from the nuclei,
+        with a warning.
 
     Returns
     -------
     Field
-        The raw intensities of the nucleus channel, and of microtubules and ER where channels are named so.
+        The raw intensities of the nucleus channel, and of microtubules and ER where channels are named so;
+        where the file's pixels are not square, resampled to square ones.
 
     Raises
     ------
     InputError
         If the file is not an image, or is damaged, too large, too small, blank, a stack, a photograph, or has
-        NaN or infinite pixels; if the channel does not exist; if the pixel size is not positive.
+        NaN or infinite pixels; if the channel does not exist; if the pixel size is not positive, or cannot
+        be estimated.
     """
     path = Path(path)
-    if pixel_size_um is not None and not (math.isfinite(pixel_size_um) and pixel_size_um > 0):
+    if isinstance(pixel_size_um, float | int) and not (math.isfinite(pixel_size_um) and pixel_size_um > 0):
         raise InputError(f"Pixel size {pixel_size_um} is not a positive number; give micrometres per pixel.")
     decoded = decode_image(path)
     index, notes = _choose_channel(decoded, channel, path.name)
@@ -295,7 +294,11 @@ def _named_landmarks(decoded: Decoded, nucleus: int | None) -> dict[str, int]:
 
 
 def select_channel(
-    decoded: Decoded, index: int, path: Path, pixel_size_um: float | None, notes: tuple[str, ...] = ()
+    decoded: Decoded,
+    index: int,
+    path: Path,
+    pixel_size_um: float | Literal["auto"] | None,
+    notes: tuple[str, ...] = (),
 ) -> Field:
     """Return one channel of a decoded file as a field.
 
@@ -304,30 +307,46 @@ def select_channel(
     decoded
         The file's channels.
     index
-        The channel, from 0.
+        The place of the channel among them.
     path
         The file.
     pixel_size_um
-        Micrometres per pixel; those of the file if None.
+        Micrometres per pixel; those of the file if None; estimated from the nuclei if ``auto``.
     notes
         Warnings about the choice of the channel.
 
     Returns
     -------
     Field
-        The channel's intensities, checked.
+        The channel's intensities, checked, with square pixels.
 
     Raises
     ------
     InputError
-        If the channel is too small, blank, or has NaN or infinite pixels.
+        If the channel is too small, blank, or has NaN or infinite pixels; if the pixel size cannot be
+        estimated.
     """
-    return Field(
-        pixels=_check_pixels(decoded.channels[index], path),
-        pixel_size_um=decoded.pixel_size_um if pixel_size_um is None else pixel_size_um,
-        source=str(path),
-        warnings=(*decoded.warnings, *notes),
+    pixels = _check_pixels(decoded.channels[index], path)
+    size, notes = pixel_size_um, (*decoded.warnings, *notes)
+    if size == "auto":
+        from deepgps.images.nuclear_stain import estimate_pixel_size
+
+        size = estimate_pixel_size(pixels, path.name)
+        notes += (f"The pixel size of '{path.name}' was estimated from its nuclei: {size:.2g} µm.",)
+    square, um, more = _square_pixels(pixels, decoded.pixel_size_um if size is None else (size, size), path)
+    return Field(square, um, str(path), (*notes, *more), pixels.shape)
+
+
+def _square_pixels(
+    pixels: Floats, size: PixelSize | None, path: Path
+) -> tuple[Floats, float | None, tuple[str, ...]]:
+    if size is None or abs(size[0] / size[1] - 1) <= SAME_SIZE:
+        return pixels, size and size[1], ()
+    note = (
+        f"The pixels of '{path.name}' are not square: {size[1]:g} µm wide and {size[0]:g} µm high; "
+        f"it was resampled to {min(size):g} µm."
     )
+    return resample(pixels, size, min(size)), min(size), (note,)
 
 
 def image_stem(path: str | PathLike[str]) -> str:
@@ -337,9 +356,12 @@ def image_stem(path: str | PathLike[str]) -> str:
 
 
 def _choose_channel(decoded: Decoded, channel: int | None, name: str) -> tuple[int, tuple[str, ...]]:
-    count = len(decoded.channels)
     if channel is not None:
-        return check_channel(channel, count, name), ()
+        return decoded.place(channel, name), ()
+    count = len(decoded.channels)
+    lost = [each for each in decoded.elsewhere if nucleus_names([each.name])]
+    if lost and not nucleus_names(decoded.names):
+        raise InputError(f"Image '{name}' is one file of a set: {lost[0]}. Give that file.")
     if decoded.colour:
         return colour_channel(decoded.channels, name)
     if count == 1:

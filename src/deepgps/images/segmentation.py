@@ -119,6 +119,8 @@ class OtsuWatershed:
         mask = smooth > self.otsu_share * otsu
         mask &= smooth > surroundings + self.surroundings_margin * otsu
         mask &= smooth > self.halo_share * brightest
+        if mask.all() or not mask.any():
+            return np.zeros(pixels.shape, bool)
         if smooth.mean(where=mask) - smooth.mean(where=~mask) < self.min_contrast:
             return np.zeros(pixels.shape, bool)
         if self.outline_share > 0:
@@ -367,7 +369,7 @@ def write_labels(path: Path, labels: LabelImage) -> None:
 
 
 def segment_field(field: Field, segmenter: Segmenter, working_um: float) -> LabelImage:
-    """Segment a field at another pixel size.
+    """Segment a field at another pixel size; the labels have the size of the image as stored.
 
     Parameters
     ----------
@@ -381,11 +383,11 @@ def segment_field(field: Field, segmenter: Segmenter, working_um: float) -> Labe
     Returns
     -------
     LabelImage
-        (H, W), at the field's own pixel size.
+        (H, W), at the pixels of the file.
     """
     assert field.pixel_size_um is not None
     pixels = percentile_normalise(resample(field.pixels, field.pixel_size_um, working_um))
-    return resample_labels(segmenter(pixels, working_um), field.pixels.shape)
+    return resample_labels(segmenter(pixels, working_um), field.stored_shape or field.pixels.shape)
 
 
 def resample_labels(labels: LabelImage, shape: tuple[int, ...]) -> LabelImage:

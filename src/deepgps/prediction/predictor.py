@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from itertools import groupby, islice
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from deepgps.arrays import Floats, Mask
 from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, open_model, with_class_set
@@ -191,16 +191,17 @@ class Predictor:
         path_or_name: str | PathLike[str] = DEFAULT_CELLS[0],
         *,
         channel: int | None = None,
-        image_pixel_size_um: float | None = None,
+        image_pixel_size_um: float | Literal["auto"] | None = None,
         microtubules: str | PathLike[str] | None = None,
         er: str | PathLike[str] | None = None,
+        image_checks: bool = True,
         segmenter: "Segmenter | None" = None,
     ) -> Cell:
         """Load a cell at the size and scale of the model's crops.
 
         Parameters
         ----------
-        path_or_name, channel, image_pixel_size_um, microtubules, er, segmenter
+        path_or_name, channel, image_pixel_size_um, microtubules, er, image_checks, segmenter
             As in `Cell.load`.
 
         Returns
@@ -235,6 +236,7 @@ class Predictor:
             image_pixel_size_um=image_pixel_size_um,
             microtubules=microtubules,
             er=er,
+            image_checks=image_checks,
             segmenter=segmenter,
         )
 

@@ -141,6 +141,7 @@ def predict_to_folder(
         image_format=image_format,
         mean=predictor.mean,
         seed=predictor.seed,
+        image_checks=all(cell.checked for cell in chosen),
         nuclei=tuple(map(cell_fingerprint, chosen)),
         landmarks=tuple((cell.name, tuple(cell.landmarks)) for cell in chosen if cell.landmarks),
         inputs=tuple(inputs),

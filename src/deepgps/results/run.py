@@ -54,6 +54,8 @@ class PredictionRun:
         Whether images are mean images.
     seed
         Seed of the images.
+    image_checks
+        Whether all nucleus images were checked for a nuclear stain at a plausible scale.
     nuclei
         Name and fingerprint of the cells drawn into.
     landmarks
@@ -71,6 +73,7 @@ class PredictionRun:
     image_format: ImageFormat = "files"
     mean: bool = False
     seed: int = 0
+    image_checks: bool = True
     nuclei: tuple[tuple[str, str], ...] = ()
     landmarks: tuple[tuple[str, tuple[str, ...]], ...] = ()
     inputs: tuple[tuple[str, str | None], ...] = ()
@@ -83,13 +86,9 @@ class PredictionRun:
     def document(self) -> dict[str, Any]:
         """Return the part of ``run.json`` that stays the same from call to call."""
         model = {"name": self.model, "version": self.version, "sha256": self.sha256}
-        image_format, mean = (self.image_format, self.mean) if self.images else (None, None)
-        options: dict[str, Any] = {
-            "format": self.table,
-            "images": self.images,
-            "image_format": image_format,
-            "mean": mean,
-        }
+        options: dict[str, Any] = {"format": self.table, "images": self.images}
+        for name in ("image_format", "mean", "image_checks"):
+            options[name] = getattr(self, name) if self.images else None
         if self.landmarks:
             options["landmarks"] = {cell: list(names) for cell, names in self.landmarks}
         return run_document(model, options, self.nuclei, self.inputs, self.seed)

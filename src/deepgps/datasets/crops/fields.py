@@ -12,7 +12,7 @@ from skimage.filters import threshold_otsu
 from deepgps.arrays import Floats
 from deepgps.errors import InputError
 from deepgps.images.decode import Decoded, decode_image
-from deepgps.images.read import Field, check_channel, dominant_colour, nucleus_score, select_channel
+from deepgps.images.read import Field, dominant_colour, nucleus_score, select_channel
 
 REQUIRED = ("field", "ensembl_gene_id", "nucleus", "protein")
 
@@ -183,7 +183,7 @@ def read_field_images(row: FieldRow, *, check_order: bool = True) -> FieldImages
 def _channel(decoded: Decoded, path: Path, channel: int | None, um: float | None, kind: str) -> Field:
     count = len(decoded.channels)
     if channel is not None:
-        return select_channel(decoded, check_channel(channel, count, path.name), path, um)
+        return select_channel(decoded, decoded.place(channel, path.name), path, um)
     index = dominant_colour(decoded.channels) if decoded.colour else 0 if count == 1 else None
     if index is None:
         raise InputError(
