@@ -62,3 +62,18 @@ def test_blank_channels_and_nan_do_not_stop_the_guess() -> None:
 def test_the_guess_does_not_depend_on_the_pixel_size(factor: float) -> None:
     scaled = ndimage.zoom(channels().astype(np.float32), (1, factor, factor), order=1)
     assert guess_channel(scaled, (), "a.tif")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("nuclear pore", "Ch2", "DAPI"), 2),
+        (("405 actin", "H2B-mCherry"), 1),
+        (("Alexa 405 WGA", "nuclei"), 1),
+        (("nucleus", "Hoechst33342"), 1),
+        (("GFP", "405"), 1),
+    ],
+)
+def test_stains_of_dna_come_before_other_words(names: tuple[str, ...], expected: int) -> None:
+    flat = np.arange(1600.0).reshape(40, 40)
+    assert guess_channel(np.stack([flat] * len(names)), names, "a.tif")[0] == expected

@@ -65,3 +65,90 @@ def test_implausible_metadata_are_ignored_and_told(tmp_path: Path, size: float) 
     field = read_field(ome(tmp_path / "a.ome.tif", size, "µm"))
     assert field.pixel_size_um is None
     assert f"{size:g} µm per pixel" in field.warnings[0]
+
+
+def described(path: Path, description: str, **options: Any) -> float | None:
+    tifffile.imwrite(path, GREY, description=description, metadata=None, **options)
+    return read_field(path).pixel_size_um
+
+
+@pytest.mark.parametrize("unit", ["micrometers", "micrometre", "Microns", "UM", "\\u00b5m"])
+def test_spellings_of_imagej(tmp_path: Path, unit: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", GREY, imagej=True, resolution=(5, 5), metadata={"unit": unit})
+    assert read_field(tmp_path / "a.tif").pixel_size_um == pytest.approx(0.2, rel=1e-4)
+
+
+METAMORPH = (
+    '<MetaData><prop id="Description" type="string" value="x"/><PlaneInfo>'
+    '<prop id="spatial-calibration-state" type="bool" value="{state}"/>'
+    '<prop id="spatial-calibration-x" type="float" value="{x}"/>'
+    '<prop id="spatial-calibration-y" type="float" value="{x}"/>'
+    '<prop id="spatial-calibration-units" type="string" value="{unit}"/></PlaneInfo></MetaData>'
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "x", "unit", "expected"),
+    [("on", 0.16, "um", 0.16), ("on", 160, "nm", 0.16), ("off", 0.16, "um", None), ("on", 1, "pixel", None)],
+)
+def test_metamorph(tmp_path: Path, state: str, x: float, unit: str, expected: float | None) -> None:
+    found = described(tmp_path / "a.tif", METAMORPH.format(state=state, x=x, unit=unit))
+    assert found == (expected and pytest.approx(expected))
+
+
+def test_aperio(tmp_path: Path) -> None:
+    text = "Aperio Image Library v12.0.15 \r\n40x40 (256x256) |AppMag = 20|MPP = 0.4990|Left = 25"
+    assert described(tmp_path / "a.svs", text) == pytest.approx(0.499)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "namespace", "expected"),
+    [
+        ('PhysicalSizeX="0.3" PhysicalSizeY="0.3"', "", 0.3),
+        ('PhysicalSizeY="0.3"', ' xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"', 0.3),
+        ('PhysicalSizeX="300" PhysicalSizeXUnit="nm"', "", 0.3),
+        ('PhysicalSizeX="0" PhysicalSizeY="0"', "", 0.25),
+        ('PhysicalSizeX="NaN"', "", 0.25),
+        ('PhysicalSizeX="1" PhysicalSizeXUnit="pixel"', "", 0.25),
+        ('PhysicalSizeX="26458" PhysicalSizeY="26458"', "", 0.25),
+        ("", "", 0.25),
+    ],
+)
+def test_ome_as_it_is_written_and_the_tags_beside_it(
+    tmp_path: Path, attributes: str, namespace: str, expected: float
+) -> None:
+    xml = (
+        f'<?xml version="1.0"?><OME{namespace}><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" '
+        f'Type="uint16" SizeX="40" SizeY="40" SizeC="1" SizeZ="1" SizeT="1" {attributes}>'
+        '<TiffData IFD="0"/></Pixels></Image></OME>'
+    )
+    found = described(tmp_path / "a.ome.tif", xml, resolution=(40_000, 40_000), resolutionunit="CENTIMETER")
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("unit", "per_unit"), [(4, 4000), (5, 4)])
+def test_units_that_tifffile_writes(tmp_path: Path, unit: int, per_unit: float) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", GREY, resolution=(per_unit, per_unit), resolutionunit=unit)
+    assert read_field(tmp_path / "a.tif").pixel_size_um == pytest.approx(0.25)
+
+
+def test_png_states_pixels_per_metre(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for um, expected in ((0.25, 0.25), (25_400 / 300, None)):
+        Image.fromarray(GREY).save(tmp_path / "a.png", dpi=(25_400 / um, 25_400 / um))
+        assert read_field(tmp_path / "a.png").pixel_size_um == (expected and pytest.approx(expected, rel=1e-3))
+
+
+def test_pixels_that_are_not_square_are_resampled(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:100, :100]
+    disc = (np.hypot(rows - 50, columns - 50) < 30).astype(np.uint16) * 1000
+    tifffile.imwrite(tmp_path / "a.tif", disc[::2], resolution=(50_000, 25_000), resolutionunit="CENTIMETER")
+    field = read_field(tmp_path / "a.tif")
+    assert field.pixels.shape == (100, 100)
+    assert field.stored_shape == (50, 100)
+    assert field.pixel_size_um == pytest.approx(0.2)
+    assert "0.2 µm wide and 0.4 µm high" in field.warnings[0]
+    assert np.corrcoef(field.pixels.ravel(), disc.ravel())[0, 1] > 0.97
+    # A number from the user is that of both axes.
+    assert read_field(tmp_path / "a.tif", pixel_size_um=0.3).pixels.shape == (50, 100)

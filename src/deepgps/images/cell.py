@@ -239,7 +239,7 @@ def _prepared(field: Field, um: float, image_checks: bool) -> tuple[Floats, tupl
     if image_checks:
         from deepgps.images.nuclear_stain import check_nuclear_stain
 
-        raw, more = check_nuclear_stain(field, image_um)
+        raw, more = check_nuclear_stain(field, image_um, um)
         notes += more
     pixels = _resampled(raw, field, um)
     if min(pixels.shape) < MIN_EDGE_PX:

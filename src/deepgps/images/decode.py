@@ -437,6 +437,8 @@ def _intensities(
     `samples` says whether the channels are samples of one page.
     """
     notes: tuple[str, ...] = ()
+    if channels.dtype.kind == "b":
+        channels = channels.astype(np.uint8)
     if page.compression in _LOSSY:
         notes += _lossy_notes(path, _LOSSY[page.compression])
     bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)

@@ -1,6 +1,7 @@
 """Does an image show a nuclear stain, and at a plausible scale? Checks that need no pixel size."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
@@ -28,7 +29,13 @@ _MIN_OBJECT_PX = 20
 _BAR_ASPECT, _BAR_FILLING, _BAR_LENGTH = 3.0, 0.95, 1 / 50
 
 
-def check_nuclear_stain(field: Field, pixel_size_um: float) -> tuple[Floats, tuple[str, ...]]:
+MAX_DOUBTFUL_PIXELS = 25_000_000
+"""Largest height × width to which an image is resampled whose pixel size is not plausible."""
+
+
+def check_nuclear_stain(
+    field: Field, pixel_size_um: float, target_um: float
+) -> tuple[Floats, tuple[str, ...]]:
     """Check that a field shows bright nuclei on dark ground, of plausible size, and remove its scale bars.
 
     Parameters
@@ -37,6 +44,8 @@ def check_nuclear_stain(field: Field, pixel_size_um: float) -> tuple[Floats, tup
         The nucleus image.
     pixel_size_um
         Its pixel size in micrometres, as stated or assumed.
+    target_um
+        The pixel size that it will be resampled to.
 
     Returns
     -------
@@ -48,8 +57,9 @@ def check_nuclear_stain(field: Field, pixel_size_um: float) -> tuple[Floats, tup
     Raises
     ------
     InputError
-        If the field is mostly bright (transmitted light, or inverted), is a smooth gradient, or has nothing
-        bright but a scale bar.
+        If the field is mostly bright (transmitted light, or inverted), is a smooth gradient, has nothing
+        bright but a scale bar, or would grow beyond `MAX_DOUBTFUL_PIXELS` because of a pixel size at which
+        its nuclei would be too large.
     """
     name = field.source
     overrule = "If it is one, use --no-image-checks."
@@ -66,7 +76,11 @@ def check_nuclear_stain(field: Field, pixel_size_um: float) -> tuple[Floats, tup
             f"Image '{name}' is bright in {seen.bright_share:.0%} of its area, as in transmitted light or an "
             f"inverted image; give a fluorescence image of a nuclear stain, bright on dark. {overrule}"
         )
-    return pixels, (*notes, *_scale_notes(seen, pixel_size_um, name))
+    doubts = _scale_doubts(seen, pixel_size_um, Path(name).name)
+    grown = pixels.size * (pixel_size_um / target_um) ** 2
+    if doubts and grown > max(MAX_DOUBTFUL_PIXELS, pixels.size):
+        raise InputError(f"Image '{name}' would be resampled to {grown:,.0f} pixels. {doubts[0]}")
+    return pixels, (*notes, *doubts)
 
 
 def estimate_pixel_size(pixels: Floats, name: str) -> float:
@@ -98,12 +112,12 @@ def estimate_pixel_size(pixels: Floats, name: str) -> float:
     return TYPICAL_NUCLEUS_UM / width
 
 
-def _scale_notes(seen: "Objects", um: float, name: str) -> tuple[str, ...]:
+def _scale_doubts(seen: "Objects", um: float, name: str) -> tuple[str, ...]:
     low, high = NUCLEUS_UM
     if seen.width_px is None or low <= (width := seen.width_px * um) <= high:
         return ()
     return (
-        f"The nuclei of '{name}' would be {width:.2g} µm wide at {um:.3g} µm per pixel, and nuclei measure "
+        f"The nuclei of '{name}' would be {width:.{0 if width >= 10 else 1}f} µm wide at {um:.3g} µm per pixel, and nuclei measure "
         f"{low:g} to {high:g} µm; about {TYPICAL_NUCLEUS_UM / seen.width_px:.2g} µm per pixel would fit. "
         "Check the pixel size and give it with --pixel-size-um, or use --pixel-size-um auto.",
     )
@@ -208,7 +222,7 @@ def _without_scale_bars(pixels: Floats, name: str) -> tuple[Floats, tuple[str, .
             f"Image '{name}' shows nothing but a scale bar; give an image of a nuclear stain without one. "
             "If it shows nuclei, use --no-image-checks."
         )
-    return cleaned, (f"Image '{name}' has a scale bar burned in; it was blacked out.",)
+    return cleaned, (f"Image '{Path(name).name}' has a scale bar burned in; it was blacked out.",)
 
 
 def _wider(span: slice) -> slice:

@@ -14,7 +14,8 @@ PLAUSIBLE_PIXEL_UM = (0.01, 10.0)
 """Range of pixel sizes of microscopes in micrometres; others are print resolutions or defaults."""
 
 UNIT_UM: Mapping[str, float] = {
-    **dict.fromkeys(("µm", "μm", "um", "\\u00b5m"), 1.0),  # micro sign, Greek letter, ImageJ's escape
+    # The micro sign, the Greek letter, ImageJ's escape, and the micro sign read in a wrong encoding.
+    **dict.fromkeys(("µm", "μm", "um", "\\u00b5m", "âµm", "\ufffdm"), 1.0),
     **dict.fromkeys(("micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"), 1.0),
     **dict.fromkeys(("å", "angstrom", "angstroms"), 1e-4),
     **dict.fromkeys(("pm", "picometer", "picometre"), 1e-6),
@@ -128,7 +129,10 @@ def _imagej(tif: "TiffFile") -> _Sizes:
 
 
 def _metamorph(tif: "TiffFile") -> _Sizes:
-    plane: Any = (tif.metaseries_metadata or {}).get("PlaneInfo", {})
+    from tifffile.tifffile import metaseries_description_metadata
+
+    text = tif.pages.first.description
+    plane: Any = metaseries_description_metadata(text)["PlaneInfo"] if text.startswith("<MetaData") else {}
     if plane and plane.get("spatial-calibration-state", True):
         unit = str(plane.get("spatial-calibration-units", "um"))
         y, x = (_scaled(plane.get(f"spatial-calibration-{axis}"), unit) for axis in "yx")
