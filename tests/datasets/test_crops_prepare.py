@@ -135,7 +135,7 @@ def test_an_interrupted_run_is_resumed(folder, store, tmp_path):
     class Killed(BaseException):
         pass
 
-    def after_three(name, _):
+    def after_three(name, *_):
         if name == "f2":
             raise Killed
 
@@ -146,7 +146,7 @@ def test_an_interrupted_run_is_resumed(folder, store, tmp_path):
         folder / "fields.csv",
         folder / "proteins.parquet",
         tmp_path,
-        on_field=lambda name, _: seen.append(name),
+        on_field=lambda name, *_: seen.append(name),
     )
     assert (done.resumed, seen) == (3, ["f3", "f4", "f5"])
     assert same(tmp_path, store)
@@ -232,7 +232,7 @@ def test_the_check_for_swapped_channels_can_be_disabled(tmp_path):
     with pytest.raises(InputError, match="None of 1"):
         prepared(fields, tmp_path / "proteins.parquet", tmp_path / "trusted", settings)
     assert "swapped" in problems(tmp_path / "store")["a"]
-    assert "No nucleus" in problems(tmp_path / "trusted")["a"]
+    assert "bright in 97% of its area" in problems(tmp_path / "trusted")["a"]
 
 
 def test_one_very_bright_cell_does_not_make_channels_look_swapped(tmp_path):

@@ -1,4 +1,4 @@
-"""Images as programs write them: the decoded image is the written one, or the file is refused with a sentence."""
+"""Images as programs write them are read as they were, or refused with a sentence."""
 
 import io
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deepgps.errors import InputError
-from deepgps.images.decode import decode
+from deepgps.images.decode import decode_image
 from deepgps.images.read import read_field
 
 HEIGHT, WIDTH = 41, 53
@@ -32,12 +32,19 @@ def known_image(dtype: str, scale: float = 1.0) -> np.ndarray:
 
 
 @settings(
-    max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     compression=st.sampled_from(LOSSLESS),
-    dtype=st.sampled_from(("uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "float32", "float64")),
-    layout=st.sampled_from(("grey", "white is zero", "blue", "planar blue", "grey and alpha", "two samples", "pages")),
+    dtype=st.sampled_from(
+        ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "float32", "float64")
+    ),
+    layout=st.sampled_from(
+        ("grey", "white is zero", "blue", "planar blue", "grey and alpha", "two samples", "pages")
+    ),
     predictor=st.booleans(),
     tile=st.sampled_from((None, (16, 16), (64, 32))),
     rows_per_strip=st.sampled_from((None, 1, 7, HEIGHT)),
@@ -114,7 +121,9 @@ def test_any_number_of_bits(tmp_path: Path, bits: int) -> None:
     write_raw_tiff(tmp_path / "a.tif", packed.tobytes(), {258: bits, 262: 1})
     np.testing.assert_array_equal(read_field(tmp_path / "a.tif").pixels, known)
     write_raw_tiff(tmp_path / "b.tif", packed.tobytes(), {258: bits, 262: 0})
-    np.testing.assert_array_equal(read_field(tmp_path / "b.tif").pixels, 2**bits - 1 - known.astype(np.float32))
+    np.testing.assert_array_equal(
+        read_field(tmp_path / "b.tif").pixels, 2**bits - 1 - known.astype(np.float32)
+    )
 
 
 def write_raw_tiff(path: Path, data: bytes, tags: Mapping[int, Any]) -> None:
@@ -207,7 +216,9 @@ def test_png_of_16_bits_keeps_them_all(tmp_path: Path, samples: int, used_bits: 
 
     known = (SHAPE / SHAPE.max() * (2**used_bits - 1)).astype(np.uint16)
     opaque, black = np.full_like(known, 65535), np.zeros_like(known)
-    planes = {1: [known], 2: [known, opaque], 3: [black, black, known], 4: [black, black, known, opaque]}[samples]
+    planes = {1: [known], 2: [known, opaque], 3: [black, black, known], 4: [black, black, known, opaque]}[
+        samples
+    ]
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(np.squeeze(np.dstack(planes))))
     np.testing.assert_array_equal(read_field(tmp_path / "a.png").pixels, known)
 
@@ -216,12 +227,16 @@ def test_png_of_16_bits_keeps_them_all(tmp_path: Path, samples: int, used_bits: 
 def test_other_colours_are_refused_by_name(tmp_path: Path, photometric: int, colours: str) -> None:
     samples = 4 if photometric == 5 else 3
     data = np.dstack([GREY] * samples).tobytes()
-    write_raw_tiff(tmp_path / "a.tif", data, {258: [8] * samples, 262: photometric, 277: samples, 530: [1, 1]})
+    write_raw_tiff(
+        tmp_path / "a.tif", data, {258: [8] * samples, 262: photometric, 277: samples, 530: [1, 1]}
+    )
     with pytest.raises(InputError, match=f"colours as {colours}.*save it as grey or RGB"):
         read_field(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize(("compression", "name"), [(34661, "JBIG"), (32809, "THUNDERSCAN"), (12345, "number 12345")])
+@pytest.mark.parametrize(
+    ("compression", "name"), [(34661, "JBIG"), (32809, "THUNDERSCAN"), (12345, "number 12345")]
+)
 def test_a_codec_that_cannot_be_read_is_named(tmp_path: Path, compression: int, name: str) -> None:
     write_raw_tiff(tmp_path / "a.tif", GREY.tobytes(), {259: compression})
     with pytest.raises(InputError, match=rf"compression {name} .*cannot be read.*Deflate") as caught:
@@ -236,9 +251,12 @@ def test_a_jpeg_inside_a_tiff_is_read_with_a_warning(tmp_path: Path) -> None:
     assert "compressed as JPEG" in field.warnings[0]
 
 
-OME = """<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{own}">
-<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="{w}" SizeY="{h}" SizeC="2"
- SizeZ="1" SizeT="1"><Channel ID="Channel:0:0" Name="{first}"/><Channel ID="Channel:0:1" Name="{second}"/>
+OME = """<?xml version="1.0"?>
+<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{own}">
+<Image ID="Image:0">
+<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8"
+ SizeX="{w}" SizeY="{h}" SizeC="2" SizeZ="1" SizeT="1">
+<Channel ID="Channel:0:0" Name="{first}"/><Channel ID="Channel:0:1" Name="{second}"/>
 <TiffData FirstC="0" IFD="0" PlaneCount="1"><UUID FileName="c0.ome.tif">urn:uuid:0</UUID></TiffData>
 <TiffData FirstC="1" IFD="0" PlaneCount="1"><UUID FileName="c1.ome.tif">urn:uuid:1</UUID></TiffData>
 </Pixels></Image></OME>"""
@@ -278,6 +296,8 @@ def test_no_other_file_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return path_open(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", spy)
-    monkeypatch.setattr(tifffile.tifffile, "open", lambda *a, **k: pytest.fail(f"opened {a[0]}"), raising=False)
-    decode(tmp_path / "c1.ome.tif")
+    monkeypatch.setattr(
+        tifffile.tifffile, "open", lambda *a, **k: pytest.fail(f"opened {a[0]}"), raising=False
+    )
+    decode_image(tmp_path / "c1.ome.tif")
     assert opened == ["c1.ome.tif"]

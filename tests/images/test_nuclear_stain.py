@@ -14,7 +14,9 @@ from deepgps.images.read import Field, read_field
 RNG = np.random.default_rng(5)
 
 
-def nuclei(width_px: float = 60, edge: int = 420, background: float = 100, signal: float = 2000) -> np.ndarray:
+def nuclei(
+    width_px: float = 60, edge: int = 420, background: float = 100, signal: float = 2000
+) -> np.ndarray:
     """Discs on a grid, one and a half widths apart, with noise."""
     rows, columns = np.mgrid[:edge, :edge]
     pitch = 1.6 * width_px

@@ -118,8 +118,8 @@ def test_ome_as_it_is_written_and_the_tags_beside_it(
     tmp_path: Path, attributes: str, namespace: str, expected: float
 ) -> None:
     xml = (
-        f'<?xml version="1.0"?><OME{namespace}><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" '
-        f'Type="uint16" SizeX="40" SizeY="40" SizeC="1" SizeZ="1" SizeT="1" {attributes}>'
+        f'<?xml version="1.0"?><OME{namespace}><Image ID="Image:0"><Pixels ID="Pixels:0" Type="uint16" '
+        f'DimensionOrder="XYCZT" SizeX="40" SizeY="40" SizeC="1" SizeZ="1" SizeT="1" {attributes}>'
         '<TiffData IFD="0"/></Pixels></Image></OME>'
     )
     found = described(tmp_path / "a.ome.tif", xml, resolution=(40_000, 40_000), resolutionunit="CENTIMETER")
@@ -137,7 +137,9 @@ def test_png_states_pixels_per_metre(tmp_path: Path) -> None:
 
     for um, expected in ((0.25, 0.25), (25_400 / 300, None)):
         Image.fromarray(GREY).save(tmp_path / "a.png", dpi=(25_400 / um, 25_400 / um))
-        assert read_field(tmp_path / "a.png").pixel_size_um == (expected and pytest.approx(expected, rel=1e-3))
+        assert read_field(tmp_path / "a.png").pixel_size_um == (
+            expected and pytest.approx(expected, rel=1e-3)
+        )
 
 
 def test_pixels_that_are_not_square_are_resampled(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """``deepgps data segment``, ``prepare`` and ``show``."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -98,10 +98,12 @@ def prepare(
 
     with ProgressBar("preparing", _count(fields), unit="fields") as progress:
 
-        def on_field(name: str, problem: str | None) -> None:
+        def on_field(name: str, problem: str | None, warnings: Sequence[str]) -> None:
             progress.advance()
             if problem is not None:
                 progress.print_some(f"field '{name}' is left out: {problem}")
+            for warning in warnings:
+                progress.print_some(f"field '{name}': {warning}")
 
         done = prepare_fields(
             fields,

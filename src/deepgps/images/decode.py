@@ -270,11 +270,10 @@ def _lossy_notes(path: Path, compression: str) -> tuple[str, ...]:
 # What colours, palettes and transparency mean.
 
 
-def _apply_palette(indexes: _Channels, palette: NDArray[Any], path: Path) -> tuple[_Channels, tuple[str, ...]]:
-    """Look up the colours (n, 3) of indexes (1, H, W).
-
-    A palette that rises in all colours only tints a grey image for display: its indexes are the intensities.
-    """
+def _apply_palette(
+    indexes: _Channels, palette: NDArray[Any], path: Path
+) -> tuple[_Channels, tuple[str, ...]]:
+    """Look up the colours (n, 3) of indexes (1, H, W), unless they only tint a grey image for display."""
     used = palette[int(indexes.min()) : int(indexes.max()) + 1].astype(np.int64)
     steps = np.diff(used, axis=0)
     if (steps >= 0).all() and (steps.sum(1) > 0).all():
@@ -288,10 +287,7 @@ def _apply_palette(indexes: _Channels, palette: NDArray[Any], path: Path) -> tup
 def _over_black(
     channels: _Channels, alpha: _Channels | None, path: Path, top: float | None = None
 ) -> tuple[_Channels, tuple[str, ...]]:
-    """Lay channels (C, H, W) over black, as transparent as their alpha (H, W).
-
-    An alpha that is the same everywhere says nothing and is ignored.
-    """
+    """Lay channels (C, H, W) over black by their alpha (H, W); one that is the same everywhere is ignored."""
     if alpha is None or alpha.min() == alpha.max():
         return channels, ()
     if top is None:
@@ -432,10 +428,7 @@ def _check_complete(tif: "TiffFile", series: "TiffPageSeries", path: Path) -> No
 def _intensities(
     channels: _Channels, page: "TiffPage", samples: bool, imagej: bool, path: Path
 ) -> tuple[_Channels, bool, tuple[str, ...]]:
-    """Return the channels (C, H, W), whether they are colours, and what was done to them.
-
-    `samples` says whether the channels are samples of one page.
-    """
+    """Return the channels (C, H, W), whether they are colours, and notes; `samples`: they are of one page."""
     notes: tuple[str, ...] = ()
     if channels.dtype.kind == "b":
         channels = channels.astype(np.uint8)

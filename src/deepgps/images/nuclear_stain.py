@@ -66,7 +66,8 @@ def check_nuclear_stain(
     seen = find_objects(field.pixels)
     if seen.smoothness > _SMOOTH:
         raise InputError(
-            f"Image '{name}' is a smooth gradient without objects; give an image of a nuclear stain. {overrule}"
+            f"Image '{name}' is a smooth gradient without objects; give an image of a nuclear "
+            f"stain. {overrule}"
         )
     pixels, notes = _without_scale_bars(field.pixels, name)
     if notes:
@@ -116,9 +117,11 @@ def _scale_doubts(seen: "Objects", um: float, name: str) -> tuple[str, ...]:
     low, high = NUCLEUS_UM
     if seen.width_px is None or low <= (width := seen.width_px * um) <= high:
         return ()
+    digits = 0 if width >= 10 else 1
     return (
-        f"The nuclei of '{name}' would be {width:.{0 if width >= 10 else 1}f} µm wide at {um:.3g} µm per pixel, and nuclei measure "
-        f"{low:g} to {high:g} µm; about {TYPICAL_NUCLEUS_UM / seen.width_px:.2g} µm per pixel would fit. "
+        f"The nuclei of '{name}' would be {width:.{digits}f} µm wide at {um:.3g} µm per pixel, and nuclei "
+        f"measure {low:g} to {high:g} µm; about "
+        f"{TYPICAL_NUCLEUS_UM / seen.width_px:.2g} µm per pixel would fit. "
         "Check the pixel size and give it with --pixel-size-um, or use --pixel-size-um auto.",
     )
 
@@ -192,15 +195,12 @@ def _smoothness(smooth: Floats) -> float:
 
 
 def _without_scale_bars(pixels: Floats, name: str) -> tuple[Floats, tuple[str, ...]]:
-    """Set burned-in scale bars to the background: straight bars of the highest intensity.
-
-    A bar is the only bright thing in an image without nuclei, and otherwise the segmenter takes it for one.
-    """
+    """Set burned-in scale bars to the background: a segmenter takes them for nuclei."""
     low, high = float(pixels.min()), float(pixels.max())
     saturated = pixels >= low + 0.98 * (high - low)
-    if not 0 < (share := saturated.mean()) < 0.05:
+    if not 0 < saturated.mean() < 0.05:
         return pixels, ()
-    labels, count = ndimage.label(saturated)
+    labels, _ = ndimage.label(saturated)
     shortest = _BAR_LENGTH * max(pixels.shape)
     middle = (low + high) / 2
     bars = []

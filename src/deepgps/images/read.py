@@ -236,7 +236,10 @@ def read_field(
     taken = [f"channel {number} ('{decoded.names[number]}') as {name}" for name, number in found.items()]
     return replace(
         chosen,
-        landmarks={name: _check_pixels(decoded.channels[number], path) for name, number in found.items()},
+        landmarks={
+            name: _as_large_as(chosen, _check_pixels(decoded.channels[number], path))
+            for name, number in found.items()
+        },
         warnings=(*chosen.warnings, f"Image '{path.name}': took {' and '.join(taken)}."),
     )
 
@@ -274,13 +277,13 @@ def read_landmark(path: Path, landmark: str, nucleus: Field) -> Floats:
             "file with that channel alone."
         )
     pixels = _check_pixels(decoded.channels[index or 0], path)
-    if pixels.shape != nucleus.pixels.shape:
-        sizes = (f"{image.shape[1]} × {image.shape[0]}" for image in (pixels, nucleus.pixels))
+    if pixels.shape != nucleus.stored_shape:
+        sizes = (f"{shape[1]} × {shape[0]}" for shape in (pixels.shape, nucleus.stored_shape))
         raise InputError(
             f"Image '{path}' ({landmark}) has {next(sizes)} pixels and that of the nucleus {next(sizes)}; "
             "give images of the same field."
         )
-    return pixels
+    return _as_large_as(nucleus, pixels)
 
 
 def _named_landmarks(decoded: Decoded, nucleus: int | None) -> dict[str, int]:
@@ -334,19 +337,25 @@ def select_channel(
         size = estimate_pixel_size(pixels, path.name)
         notes += (f"The pixel size of '{path.name}' was estimated from its nuclei: {size:.2g} µm.",)
     square, um, more = _square_pixels(pixels, decoded.pixel_size_um if size is None else (size, size), path)
-    return Field(square, um, str(path), (*notes, *more), pixels.shape)
+    return Field(square, um, str(path), (*notes, *more), stored_shape=pixels.shape)
 
 
 def _square_pixels(
     pixels: Floats, size: PixelSize | None, path: Path
 ) -> tuple[Floats, float | None, tuple[str, ...]]:
-    if size is None or abs(size[0] / size[1] - 1) <= SAME_SIZE:
+    if size is None or same_pixel_size(*size):
         return pixels, size and size[1], ()
     note = (
         f"The pixels of '{path.name}' are not square: {size[1]:g} µm wide and {size[0]:g} µm high; "
         f"it was resampled to {min(size):g} µm."
     )
     return resample(pixels, size, min(size)), min(size), (note,)
+
+
+def _as_large_as(nucleus: Field, pixels: Floats) -> Floats:
+    """Resample another channel of a field to square pixels, as its nucleus image was."""
+    ratios = [new / old for new, old in zip(nucleus.pixels.shape, pixels.shape, strict=True)]
+    return resample(pixels, (ratios[0], ratios[1]), 1.0)
 
 
 def image_stem(path: str | PathLike[str]) -> str:

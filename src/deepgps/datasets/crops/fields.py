@@ -133,11 +133,16 @@ SMALLEST_NUCLEUS_UM2 = 40.0
 
 
 class FieldImages(NamedTuple):
-    """Raw images (H, W) of the same cells, and their pixel size in micrometres."""
+    """Raw images (H, W) of the same cells, their pixel size in micrometres, and how they were read.
+
+    Pixels are square; `stored_shape` is height and width as stored, `warnings` are sentences for the user.
+    """
 
     nucleus: Floats
     protein: Floats
     pixel_size_um: float
+    stored_shape: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def read_field_images(row: FieldRow, *, check_order: bool = True) -> FieldImages:
@@ -177,7 +182,8 @@ def read_field_images(row: FieldRow, *, check_order: bool = True) -> FieldImages
         raise InputError("Neither the list nor the image gives the pixel size; give pixel_size_um.")
     if check_order:
         _check_order(nucleus.pixels, protein.pixels, nucleus.pixel_size_um)
-    return FieldImages(nucleus.pixels, protein.pixels, nucleus.pixel_size_um)
+    notes = tuple(dict.fromkeys((*nucleus.warnings, *protein.warnings)))
+    return FieldImages(nucleus.pixels, protein.pixels, nucleus.pixel_size_um, nucleus.stored_shape, notes)
 
 
 def _channel(decoded: Decoded, path: Path, channel: int | None, um: float | None, kind: str) -> Field:

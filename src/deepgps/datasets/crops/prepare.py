@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -28,8 +28,16 @@ from deepgps.datasets.crops.settings import EMPTY_CONTRAST, PrepareSettings
 from deepgps.datasets.crops.store import PROTEINS, CropStoreWriter, write_store_proteins
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.files import atomic_path
-from deepgps.images.read import image_stem
-from deepgps.images.segmentation import LABELS_SUFFIX, SEGMENTERS, Segmenter, get_segmenter, read_labels
+from deepgps.images.nuclear_stain import check_nuclear_stain
+from deepgps.images.read import Field, image_stem
+from deepgps.images.segmentation import (
+    LABELS_SUFFIX,
+    SEGMENTERS,
+    Segmenter,
+    get_segmenter,
+    read_labels,
+    resample_labels,
+)
 from deepgps.parallel import WorkerDiedError, parallel_map
 
 
@@ -79,12 +87,13 @@ class CropTask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FieldCrops:
-    """Crops of a field (n, 2, S, S) uint8 and their rows, or the reason why there are none."""
+    """Crops of a field (n, 2, S, S) uint8 and their rows, or the reason why there are none; warnings."""
 
     field: str
     crops: Bytes
     rows: list[dict[str, Any]]
     problem: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def crop_field(task: CropTask) -> FieldCrops:
@@ -94,7 +103,7 @@ def crop_field(task: CropTask) -> FieldCrops:
     if task.row is None or task.problem is not None:
         return FieldCrops(task.field, no_crops, [], task.problem)
     try:
-        pairs, rows = _cut(task, task.row)
+        pairs, rows, notes = _cut(task, task.row)
     except DeepGPSError as error:
         return FieldCrops(task.field, no_crops, [], str(error))
     except OSError as error:
@@ -103,12 +112,16 @@ def crop_field(task: CropTask) -> FieldCrops:
     except Exception as error:  # one bad field must not end the run
         problem = f"It could not be prepared ({type(error).__name__}: {error})."
         return FieldCrops(task.field, no_crops, [], problem)
-    return FieldCrops(task.field, np.stack([pair.pixels for pair in pairs]), rows)
+    return FieldCrops(task.field, np.stack([pair.pixels for pair in pairs]), rows, warnings=notes)
 
 
-def _cut(task: CropTask, row: FieldRow) -> tuple[list[CropPair], list[dict[str, Any]]]:
+def _cut(task: CropTask, row: FieldRow) -> tuple[list[CropPair], list[dict[str, Any]], tuple[str, ...]]:
     settings = task.method.settings
     images = read_field_images(row, check_order=settings.channel_order == "check")
+    if settings.image_checks:
+        field = Field(images.nucleus, images.pixel_size_um, str(row.nucleus))
+        nucleus, notes = check_nuclear_stain(field, images.pixel_size_um, settings.pixel_size_um)
+        images = images._replace(nucleus=nucleus, warnings=(*images.warnings, *notes))
     if settings.empty_protein == "drop" and (signal := contrast(images.protein)) < EMPTY_CONTRAST:
         raise InputError(
             f"Its protein image is empty: its contrast is {signal:.1f} times the noise, less than "
@@ -119,13 +132,15 @@ def _cut(task: CropTask, row: FieldRow) -> tuple[list[CropPair], list[dict[str, 
     if not pairs:
         raise InputError(_no_crops_reason(normalised, settings))
     quality = field_quality(images.nucleus, images.protein, normalised, settings.pixel_size_um)
-    return pairs, [_index_row(task, row, pair, quality) for pair in pairs]
+    return pairs, [_index_row(task, row, pair, quality) for pair in pairs], images.warnings
 
 
 def _normalise(task: CropTask, row: FieldRow, images: FieldImages) -> NormalisedField:
     segmenter: LabelImage | Segmenter
     if task.method.labels is not None:
         segmenter = read_labels(_label_image(task.method.labels, row))
+        if segmenter.shape == images.stored_shape:
+            segmenter = resample_labels(segmenter, images.nucleus.shape)
     else:
         segmenter = _with_min_area(get_segmenter(task.method.segmenter), task.method.settings.min_area_um2)
     return normalise_field(
@@ -183,6 +198,8 @@ def _index_row(task: CropTask, row: FieldRow, pair: CropPair, quality: Quality) 
 
 
 FIELD_PROBLEMS = "problems.csv"
+FIELD_WARNINGS = "warnings.csv"
+WARNINGS = "warnings.csv"
 
 SCHEMA: Mapping[str, Any] = {
     **dict.fromkeys(
@@ -224,7 +241,7 @@ def prepare_fields(
     workers: int | None = None,
     scheduler: str | None = None,
     overwrite: bool = False,
-    on_field: Callable[[str, str | None], None] | None = None,
+    on_field: Callable[[str, str | None, Sequence[str]], None] | None = None,
 ) -> PrepareSummary:
     """Cut the fields of a list into crops and write them to a crop store.
 
@@ -251,7 +268,7 @@ def prepare_fields(
     overwrite
         Start again, whatever an earlier run left in the folder.
     on_field
-        Called after each field with its name, and the reason if it is left out.
+        Called after each field with its name, the reason if it is left out, and warnings about its images.
 
     Returns
     -------
@@ -283,9 +300,10 @@ def prepare_fields(
         for name, result in zip(names, results, strict=True):
             field = _worker_died(name, result) if isinstance(result, WorkerDiedError) else result
             protein = field.rows[0]["protein_id"] if field.rows else None
-            writer.add(field.crops, field.rows, {"field": name, "problem": field.problem, "protein": protein})
+            record = {"field": name, "problem": field.problem, "protein": protein}
+            writer.add(field.crops, field.rows, {**record, "warnings": list(field.warnings)})
             if on_field:
-                on_field(name, field.problem)
+                on_field(name, field.problem, field.warnings)
         return _finish(writer, proteins, resumed)
 
 
@@ -361,10 +379,17 @@ def _sha256(path: Path, what: str) -> str:
 
 def _finish(writer: CropStoreWriter, proteins: Path, resumed: int) -> PrepareSummary:
     left_out, protein_ids, out = 0, set[str](), writer.folder
-    with atomic_path(out / FIELD_PROBLEMS) as path, path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
+    with (
+        atomic_path(out / FIELD_PROBLEMS) as path,
+        path.open("w", newline="", encoding="utf-8") as file,
+        atomic_path(out / FIELD_WARNINGS) as warnings_path,
+        warnings_path.open("w", newline="", encoding="utf-8") as warnings_file,
+    ):
+        table, warnings = (csv.writer(each, lineterminator="\n") for each in (file, warnings_file))
         table.writerow(["field", "problem"])
+        warnings.writerow(["field", "warning"])
         for record in writer.fields():
+            warnings.writerows((record["field"], warning) for warning in record["warnings"])
             if record["problem"] is not None:
                 table.writerow([record["field"], record["problem"]])
                 left_out += 1

@@ -42,6 +42,8 @@ class PrepareSettings(BaseModel):
     """keep or drop fields and crops whose protein image is empty"""
     channel_order: Literal["check", "trust"] = "check"
     """check: leave out fields whose protein image looks far more like nuclei than their nucleus image"""
+    image_checks: bool = True
+    """leave out fields whose nucleus image shows no nuclear stain, and warn of implausible pixel sizes"""
 
     @model_validator(mode="after")
     def _check_percentiles(self) -> Self:
