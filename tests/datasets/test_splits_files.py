@@ -68,7 +68,7 @@ def test_another_file_than_a_table_is_refused(tmp_path, capsys, make, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not a split"),
+        ("", "is empty"),
         ("protein,split\nA,train\n", "not a split"),
         ("protein_id,split\nA,train\nB,training\n", "Line 3"),
         ("protein_id,split\nA,train\nA,test\n", "'A' is in two splits"),

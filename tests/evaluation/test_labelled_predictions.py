@@ -58,7 +58,7 @@ def test_probabilities_that_do_not_sum_to_one_are_of_several_classes(tmp_path):
         ("protein_id,true,p_a\nP,a,many\n", "has 'many' for p_a of protein 'P'"),
         ("protein_id,true,p_a\nP,a,\n", "for p_a of protein 'P'"),
         ("protein_id,true,p_a\nP,a,NaN\n", "has 'NaN' for p_a of protein 'P'"),
-        ("", "cannot be read"),
+        ("", "is empty"),
     ],
 )
 def test_what_is_no_such_table_is_refused(tmp_path, text, says):

@@ -109,7 +109,7 @@ def test_records_without_an_id_are_called_by_their_place() -> None:
         (TABLE.replace("P1", "bad\nP1", 1), "bad", "is empty"),
         (TABLE.replace("P1", f"bad,{SEQUENCE},more\nP1", 1), "bad", "3 cells for 2 columns"),
         (TABLE.replace("P1", f'"bad"x,{SEQUENCE}\nP1', 1), "record_1", "check their quotes"),
-        (TABLE.replace("P1", f"bad,{'A' * 140_000}\nP1", 1), "record_1", "field larger"),
+        (TABLE.replace("P1", f"bad,{'A' * 140_000}\nP1", 1), "bad", "more than 100,000 residues"),
         (f">bad\n{'ACGTACGTAC' * 20_000}\n{FASTA}", "bad", "more than 100,000 residues"),
     ],
 )

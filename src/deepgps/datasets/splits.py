@@ -7,7 +7,6 @@ and the fraction rises linearly with the rank to what gives 4:1 overall. A tenth
 for validation.
 """
 
-import csv
 import hashlib
 import json
 import shutil
@@ -29,6 +28,7 @@ import deepgps
 from deepgps.datasets.crops.store import CROPS_INDEX, PROTEINS, open_crops, read_store_proteins
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.files import atomic_path, hash_files
+from deepgps.tables import read_table, strict_rows
 
 # 30 % identity over half of both sequences: below that, homologs cannot be distinguished from chance.
 _MMSEQS_OPTIONS = ("--min-seq-id", "0.3", "-c", "0.5", "--cov-mode", "0")
@@ -425,19 +425,18 @@ def read_split(path: Path) -> dict[str, str]:
     InputError
         If the file does not exist, is not a split, or has a protein in two parts.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except FileNotFoundError:
-        raise InputError(f"Split '{path}' was not found; make it with 'deepgps data split'.") from None
-    if tuple(header) != SPLIT_COLUMNS:
+    if not path.is_file():
+        raise InputError(f"Split '{path}' was not found; make it with 'deepgps data split'.")
+    table = read_table(path)
+    if table.columns != SPLIT_COLUMNS:
         raise InputError(f"'{path}' is not a split; it needs the columns 'protein_id' and 'split'.")
     parts: dict[str, str] = {}
-    for number, row in enumerate(filter(None, rows), 2):
-        if len(row) != 2 or row[1] not in PARTS:
-            raise InputError(f"Line {number} of '{path}' names no split; use {', '.join(PARTS)}.")
-        if parts.setdefault(row[0], row[1]) != row[1]:
-            raise InputError(f"Protein '{row[0]}' is in two splits in '{path}'; give it one.")
+    for row in strict_rows(table, path):
+        protein, part = row.cells["protein_id"], row.cells["split"]
+        if part not in PARTS:
+            raise InputError(f"Line {row.line} of '{path}' names no split; use {', '.join(PARTS)}.")
+        if parts.setdefault(protein, part) != part:
+            raise InputError(f"Protein '{protein}' is in two splits in '{path}'; give it one.")
     return parts
 
 

@@ -19,6 +19,7 @@ from deepgps.localization import CLASS_SETS, LOCALIZATIONS, ClassSet
 from deepgps.prediction import Predictor
 from deepgps.proteins.check import check_sequence, clean_sequence
 from deepgps.proteins.protein import Protein, Rejection
+from deepgps.tables import read_table, strict_rows
 
 SEPARATOR = "|"
 """Between the names of several classes."""
@@ -184,6 +185,20 @@ def model_classes(metadata: BundleMetadata) -> ClassSet:
 # ---- tables of proteins ----
 
 
+def text_frame(path: Path) -> pl.DataFrame:
+    """Read a table of text, see `deepgps.tables.read_table`; all cells are text, empty ones null.
+
+    Raises
+    ------
+    InputError
+        If it, or one of its rows, cannot be read.
+    """
+    table = read_table(path)
+    rows = [row.cells for row in strict_rows(table, path)]
+    columns = {name: [row[name] or None for row in rows] for name in table.columns}
+    return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
+
+
 def read_protein_table(path: Path) -> pl.DataFrame:
     """Read a table of proteins: ``protein_id``, ``sequence``, ``localizations``; all text.
 
@@ -198,14 +213,10 @@ def read_protein_table(path: Path) -> pl.DataFrame:
         If it is missing, cannot be read or lacks a column.
     """
     try:
-        if path.suffix == ".parquet":
-            table = pl.read_parquet(path)
-        else:
-            separator = "\t" if ".tsv" in path.suffixes else ","
-            table = pl.read_csv(path, separator=separator, infer_schema=False)
+        table = pl.read_parquet(path) if path.suffix == ".parquet" else text_frame(path)
     except FileNotFoundError:
         raise InputError(f"Table '{path}' was not found; give a table of proteins.") from None
-    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+    except pl.exceptions.PolarsError as error:
         raise InputError(f"Table '{path}' cannot be read ({error}); give Parquet, CSV or TSV.") from None
     return _checked_table(table, path)
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from deepgps.arrays import Doubles, Mask
 from deepgps.errors import InputError
+from deepgps.evaluation.dataset import text_frame
 
 _PREFIX = "p_"
 _SUMS_TO_ONE = 0.01
@@ -113,7 +114,7 @@ def _read(path: Path) -> pl.DataFrame:
     try:
         if path.suffix == ".parquet":
             return pl.read_parquet(path)
-        return pl.read_csv(path, infer_schema=False)
+        return text_frame(path)
     except FileNotFoundError:
         raise InputError(f"File '{path}' was not found; check its name and folder.") from None
     except pl.exceptions.PolarsError as error:

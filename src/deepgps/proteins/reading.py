@@ -1,14 +1,8 @@
 """Read proteins from FASTA, CSV and TSV files, stdin and UniProt, one at a time."""
 
-import codecs
-import csv
-import gzip
 import io
 import re
-import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -18,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 from deepgps.errors import InputError
 from deepgps.proteins.check import MAX_RESIDUES, check_sequence, clean_sequence
 from deepgps.proteins.protein import Protein, Rejection
+from deepgps.tables import read_table, text_lines
 
 
 class SequenceRecord(NamedTuple):
@@ -97,13 +92,18 @@ def read_proteins(
     >>> protein.id, protein.sequence
     ('sequence', 'MKRPAATKKAGQAKKKKLDK')
     """
-    sources = [str(each) for each in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    listed = [inputs] if isinstance(inputs, str | Path) else inputs
+    # Blanks around an accession are those of the list that it was copied from.
+    sources = [name if _is_file(name := str(each)) else name.strip() for each in listed]
     _check_usage(sources, sequence)
     seen: Seen = {}
 
     def read(given: str) -> _Stream:
         if given == "-" or _is_file(given):
-            return read_protein_file(given, stdin=stdin, seen=seen)
+            return read_protein_file(given, stdin=stdin, seen=seen, look_up=look_up)
+        return look_up(given)
+
+    def look_up(given: str) -> _Stream:
         # Imported here because it loads HTTP and TLS, which a file does not need.
         from deepgps.proteins.uniprot import fetch_protein
 
@@ -171,24 +171,31 @@ def _chain(streams: Sequence[tuple[str, Callable[[], _Stream]]]) -> Iterator[Pro
 
 
 def read_protein_file(
-    source: str | Path, *, stdin: BinaryIO | None = None, seen: Seen | None = None
+    source: str | Path,
+    *,
+    stdin: BinaryIO | None = None,
+    seen: Seen | None = None,
+    look_up: Callable[[str], _Stream] | None = None,
 ) -> Iterator[Protein | Rejection]:
     """Read the proteins of one file in order; only their ids stay in memory.
 
     Parameters
     ----------
     source
-        A FASTA file, or a CSV or TSV file with the columns ``id`` and ``sequence``, plain or gzip (by its
-        content, not its name); or ``-`` for stdin. A FASTA id is the first word of the header, unchanged; a
-        record without an id is called ``record_<number>``.
+        A FASTA file, a CSV or TSV file with the columns ``id`` and ``sequence``, or a list of accessions or
+        gene symbols, one a line; plain, gzip or a ZIP of it (by its content, not its name); or ``-`` for
+        stdin. A FASTA id is the first word of the header, unchanged; a record without an id is called
+        ``record_<number>``.
     stdin
         A stream to read instead of the process's stdin.
     seen
         Ids of earlier sources; changed in place.
+    look_up
+        Finds the protein of a listed name; lists are refused if None.
 
-    Returns
-    -------
-    Iterator of Protein or Rejection
+    Yields
+    ------
+    Protein or Rejection
         A `Rejection` for each record that cannot be used, or repeats an earlier id.
 
     Raises
@@ -199,18 +206,30 @@ def read_protein_file(
     """
     name = str(source)
     shown = "stdin" if name == "-" else name
-    return check_records(_records(text_lines(name, stdin), shown), shown, {} if seen is None else seen)
-
-
-def _records(lines: Iterator[str], source: str) -> Iterator[SequenceRecord]:
+    lines = text_lines(name, stdin)
     first = next((line for line in lines if line.strip()), None)
     if first is None:
-        raise InputError(f"'{source}' is empty; give FASTA, CSV or TSV.")
+        raise InputError(f"'{shown}' is empty; give FASTA, CSV or TSV.")
+    if look_up is not None and (listed_name(first) or _NAME_HEADERS.fullmatch(_bare(first).lower())):
+        yield from _looked_up(name_list(first, lines), look_up, shown)
+    else:
+        yield from check_records(_records(first, lines, shown), shown, {} if seen is None else seen)
+
+
+def _looked_up(names: Iterable[str], look_up: Callable[[str], _Stream], source: str) -> _Stream:
+    for name in names:
+        try:
+            yield from look_up(name)
+        except InputError as error:
+            yield Rejection(name, source, str(error))
+
+
+def _records(first: str, lines: Iterator[str], source: str) -> Iterator[SequenceRecord]:
     if first.lstrip().startswith(">"):
         yield from fasta_records(chain([first], lines))
         return
     record = None
-    for record in table_records(first, lines, source):
+    for record in table_records(chain([first], lines), source):
         yield record
     if record is None:
         raise InputError(f"'{source}' has a header but no records; add a row for each protein.")
@@ -281,7 +300,7 @@ def fasta_records(lines: Iterable[str]) -> Iterator[SequenceRecord]:
     """
     number, header, parts, size = 0, "", list[str](), 0
     for line in lines:
-        stripped = line.strip()
+        stripped = line.strip().lstrip("\ufeff")
         if stripped.startswith(">"):
             if number:
                 yield _fasta_record(number, header, "".join(parts))
@@ -306,21 +325,17 @@ def accession_in(id: str) -> str | None:
     return parts[1] if len(parts) == 3 and parts[0] in {"sp", "tr"} else None
 
 
-_REQUIRED_COLUMNS = {"id", "sequence"}
-_DELIMITERS = "\t,;"
+_REQUIRED_COLUMNS = ("id", "sequence")
 
 
-def table_records(header: str, lines: Iterator[str], source: str) -> Iterator[SequenceRecord]:
+def table_records(lines: Iterable[str], source: str) -> Iterator[SequenceRecord]:
     """Read a table, one row in memory at a time.
 
     Parameters
     ----------
-    header
-        The first line: column names in either case, among them ``id`` and ``sequence``; ``gene_symbol`` and
-        ``accession`` are read if present, others are ignored. It also determines the delimiter: tab, comma
-        or semicolon.
     lines
-        The lines after it; cells may be quoted, empty rows are skipped.
+        The header, with column names in either case, among them ``id`` and ``sequence``, and the rows;
+        ``gene_symbol`` and ``accession`` are read if present, others are ignored.
     source
         Name of the table, for errors.
 
@@ -334,199 +349,74 @@ def table_records(header: str, lines: Iterator[str], source: str) -> Iterator[Se
     InputError
         If a needed column is missing.
     """
-    delimiter = _delimiter(header)
-    columns = _columns(header, delimiter)
-    if not _REQUIRED_COLUMNS.issubset(columns):
-        raise InputError(_no_columns(header, columns, source))
-    number = 0
-    for row, error in _rows(lines, delimiter):
-        if error or any(row):
-            number += 1
-            yield _row_record(number, columns, row, error or _overflow(columns, row))
+    lines = iter(lines)
+    first = next(lines, "")
+    try:
+        table = read_table(chain([first], lines), name=source, required=_REQUIRED_COLUMNS)
+    except InputError as error:
+        raise InputError(_no_columns(first, source, str(error))) from None
+    for number, row in enumerate(table.rows, start=1):
+        cells = row.cells
+        yield SequenceRecord(
+            number,
+            cells.get("id") or f"record_{number}",
+            cells.get("sequence", ""),
+            cells.get("gene_symbol") or None,
+            cells.get("accession") or None,
+            row.problem,
+        )
 
 
-def _delimiter(header: str) -> str:
-    fitting = (mark for mark in _DELIMITERS if _REQUIRED_COLUMNS.issubset(_columns(header, mark)))
-    return next(fitting, max(_DELIMITERS, key=header.count))
-
-
-def _columns(header: str, delimiter: str) -> list[str]:
-    cells = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
-    return [cell.strip().lower() for cell in cells]
-
-
-def _no_columns(header: str, columns: list[str], source: str) -> str:
+def _no_columns(header: str, source: str, error: str) -> str:
     if re.fullmatch(r"[A-Z* ]{10,}|[a-z* ]{10,}", header.strip()):
         return f"'{source}' looks like a bare sequence; put a line such as '>my_protein' before it."
-    found = shorten(", ".join(columns), 120, placeholder=" …")
+    found = re.search(r"\(found: (.*)\)", error)
+    columns = shorten(found[1] if found else "", 120, placeholder=" …")
     return (
         f"'{source}' is neither FASTA (its first line does not begin with '>') nor a table with the columns "
-        f"'id' and 'sequence' (found: {found}); rename the columns or give FASTA."
+        f"'id' and 'sequence' (found: {columns}); rename the columns or give FASTA."
     )
 
 
-def _rows(lines: Iterator[str], delimiter: str) -> Iterator[tuple[list[str], str | None]]:
-    # strict: otherwise an unclosed quote silently swallows the rows after it.
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-    while True:
-        start = reader.line_num + 2
-        try:
-            yield [cell.strip() for cell in next(reader)], None
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield [], f"Lines {start} to {reader.line_num + 1} cannot be read ({error}); check their quotes."
+# Headers of a column of names, in lower case.
+_NAME_HEADERS = re.compile(
+    r"(uniprot|protein|gene|entry|accession)?[ _]?"
+    r"(ids?|accessions?|ac|names?|symbols?|entry|genes?|proteins?)"
+)
+_LISTED = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_()*:/-]{0,29}")
+_MIN_BARE_SEQUENCE = 10
 
 
-def _overflow(columns: list[str], row: list[str]) -> str | None:
-    if any(row[len(columns) :]):
-        return (
-            f"A row has {len(row)} cells for {len(columns)} columns; quote the cells that hold the delimiter."
-        )
-    return None
+def _bare(line: str) -> str:
+    return line.partition("#")[0].strip(" \t\r\n\ufeff,;\"'")
 
 
-def _row_record(number: int, columns: list[str], row: list[str], problem: str | None) -> SequenceRecord:
-    # Reversed, so that the first of two columns of one name wins.
-    cells = dict(reversed(list(zip(columns, row, strict=False))))
-    return SequenceRecord(
-        number,
-        cells.get("id") or f"record_{number}",
-        cells.get("sequence", ""),
-        cells.get("gene_symbol") or None,
-        cells.get("accession") or None,
-        problem,
-    )
+def listed_name(line: str) -> str | None:
+    """Return the only word of a line of a list of accessions or gene symbols; None if it is none."""
+    word = _bare(line)
+    bare_sequence = len(word) >= _MIN_BARE_SEQUENCE and word.isalpha()
+    return word if _LISTED.fullmatch(word) and not bare_sequence else None
 
 
-MAX_LINE = 10_000_000
-
-_HEAD = 65_536
-_GZIP = b"\x1f\x8b"
-_KINDS = {
-    b"\x89PNG": "a PNG image",
-    b"II*\x00": "a TIFF image",
-    b"MM\x00*": "a TIFF image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"%PDF": "a PDF",
-    b"PK\x03\x04": "a ZIP archive or an Excel workbook",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ": "xz",
-    b"(\xb5/\xfd": "zstandard",
-}
-# NCBI separates merged headers by \x01, so a few control characters are still text; a NUL never is.
-_CONTROL = re.compile("[\x00\x02-\x08\x0e-\x1f\x7f]")
-_MAX_CONTROL_SHARE = 0.02
-
-
-def _as_latin_1(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return error.object[error.start : error.end].decode("latin-1"), error.end
-
-
-codecs.register_error("deepgps-latin-1", _as_latin_1)
-
-
-class _WithHead(io.RawIOBase):
-    """A stream from which a head was read already, with that head: a pipe cannot be rewound."""
-
-    def __init__(self, head: bytes, rest: io.BufferedIOBase | BinaryIO) -> None:
-        self._head = head
-        self._rest = rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        chunk = self._head[: len(buffer)] or self._rest.read(len(buffer))
-        self._head = self._head[len(buffer) :]
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
-
-
-def text_lines(source: str, stdin: BinaryIO | None = None) -> Iterator[str]:
-    r"""Read lines, one in memory at a time.
+def name_list(first: str, lines: Iterable[str]) -> Iterator[str]:
+    """Yield the distinct names of a list, one a line; its header and comments are skipped.
 
     Parameters
     ----------
-    source
-        A path, or ``-`` for stdin. Plain or gzip, detected by content; UTF-8, with or without a byte order
-        mark, or UTF-16 with one; bytes that are not UTF-8 are read as Latin-1; line ends ``\n``, ``\r\n`` or
-        ``\r``.
-    stdin
-        A stream to read instead of the process's stdin.
+    first
+        Its first line.
+    lines
+        The lines after it.
 
     Yields
     ------
     str
-        A line that ends in ``\n``, except perhaps the last.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, or it cannot be read, is a folder, is not text, has a line of `MAX_LINE`
-        characters or more, or is a damaged gzip file (then after the lines before the damage).
+        A name as written, without blanks around it.
     """
-    shown = "stdin" if source == "-" else source
-    with _opened(source, stdin) as stream:
-        try:
-            yield from _decoded(stream, shown)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(
-                f"'{shown}' is a damaged or incomplete gzip ({error}); make or fetch it again."
-            ) from error
-        except OSError as error:
-            raise InputError(f"'{shown}' cannot be read: {error.strerror or error}.") from error
-
-
-@contextmanager
-def _opened(source: str, stdin: BinaryIO | None) -> Iterator[BinaryIO]:
-    if source == "-":
-        yield stdin or sys.stdin.buffer
-        return
-    path = Path(source)
-    if path.is_dir():
-        raise InputError(f"'{source}' is a folder; give the FASTA, CSV or TSV file in it.")
-    try:
-        stream = path.open("rb")
-    except FileNotFoundError:
-        raise InputError(f"File '{source}' was not found; check its name and folder.") from None
-    except OSError as error:
-        raise InputError(f"'{source}' cannot be opened: {error.strerror}.") from error
-    with stream:
-        yield stream
-
-
-def _decoded(stream: BinaryIO, source: str) -> Iterator[str]:
-    head = _read(stream, _HEAD)
-    whole: io.RawIOBase | io.BufferedIOBase = _WithHead(head, stream)
-    if head.startswith(_GZIP):
-        unzipped = gzip.GzipFile(fileobj=io.BufferedReader(whole))
-        head = _read(unzipped, _HEAD)
-        whole = _WithHead(head, unzipped)
-    encoding = "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    _refuse_binary(head, encoding, source)
-    text = io.TextIOWrapper(io.BufferedReader(whole), encoding=encoding, errors="deepgps-latin-1")
-    while line := text.readline(MAX_LINE):
-        if len(line) == MAX_LINE:
-            raise InputError(
-                f"'{source}' has a line of {MAX_LINE:,} characters or more; give a file of proteins."
-            )
-        yield line
-
-
-def _read(stream: BinaryIO | gzip.GzipFile, size: int) -> bytes:
-    # A pipe or gzip file may return less than requested.
-    head = b""
-    while len(head) < size and (chunk := stream.read(size - len(head))):
-        head += chunk
-    return head
-
-
-def _refuse_binary(head: bytes, encoding: str, source: str) -> None:
-    text = head.decode(encoding, errors="replace")
-    if "\x00" not in text and len(_CONTROL.findall(text)) <= _MAX_CONTROL_SHARE * len(text):
-        return
-    kind = next((f" but {name}" for magic, name in _KINDS.items() if head.startswith(magic)), "")
-    raise InputError(f"'{source}' is not text{kind}; give FASTA, CSV or TSV, plain or gzip.")
+    header = _NAME_HEADERS.fullmatch(_bare(first).lower())
+    seen: set[str] = set()
+    for line in lines if header else chain([first], lines):
+        word = _bare(line)
+        if word and word not in seen:
+            seen.add(word)
+            yield word

@@ -1,11 +1,7 @@
 """Annotated proteins: types, tables of the sources, and the table of proteins."""
 
-import csv
-import io
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +12,7 @@ import deepgps
 from deepgps.errors import InputError
 from deepgps.files import atomic_path
 from deepgps.localization import CLASS_SETS, LOCALIZATIONS
-from deepgps.proteins.reading import text_lines
+from deepgps.tables import read_table, strict_rows
 
 # Standard spellings by `cell_line_key`.
 _CELL_LINES = {"u2os": "U-2 OS", "hek293t": "HEK293T", "hek293": "HEK293"}
@@ -178,42 +174,22 @@ def read_rows(
     Raises
     ------
     InputError
-        If the file cannot be read, or lacks a column.
+        If the file or one of its rows cannot be read, or lacks a column.
     """
-    lines = _zipped_lines(path) if zipfile.is_zipfile(path) else text_lines(str(path))
-    header = next(lines, "")
-    delimiter = max("\t,;", key=header.count)
-    columns = [_column(cell, names or {}) for cell in next(csv.reader([header], delimiter=delimiter), [])]
-    if missing := [column for column in required if column not in columns]:
+    table = read_table(path)
+    columns = {column: _column(column, names or {}) for column in table.columns}
+    if missing := [column for column in required if column not in columns.values()]:
         raise InputError(
-            f"'{path}' has no column '{missing[0]}' (found: {', '.join(columns[:12])}); "
+            f"'{path}' has no column '{missing[0]}' (found: {', '.join(list(columns.values())[:12])}); "
             "give the table as downloaded from its source."
         )
-    for cells in csv.reader(lines, delimiter=delimiter):
-        if any(cell.strip() for cell in cells):
-            yield _row(columns, cells)
-
-
-def _row(columns: list[str], cells: list[str]) -> dict[str, str]:
-    padded = [*cells, *[""] * (len(columns) - len(cells))]
-    return {name: cell.strip() for name, cell in zip(columns, padded, strict=False)}
+    for row in strict_rows(table, path):
+        yield {columns[name]: cell for name, cell in row.cells.items()}
 
 
 def _column(cell: str, names: Mapping[str, str]) -> str:
-    name = cell.strip().lower().replace(" ", "_")
+    name = cell.replace(" ", "_")
     return names.get(name, name)
-
-
-def _zipped_lines(path: Path) -> Iterator[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            inner = [name for name in archive.namelist() if name.lower().endswith((".tsv", ".csv", ".txt"))]
-            if len(inner) != 1:
-                raise InputError(f"'{path}' contains {len(inner)} tables; give a ZIP file with one.")
-            with archive.open(inner[0]) as file:
-                yield from io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"'{path}' is a damaged ZIP ({error}); fetch it again.") from error
 
 
 _SCHEMA = {

@@ -1,7 +1,7 @@
 """Read the list of fields, ``fields.csv``, and the two images of a field."""
 
-import csv
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,9 @@ from deepgps.arrays import Floats
 from deepgps.errors import InputError
 from deepgps.images.decode import Decoded, decode_image
 from deepgps.images.read import Field, dominant_colour, nucleus_score, select_channel
+from deepgps.tables import read_table
 
+_DECIMAL_COMMA = re.compile(r"\d*,\d+")
 REQUIRED = ("field", "ensembl_gene_id", "nucleus", "protein")
 
 
@@ -47,8 +49,9 @@ class FieldRow(BaseModel):
 
     @field_validator("nucleus_channel", "protein_channel", "pixel_size_um", mode="before")
     @classmethod
-    def _empty_is_none(cls, value: str | None) -> str | None:
-        return (value or "").strip() or None
+    def _number(cls, value: str | None) -> str | None:
+        text = (value or "").strip()
+        return (text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text) or None
 
     @field_validator("field", "nucleus", "protein", mode="before")
     @classmethod
@@ -73,7 +76,8 @@ def read_fields(path: Path) -> Iterator[FieldRow | InvalidRow]:
     Parameters
     ----------
     path
-        A CSV file with the columns of `FieldRow`, at least `REQUIRED`; other columns are ignored.
+        A table with the columns of `FieldRow`, at least `REQUIRED`; other columns are ignored. With
+        semicolons, numbers may have decimal commas.
 
     Yields
     ------
@@ -83,39 +87,32 @@ def read_fields(path: Path) -> Iterator[FieldRow | InvalidRow]:
     Raises
     ------
     InputError
-        If the file does not exist, is not UTF-8 text, or lacks a required column.
+        If the file does not exist, is not text, or lacks a required column.
     """
+    try:
+        table = read_table(path, required=REQUIRED)
+    except InputError as error:
+        raise InputError(f"List of fields {error}") from None
     seen: set[str] = set()
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            rows = csv.DictReader(lines)
-            _check_columns(path, rows.fieldnames or ())
-            for number, row in enumerate(rows, start=2):
-                parsed = _parse_row(row, number, path.parent)
-                if parsed.field in seen:
-                    problem = f"Field '{parsed.field}' is listed twice; the first row is used."
-                    parsed = InvalidRow(field=parsed.field, problem=problem)
-                seen.add(parsed.field)
-                yield parsed
-    except FileNotFoundError:
-        raise InputError(f"List of fields '{path}' was not found; check its name and folder.") from None
-    except (IsADirectoryError, UnicodeDecodeError, csv.Error):
-        raise InputError(f"List of fields '{path}' is not a CSV file in UTF-8; save it as one.") from None
-
-
-def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    if missing := [name for name in REQUIRED if name not in columns]:
-        raise InputError(
-            f"List of fields '{path}' has no column '{missing[0]}'; it needs {', '.join(REQUIRED)}."
+    for row in table.rows:
+        parsed = (
+            InvalidRow(field=row.cells.get("field") or f"line {row.line}", problem=row.problem)
+            if row.problem
+            else _parse_row(row.cells, row.line, path.parent)
         )
+        if parsed.field in seen:
+            problem = f"Field '{parsed.field}' is listed twice; the first row is used."
+            parsed = InvalidRow(field=parsed.field, problem=problem)
+        seen.add(parsed.field)
+        yield parsed
 
 
-def _parse_row(row: dict[str, str | None], number: int, folder: Path) -> FieldRow | InvalidRow:
+def _parse_row(row: dict[str, str], number: int, folder: Path) -> FieldRow | InvalidRow:
     try:
-        parsed = FieldRow.model_validate({key: value or "" for key, value in row.items() if key})
+        parsed = FieldRow.model_validate({key: value for key, value in row.items() if key})
     except ValidationError as error:
         first = error.errors()[0]
-        name = (row.get("field") or "").strip() or f"line {number}"
+        name = row.get("field") or f"line {number}"
         column, reason = first["loc"][0], first["msg"].removeprefix("Value error, ")
         return InvalidRow(
             field=name,

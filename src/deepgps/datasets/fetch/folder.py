@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from deepgps import __version__
 from deepgps.datasets.fetch.download import Client, Download, RefusedError, UnreachableError
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.files import AppendFile, atomic_path, hash_file, lock_folder, record_ends, remove_temporary_files
+from deepgps.tables import read_table, strict_rows, text_lines
 
 # Names of an id column, in order of preference.
 ANY_ID = ("ensembl_gene_id", "ensg_id", "protein_id", "accession", "uniprot_id", "gene_symbol", "target_name")
@@ -65,17 +67,14 @@ def read_ids(path: Path, columns: Sequence[str] = ANY_ID) -> list[str]:
     InputError
         If the file is not text, or contains no id.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"'{path}' is not text; give a file with one protein id per line.") from None
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    delimiter = "\t" if lines and "\t" in lines[0] else ","
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
-    header = [cell.lower() for cell in rows[0]] if rows else []
-    matching = [header.index(name) for name in columns if name in header]
-    column = matching[0] if matching else 0
-    ids = [row[column] for row in rows[bool(matching) :] if len(row) > column and row[column]]
+    lines = [line for line in text_lines(str(path)) if line.strip() and not line.lstrip().startswith("#")]
+    if not lines:
+        raise InputError(f"'{path}' contains no protein id; write one per line.")
+    table = read_table(lines, name=str(path))
+    column = next((name for name in columns if name in table.columns), table.columns[0])
+    # Without a known header, the first line is an id, too.
+    first = [] if column in columns else [re.split(r"[\t,;]", lines[0])[0].strip(' "\r\n')]
+    ids = list(filter(None, [*first, *(row.cells[column] for row in strict_rows(table, path))]))
     if not ids:
         raise InputError(f"'{path}' contains no protein id; write one per line.")
     return list(dict.fromkeys(ids))

@@ -12,7 +12,7 @@ import numpy as np
 from deepgps.arrays import Doubles, Mask
 from deepgps.errors import InputError
 from deepgps.evaluation.peers.classes import is_place, normalised_name
-from deepgps.proteins.reading import text_lines
+from deepgps.tables import text_lines
 
 _ID_COLUMNS = ("protein id", "entry id", "id", "accession", "entry", "protein", "identifier", "name")
 _PREDICTED_COLUMNS = ("localizations", "localization", "location", "go term", "prediction", "predicted")
@@ -124,7 +124,10 @@ def _table(lines: list[str], path: Path) -> PeerPredictions:
     if not lines:
         raise InputError(f"'{path}' is empty; give the output file of a tool.")
     mark = max("\t,;", key=lines[0].count)
-    header, *rows = list(csv.reader(lines, delimiter=mark))
+    try:
+        header, *rows = list(csv.reader(lines, delimiter=mark, strict=True))
+    except csv.Error as error:
+        raise InputError(f"'{path}' cannot be read ({error}); check its quotes.") from None
     names = [normalised_name(name.removeprefix("p_")) for name in header]
     ids = next((names.index(name) for name in _ID_COLUMNS if name in names), None)
     if ids is None:
