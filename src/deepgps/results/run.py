@@ -19,7 +19,7 @@ from deepgps.proteins.structures import structure_files
 from deepgps.results.records import ImageFormat, TableFormat
 
 RUN_FILE = "run.json"
-_PACKAGES = ("numpy", "onnxruntime", "openvino", "pillow", "scikit-image", "scipy", "tifffile")
+_PACKAGES = ("imagecodecs", "numpy", "onnxruntime", "openvino", "pillow", "scikit-image", "scipy", "tifffile")
 # What two calls must share for the second to continue the first, and what to call it in an error.
 _IDENTITY = {
     "deepgps": "version of deepGPS",
