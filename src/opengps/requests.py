@@ -103,12 +103,29 @@ async def parse_form(form: FormData) -> tuple[PredictionRequest, Upload | None, 
         values = [value for value in form.getlist(name) if isinstance(value, str) and value]
         if name not in _FILE_FIELDS and values:
             fields[name] = values if name in _LIST_FIELDS else values[-1]
+        refuse_file_field(form, name, _FILE_FIELDS)
     try:
         request = PredictionRequest.model_validate(fields)
     except ValidationError as error:
         raise validation_error(error.errors()) from None
     files = await read_uploads(form, "file")
     return request, (files[0] if files else None), await read_uploads(form, "nucleus_images")
+
+
+def refuse_file_field(form: FormData, name: str, allowed: Sequence[str]) -> None:
+    """Refuse a file in a field that takes none.
+
+    Raises
+    ------
+    RequestError
+        If so.
+    """
+    if name in allowed or not any(
+        isinstance(each, UploadFile) and each.filename for each in form.getlist(name)
+    ):
+        return
+    message = f"Field '{name[:80]}' takes no file; send files as {' or '.join(allowed)}."
+    raise request_error(422, "unknown_field", message, name[:80])
 
 
 async def read_uploads(form: FormData, name: str) -> list[Upload]:

@@ -281,3 +281,41 @@ def test_a_folder_that_is_none_is_refused(folder):
     for path in (folder / "no", folder / "P00005.cif"):
         with pytest.raises(InputError, match=r"is not a folder of structures; check its name\."):
             read_structures(path, ["P00001"])
+
+
+@pytest.mark.parametrize("ids", ["AB", "12", "B1"])
+def test_the_first_alternative_location_is_read_whatever_its_name(tmp_path, small, ids):
+    lines = []
+    for line in pdb(small).splitlines():
+        if line[12:16] == " CA ":
+            moved = f"{float(line[30:38]) + 2:8.3f}"
+            lines += [line[:16] + ids[0] + line[17:], line[:16] + ids[1] + line[17:30] + moved + line[38:]]
+        else:
+            lines.append(line)
+    found = read_structure(save(tmp_path / "a.pdb", "\n".join(lines) + "\n"))
+    known = read_structure(save(tmp_path / "b.pdb", pdb(small)))
+    np.testing.assert_allclose(found.points, known.points, atol=1e-3)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_byte_order_mark_does_no_harm(tmp_path, small, format):
+    found = read_structure(save(tmp_path / f"a.{format}", "\ufeff" + FORMATS[format](small)))
+    known = read_structure(save(tmp_path / f"b.{format}", FORMATS[format](small)))
+    np.testing.assert_array_equal(found.points, known.points)
+    assert len(found.notes) == len(known.notes)
+
+
+@pytest.mark.parametrize("item", ["pdbx_PDB_model_num", "pdbx_PDB_ins_code", "type_symbol", "label_alt_id"])
+def test_items_that_mmcif_does_not_demand_may_be_missing(tmp_path, small, item):
+    import io
+
+    from biotite.structure.io.pdbx import CIFFile
+
+    file = CIFFile.read(io.StringIO(mmcif(small)))
+    if item in file.block["atom_site"]:
+        del file.block["atom_site"][item]
+    with io.StringIO() as text:
+        file.write(text)
+        found = read_structure(save(tmp_path / "a.cif", text.getvalue()))
+    known = read_structure(save(tmp_path / "b.cif", mmcif(small)))
+    np.testing.assert_array_equal(found.points, known.points)

@@ -3,11 +3,15 @@
 
 def main() -> None:
     """Run ``deepgps`` and end with its exit code."""
+    import os
     import sys
     from io import TextIOWrapper
 
     from deepgps.cli.app import run
 
+    # A service or pythonw may have neither; what is printed then goes nowhere.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A terminal that cannot show a letter shows a question mark; no command fails for it.

@@ -2,7 +2,7 @@
 
 import gzip
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from rich.table import Table
 from deepgps.errors import InputError
 
 if TYPE_CHECKING:
-    from deepgps.proteins.protein import Rejection
+    from deepgps.proteins.protein import Protein, Rejection
     from deepgps.results.predict import ResultsSummary
     from deepgps.results.records import Record
 
@@ -132,6 +132,16 @@ class RecordProgress(ProgressBar):
         self.rejected += 1
         self._progress.advance(self._task)
         self.print_some(rejection.reason)
+
+    def tell_nucleotides(self, proteins: "Iterable[Protein | Rejection]") -> "Iterator[Protein | Rejection]":
+        """Yield proteins as they are; print which of them look like DNA, a few at most."""
+        from deepgps.proteins.check import nucleotide_note
+        from deepgps.proteins.protein import Protein
+
+        for each in proteins:
+            if isinstance(each, Protein) and (note := nucleotide_note(each.sequence)):
+                self.print_some(f"'{each.id}' {note}.")
+            yield each
 
     def print_rejected(self) -> None:
         """Print how many more records were rejected than were printed."""

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -108,6 +108,7 @@ def predict(
     from deepgps.results.predict import predict_to_folder
     from deepgps.results.run import input_fingerprints
 
+    inputs, drawing = _inputs_after_nuclei(inputs, sequence, drawing)
     sources = protein_sources(inputs, "predict")
     proteins = read_proteins(sources, sequence=sequence, offline=offline)
     predictor = Predictor.load(
@@ -117,7 +118,7 @@ def predict(
     with RecordProgress("predicting", count_records(sources, sequence), unit="proteins") as progress:
         summary = predict_to_folder(
             predictor,
-            proteins,
+            progress.tell_nucleotides(proteins),
             out,
             cells=cells,
             images=drawing.images,
@@ -133,6 +134,22 @@ def predict(
     progress.print_rejected()
     print_summary(summary)
     return 2 if summary.rejected else 0
+
+
+def _inputs_after_nuclei(
+    inputs: Sequence[str], sequence: str | None, drawing: Drawing
+) -> tuple[Sequence[str], Drawing]:
+    """Take proteins that were written after ``--nucleus`` for proteins."""
+    nuclei = drawing.nucleus or []
+    if inputs or sequence is not None or len(nuclei) < 2:
+        return inputs, drawing
+    from deepgps.images.cell import DEFAULT_CELLS
+    from deepgps.images.decode import is_image
+
+    last = len(nuclei)
+    while last > 1 and nuclei[last - 1] not in DEFAULT_CELLS and not is_image(Path(nuclei[last - 1])):
+        last -= 1
+    return nuclei[last:], replace(drawing, nucleus=nuclei[:last])
 
 
 def protein_sources(inputs: Sequence[str], command: str) -> list[str]:

@@ -186,13 +186,7 @@ def model_classes(metadata: BundleMetadata) -> ClassSet:
 
 
 def text_frame(path: Path) -> pl.DataFrame:
-    """Read a table of text, see `deepgps.tables.read_table`; all cells are text, empty ones null.
-
-    Raises
-    ------
-    InputError
-        If it, or one of its rows, cannot be read.
-    """
+    """Read a table with `deepgps.tables.read_table`; all cells are text, empty ones null."""
     table = read_table(path)
     rows = [row.cells for row in strict_rows(table, path)]
     columns = {name: [row[name] or None for row in rows] for name in table.columns}

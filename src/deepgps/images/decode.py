@@ -149,22 +149,39 @@ def decode_image(path: Path) -> Decoded:
     try:
         with path.open("rb") as file:
             start = file.read(8)
-            if start[:2] == b"\x1f\x8b":
+            if start.startswith(_GZIP):
                 return _decode_stream(path, _decompress(path))
             return _decode_stream(path, file)
     except OSError as error:
         raise InputError(f"Image '{path}' cannot be opened: {error.strerror}.") from None
 
 
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG, _JPEG, _GZIP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\x1f\x8b"
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file begins like an image, plain or gzipped, and not like text."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+        if start.startswith(_GZIP):
+            with gzip.open(path) as packed:
+                start = packed.read(8)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return start.startswith((*_TIFF, _PNG, _JPEG))
+
+
 def _decode_stream(path: Path, stream: BinaryIO) -> Decoded:
     stream.seek(0)
     start = stream.read(8)
     stream.seek(0)
-    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if start.startswith(_TIFF):
         reader = _decode_tiff
-    elif start == b"\x89PNG\r\n\x1a\n":
+    elif start == _PNG:
         reader = _decode_png
-    elif start[:3] == b"\xff\xd8\xff":
+    elif start.startswith(_JPEG):
         reader = _decode_jpeg
     else:
         raise InputError(f"'{path}' is not an image deepGPS can read; give a TIFF, OME-TIFF or PNG file.")

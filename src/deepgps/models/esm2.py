@@ -157,6 +157,13 @@ def _has_bfloat16() -> bool:
 
 
 def _unknown(name: str) -> str:
+    if name.endswith(".pt"):
+        known = canonical_name(Path(name).stem) or "esm2_t33_650M_UR50D"
+        return (
+            f"'{name}' is a checkpoint of fair-esm, which is not read. Hugging Face has its weights: give "
+            f"'{known}', which is downloaded once, or a folder with its config.json and model.safetensors "
+            f"(hf download {HUB}/{known} --local-dir FOLDER)."
+        )
     (nearest,) = get_close_matches(name, NAMES, 1, 0)
     known = ", ".join(NAMES)
     return f"Encoder '{name}' is neither a folder nor one of {known}; the nearest is '{nearest}'."

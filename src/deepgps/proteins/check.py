@@ -103,14 +103,21 @@ def sequence_warnings(sequence: str, max_length: int | None) -> tuple[str, ...]:
     return tuple(note for note in notes if note)
 
 
+def nucleotide_note(sequence: str) -> str | None:
+    """Return a warning if a sequence looks like DNA or RNA, or None."""
+    share = sum(map(sequence.count, _NUCLEOTIDES)) / max(1, len(sequence))
+    if share < _NUCLEOTIDE_SHARE or len(sequence) < _NUCLEOTIDE_MIN_LENGTH:
+        return None
+    return (
+        f"looks like nucleotides ({share:.0%} of its letters are A, C, G, T, U or N) "
+        "but was read as a protein: translate it first"
+    )
+
+
 def _composition_note(sequence: str) -> str | None:
+    if note := nucleotide_note(sequence):
+        return note
     counts = Counter(sequence)
-    share = sum(counts[letter] for letter in _NUCLEOTIDES) / max(1, len(sequence))
-    if share >= _NUCLEOTIDE_SHARE and len(sequence) >= _NUCLEOTIDE_MIN_LENGTH:
-        return (
-            f"looks like nucleotides ({share:.0%} of its letters are A, C, G, T, U or N) "
-            "but was read as a protein: translate it first"
-        )
     if len(counts) <= _FEW_KINDS:
         kinds = ", ".join(sorted(counts))
         return f"has only {len(counts)} kinds of residue ({kinds}), unlike a natural protein"

@@ -8,6 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def _text(path: Path) -> str:
     if not content.strip():
         raise InputError(f"Structure '{path.name}' is empty; make or fetch it again.")
     # Both formats are ASCII, and biotite 2 ends the program at other characters in a PDB file.
-    return content.decode("utf-8", errors="replace").encode("ascii", errors="replace").decode("ascii")
+    return content.decode("utf-8-sig", errors="replace").encode("ascii", errors="replace").decode("ascii")
 
 
 def _parse(text: str, name: str) -> tuple[Any, int, int]:
@@ -128,15 +129,49 @@ def _parse_pdb(text: str) -> tuple[Any, int, int]:
 
     file = PDBFile.read(io.StringIO(text))
     declared = _SEQRES.search(text)
-    return file.get_structure(model=1), file.get_model_count(), int(declared[1]) if declared else 0
+    atoms = _first_locations(file.get_structure(model=1, altloc="all"))
+    return atoms, file.get_model_count(), int(declared[1]) if declared else 0
 
 
 def _parse_mmcif(text: str) -> tuple[Any, int, int]:
     from biotite.structure.io.pdbx import CIFFile, get_model_count, get_structure
 
     file = CIFFile.read(io.StringIO(text))
+    if (atom_site := file.block.get("atom_site")) is not None:
+        _complete(atom_site)
     declared = file.block.get("entity_poly_seq")
-    return get_structure(file, model=1), get_model_count(file), declared.row_count if declared else 0
+    atoms = _first_locations(get_structure(file, model=1, altloc="all"))
+    return atoms, get_model_count(file), declared.row_count if declared else 0
+
+
+def _complete(atom_site: Any) -> None:
+    """Add items of mmCIF that are not mandatory and that biotite wants."""
+    count = atom_site.row_count
+    defaults = {"pdbx_PDB_model_num": "1", "pdbx_PDB_ins_code": "?", "group_PDB": "ATOM", "label_alt_id": "."}
+    for item, value in defaults.items():
+        if item not in atom_site:
+            atom_site[item] = [value] * count
+    if "type_symbol" not in atom_site:
+        # Of the elements of amino acids, only selenium has two letters, and it is left out.
+        names = atom_site["label_atom_id"].as_array(str)
+        atom_site["type_symbol"] = ["Se" if name == "SE" else name.lstrip("0123456789")[:1] for name in names]
+
+
+# biotite's altloc="first" drops atoms whose alternative locations are numbers.
+def _first_locations(atoms: Any) -> Any:
+    """Keep the first alternative location of each residue."""
+    from biotite.structure import get_residue_starts
+
+    if "altloc_id" not in atoms.get_annotation_categories():
+        return atoms
+    ids = atoms.altloc_id
+    keep = np.isin(ids, [".", "?", " ", ""])
+    starts = get_residue_starts(atoms, add_exclusive_stop=True)
+    for start, stop in pairwise(starts.tolist()):
+        others = np.flatnonzero(~keep[start:stop])
+        if others.size:
+            keep[start:stop] |= ids[start:stop] == ids[start + others[0]]
+    return atoms[keep]
 
 
 def _one_protein(atoms: Any, name: str) -> Any:

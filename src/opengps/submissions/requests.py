@@ -30,7 +30,7 @@ from deepgps.proteins.uniprot import is_accession
 from opengps.database import ImagePair
 from opengps.errors import ErrorDetail, RequestError, request_error, validation_error
 from opengps.models import check_model
-from opengps.requests import base_name, read_uploads
+from opengps.requests import base_name, read_uploads, refuse_file_field
 from opengps.settings import Settings
 from opengps.site import Site
 from opengps.storage import submission_key
@@ -108,6 +108,7 @@ async def parse_submission_form(form: FormData) -> SubmissionRequest:
         values = [value for value in form.getlist(name) if isinstance(value, str) and value.strip()]
         if name not in FILE_FIELDS and values:
             fields[name] = values if name == "localizations" and len(values) > 1 else values[-1]
+        refuse_file_field(form, name, FILE_FIELDS)
     return SubmissionRequest(fields, {name: await read_uploads(form, name) for name in FILE_FIELDS})
 
 

@@ -215,3 +215,5 @@ def test_a_class_without_a_protein_to_train_on_is_refused_where_a_protein_has_on
     store = write_store(tmp_path, proteins(places=PLACES[:3]))
     assert "no training protein of the class 'er'" in refused(recipe(class_set="single-4"), store)
     assert load_training_data(recipe(class_set="all"), store).protein_ids
+    # A network that is trained further keeps what it knows of the class.
+    assert load_training_data(recipe(class_set="single-4"), store, every_class=False).protein_ids

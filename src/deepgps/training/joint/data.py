@@ -81,7 +81,12 @@ class TrainingData:
 
 
 def load_training_data(
-    recipe: JointRecipe, store: Path, *, split: Path | None = None, structures: Path | None = None
+    recipe: JointRecipe,
+    store: Path,
+    *,
+    split: Path | None = None,
+    structures: Path | None = None,
+    every_class: bool = True,
 ) -> TrainingData:
     """Select the proteins and crops of a store that a recipe uses.
 
@@ -95,6 +100,9 @@ def load_training_data(
         The split; by default ``split.csv`` in the store, or else the one that ``deepgps data split`` makes.
     structures
         Folder of structures, for recipes that use them.
+    every_class
+        Whether each class of a single-label recipe needs a protein to train on; a trained network keeps what
+        it knows of the others.
 
     Returns
     -------
@@ -126,7 +134,7 @@ def load_training_data(
         (row["protein_id"], reasons[row["protein_id"]]) for row in proteins if row["protein_id"] in reasons
     )
     data = _training_data(recipe, opened, kept, parts, left_out, points)
-    _check_parts(data, recipe, store)
+    _check_parts(data, recipe, store, every_class)
     return data
 
 
@@ -338,8 +346,8 @@ def _training_data(
     )
 
 
-def _check_parts(data: TrainingData, recipe: JointRecipe, store: Path) -> None:
-    """Check that both parts have crops, and each single-label class training proteins."""
+def _check_parts(data: TrainingData, recipe: JointRecipe, store: Path, every_class: bool) -> None:
+    """Check that both parts have crops, and, if asked, each single-label class training proteins."""
     for part in PARTS[:2]:
         if not len(data.rows[part]):
             raise InputError(
@@ -348,7 +356,7 @@ def _check_parts(data: TrainingData, recipe: JointRecipe, store: Path) -> None:
             )
     trains = [data.split[id] == PARTS[0] for id in data.protein_ids]
     lacking = [slug for slug, n in zip(data.classes, data.targets[trains].sum(0), strict=True) if not n]
-    if lacking and not class_set(recipe.class_set).multi_label:
+    if lacking and every_class and not class_set(recipe.class_set).multi_label:
         raise InputError(
             f"Crop store '{store}' has no training protein of the class '{lacking[0]}' for recipe "
             f"'{recipe.name}'; give another --split, or a recipe of other classes."

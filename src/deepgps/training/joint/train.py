@@ -108,7 +108,8 @@ def train_joint(
     DeepGPSError
         If the loss is not finite.
     """
-    data = load_training_data(recipe, store, split=split, structures=structures)
+    every_class = start_from is None
+    data = load_training_data(recipe, store, split=split, structures=structures, every_class=every_class)
     made_of = fingerprint_inputs(store, data.store, split, structures)
     if start_from is not None:
         made_of["fine-tuned from"] = start_from.fingerprint
