@@ -86,6 +86,7 @@ quality-train: $(VENV)/.test  ## Train deepgps-mini anew and measure it, from ..
 	@$(BIN)/python experiments/deepgps-mini/measure.py halves --run runs/mini
 	@$(BIN)/python experiments/deepgps-mini/measure.py crowds --model runs/deepgps-mini
 	@$(BIN)/deepgps export runs/mini --to runs/deepgps-mini --metrics experiments/deepgps-mini/figures.json
+	@$(BIN)/python experiments/deepgps-mini/known_proteins.py --run runs/mini --bundle runs/deepgps-mini
 
 e2e-data: $(VENV)/.test  ## Run the tutorial on datasets into ./e2e-data, on sources that answer from this machine
 	@$(BIN)/python tests/docs/e2e_data.py e2e-data

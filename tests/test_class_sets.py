@@ -134,8 +134,8 @@ def test_a_sequence_unlike_every_annotated_one_is_flagged(tiny_bundle, tmp_path,
 
     monkeypatch.setattr(predictor._encoder, "_graph", SimpleNamespace(run=run))
     known, stranger = predictor.predict([PROTEINS[0], PROTEINS[3]], images=False)
-    assert not any(note.startswith("is unlike") for note in known.warnings)
-    assert any(note.startswith("is unlike every annotated protein") for note in stranger.warnings)
+    assert not any(note.startswith("no annotated relative") for note in known.warnings)
+    assert any(note.startswith("no annotated relative (similarity 0.0") for note in stranger.warnings)
     # No probability reaches 1, the bound of this model.
     assert known.warnings[-1] == "unclear: no class has a probability of 1 or more"
     assert known.localizations == ("unclear",)
@@ -144,7 +144,7 @@ def test_a_sequence_unlike_every_annotated_one_is_flagged(tiny_bundle, tmp_path,
 
 def test_without_bounds_nothing_is_unclear_or_unlike(tiny_bundle):
     for answer in Predictor(tiny_bundle, threads=1).predict(PROTEINS, images=False):
-        assert not [note for note in answer.warnings if "unclear" in note or "unlike" in note]
+        assert not [note for note in answer.warnings if "unclear" in note or "no annotated" in note]
         assert "unclear" not in answer.localizations
 
 

@@ -30,6 +30,68 @@ OPENCELL_CATEGORIES = (
 )
 LOCALIZATIONS = (*OPENCELL_CATEGORIES, "extracellular", "plastid")
 
+# How pages show a slug; others are shown with blanks for underscores.
+_DISPLAY_NAMES: Mapping[str, str] = {
+    "er": "ER",
+    "golgi": "Golgi",
+    "nucleolus_gc": "nucleolus (granular component)",
+    "nucleolus_fc_dfc": "nucleolus (fibrillar centre)",
+    "membrane": "plasma membrane",
+    "cytoplasmic": "cytoplasm",
+}
+
+
+def display_name(slug: str) -> str:
+    """Return the name under which pages and reports show a localization or class.
+
+    Parameters
+    ----------
+    slug
+        The slug.
+
+    Returns
+    -------
+    str
+        Its name; the slug with blanks for underscores if it has no other.
+
+    Examples
+    --------
+    >>> from deepgps.localization import display_name
+    >>> display_name("membrane")
+    'plasma membrane'
+    """
+    return _DISPLAY_NAMES.get(slug, slug.replace("_", " "))
+
+
+def localization_slug(name: str) -> str | None:
+    """Return the slug of a localization, given the slug or its display name in either case.
+
+    Parameters
+    ----------
+    name
+        The slug or name.
+
+    Returns
+    -------
+    str or None
+        The slug; None if it is neither.
+
+    Examples
+    --------
+    >>> from deepgps.localization import localization_slug
+    >>> localization_slug("Plasma membrane"), localization_slug("membrane")
+    ('membrane', 'membrane')
+    """
+    key = name.strip().casefold().replace("-", " ").replace("_", " ")
+    return _SLUGS.get(key)
+
+
+_SLUGS: Mapping[str, str] = {
+    shown.casefold().replace("_", " "): slug
+    for slug in LOCALIZATIONS
+    for shown in (slug, _DISPLAY_NAMES.get(slug, slug))
+}
+
 HPA_TO_LOCALIZATIONS: Mapping[str, tuple[str, ...]] = {
     "Actin filaments": ("cytoskeleton",),
     "Aggresome": ("big_aggregates",),
@@ -82,6 +144,139 @@ UNIPROT_TO_LOCALIZATIONS: Mapping[str, tuple[str, ...]] = {
     "Peroxisome": ("vesicles",),
     "Plastid": ("plastid",),
 }
+
+
+# UniProt's subcellular locations, by the most specific part of the name that is listed here. Those of one
+# kind of cell that no other has, such as a dendrite, are not in the vocabulary.
+_UNIPROT_PARTS: Mapping[str, tuple[str, ...]] = {
+    part: localizations
+    for localizations, parts in (
+        (
+            ("nucleoplasm",),
+            "nucleus,nucleoplasm,nucleus matrix",
+        ),
+        (("nucleolus_gc",), "nucleolus"),
+        (
+            ("nuclear_punctae",),
+            "nucleus speckle,nuclear body,pml body,cajal body,gem,kinetochore,telomere,nuclear speckle",
+        ),
+        (("chromatin",), "chromosome,centromere"),
+        (
+            ("nuclear_membrane",),
+            "nucleus membrane,nucleus envelope,nucleus lamina,nucleus inner membrane,nucleus outer membrane,"
+            "nuclear pore complex",
+        ),
+        (
+            ("cytoplasmic",),
+            "cytoplasm,cytosol,perinuclear region,p-body,stress granule,cytoplasmic granule,"
+            "cytoplasmic ribonucleoprotein granule,sarcoplasm",
+        ),
+        (
+            ("cytoskeleton",),
+            "cytoskeleton,spindle,cell cortex,myofibril,sarcomere,z line,m line,i band,a band,stress fiber,"
+            "cilium axoneme,flagellum axoneme,midbody,midbody ring,cleavage furrow",
+        ),
+        (
+            ("centrosome",),
+            "microtubule organizing center,centrosome,centriole,centriolar satellite,cilium basal body,"
+            "flagellum basal body,spindle pole,spindle pole body",
+        ),
+        (
+            ("membrane",),
+            "cell membrane,apical cell membrane,basolateral cell membrane,basal cell membrane,"
+            "lateral cell membrane,apicolateral cell membrane,presynaptic cell membrane,"
+            "postsynaptic cell membrane,synaptic cell membrane,sarcolemma,t-tubule,cell surface,"
+            "membrane raft,caveola,clathrin-coated pit,coated pit,ruffle,ruffle membrane,lamellipodium,"
+            "lamellipodium membrane,filopodium,filopodium membrane,microvillus,microvillus membrane,"
+            "cilium membrane,bleb,phagocytic cup",
+        ),
+        (
+            ("cell_contact",),
+            "cell junction,tight junction,adherens junction,gap junction,desmosome,hemidesmosome,"
+            "paranodal septate junction",
+        ),
+        (("focal_adhesions",), "focal adhesion,podosome,invadopodium"),
+        (
+            ("mitochondria",),
+            "mitochondrion,mitochondrion membrane,mitochondrion inner membrane,mitochondrion outer membrane,"
+            "mitochondrion matrix,mitochondrion intermembrane space,mitochondrion nucleoid",
+        ),
+        (
+            ("er",),
+            "endoplasmic reticulum,endoplasmic reticulum membrane,endoplasmic reticulum lumen,"
+            "rough endoplasmic reticulum,rough endoplasmic reticulum membrane,"
+            "rough endoplasmic reticulum lumen,smooth endoplasmic reticulum,"
+            "smooth endoplasmic reticulum membrane,sarcoplasmic reticulum,sarcoplasmic reticulum membrane,"
+            "sarcoplasmic reticulum lumen,microsome,microsome membrane,"
+            "endoplasmic reticulum-golgi intermediate compartment,"
+            "endoplasmic reticulum-golgi intermediate compartment membrane",
+        ),
+        (
+            ("golgi",),
+            "golgi apparatus,golgi apparatus membrane,golgi apparatus lumen,golgi stack,golgi stack membrane,"
+            "trans-golgi network,trans-golgi network membrane,cis-golgi network,cis-golgi network membrane",
+        ),
+        (
+            ("vesicles",),
+            "lysosome,lysosome membrane,lysosome lumen,vacuole,vacuole membrane,endosome,endosome membrane,"
+            "endosome lumen,early endosome,early endosome membrane,late endosome,late endosome membrane,"
+            "late endosome lumen,recycling endosome,recycling endosome membrane,multivesicular body,"
+            "multivesicular body membrane,cytoplasmic vesicle,cytoplasmic vesicle membrane,"
+            "cytoplasmic vesicle lumen,vesicle,autophagosome,autophagosome membrane,autolysosome,"
+            "autolysosome membrane,phagosome,phagosome membrane,preautophagosomal structure,"
+            "preautophagosomal structure membrane,melanosome,melanosome membrane,peroxisome,"
+            "peroxisome membrane,peroxisome matrix,lipid droplet,cytolytic granule,"
+            "cytolytic granule membrane,zymogen granule,zymogen granule membrane,acrosome",
+        ),
+        (
+            ("extracellular",),
+            "secreted,extracellular space,extracellular matrix,basement membrane,surface film,"
+            "extracellular exosome,extracellular vesicle,extracellular vesicle membrane",
+        ),
+    )
+    for part in parts.split(",")
+}
+
+
+def uniprot_localizations(location: str) -> tuple[str, ...]:
+    """Return the localizations of a subcellular location of UniProt.
+
+    Parameters
+    ----------
+    location
+        A location as UniProt writes it, the general part first, such as ``Nucleus, nucleolus``.
+
+    Returns
+    -------
+    tuple of str
+        Those of its most specific part that the vocabulary has; empty if it has none.
+
+    Examples
+    --------
+    >>> from deepgps.localization import uniprot_localizations
+    >>> uniprot_localizations("Cytoplasm, cytoskeleton, spindle pole")
+    ('centrosome',)
+    """
+    parts = [part.strip().lower() for part in location.split(",")]
+    return next((_UNIPROT_PARTS[part] for part in reversed(parts) if part in _UNIPROT_PARTS), ())
+
+
+# What a coarse word leaves undecided, in lower case.
+_IN_NUCLEUS = ("nucleolus_fc_dfc", "nucleolus_gc", "nuclear_punctae", "chromatin", "nuclear_membrane")
+_IN_CYTOPLASM = ("cytoskeleton", "centrosome", "big_aggregates")
+_UNDECIDED: Mapping[str, tuple[str, ...]] = {
+    "nucleus": _IN_NUCLEUS,
+    "nucleus/chromatin": _IN_NUCLEUS,
+    "mostly nuclear": _IN_NUCLEUS,
+    "cytoplasm": _IN_CYTOPLASM,
+    "mostly cytosolic": _IN_CYTOPLASM,
+    "cell membrane": ("cell_contact", "focal_adhesions"),
+}
+
+
+def undecided_localizations(word: str) -> tuple[str, ...]:
+    """Return the localizations that a coarse word, such as ``Nucleus``, neither says nor excludes."""
+    return _UNDECIDED.get(word.lower(), ())
 
 
 @dataclass(frozen=True, slots=True)

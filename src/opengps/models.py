@@ -23,6 +23,7 @@ from deepgps.bundle import (
 )
 from deepgps.errors import BundleError
 from deepgps.images.cell import Cell
+from deepgps.localization import display_name
 from deepgps.prediction import Predictor
 from deepgps.proteins.embedding import encoders_folder
 from deepgps.results.labelled_images import stretch
@@ -132,26 +133,12 @@ def model_info(name: str, bundle: Bundle) -> ModelInfo:
     )
 
 
-# How a page shows the vocabulary's slugs; others are shown with spaces for underscores.
-_CLASS_NAMES: Mapping[str, str] = {
-    "er": "ER",
-    "golgi": "Golgi",
-    "nucleolus_gc": "nucleolus (granular component)",
-    "nucleolus_fc_dfc": "nucleolus (fibrillar centre)",
-    "membrane": "plasma membrane",
-    "cytoplasmic": "cytoplasm",
-}
 _FEW_CLASSES = 4
-
-
-def class_name(slug: str) -> str:
-    """Return the name of a class for a page."""
-    return _CLASS_NAMES.get(slug, slug.replace("_", " "))
 
 
 def describe_classes(metadata: BundleMetadata) -> str:
     """Describe in a phrase what a model predicts."""
-    names, count = [class_name(slug) for slug in metadata.classes], len(metadata.classes)
+    names, count = [display_name(slug) for slug in metadata.classes], len(metadata.classes)
     if not names:
         return "an image, no label"
     if count > _FEW_CLASSES:

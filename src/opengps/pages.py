@@ -12,6 +12,8 @@ from starlette.datastructures import FormData
 from deepgps.bundle import Bundle
 from deepgps.bundle.metrics_table import HEADINGS, format_metric, group_metrics
 from deepgps.images.cell import DEFAULT_CELLS
+from deepgps.prediction.overall import OTHERS, open_overall
+from deepgps.prediction.prediction import NAMED_FROM
 from deepgps.results.records import table_line
 from opengps.api import ModelQuery
 from opengps.database import OPEN_STATUSES, InputRecord
@@ -199,7 +201,8 @@ def _as_table(record: InputRecord) -> str:
 def _thresholds(bundle: Bundle | None) -> dict[str, float]:
     if bundle is None or not bundle.metadata.multi_label:
         return {}
-    return dict(zip(bundle.metadata.classes, bundle.metadata.thresholds, strict=True))
+    bounds = (max(NAMED_FROM, each) for each in bundle.metadata.thresholds)
+    return dict(zip(bundle.metadata.classes, bounds, strict=True))
 
 
 @router.post("/predictions/{job_id}/cancel")
@@ -240,6 +243,8 @@ def show_model_page(request: Request, name: str) -> Response:
         quality=group_metrics(bundle.metadata.metrics),
         headings=HEADINGS,
         format_metric=format_metric,
+        overall=open_overall(bundle),
+        others=OTHERS,
     )
 
 

@@ -1,20 +1,22 @@
 """Templates, and errors as a page or as JSON."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.templating import Jinja2Templates
 
 from deepgps import __version__
+from deepgps.localization import display_name
 from deepgps.reporting.charts import bar
 from opengps.errors import RequestError
-from opengps.models import class_name, describe_classes, unavailable_reason
+from opengps.models import describe_classes, unavailable_reason
 from opengps.schemas import API
 
 PACKAGE = Path(__file__).parent
@@ -38,6 +40,16 @@ def nucleus_image_url(name: str, model: str) -> str:
     return f"{API}/nuclei/{name}/image.png" + (f"?{urlencode({'model': model})}" if model else "")
 
 
+def source_link(source: str, known: Mapping[str, Any]) -> str:
+    """Return the address of what a source says of a known protein; empty where there is no page."""
+    accession, symbol = quote(known["accession"]), quote(known["gene_symbol"] or "")
+    if source == "UniProt":
+        return f"https://www.uniprot.org/uniprotkb/{accession}#subcellular_location"
+    if source == "HPA" and symbol:
+        return f"https://www.proteinatlas.org/search/{symbol}"
+    return f"https://opencell.czbiohub.org/search/{symbol}" if source == "OpenCell" and symbol else ""
+
+
 def _static_hash() -> str:
     """Hash styles and scripts, so that browsers may cache them until they change."""
     digest = sha256()
@@ -46,7 +58,7 @@ def _static_hash() -> str:
     return digest.hexdigest()[:8]
 
 
-templates.env.filters |= {"class_name": class_name, "time": format_time, "bytes": format_bytes}
+templates.env.filters |= {"class_name": display_name, "time": format_time, "bytes": format_bytes}
 templates.env.globals |= {
     "version": __version__,
     "api": API,
@@ -55,6 +67,7 @@ templates.env.globals |= {
     "describe_classes": describe_classes,
     "unavailable_reason": unavailable_reason,
     "nucleus_image_url": nucleus_image_url,
+    "source_link": source_link,
 }
 
 

@@ -21,9 +21,9 @@ from deepgps.bundle import Bundle
 from deepgps.errors import InputError
 from deepgps.files import safe_file_name
 from deepgps.images.cell import DEFAULT_CELLS, Cell, with_unique_name
+from deepgps.proteins.names import is_accession
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.proteins.reading import SequenceRecord, check_records, read_protein_file
-from deepgps.proteins.uniprot import is_accession
 from opengps.errors import ErrorDetail, RequestError, request_error, validation_error
 from opengps.jobs import JobRequest, check_quota, create_job
 from opengps.models import check_model, default_cell, models

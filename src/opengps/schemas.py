@@ -86,20 +86,61 @@ class EvidenceRow(StrictModel):
     similarity: float
 
 
+class KnownStatementRow(StrictModel):
+    """What one source says of a protein."""
+
+    source: str
+    reliability: str
+    word: str
+    """In the words of the source."""
+    localizations: list[str]
+    """The same in the vocabulary; empty if it has no word for it."""
+    part: str
+    """The isoform or chain; empty for the whole protein."""
+
+
+class KnownRow(StrictModel):
+    """The known protein that a sequence is."""
+
+    accession: str
+    gene_symbol: str | None
+    human: bool
+    identity: float
+    """Share of the sequence's residues that the known protein has, too."""
+    coverage: float
+    """Share of the known protein's residues that the sequence has."""
+    match: str
+    """How the sequence relates to it, in words; empty if it is identical."""
+    others: list[str]
+    """Accessions of other entries with the same sequence."""
+    localizations: list[str]
+    """Classes that sources say, the one of most sources first."""
+    agreement: str
+    """What the sources say, in a line."""
+    statements: list[KnownStatementRow]
+
+
 class PredictionResult(StrictModel):
     """One protein in one nucleus."""
 
     number: int
     """Place in the results, from 0."""
     protein_id: str
+    accession: str | None = None
+    gene_symbol: str | None = None
     sequence_sha256: str
     length: int
     localizations: list[str]
-    """Predicted classes, the most probable first; `unclear` alone if none is probable enough."""
+    """Classes of the overall answer, the most probable first; `unclear` alone if none is probable enough."""
     probabilities: dict[str, float]
+    """Overall: what is known and what is predicted, combined."""
     confidence: float | None
-    """Calibrated probability of the first localization, or of the most probable class if it is unclear; null
-    for a model without classes."""
+    """Overall probability of the first localization, or of the most probable class if it is unclear; null for
+    a model without classes."""
+    known: KnownRow | None = None
+    """What is known of the protein; null if nothing is."""
+    predicted: dict[str, float] = {}
+    """Predicted from the sequence and its relatives, without the protein's own record."""
     intranuclear_fraction: float | None
     model: str
     version: str

@@ -24,6 +24,8 @@ from deepgps.bundle import DEFAULT_MODEL
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.images.cell import Cell
 from deepgps.prediction import Predictor
+from deepgps.proteins.known import KnownProteins
+from deepgps.proteins.names import note_on
 from deepgps.proteins.protein import Protein
 from deepgps.results.folder import RECORDS_FILE, REPORT_FILE
 from deepgps.results.image_storage import IMAGE_EXTENSIONS, IMAGE_FOLDER, ImageNames
@@ -149,7 +151,7 @@ def _predict_chunk(site: Site, job: Job) -> bool:
     predictor = _predictor(job)
     cells = _cells(site, job, predictor) if job.images else []
     records = _next_records(site, job, len(cells))
-    _look_up_names(site, job, records)
+    _look_up_names(site, job, records, predictor.known)
     # In input order: up to the first name that there was no time to look up.
     records = list(takewhile(lambda record: record.sequence or record.reason, records))
     if job.next_record == 0:
@@ -202,14 +204,14 @@ def _next_records(site: Site, job: Job, images_per_protein: int) -> list[InputRe
         return list(session.scalars(chosen.order_by(InputRecord.number).limit(count)))
 
 
-def _look_up_names(site: Site, job: Job, records: Sequence[InputRecord]) -> None:
+def _look_up_names(site: Site, job: Job, records: Sequence[InputRecord], known: KnownProteins | None) -> None:
     """Look up names until the time of a chunk is over; at least one."""
     end = time.monotonic() + site.settings.chunk_lookup_s
     for record in records:
         if record.sequence is not None or record.reason is not None:
             continue
         try:
-            found = look_up(site.settings, record.protein_id)
+            found = look_up(site.settings, record.protein_id, known)
         except InputError as error:
             record.reason = str(error)
         else:
@@ -223,7 +225,17 @@ def _look_up_names(site: Site, job: Job, records: Sequence[InputRecord]) -> None
 def _proteins(records: Sequence[InputRecord]) -> Iterator[Protein]:
     for record in records:
         if record.sequence:
-            yield Protein(record.protein_id, record.sequence, record.gene_symbol, record.accession)
+            yield Protein(
+                record.protein_id, record.sequence, record.gene_symbol, record.accession, _notes(record)
+            )
+
+
+def _notes(record: InputRecord) -> tuple[str, ...]:
+    """Say which entry was taken for a name that was looked up."""
+    if record.source != "UniProt" or record.accession is None:
+        return ()
+    note = note_on(record.protein_id, record.accession, record.gene_symbol)
+    return (note,) if note else ()
 
 
 class _ResultWriter:

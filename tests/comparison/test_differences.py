@@ -19,11 +19,15 @@ def model(name="A", classes=("cytoplasmic", "nucleoplasm"), multi_label=False) -
 def record(named=("cytoplasmic",), fraction: float | None = 0.2, warnings=(), **chances) -> Record:
     return Record(
         protein_id="P",
+        accession=None,
+        gene_symbol=None,
         sequence_sha256="0" * 64,
         length=9,
         localizations=list(named),
         probabilities=chances,
         confidence=None,
+        known=None,
+        predicted={},
         intranuclear_fraction=fraction,
         model="A",
         version="1",

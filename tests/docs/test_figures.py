@@ -26,7 +26,7 @@ def test_export_reads_the_file_of_figures():
 
 @pytest.mark.parametrize("page", ["README.md", "docs/reference/quality.md"])
 def test_pages_quote_the_measured_figures(page):
-    heading = {"README.md": "## What to expect"}.get(page, "## How good it is")
+    heading = {"README.md": "## What to expect"}.get(page, "## How good the prediction is")
     quoted = re.findall(r"\b0\.\d\d \[0\.\d\d, 0\.\d\d\]", section(document(page), heading))
     measured = {
         f"{each.value:.2f} [{each.low:.2f}, {each.high:.2f}]"

@@ -240,14 +240,14 @@ def test_the_limits_are_shown_on_the_form(visitor):
 
 
 def test_the_gallery_shows_what_the_model_predicts():
+    from deepgps.localization import display_name
     from deepgps.prediction import Predictor
     from deepgps.proteins.reading import read_protein_file
     from opengps.examples import GALLERY, example_path
-    from opengps.models import class_name
     from opengps.rendering import PACKAGE
 
     found = Predictor.load(threads=1).predict(read_protein_file(example_path()), images=False)
-    message = {each.protein.id: {class_name(slug) for slug in each.localizations} for each in found}
+    message = {each.protein.id: {display_name(slug) for slug in each.localizations} for each in found}
     assert set(message) == set(GALLERY) == {path.stem for path in PACKAGE.glob("static/gallery/*.webp")}
     assert all(place in message[name] for name, place in GALLERY.items())
 

@@ -282,7 +282,7 @@ def test_addresses_are_deleted_after_an_hour(visitor):
 def test_names_are_looked_up_once_and_a_failure_stays(visitor, monkeypatch):
     asked = []
 
-    def look_up(_, name):
+    def look_up(_, name, __):
         asked.append(name)
         if name == "GONE1":
             raise InputError("UniProt has no entry 'GONE1'; check its spelling.")
@@ -295,11 +295,13 @@ def test_names_are_looked_up_once_and_a_failure_stays(visitor, monkeypatch):
     status = visitor.status(batch)
     assert (status["status"], status["predicted"], status["rejected"]) == ("finished", 20, 1)
     assert proteins(visitor, batch) == names
-    assert "SYMBOL · P12345" in visitor.page(f"/predictions/{batch}/results/0")
+    assert 'SYMBOL · <a href="https://www.uniprot.org/uniprotkb/P12345"' in visitor.page(
+        f"/predictions/{batch}/results/0"
+    )
 
 
 def test_slow_lookups_do_not_block_other_jobs(tmp_path, visitor, monkeypatch):
-    monkeypatch.setattr(worker, "look_up", lambda _, name: Protein(name, SEQUENCE))
+    monkeypatch.setattr(worker, "look_up", lambda _, name, __: Protein(name, SEQUENCE))
     hasty = visit(tmp_path / "hasty", chunk_lookup_s=1e-9)
     names = [f"SYM{i}" for i in range(6)]
     batch = hasty.send(" ".join(names)).json()["id"]
@@ -316,7 +318,7 @@ def test_slow_lookups_do_not_block_other_jobs(tmp_path, visitor, monkeypatch):
 def test_a_worker_that_lost_its_lease_saves_no_lookup(visitor, monkeypatch):
     batch = visitor.send("GONE1 GONE2").json()["id"]
 
-    def look_up(_, name):
+    def look_up(_, name, __):
         change(visitor, batch, worker="elsewhere:1:x", lease_expires_at=time.time() + 60)
         raise InputError(f"UniProt has no entry '{name}'; check its spelling.")
 
@@ -326,7 +328,7 @@ def test_a_worker_that_lost_its_lease_saves_no_lookup(visitor, monkeypatch):
 
 
 def test_a_job_of_unknown_names_finishes(visitor, monkeypatch):
-    def look_up(_, name):
+    def look_up(_, name, __):
         raise InputError(f"UniProt has no entry '{name}'; check its spelling.")
 
     monkeypatch.setattr(worker, "look_up", look_up)

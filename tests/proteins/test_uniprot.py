@@ -10,7 +10,8 @@ import pytest
 
 from deepgps.errors import InputError
 from deepgps.proteins import uniprot
-from deepgps.proteins.uniprot import fetch_protein, is_accession
+from deepgps.proteins.names import is_accession
+from deepgps.proteins.uniprot import fetch_protein
 
 P53 = "MEEPQSDPSVEPPLSQETFSDLWKLL"
 ENTRIES = {
@@ -113,7 +114,7 @@ def test_accessions(query: str) -> None:
     assert is_accession(query)
 
 
-@pytest.mark.parametrize("query", ["TP53", "NOTCH1", "HLA-A", "C9orf3", "C9ORF3", "H2AC6", "P0463"])
+@pytest.mark.parametrize("query", ["TP53", "NOTCH1", "HLA-A", "C9orf3", "C9ORF3", "H2AC6", "H2BC21", "P0463"])
 def test_gene_symbols_are_not_accessions(query: str) -> None:
     assert not is_accession(query)
 

@@ -36,7 +36,8 @@ def test_the_table_has_no_classes_and_empty_localizations(out):
         rows = list(csv.DictReader(file))
     assert [row["Protein_ID"] for row in rows] == ["P1", "P2"]
     assert list(rows[0]) == [
-        *("Protein_ID", "Localizations", "Confidence", "Intranuclear_Fraction"),
+        *("Protein_ID", "Accession", "Gene", "Length", "Localizations", "Confidence"),
+        *("Known", "Known_Sources", "Nearest", "Similarity", "Intranuclear_Fraction"),
         *("Model", "Version", "Nucleus", "Warnings"),
     ]
     assert {row["Localizations"] for row in rows} == {""}

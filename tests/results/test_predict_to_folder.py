@@ -59,7 +59,8 @@ def test_the_table_has_the_promised_columns_and_the_input_order(predictor, tmp_p
     with (tmp_path / "results.csv").open(encoding="utf-8") as file:
         header = file.readline().rstrip("\n").split(",")
     assert header == [
-        *("Protein_ID", "Localizations", "Confidence", *predictor.classes),
+        *("Protein_ID", "Accession", "Gene", "Length", "Localizations", "Confidence"),
+        *("Known", "Known_Sources", *predictor.classes, "Nearest", "Similarity"),
         *("Intranuclear_Fraction", "Model", "Version", "Nucleus", "Warnings"),
     ]
     assert ids(tmp_path) == [f"P{i}" for i in range(40)]

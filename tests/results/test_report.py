@@ -11,11 +11,15 @@ from deepgps.results.report import MAX_CARDS, write_report
 def record(number=0, **changed) -> Record:
     fields = {
         "protein_id": f"P{number}",
+        "accession": None,
+        "gene_symbol": None,
         "sequence_sha256": "0" * 64,
         "length": 1234,
         "localizations": ["er", "golgi"],
         "probabilities": {"golgi": 0.51, "er": 0.93, "vesicles": 0.05},
         "confidence": 0.93,
+        "known": None,
+        "predicted": {"golgi": 0.51, "er": 0.93, "vesicles": 0.05},
         "intranuclear_fraction": 0.25,
         "model": "tiny",
         "version": "1",
@@ -38,11 +42,40 @@ def page(tmp_path):
 
 def test_it_shows_labels_bars_evidence_and_warnings(page):
     text = page(record(warnings=["5,000 residues were read in 3 windows"]))
-    for said in ("P0", "er, golgi", "1,234 residues", "0.25", "Q9", "0.42", "5,000 residues were read"):
+    for said in ("P0", "ER, Golgi", "1,234 residues", "0.25", "Q9", "0.42", "5,000 residues were read"):
         assert said in text
     assert re.findall(r'class="share( named)?"><span>(\w+)', text) == [
-        *((" named", "er"), (" named", "golgi"), ("", "vesicles"))
+        *((" named", "ER"), (" named", "Golgi"), ("", "vesicles"))
     ]
+
+
+def test_it_shows_what_is_known_beside_what_is_predicted(page):
+    statement = {
+        "source": "HPA",
+        "reliability": "enhanced",
+        "word": "Nuclear membrane",
+        "localizations": ["nuclear_membrane"],
+        "part": "Isoform C",
+    }
+    known = {
+        "accession": "P20700",
+        "gene_symbol": "LMNB1",
+        "human": True,
+        "identity": 0.98,
+        "coverage": 1.0,
+        "match": "98.0 % identical to LMNB1 (P20700)",
+        "others": [],
+        "localizations": ["nuclear_membrane"],
+        "agreement": "nuclear membrane: HPA enhanced",
+        "statements": [statement],
+    }
+    text = page(record(known=known, accession="P20700", gene_symbol="LMNB1"), record(1))
+    for said in (
+        *("<h4>Known</h4>", "nuclear membrane: HPA enhanced", "This sequence is 98.0 % identical to LMNB1"),
+        *("HPA (enhanced): Nuclear membrane [Isoform C]", "<h4>Overall</h4>", "LMNB1 · P20700"),
+    ):
+        assert text.count(said) >= 1
+    assert text.count("Predicted without its own record") == text.count("<h4>Predicted</h4>") == 1
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 from deepgps.bundle.bundle import (
     DEFAULT_MODEL,
     GRAIN_FILE,
+    KNOWN_FILE,
+    KNOWN_SEQUENCES_FILE,
     METADATA_FILE,
     NEIGHBOURS_FILE,
+    OVERALL_FILE,
     REQUIRED_FILES,
     SCHEMA_VERSION,
     Bundle,
@@ -29,8 +32,11 @@ from deepgps.bundle.metadata import (
 __all__ = [
     "DEFAULT_MODEL",
     "GRAIN_FILE",
+    "KNOWN_FILE",
+    "KNOWN_SEQUENCES_FILE",
     "METADATA_FILE",
     "NEIGHBOURS_FILE",
+    "OVERALL_FILE",
     "REQUIRED_FILES",
     "SCHEMA_VERSION",
     "Bundle",

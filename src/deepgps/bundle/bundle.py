@@ -27,6 +27,9 @@ SCHEMA_VERSION = 1
 METADATA_FILE = "bundle.json"
 NEIGHBOURS_FILE = "neighbours.npz"
 GRAIN_FILE = "grain.onnx"
+KNOWN_FILE, KNOWN_SEQUENCES_FILE, OVERALL_FILE = "known.npz", "known_sequences.npz", "overall.json"
+"""Facts on known proteins, the sequences of those that do not vote, and how both and the prediction
+combine."""
 REQUIRED_FILES = ("encoder.onnx", "generator.onnx", "CARD.md")
 DEFAULT_MODEL = "deepgps-mini"
 

@@ -133,6 +133,11 @@ fetch_app.command(
 fetch_app.command(
     "deepgps.cli.fetch:fetch_sequences_command", name="sequences", help="Fetch sequences from UniProt."
 )
+fetch_app.command(
+    "deepgps.cli.fetch:fetch_human_command",
+    name="human",
+    help="Fetch the human proteome, to resolve names offline.",
+)
 data_app.command("deepgps.cli.prepare:segment", name="segment", help="Find nuclei: images to label images.")
 data_app.command("deepgps.cli.prepare:prepare", name="prepare", help="Cut fields into crops: a crop store.")
 data_app.command("deepgps.cli.prepare:show", name="show", help="Draw a contact sheet of a crop store.")

@@ -73,7 +73,8 @@ def compare_cells_command(
     overwrite
         Remove earlier results from the folder and start again.
     offline
-        Never use the network; look up accessions and symbols in the cache only.
+        Never use the network; find accessions, gene symbols and synonyms in the cache, in the human proteome
+        that ``deepgps data fetch human`` fetched, and among the models' known proteins.
     threads
         Threads; all cores by default.
     """
@@ -83,8 +84,9 @@ def compare_cells_command(
     from deepgps.results.run import input_fingerprints
 
     sources = protein_sources(inputs, "compare-cells")
-    proteins = read_proteins(sources, sequence=sequence, offline=offline)
     predictors = _load(model, threads, structures)
+    known = next((each.known for each in predictors if each.known is not None), None)
+    proteins = read_proteins(sources, sequence=sequence, offline=offline, known=known)
     cells = _cells(predictors, into)
     with RecordProgress("comparing", unit="steps") as progress:
         comparison = compare_cells(

@@ -155,7 +155,7 @@ def print_summary(summary: "ResultsSummary") -> None:
     from deepgps.results.records import read_records
 
     rows = list(islice(read_records(summary.folder / "results.jsonl"), MAX_PRINTED_ROWS + 1))
-    header = ("Protein", "Localizations", "Confidence", "Intranuclear", "Nucleus")
+    header = ("Protein", "Localizations", "Confidence", "Known", "Intranuclear", "Nucleus")
     print_table(header, [_cells(row) for row in rows[:MAX_PRINTED_ROWS]])
     if len(rows) > MAX_PRINTED_ROWS:
         print("…")
@@ -188,6 +188,7 @@ def _cells(row: "Record") -> tuple[str, ...]:
         printable(row["protein_id"]),
         "|".join(row["localizations"]),
         two_digits(row["confidence"]),
+        "|".join(row["known"]["localizations"]) if row["known"] else "",
         two_digits(row["intranuclear_fraction"]),
         printable(row["nucleus"] or ""),
     )

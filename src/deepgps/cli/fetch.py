@@ -191,6 +191,41 @@ def fetch_sequences_command(
     return _report(fetched, fetching.out, ("sequences.fasta",))
 
 
+def fetch_human_command(
+    *,
+    site: Annotated[str, Parameter(env_var="DEEPGPS_UNIPROT_URL")] = "https://rest.uniprot.org",
+    merged: Annotated[str | None, Parameter(env_var="DEEPGPS_UNIPROT_MERGED_URL")] = None,
+) -> int:
+    """Fetch UniProt's reviewed human proteome into the cache, so that every human name resolves offline.
+
+    Parameters
+    ----------
+    site
+        Base address.
+    merged
+        Address of the list of merged accessions; UniProt's own by default.
+    """
+    from deepgps.cli.console import ProgressBar
+    from deepgps.proteins.human import MERGED, fetch_human
+
+    with ProgressBar("human proteome", unit="parts") as progress:
+        progress.resumable = True
+
+        def on_part(done: int, total: int) -> None:
+            progress.set_total(total)
+            progress.update(done)
+
+        summary = fetch_human(base_url=_base(site), merged_url=merged or MERGED, on_part=on_part)
+    print(
+        f"{summary.proteins:,} human proteins, {summary.isoforms:,} isoforms, "
+        f"{summary.merged:,} merged accessions"
+    )
+    print(summary.path)
+    if not summary.merged:
+        _print_error("UniProt's list of merged accessions could not be fetched; they are looked up online.")
+    return 0
+
+
 def _progress() -> "ProgressBar":
     from deepgps.cli.console import ProgressBar
 

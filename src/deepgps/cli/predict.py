@@ -94,7 +94,8 @@ def predict(
     overwrite
         Remove earlier results from the folder and start again.
     offline
-        Never use the network; look up accessions and symbols in the cache only.
+        Never use the network; find accessions, gene symbols and synonyms in the cache, in the human proteome
+        that ``deepgps data fetch human`` fetched, and among the model's known proteins.
     threads
         Threads of each worker; by default the workers share all cores.
     workers
@@ -110,10 +111,10 @@ def predict(
 
     inputs, drawing = _inputs_after_nuclei(inputs, sequence, drawing)
     sources = protein_sources(inputs, "predict")
-    proteins = read_proteins(sources, sequence=sequence, offline=offline)
     predictor = Predictor.load(
         model, threads=threads, structures=structures, mean=drawing.mean, seed=drawing.seed
     )
+    proteins = read_proteins(sources, sequence=sequence, offline=offline, known=predictor.known)
     cells = _cells(predictor, drawing)
     with RecordProgress("predicting", count_records(sources, sequence), unit="proteins") as progress:
         summary = predict_to_folder(

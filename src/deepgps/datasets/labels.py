@@ -16,17 +16,12 @@ from deepgps.localization import (
     UNIPROT_TO_LOCALIZATIONS,
     ClassSet,
     major_localizations,
+    undecided_localizations,
 )
 
 HPA_WEIGHTS: Mapping[str, float] = {"Enhanced": 1.0, "Supported": 1.0, "Approved": 0.7, "Uncertain": 0.3}
 """Weight of an HPA annotation by its reliability; annotations of OpenCell and Swiss-Prot have weight 1."""
 
-# Localizations that a coarser term of Swiss-Prot leaves undecided.
-_UNIPROT_UNDECIDED: Mapping[str, tuple[str, ...]] = {
-    "Nucleus": ("nucleolus_fc_dfc", "nucleolus_gc", "nuclear_punctae", "chromatin", "nuclear_membrane"),
-    "Cytoplasm": ("cytoskeleton", "centrosome", "big_aggregates"),
-    "Cell membrane": ("cell_contact", "focal_adhesions"),
-}
 # Images do not show proteins secreted from the cell, and human cells have no plastids.
 _UNSEEN_BY_MICROSCOPE = ("extracellular", "plastid")
 
@@ -108,7 +103,7 @@ def _opencell(row: dict[str, Any]) -> _Annotation | None:
 def _swissprot(row: dict[str, Any]) -> _Annotation | None:
     names = row["localizations"].split("|")
     positive = frozenset(slug for name in names for slug in UNIPROT_TO_LOCALIZATIONS[name])
-    unknown = frozenset(slug for name in names for slug in _UNIPROT_UNDECIDED.get(name, ())) - positive
+    unknown = frozenset(slug for name in names for slug in undecided_localizations(name)) - positive
     return _Annotation(row["accession"], row["sequence"], row["cluster"], positive, unknown, 1.0, "swissprot")
 
 

@@ -15,7 +15,7 @@ from deepgps.bundle import BundleMetadata
 from deepgps.datasets.crops.store import PROTEINS, CropStore, open_crops, read_store_proteins
 from deepgps.datasets.splits import SPLIT_FILE, read_split
 from deepgps.errors import InputError
-from deepgps.localization import CLASS_SETS, LOCALIZATIONS, ClassSet
+from deepgps.localization import CLASS_SETS, LOCALIZATIONS, ClassSet, localization_slug
 from deepgps.prediction import Predictor
 from deepgps.proteins.check import check_sequence, clean_sequence
 from deepgps.proteins.protein import Protein, Rejection
@@ -269,7 +269,8 @@ class ProteinReader:
 
     def classes_of(self, localizations: str | None) -> tuple[str, ...] | str:
         """Return the classes of localizations joined by ``|``, or why they cannot be used."""
-        places = [place for place in (localizations or "").split("|") if place]
+        names = [name for name in (localizations or "").split("|") if name]
+        places = [localization_slug(name) or name for name in names]
         if not places:
             return "has no localization; it cannot be judged."
         if unknown := [place for place in places if place not in LOCALIZATIONS]:

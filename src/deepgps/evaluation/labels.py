@@ -235,7 +235,26 @@ def evaluate_labels(
     seed: int = 0,
     on_progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> LabelEvaluation:
-    """Predict every protein and measure the labels; one row a crop, where there are crops."""
+    """Predict every protein and measure the labels; one row a crop, where there are crops.
+
+    What is measured is the prediction without the protein's own record, not the overall answer.
+
+    Parameters
+    ----------
+    predictor
+        The model.
+    dataset
+        What to measure it on.
+    seed
+        Seed of the resampling.
+    on_progress
+        Called with what is counted, how many are done, and how many there are.
+
+    Returns
+    -------
+    LabelEvaluation
+        The metrics.
+    """
     metadata = predictor.bundle.metadata
     if not metadata.classes:
         nothing = np.full(len(dataset.proteins), np.nan)
@@ -243,8 +262,9 @@ def evaluate_labels(
     probabilities, similarities = [], []
     proteins = (each.protein for each in dataset.proteins)
     for number, prediction in enumerate(predictor.predict(proteins, images=False), 1):
-        probabilities.append(list(prediction.probabilities.values()))
-        similarities.append(prediction.evidence[0].similarity if prediction.evidence else 0.0)
+        probabilities.append(list(prediction.predicted.values()))
+        near = prediction.evidence[0].similarity if prediction.evidence else 0.0
+        similarities.append(1.0 if prediction.known is not None and prediction.known.whole else near)
         on_progress("proteins", number, len(dataset.proteins))
     has_index = predictor.bundle.has(NEIGHBOURS_FILE)
     nearest = np.array(similarities) if has_index else np.full(len(similarities), np.nan)
@@ -301,6 +321,6 @@ def knowledge_notes(nearest: Doubles) -> tuple[str, ...]:
     return (
         f"{head}{known:,} of {len(nearest):,} proteins are in the index of annotated proteins that the model "
         f"predicts with (similarity of at least {KNOWN}), {related:,} more have a relative there (at least "
-        f"{RELATED}). For the known ones labels and probabilities are looked up, not predicted, and images "
-        "are drawn from them.",
+        f"{RELATED}). Known ones are predicted without their own record, but by a model that may have "
+        "trained on it.",
     )

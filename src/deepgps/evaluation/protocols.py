@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 from deepgps.arrays import Ints, Mask
 from deepgps.datasets.labels import LabelledProteins
 from deepgps.errors import InputError
+from deepgps.proteins.known import SAME_PROTEIN
 from deepgps.proteins.neighbours import kmers
 
 Protocol = Literal["A", "B"]
@@ -22,9 +23,6 @@ PROTOCOLS: Mapping[Protocol, str] = {
     "A": "no protein of a test protein's homology cluster in training",
     "B": "no test protein, nor any at least 95 % identical to one, in training",
 }
-
-SAME_PROTEIN = 0.95
-"""Identity from which two sequences count as the same protein."""
 
 # At 95 % identity about 0.95**5 = 77 % of the 5-mers are shared; less than half of that is a safe filter.
 _SHARED_KMERS = 0.35

@@ -17,6 +17,7 @@ import numpy as np
 from deepgps.arrays import Floats
 from deepgps.bundle import NEIGHBOURS_FILE, Bundle, BundleMetadata, ClassSetSpec
 from deepgps.errors import BundleError, InputError
+from deepgps.prediction.overall import open_known
 from deepgps.prediction.prediction import Encoding
 from deepgps.proteins.features import (
     FEATURES_NAME,
@@ -24,6 +25,7 @@ from deepgps.proteins.features import (
     residue_features,
     sequence_features,
 )
+from deepgps.proteins.known import KnownProtein, KnownProteins
 from deepgps.proteins.neighbours import Neighbour, NeighbourIndex, cached_index
 from deepgps.proteins.protein import Protein
 from deepgps.proteins.structures import read_structure, sample_points, structure_finder
@@ -46,11 +48,15 @@ class EncoderInputs:
         By input of the graph, (W, …): a row for each window.
     evidence
         The nearest annotated proteins, most similar first.
+    known, held_out
+        As in `Encoding`.
     """
 
     weights: Floats
     arrays: Mapping[str, Floats]
     evidence: tuple[Neighbour, ...] = ()
+    known: KnownProtein | None = None
+    held_out: Floats | None = None
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -83,7 +89,9 @@ class Encoder:
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None, structures: Path | None = None) -> None:
         self._structures = _open_structures(bundle.metadata, structures)
-        self._read = sequence_reader(bundle, threads)
+        index = _index(bundle)
+        self.known = open_known(bundle, index)
+        self._read = sequence_reader(bundle, threads, index, self.known)
         self._graph = open_graph(bundle.read("encoder.onnx"), threads)
         self._has_classes = bool(bundle.metadata.classes)
         self._class_set = bundle.class_set
@@ -152,22 +160,28 @@ class Encoder:
         latents, logits = self._run(batch)
         ends = np.cumsum([len(each.weights) for each in inputs])[:-1]
         return [
-            Encoding(
-                self._class_set_logits(_mean(own_logits, each.weights), each),
-                _mean(latent, each.weights),
-                each.evidence,
-            )
+            self._encoding(each, _mean(latent, each.weights), _mean(own_logits, each.weights))
             for each, latent, own_logits in zip(
                 inputs, np.split(latents, ends), np.split(logits, ends), strict=True
             )
         ]
 
-    def _class_set_logits(self, logits: Floats, inputs: EncoderInputs) -> Floats:
-        class_set = self._class_set
-        if class_set is None:
-            return logits
-        votes = _mean(inputs.arrays["votes"], inputs.weights) if class_set.votes else np.zeros_like(logits)
-        return class_set_logits(class_set, logits, votes[: len(logits)])
+    def _encoding(self, inputs: EncoderInputs, latent: Floats, logits: Floats) -> Encoding:
+        votes = _mean(inputs.arrays["votes"], inputs.weights) if "votes" in inputs.arrays else logits
+        votes = votes[: len(logits)]
+        return Encoding(
+            self.class_set_logits(logits, votes),
+            latent,
+            inputs.evidence,
+            logits,
+            votes,
+            inputs.known,
+            inputs.held_out,
+        )
+
+    def class_set_logits(self, logits: Floats, votes: Floats) -> Floats:
+        """Return logits of the class set in use, made of logits and votes (K,) for the own classes."""
+        return logits if self._class_set is None else class_set_logits(self._class_set, logits, votes)
 
     def _run(self, batch: dict[str, Floats]) -> tuple[Floats, Floats]:
         if self._has_classes:
@@ -207,7 +221,12 @@ def _mean(rows: Floats, weights: Floats) -> Floats:
     return np.asarray(np.average(rows, axis=0, weights=weights), np.float32)
 
 
-def sequence_reader(bundle: Bundle, threads: int | None) -> ReadSequences:
+def sequence_reader(
+    bundle: Bundle,
+    threads: int | None,
+    index: NeighbourIndex | None = None,
+    known: KnownProteins | None = None,
+) -> ReadSequences:
     """Return the function that makes the graph's inputs from sequences."""
     spec = bundle.metadata.encoder
     if spec.kind == "structure":
@@ -219,8 +238,7 @@ def sequence_reader(bundle: Bundle, threads: int | None) -> ReadSequences:
             _one_window(len(each), residues=residue_features(each)) for each in sequences
         ]
     if (spec.level, spec.name) == ("protein", FEATURES_NAME):
-        index = _index(bundle)
-        one = partial(_features, max_length=spec.max_length, index=index)
+        one = partial(_features, max_length=spec.max_length, index=index, known=known)
         return lambda sequences: [one(sequence) for sequence in sequences]
     raise BundleError(
         f"Bundle '{bundle.path}' needs the features '{spec.name}' of each {spec.level}; this deepGPS has "
@@ -242,7 +260,9 @@ def _index(bundle: Bundle) -> NeighbourIndex | None:
     return cached_index(bundle.metadata.files[NEIGHBOURS_FILE], lambda: bundle.read(NEIGHBOURS_FILE))
 
 
-def _features(sequence: str, max_length: int | None, index: NeighbourIndex | None) -> EncoderInputs:
+def _features(
+    sequence: str, max_length: int | None, index: NeighbourIndex | None, known: KnownProteins | None
+) -> EncoderInputs:
     """Compute features and votes of each window of a sequence."""
     parts = windows(sequence, max_length or len(sequence))
     weights = np.array([len(part) for part in parts], np.float32)
@@ -250,9 +270,18 @@ def _features(sequence: str, max_length: int | None, index: NeighbourIndex | Non
     if index is None:
         return EncoderInputs(weights, arrays)
     similarities = [index.similarities(part) for part in parts]
+    nearest = np.max(similarities, axis=0)
+    found = known.find(sequence, nearest) if known is not None else None
+    if found is not None:
+        # A protein's own record neither votes nor counts as a relative.
+        for each in (*similarities, nearest):
+            each[found.rows] = 0
     arrays["votes"] = np.stack([index.vote(each) for each in similarities])
     # The evidence is the proteins most similar to any window.
-    return EncoderInputs(weights, arrays, tuple(index.nearest(np.max(similarities, axis=0))))
+    evidence = tuple(index.nearest(nearest))
+    if found is None:
+        return EncoderInputs(weights, arrays, evidence)
+    return EncoderInputs(weights, arrays, evidence, found.protein, found.held_out)
 
 
 def _embedding_reader(bundle: Bundle, threads: int | None) -> ReadSequences:

@@ -1,13 +1,14 @@
 """`Prediction`: the label, probabilities and image predicted for a protein."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from deepgps.arrays import Floats, Mask
 from deepgps.bundle.metadata import BundleMetadata
 from deepgps.images.cell import Cell
+from deepgps.proteins.known import KnownProtein
 from deepgps.proteins.neighbours import Neighbour
 from deepgps.proteins.protein import Protein
 
@@ -17,22 +18,25 @@ UNCLEAR = "unclear"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """The prediction for one protein in one cell.
+    """The answer for one protein in one cell: what is known of it, what is predicted, and both together.
 
     Attributes
     ----------
     protein
         The protein.
     localizations
-        Every class at or above its threshold, most probable first; `UNCLEAR` alone if no class is probable
-        enough; empty if the model predicts images only.
+        The classes of the overall answer, most probable first, see `named_classes`; `UNCLEAR` alone if no
+        class is probable enough; empty if the model predicts images only.
     probabilities
-        Calibrated probability by class, in [0, 1]; they sum to 1 unless the model is multi-label.
+        Overall probability by class, in [0, 1]: what is known and what is predicted, combined by the measured
+        reliability of each; the predicted ones if nothing is known. They sum to 1 unless the model is
+        multi-label.
     confidence
-        Probability of the first localization, or of the most probable class if it is unclear; None for a
-        model without classes.
+        Overall probability of the first localization, or of the most probable class if it is unclear; None
+        for a model without classes.
     evidence
-        The nearest annotated proteins, most similar first; empty if the model has no index.
+        The nearest annotated proteins that the prediction used, most similar first; without the protein
+        itself where it is known; empty if the model has no index.
     cell, image
         The cell and the protein image drawn into it, (H, W) float32 in [0, 1]; None without images.
     readouts
@@ -45,6 +49,11 @@ class Prediction:
         Whether the image is the mean of all possible images instead of one of them.
     seed
         The seed that the image was drawn with.
+    known
+        The known protein that the sequence is, with what sources say of it; None if nothing is known.
+    predicted
+        Calibrated probability by class, predicted from the sequence and its relatives without the protein's
+        own record.
 
     Examples
     --------
@@ -67,6 +76,8 @@ class Prediction:
     warnings: tuple[str, ...] = ()
     mean: bool = False
     seed: int = 0
+    known: KnownProtein | None = None
+    predicted: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +91,14 @@ class Encoding:
     latent
         (T, D) latent tokens for the generator.
     evidence
-        The nearest annotated proteins, most similar first.
+        The nearest annotated proteins, most similar first; without the protein itself where it is known.
+    own_logits, votes
+        (K,) logits and votes for the model's own classes, of which the logits of a class set are made.
+    known
+        The known protein that the sequence is, or None.
+    held_out
+        (K,) logits for the model's own classes, predicted by models that never saw the protein in training;
+        None if it did not train.
 
     Examples
     --------
@@ -94,6 +112,10 @@ class Encoding:
     logits: Floats
     latent: Floats
     evidence: tuple[Neighbour, ...]
+    own_logits: Floats
+    votes: Floats
+    known: KnownProtein | None = None
+    held_out: Floats | None = None
 
 
 def named_line(localizations: Sequence[str], probabilities: Mapping[str, float]) -> str:
@@ -130,10 +152,22 @@ def class_probabilities(logits: Floats, *, multi_label: bool) -> Floats:
     return np.asarray(powers / powers.sum(), np.float32)
 
 
+NAMED_FROM = 0.35
+"""Lowest probability from which a class is named that no source says."""
+SAID_FROM = 0.15
+"""Lowest probability from which a class that a source says is named after the first one."""
+
+
 def named_classes(
-    probabilities: Floats, metadata: BundleMetadata
+    probabilities: Floats, metadata: BundleMetadata, said: Collection[str] = (), *, known: bool = False
 ) -> tuple[tuple[str, ...], float | None, tuple[str, ...]]:
     """Choose the classes to report, with the confidence in the first.
+
+    The most probable class is named if a source says it, or its probability is at least `NAMED_FROM` for a
+    protein of which something is known, and the model's ``unclear_below`` for any other. In a multi-label
+    model the next ones follow, in the order of their probability, as long as each has at least `SAID_FROM`
+    where a source says it, and else `NAMED_FROM` and the model's threshold. So no class is named that is
+    less probable than an unnamed one.
 
     Parameters
     ----------
@@ -141,6 +175,10 @@ def named_classes(
         (K,) calibrated, in the order of the model's classes.
     metadata
         The bundle's thresholds.
+    said
+        The classes that a source says of the protein.
+    known
+        Whether a source says anything of its localization, reliable or not.
 
     Returns
     -------
@@ -151,13 +189,16 @@ def named_classes(
     if not classes:
         return (), None, ()
     order = np.argsort(-probabilities, kind="stable")
-    highest = float(probabilities[order[0]])
-    if highest < metadata.unclear_below:
-        bound = metadata.unclear_below
+    highest, first = float(probabilities[order[0]]), classes[order[0]]
+    bound = min(NAMED_FROM, metadata.unclear_below) if known or said else metadata.unclear_below
+    if highest < bound and first not in said:
         return (UNCLEAR,), highest, (f"unclear: no class has a probability of {bound:g} or more",)
     if not metadata.multi_label:
-        return (classes[order[0]],), highest, ()
-    named = [k for k in order if probabilities[k] >= metadata.thresholds[k]]
-    warnings = () if named else ("no class reaches its threshold: the most probable one is given",)
-    named = named or [order[0]]
-    return tuple(classes[k] for k in named), float(probabilities[named[0]]), warnings
+        return (first,), highest, ()
+    named = [first]
+    for k in order[1:]:
+        bound = SAID_FROM if classes[k] in said else max(NAMED_FROM, metadata.thresholds[k])
+        if probabilities[k] < bound:
+            break
+        named.append(classes[k])
+    return tuple(named), highest, ()

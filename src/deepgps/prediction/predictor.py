@@ -9,13 +9,17 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
+import numpy as np
+
 from deepgps.arrays import Floats, Mask
 from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, open_model, with_class_set
 from deepgps.errors import InputError
 from deepgps.images.cell import DEFAULT_CELLS, Cell
 from deepgps.images.processing import SAME_SIZE
+from deepgps.localization import CLASS_SETS
 from deepgps.prediction.encoder import Encoder
 from deepgps.prediction.generator import Generator, open_generator
+from deepgps.prediction.overall import class_set_of, open_overall
 from deepgps.prediction.prediction import (
     Encoding,
     Prediction,
@@ -24,12 +28,14 @@ from deepgps.prediction.prediction import (
     named_classes,
 )
 from deepgps.proteins.check import check_sequence, clean_sequence, sequence_warnings
-from deepgps.proteins.neighbours import unlike_warnings
+from deepgps.proteins.known import KnownProtein, KnownProteins, known_warnings
 from deepgps.proteins.protein import Protein, Rejection
 
 if TYPE_CHECKING:
     from deepgps.images.segmentation import Segmenter
 
+OWN_CLASSES = CLASS_SETS["mini"]
+"""The classes of the bundled model, which has an index of known proteins."""
 PROTEIN_BATCH = 32
 IMAGE_BATCH = 8
 MAX_BUFFERED_IMAGES = 256
@@ -80,6 +86,7 @@ class Predictor:
         seed: int = 0,
     ) -> None:
         self.bundle = bundle
+        self.overall = open_overall(bundle)
         self.structures, self.mean, self.seed = structures, mean, seed
         self._encoder = Encoder(bundle, threads=threads, structures=structures)
         self.threads = threads
@@ -180,6 +187,11 @@ class Predictor:
         # Opened before the copy, so that both share the generator.
         _ = self._generator
         return copy(self)
+
+    @property
+    def known(self) -> KnownProteins | None:
+        """The index of known proteins; None if the bundle has none."""
+        return self._encoder.known
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -354,13 +366,11 @@ class Predictor:
         segmented = self._segmented(cells) if images else []
         stream = iter(proteins)
         while batch := list(islice(stream, PROTEIN_BATCH)):
-            encodings = self.encode(batch)
-            predictions = [self._prediction(*pair) for pair in zip(batch, encodings, strict=True)]
+            answers = [self._answer(*pair) for pair in zip(batch, self.encode(batch), strict=True)]
             if images:
-                latents = [encoding.latent for encoding in encodings]
-                yield from self._with_images(list(zip(predictions, latents, strict=True)), segmented)
+                yield from self._with_images(answers, segmented)
             else:
-                yield from predictions
+                yield from (prediction for prediction, _ in answers)
 
     def encode(self, proteins: Sequence[Protein | str]) -> list[Encoding]:
         """Encode proteins or sequences; a sequence longer than the model's window is a mean of its windows.
@@ -373,7 +383,8 @@ class Predictor:
         Returns
         -------
         list of Encoding
-            Logits, latent tokens and evidence of each.
+            Logits, latent tokens and evidence of each, predicted without the protein's own record; `predict`
+            combines them with what is known.
 
         Raises
         ------
@@ -437,12 +448,25 @@ class Predictor:
                     warnings=prediction.warnings + cell.warnings,
                 )
 
-    def _prediction(self, protein: Protein, encoding: Encoding) -> Prediction:
-        """Make a prediction without an image."""
+    def _answer(self, protein: Protein, encoding: Encoding) -> tuple[Prediction, Floats]:
+        """Make a prediction without an image, and the latent to draw it from."""
         metadata = self.bundle.metadata
-        probabilities = class_probabilities(encoding.logits, multi_label=metadata.multi_label)
-        localizations, confidence, class_warnings = named_classes(probabilities, metadata)
-        return Prediction(
+        known = self._known_of(protein, encoding.known)
+        own = encoding.own_logits if encoding.held_out is None else encoding.held_out
+        logits = self._encoder.class_set_logits(own, encoding.votes)
+        predicted = class_probabilities(logits, multi_label=metadata.multi_label)
+        probabilities, latent, said, is_known = predicted, encoding.latent, frozenset[str](), False
+        classes = class_set_of(self.classes)
+        if self.overall is not None and classes is not None and known is not None and known.applies:
+            combined, said = self.overall.logits(logits, known.statements, classes)
+            is_known = combined is not logits
+            probabilities = class_probabilities(combined, multi_label=metadata.multi_label)
+            own_overall, _ = self.overall.logits(own, known.statements, OWN_CLASSES)
+            latent = latent_of(own_overall, encoding)
+        localizations, confidence, class_warnings = named_classes(
+            probabilities, metadata, said, known=is_known
+        )
+        prediction = Prediction(
             protein=protein,
             localizations=localizations,
             probabilities=dict(zip(self.classes, probabilities.tolist(), strict=True)),
@@ -453,10 +477,36 @@ class Predictor:
             readouts={},
             model=metadata.name,
             version=metadata.version,
-            warnings=sequence_warnings(protein.sequence, metadata.encoder.max_length)
-            + unlike_warnings(encoding.evidence, metadata.unlike_below)
+            warnings=protein.notes
+            + sequence_warnings(protein.sequence, metadata.encoder.max_length, known=bool(said))
+            + known_warnings(known, said, encoding.evidence, metadata.unlike_below)
             + class_warnings,
+            known=known,
+            predicted=dict(zip(self.classes, predicted.tolist(), strict=True)),
         )
+        return prediction, latent
+
+    def _known_of(self, protein: Protein, known: KnownProtein | None) -> KnownProtein | None:
+        """Return the entry of a protein's own accession, where several have its sequence."""
+        if known is None or self.known is None or protein.accession not in known.others:
+            return known
+        own = self.known.protein(protein.accession)
+        others = tuple(each for each in (known.accession, *known.others) if each != protein.accession)
+        return None if own is None else replace(own, others=others)
+
+
+def latent_of(logits: Floats, encoding: Encoding) -> Floats:
+    """Return the latent (K, D) that the encoder would give for other logits (K,) of its own classes."""
+    probabilities = class_probabilities(logits, multi_label=True)
+    if len(encoding.latent) == 1:  # the probabilities themselves
+        latent = encoding.latent.copy()
+        latent[0, : len(probabilities)] = probabilities
+        return latent
+    # A token for each class, weighted by its share of the squared probabilities.
+    own = class_probabilities(encoding.own_logits, multi_label=True)
+    new, old = (each.astype(np.float64) ** 2 for each in (probabilities, own))
+    factors = (new / max(new.sum(), 1e-12)) / np.maximum(old / max(old.sum(), 1e-12), 1e-12)
+    return np.asarray(encoding.latent * factors[:, None], np.float32)
 
 
 @lru_cache(maxsize=32)

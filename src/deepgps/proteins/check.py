@@ -83,7 +83,7 @@ def _invalid_letter(id: str, letter: str, position: int) -> str:
     return f"Sequence '{id}' has {shown} at residue {position}; {remedy}."
 
 
-def sequence_warnings(sequence: str, max_length: int | None) -> tuple[str, ...]:
+def sequence_warnings(sequence: str, max_length: int | None, *, known: bool = False) -> tuple[str, ...]:
     """Return warnings about an unusual sequence.
 
     Parameters
@@ -92,6 +92,8 @@ def sequence_warnings(sequence: str, max_length: int | None) -> tuple[str, ...]:
         A checked sequence.
     max_length
         Residues in a window of the encoder; None if unlimited.
+    known
+        Whether the protein is known, so that its composition matters less.
 
     Returns
     -------
@@ -99,7 +101,8 @@ def sequence_warnings(sequence: str, max_length: int | None) -> tuple[str, ...]:
         Warnings about nucleotides, few kinds of residue, low complexity, short sequences, unusual letters
         and windows. None contains ``;`` or ``|``, so that they can be joined by either.
     """
-    notes = (_composition_note(sequence), _unusual_note(sequence), _window_note(sequence, max_length))
+    composition = None if known else _composition_note(sequence)
+    notes = (composition, _unusual_note(sequence), _window_note(sequence, max_length))
     return tuple(note for note in notes if note)
 
 

@@ -388,14 +388,6 @@ class NeighbourIndex:
         return Neighbour(str(self.accessions[row]), names, similarity)
 
 
-def unlike_warnings(evidence: Sequence[Neighbour], bound: float) -> tuple[str, ...]:
-    """Return a warning if no annotated protein is as similar as `bound`; none if `bound` is 0."""
-    nearest = max((each.similarity for each in evidence), default=0)
-    if nearest >= bound:
-        return ()
-    return (f"is unlike every annotated protein (similarity {nearest:.3f}): judged by its composition alone",)
-
-
 def _idf(counts: NDArray[np.integer], proteins: int) -> Doubles:
     return np.log1p(proteins / counts)
 

@@ -15,6 +15,8 @@ class Protein:
         Upper-case one-letter residues: the 20 amino acids and U, O, B, Z, X.
     gene_symbol, accession
         Gene symbol and UniProt accession, if known.
+    notes
+        What the user should know of how the protein was found: which entry was taken for a name.
 
     Examples
     --------
@@ -27,6 +29,7 @@ class Protein:
     sequence: str
     gene_symbol: str | None = None
     accession: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

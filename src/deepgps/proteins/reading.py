@@ -3,16 +3,20 @@
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from textwrap import shorten
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from deepgps.errors import InputError
 from deepgps.proteins.check import MAX_RESIDUES, check_sequence, clean_sequence
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.tables import read_table, text_lines
+
+if TYPE_CHECKING:
+    from deepgps.proteins.known import KnownProteins
 
 
 class SequenceRecord(NamedTuple):
@@ -59,6 +63,7 @@ def read_proteins(
     cache_dir: Path | None = None,
     offline: bool = False,
     base_url: str | None = None,
+    known: "KnownProteins | None" = None,
 ) -> Iterator[Protein | Rejection]:
     """Read proteins from files, stdin and UniProt, one at a time and in order.
 
@@ -70,7 +75,7 @@ def read_proteins(
         A sequence, which gets the id ``sequence``, or FASTA as text; read last.
     stdin
         A stream to read instead of the process's stdin.
-    organism_id, cache_dir, offline, base_url
+    organism_id, cache_dir, offline, base_url, known
         As in `deepgps.proteins.uniprot.fetch_protein`.
 
     Returns
@@ -108,9 +113,15 @@ def read_proteins(
         from deepgps.proteins.uniprot import fetch_protein
 
         found = fetch_protein(
-            given, organism_id=organism_id, cache_dir=cache_dir, offline=offline, base_url=base_url
+            given,
+            organism_id=organism_id,
+            cache_dir=cache_dir,
+            offline=offline,
+            base_url=base_url,
+            known=known,
         )
-        return check_records([_as_record(found)], "UniProt", seen)
+        checked = check_records([_as_record(found)], "UniProt", seen)
+        return (replace(each, notes=found.notes) if isinstance(each, Protein) else each for each in checked)
 
     streams: list[tuple[str, Callable[[], _Stream]]] = [(given, partial(read, given)) for given in sources]
     if sequence is not None:

@@ -46,6 +46,7 @@ def _environment() -> "Environment":
     # Imported here, so that a prediction does not wait for it at its start.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from deepgps.localization import display_name
     from deepgps.reporting.charts import bar
 
     environment = Environment(
@@ -56,7 +57,7 @@ def _environment() -> "Environment":
         undefined=StrictUndefined,
     )
     environment.globals["bar"] = bar
-    environment.filters |= {"number": _number, "yes_no": yes_no}
+    environment.filters |= {"number": _number, "yes_no": yes_no, "display_name": display_name}
     environment.tests["finite"] = _is_finite
     return environment
 

@@ -13,6 +13,8 @@ from deepgps.arrays import Bytes
 from deepgps.errors import MissingExtraError
 from deepgps.files import atomic_path
 from deepgps.prediction import Prediction
+from deepgps.prediction.overall import said_classes
+from deepgps.proteins.known import KnownProtein, agreement, main_statements
 
 TableFormat = Literal["csv", "tsv", "json", "parquet"]
 """Format of the table beside ``results.jsonl``; ``json`` is ``results.jsonl`` alone."""
@@ -29,15 +31,44 @@ class Evidence(TypedDict):
     similarity: float
 
 
+class KnownStatement(TypedDict):
+    """What one source says of a protein; see `deepgps.proteins.known.Statement`."""
+
+    source: str
+    reliability: str
+    word: str
+    localizations: list[str]
+    part: str
+
+
+class Known(TypedDict):
+    """The known protein that a sequence is; see `deepgps.proteins.known.KnownProtein`."""
+
+    accession: str
+    gene_symbol: str | None
+    human: bool
+    identity: float
+    coverage: float
+    match: str
+    others: list[str]
+    localizations: list[str]
+    agreement: str
+    statements: list[KnownStatement]
+
+
 class Record(TypedDict):
     """One protein in one cell: a line of ``results.jsonl``."""
 
     protein_id: str
+    accession: str | None
+    gene_symbol: str | None
     sequence_sha256: str
     length: int
     localizations: list[str]
     probabilities: dict[str, float]
     confidence: float | None
+    known: Known | None
+    predicted: dict[str, float]
     intranuclear_fraction: float | None
     model: str
     version: str
@@ -70,13 +101,19 @@ def sequence_sha256(sequence: str) -> str:
 def to_record(prediction: Prediction) -> Record:
     """Turn a prediction into a record, which does not name its images yet."""
     fraction = prediction.readouts.get("intranuclear_fraction", math.nan)
+    protein, known = prediction.protein, prediction.known
+    same = known if known is not None and known.whole else None
     return Record(
-        protein_id=prediction.protein.id,
+        protein_id=protein.id,
+        accession=protein.accession or (same.accession if same else None),
+        gene_symbol=protein.gene_symbol or (same.gene_symbol if same else None),
         sequence_sha256=sequence_sha256(prediction.protein.sequence),
         length=len(prediction.protein.sequence),
         localizations=list(prediction.localizations),
         probabilities={slug: round(float(p), 6) for slug, p in prediction.probabilities.items()},
         confidence=None if prediction.confidence is None else round(float(prediction.confidence), 6),
+        known=None if known is None else _known(known, tuple(prediction.probabilities)),
+        predicted={slug: round(float(p), 6) for slug, p in prediction.predicted.items()},
         intranuclear_fraction=None if math.isnan(fraction) else round(float(fraction), 6),
         model=prediction.model,
         version=prediction.version,
@@ -94,22 +131,56 @@ def to_record(prediction: Prediction) -> Record:
     )
 
 
+def _known(known: KnownProtein, classes: Sequence[str]) -> Known:
+    main = main_statements(known.statements)
+    return Known(
+        accession=known.accession,
+        gene_symbol=known.gene_symbol,
+        human=known.human,
+        identity=round(known.identity, 4),
+        coverage=round(known.coverage, 4),
+        match=known.match,
+        others=list(known.others),
+        localizations=said_classes(main, classes),
+        agreement=agreement(main),
+        statements=[
+            KnownStatement(
+                source=each.source,
+                reliability=each.reliability,
+                word=each.word,
+                localizations=list(each.localizations),
+                part=each.part,
+            )
+            for each in known.statements
+        ],
+    )
+
+
 def table_columns(classes: Sequence[str]) -> list[str]:
     """Return the columns of the table, in order."""
     return [
-        *("Protein_ID", "Localizations", "Confidence", *classes),
+        *("Protein_ID", "Accession", "Gene", "Length", "Localizations", "Confidence"),
+        *("Known", "Known_Sources", *classes, "Nearest", "Similarity"),
         *("Intranuclear_Fraction", "Model", "Version", "Nucleus", "Warnings"),
     ]
 
 
 def table_row(record: Record, classes: Sequence[str]) -> list[str]:
     """Return a row of the table: probabilities to four decimals, lists joined by ``|``."""
-    fraction, confidence = record["intranuclear_fraction"], record["confidence"]
+    fraction, confidence, known = record["intranuclear_fraction"], record["confidence"], record["known"]
+    nearest = next(iter(record["evidence"]), None)
     return [
         record["protein_id"],
+        record["accession"] or "",
+        record["gene_symbol"] or "",
+        str(record["length"]),
         "|".join(record["localizations"]),
         "" if confidence is None else f"{confidence:.4f}",
+        "|".join(known["localizations"]) if known else "",
+        known["agreement"] if known else "",
         *(f"{record['probabilities'][slug]:.4f}" for slug in classes),
+        nearest["accession"] if nearest else "",
+        f"{nearest['similarity']:.4f}" if nearest else "",
         "" if fraction is None else f"{fraction:.4f}",
         record["model"],
         record["version"],
@@ -192,13 +263,39 @@ def _parquet_schema(classes: Sequence[str]) -> dict[str, Any]:
 
     text, number = pl.String(), pl.Float64()
     evidence = {"accession": text, "localizations": pl.List(text), "similarity": number}
+    known = {
+        "accession": text,
+        "gene_symbol": text,
+        "human": pl.Boolean(),
+        "identity": number,
+        "coverage": number,
+        "match": text,
+        "others": pl.List(text),
+        "localizations": pl.List(text),
+        "agreement": text,
+        "statements": pl.List(
+            pl.Struct(
+                {
+                    "source": text,
+                    "reliability": text,
+                    "word": text,
+                    "localizations": pl.List(text),
+                    "part": text,
+                }
+            )
+        ),
+    }
     schema = {
         "protein_id": text,
+        "accession": text,
+        "gene_symbol": text,
         "sequence_sha256": text,
         "length": pl.Int64(),
         "localizations": pl.List(text),
         "probabilities": pl.Struct(dict.fromkeys(classes, number)),
         "confidence": number,
+        "known": pl.Struct(known),
+        "predicted": pl.Struct(dict.fromkeys(classes, number)),
         "intranuclear_fraction": number,
         "model": text,
         "version": text,
@@ -209,5 +306,5 @@ def _parquet_schema(classes: Sequence[str]) -> dict[str, Any]:
     }
     if not classes:
         # Parquet has no struct without fields.
-        del schema["probabilities"]
+        del schema["probabilities"], schema["predicted"]
     return schema

@@ -26,7 +26,7 @@ from deepgps.errors import InputError
 from deepgps.files import safe_file_name
 from deepgps.images.segmentation import SEGMENTERS
 from deepgps.proteins.check import check_sequence, clean_sequence
-from deepgps.proteins.uniprot import is_accession
+from deepgps.proteins.names import is_accession
 from opengps.database import ImagePair
 from opengps.errors import ErrorDetail, RequestError, request_error, validation_error
 from opengps.models import check_model

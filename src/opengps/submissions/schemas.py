@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
-from deepgps.localization import OPENCELL_CATEGORIES
+from deepgps.localization import OPENCELL_CATEGORIES, localization_slug
 from opengps.schemas import StrictModel
 
 LICENCES = ("CC0-1.0", "CC-BY-4.0")
@@ -62,7 +62,9 @@ class ImageFields(StrictModel):
         names = value.replace(";", "|").split("|") if isinstance(value, str) else value
         if not isinstance(names, list):
             return names
-        return list(dict.fromkeys(each.strip() if isinstance(each, str) else each for each in names))
+        # What a page shows is accepted, too: "plasma membrane" is 'membrane'.
+        slugs = (localization_slug(each) or each.strip() if isinstance(each, str) else each for each in names)
+        return list(dict.fromkeys(slugs))
 
 
 class SubmissionForm(SubmissionFields):

@@ -18,7 +18,8 @@ from deepgps.datasets.fetch.folder import (
 )
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.files import atomic_path
-from deepgps.proteins.uniprot import UNIPROT, is_accession
+from deepgps.proteins.human import UNIPROT
+from deepgps.proteins.names import is_accession
 
 ALPHAFOLD_URL = "https://ebi.ac.uk"
 ALPHAFOLD_COLUMNS = ("accession", "entry", "version", "path")
