@@ -124,12 +124,67 @@ def dictionary(folder: Path) -> None:
     write_index(folder, rows)
 
 
+def landmark_fields(folder: Path) -> None:
+    """A field with microtubules, ER and a protein, one row for each, and a masked cell with microtubules."""
+    folder.mkdir(parents=True)
+    places = [(150, 150)]
+    nucleus, around = discs(300, places, 40), ring(300, places, 40)
+    rows = []
+    for field, gene, location in (
+        ("field_1", "TUBA1A", "Microtubules"),
+        ("field_1", "CALR", "Endoplasmic reticulum"),
+        ("field_1", "LMNB1", "Nuclear membrane"),
+        ("cell_0", "TUBA1A", "Microtubules"),
+    ):
+        names = {"nucleus": f"{field}_{gene}_nucleus.png", "protein": f"{field}_{gene}_protein.png"}
+        save(folder / names["nucleus"], nucleus)
+        save(folder / names["protein"], around)
+        row = {"pair": f"{field}_{gene}", **names, "field": field, "gene_symbol": gene}
+        rows.append({**row, "localizations": location, "pixel_size_um": 0.16, "cell_line": "A-431"})
+    write_index(folder, rows)
+
+
+def opencell_crops(folder: Path, figures: Sequence[str] = ("one", "two", "883d381517")) -> None:
+    """Two crops of 98 px in each figure; the localization of one of them is known, the last is held out."""
+    folder.mkdir(parents=True)
+    rows = []
+    for figure in figures:
+        for number, localizations in enumerate(("er;golgi", "")):
+            name = f"{figure}_{number:02d}"
+            places = [(49, 49), (20, 80)]
+            save(folder / f"{name}_nucleus.png", discs(98, places, 14))
+            save(folder / f"{name}_protein.png", ring(98, places, 14))
+            row = {"pair": name, "nucleus": f"{name}_nucleus.png", "protein": f"{name}_protein.png"}
+            rows.append({**row, "figure": figure, "localizations": localizations, "cell_line": "HEK293T"})
+    write_index(folder, rows)
+
+
+def other_pairs(folder: Path) -> None:
+    """A named protein, tubulin, and a pair of which nothing is known."""
+    folder.mkdir(parents=True)
+    rows = []
+    for name, gene, location in (
+        ("hpa_prbio_1_MTM1", "MTM1", "Plasma membrane"),
+        ("demo_TUBA1A", "TUBA1A", "Microtubules"),
+        ("demo_unknown", "", ""),
+    ):
+        edge = 640 if name.startswith("hpa_prbio") else 300
+        places, radius = [(edge / 2, edge / 2)], 90 if edge == 640 else 35
+        save(folder / f"{name}_nucleus.png", discs(edge, places, radius))
+        save(folder / f"{name}_protein.png", ring(edge, places, radius))
+        rows.append({"pair": name, "gene_symbol": gene, "locations": location, "cell_line": "U-2 OS?"})
+    write_index(folder, rows)
+
+
 def write_images(folder: Path) -> Path:
-    """All four sources, in the folder given."""
+    """All sources, in the folder given."""
     u2os_mosaics(folder / "hpa_u2os_cells")
     hpa_field(folder / "hpa_fields")
     opencell_tiles(folder / "opencell_tiles")
     dictionary(folder / "hpa_dictionary")
+    landmark_fields(folder / "hpa_landmark_fields")
+    opencell_crops(folder / "opencell_crops")
+    other_pairs(folder / "other_pairs")
     return folder
 
 
@@ -177,6 +232,6 @@ cell_line: drawn
 crop: {size_px: 208, pixel_size_um: 0.206349}
 labels: {folds: 2, members: 1, widths: [8], epochs: 2, batch_size: 8}
 images:
-  {widths: [4, 8], latent_dim: 8, max_epochs: 2, batches: 2, batch_size: 2,
-   grain: {max_epochs: 1, batches: 2, batch_size: 2}}
+  structure: {max_epochs: 2, batches: 2, batch_size: 4, size_px: 32, widths: [8, 8], embedding: 8}
+  grain: {max_epochs: 1, batches: 2, batch_size: 2, size_px: 32, widths: [8], embedding: 8}
 """

@@ -22,12 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
-from safetensors.torch import load_file
 from scipy.special import expit
 
 from deepgps.arrays import Doubles, Floats, Ints, Mask
 from deepgps.bundle import Metric
+from deepgps.datasets.crops.reference import prepare_reference_crops
 from deepgps.datasets.crops.store import CROPS, CROPS_INDEX, CROPS_MANIFEST, open_crops
 from deepgps.datasets.labels import LabelledProteins, load_labelled_proteins
 from deepgps.evaluation.bootstrap import correlation_interval, mean_interval
@@ -39,16 +38,18 @@ from deepgps.evaluation.images.reference import BATCH
 from deepgps.images.cell import Cell
 from deepgps.images.similarity import intranuclear, pearson, psnr, ssim
 from deepgps.localization import class_set
-from deepgps.models.deepgps import LocalizationTokens
 from deepgps.prediction import Predictor
 from deepgps.training.export import export_run
-from deepgps.training.mini.images import NO, YES
+from deepgps.training.mini.image_pack import ImagePack
+from deepgps.training.mini.images import GRAIN_STAGE, STRUCTURE_STAGE
 from deepgps.training.mini.labels import REGIMES, read_held_out
-from deepgps.training.mini.train import train_mini
+from deepgps.training.mini.train import PACKED, train_mini
 from deepgps.training.recipe import RECIPE, MiniRecipe, load_recipe
 from evaluation_store import write_evaluation_store
 from figures import table
 
+YES, NO = 0.97, 0.02
+"""Probabilities of a class that is known to be shown, and of the others."""
 U2OS, OPENCELL = "hpa_u2os_cells", "opencell_tiles"
 U2OS_HEAD, OPENCELL_HEAD = "Held-out U-2 OS cells", "Held-out OpenCell images of 5 proteins"
 OWN_MASK = "own nuclear mask"
@@ -86,7 +87,7 @@ def measure_u2os(model: str, data: Path, run: Path, report: Path) -> dict[str, M
     """Measure drawn and mean images on held-out U-2 OS cells."""
     proteins = load_labelled_proteins(data, class_set("mini"))
     with tempfile.TemporaryDirectory() as folder:
-        drawn, mean = _drawn_and_mean(model, _store(run, Path(folder), proteins, U2OS), report)
+        drawn, mean = _drawn_and_mean(model, _store(run, data, Path(folder), proteins, U2OS), report)
         rows, mean_rows = (_u2os_rows(each, run, proteins) for each in (drawn, mean))
     for each in (rows, mean_rows):
         print(f"\n{table(each, COLUMNS)}\n\n{table(each, STRUCTURE_COLUMNS)}\n")
@@ -97,7 +98,7 @@ def measure_opencell(model: str, data: Path, run: Path, report: Path) -> dict[st
     """Measure drawn images on held-out OpenCell images; the halves have more for mean images."""
     proteins = load_labelled_proteins(data, class_set("mini"))
     with tempfile.TemporaryDirectory() as folder:
-        store = _store(run, Path(folder), proteins, OPENCELL)
+        store = _store(run, data, Path(folder), proteins, OPENCELL)
         drawn, mean = _drawn_and_mean(model, store, report / OPENCELL)
     assert drawn.images is not None and mean.images is not None
     print(table({"mean image": mean.images.kinds[DRAWN], **drawn.images.kinds}, COLUMNS))
@@ -131,9 +132,20 @@ def _opencell_figures(head: str, rows: Rows, effect: Metric) -> dict[str, Metric
     }
 
 
-def _store(run: Path, folder: Path, proteins: LabelledProteins, source: str) -> Path:
+def _store(run: Path, data: Path, folder: Path, proteins: LabelledProteins, source: str) -> Path:
+    """Set up the held-out crops of a source."""
     classes = class_set("mini")
+    _prepare_crops(run, data)
     return write_evaluation_store(run / "crops", folder / source, proteins, classes, source)
+
+
+def _prepare_crops(run: Path, data: Path) -> None:
+    """Cut the crops that are evaluated on from the reference images, unless they are there."""
+    if not (run / "crops" / CROPS_MANIFEST).exists():
+        crop = load_recipe(str(run / RECIPE)).crop
+        prepare_reference_crops(
+            data / "images", run / "crops", size_px=crop.size_px, pixel_size_um=crop.pixel_size_um
+        )
 
 
 def _drawn_and_mean(model: str, store: Path, report: Path) -> tuple[Evaluation, Evaluation]:
@@ -166,12 +178,12 @@ def _u2os_rows(done: Evaluation, run: Path, proteins: LabelledProteins) -> Rows:
     known = [[YES if slug == name else NO for slug in slugs] for name in done.dataset.crop_classes]
     held_out = read_held_out(run / "labels")
     unknown = {
-        UNKNOWN[protocol]: _drawn_from(done, run, expit(held_out[regime].logits[protein_rows]))
+        UNKNOWN[protocol]: _drawn_from(done, expit(held_out[regime].logits[protein_rows]))
         for protocol, regime in (("B", REGIMES[1]), ("A", REGIMES[0]))
     }
     rows = {
         KNOWN: rows.pop(DRAWN),
-        GIVEN: _drawn_from(done, run, np.array(known, np.float32)),
+        GIVEN: _drawn_from(done, np.array(known, np.float32)),
         **unknown,
         **rows,
     }
@@ -181,9 +193,10 @@ def _u2os_rows(done: Evaluation, run: Path, proteins: LabelledProteins) -> Rows:
     return rows
 
 
-def _drawn_from(done: Evaluation, run: Path, probabilities: Floats) -> dict[str, Metric]:
+def _drawn_from(done: Evaluation, probabilities: Floats) -> dict[str, Metric]:
     """Draw probabilities (N, K) into the cells that were evaluated on, and measure the images."""
-    dataset, pixel_size_um, latents = done.dataset, done.about["pixel_size_um"], _latents(run, probabilities)
+    dataset, pixel_size_um = done.dataset, done.about["pixel_size_um"]
+    latents = probabilities.astype(np.float32)[:, None]
     columns = []
     for start in range(0, len(dataset.rows), BATCH):
         rows = slice(start, start + BATCH)
@@ -201,16 +214,6 @@ def _drawn_from(done: Evaluation, run: Path, probabilities: Floats) -> dict[str,
     row["intranuclear_r"] = correlation_interval(real_fractions, fractions, dataset.groups)
     row["intranuclear_mae"] = mean_interval(np.abs(real_fractions - fractions), dataset.groups)
     return row | {CORRECT_SIDE: _correct_side_metric(done, fractions)}
-
-
-def _latents(run: Path, probabilities: Floats) -> Floats:
-    """Latent tokens (N, T, D) of probabilities (N, K), as the encoder makes them."""
-    tokens = load_file(run / "images" / "generator.safetensors")["tokens.tokens"]
-    module = LocalizationTokens(tokens.shape[0], tokens.shape[1])
-    with torch.no_grad():
-        module.tokens.copy_(tokens)
-        latents: Floats = module.decided(torch.from_numpy(probabilities)).numpy()
-    return latents
 
 
 def _correct_side_metric(done: Evaluation, fractions: Doubles) -> Metric:
@@ -296,8 +299,10 @@ def _u2os_mean_figures(done: Evaluation, rows: Rows) -> dict[str, Metric]:
 def _half_run(run: Path, half: int) -> Path:
     """A run like another one, whose images are still to be trained, without one half of OpenCell."""
     there = run / "opencell_halves" / str(half)
-    (there / "crops").mkdir(parents=True, exist_ok=True)
-    for name in ("labels", f"crops/{CROPS}", f"crops/{CROPS_MANIFEST}"):
+    for folder in ("crops", "images"):
+        (there / folder).mkdir(parents=True, exist_ok=True)
+    grain = f"images/{PACKED[GRAIN_STAGE]}"
+    for name in ("labels", f"crops/{CROPS}", f"crops/{CROPS_MANIFEST}", grain):
         (there / name).unlink(missing_ok=True)
         (there / name).symlink_to((run / name).resolve())
     index = open_crops(run / "crops").index
@@ -311,6 +316,11 @@ def _half_run(run: Path, half: int) -> Path:
     tested = pl.when(pl.col("group").is_in(held_out)).then(pl.lit("test")).otherwise(pl.lit("train"))
     index = index.with_columns(pl.when(of_opencell).then(tested).otherwise("split").alias("split"))
     index.write_parquet(there / "crops" / CROPS_INDEX)
+    name = PACKED[STRUCTURE_STAGE]
+    arrays = dict(ImagePack.load(run / "images" / name).arrays)
+    split = np.where(np.isin(arrays["group"], held_out), "test", "train")
+    arrays["split"] = np.where(arrays["source"] == OPENCELL, split, arrays["split"])
+    ImagePack.of(arrays).save(there / "images" / name)
     return there
 
 
@@ -321,10 +331,11 @@ def _evaluate_half(run: Path, data: Path, half: int, proteins: LabelledProteins,
     # Mean images have no grain, so that next to nothing of it is trained.
     grain = recipe.images.grain.model_copy(update={"max_epochs": 1, "batches": 1})
     recipe = recipe.model_copy(update={"images": recipe.images.model_copy(update={"grain": grain})})
+    _prepare_crops(run, data)
     there = _half_run(run, half)
     train_mini(recipe, data, there, resume=(there / RECIPE).exists())
     bundle = export_run(there, folder / f"bundle-{half}")
-    store = _store(there, folder / f"crops-{half}", proteins, OPENCELL)
+    store = _store(there, data, folder / f"crops-{half}", proteins, OPENCELL)
     predictor = Predictor(bundle, mean=True)
     return evaluate(predictor, store, folder / f"report-{half}", on_progress=show_progress)
 

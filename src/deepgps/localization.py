@@ -131,6 +131,35 @@ HPA_TO_LOCALIZATIONS: Mapping[str, tuple[str, ...]] = {
     "Vesicles": ("vesicles",),
 }
 
+_SAME_WORD = {
+    "Nucleoplasm": "nucleoplasm",
+    "Nucleoli": "nucleolus_gc",
+    "Nucleoli fibrillar center": "nucleolus_fc_dfc",
+    "Nuclear membrane": "nuclear_membrane",
+    "Cytosol": "cytoplasmic",
+    "Plasma membrane": "membrane",
+    "Cell Junctions": "cell_contact",
+    "Focal adhesion sites": "focal_adhesions",
+    "Vesicles": "vesicles",
+    "Centrosome": "centrosome",
+    "Mitochondria": "mitochondria",
+    "Golgi apparatus": "golgi",
+    "Endoplasmic reticulum": "er",
+}
+HPA_TO_WORDS: Mapping[str, str] = {
+    **{name: _SAME_WORD.get(name, name) for name in HPA_TO_LOCALIZATIONS},
+    "Vesicles and punctate cytosolic patterns": "vesicles",
+}
+"""The annotation word of each location of the HPA."""
+WORDS = (*OPENCELL_CATEGORIES, *(name for name in HPA_TO_LOCALIZATIONS if name not in _SAME_WORD))
+"""Annotation words: OpenCell's categories and the locations of the HPA that mean none of them."""
+
+
+def localizations_of(words: Iterable[str]) -> tuple[str, ...]:
+    """Return the localizations that annotation words (`WORDS`) stand for, each once."""
+    return tuple(dict.fromkeys(place for word in words for place in HPA_TO_LOCALIZATIONS.get(word, (word,))))
+
+
 # UniProt's "Nucleus" does not say which part: nucleoplasm is the most likely one.
 UNIPROT_TO_LOCALIZATIONS: Mapping[str, tuple[str, ...]] = {
     "Nucleus": ("nucleoplasm",),

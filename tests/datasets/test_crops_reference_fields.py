@@ -5,11 +5,15 @@ from PIL import Image
 from deepgps.datasets.crops import reference
 from deepgps.datasets.crops.reference import estimate_pixel_size, reference_fields, remove_scale_bar
 from deepgps.errors import InputError
+from deepgps.localization import localizations_of
 from image_sources import (
     dictionary,
     discs,
     hpa_field,
+    landmark_fields,
+    opencell_crops,
     opencell_tiles,
+    other_pairs,
     ring,
     save,
     u2os_mosaics,
@@ -79,9 +83,14 @@ def test_all_sources_are_read_and_a_missing_one_is_named(tmp_path):
     assert [field.source for field in reference_fields(tmp_path)] == [
         *["hpa_u2os_cells"] * 4,
         "hpa_fields",
-        *["opencell_tiles"] * 2,
         *["hpa_dictionary"] * 2,
+        *["hpa_landmark_fields"] * 2,
+        *["opencell_crops"] * 6,
+        *["opencell_tiles"] * 2,
+        *["other_pairs"] * 2,
     ]
+    only = reference_fields(tmp_path, ["opencell_tiles"])
+    assert {field.source for field in only} == {"opencell_tiles"}
     (tmp_path / "hpa_fields" / "index.csv").unlink()
     with pytest.raises(InputError, match=r"'.*hpa_fields' has no index\.csv"):
         list(reference_fields(tmp_path))
@@ -102,11 +111,36 @@ def test_transparency_is_ignored(tmp_path):
 
 
 def test_location_names_are_mapped_in_any_case_without_duplicates_and_unknown_names():
-    assert reference._hpa_localizations("Rods & rings; Cytosol;Cytoplasmic bodies;Moon") == (
-        "big_aggregates",
-        "cytoplasmic",
-    )
-    assert reference._hpa_localizations("") == ()
+    words = reference._hpa_words("Rods & rings; Cytosol;cytosol;Cytoplasmic bodies;Moon")
+    assert words == ("Rods & Rings", "cytoplasmic", "Cytoplasmic bodies")
+    assert localizations_of(words) == ("big_aggregates", "cytoplasmic")
+    assert reference._hpa_words("") == ()
+
+
+def test_landmark_fields_have_a_channel_for_each_row(tmp_path):
+    landmark_fields(tmp_path / "hpa_landmark_fields")
+    whole, cell = fields(reference.hpa_landmark_fields, tmp_path / "hpa_landmark_fields")
+    channels = {image.channel: image.words for image in whole.proteins}
+    assert channels == {"microtubules": ("Microtubules",), "er": ("er",), "protein": ("nuclear_membrane",)}
+    assert (whole.masked, cell.masked, cell.name, len(cell.proteins)) == (False, True, "cell_0", 1)
+    assert whole.pixel_size_um == 0.16
+
+
+def test_opencell_crops_are_weakly_labelled_and_lose_their_outermost_pixels(tmp_path):
+    opencell_crops(tmp_path / "opencell_crops")
+    first, second, *_ = fields(reference.opencell_crops, tmp_path / "opencell_crops")
+    assert first.nucleus.shape == first.proteins[0].pixels.shape == (96, 96)
+    assert (first.group, second.group, first.pixel_size_um) == ("one", "one", pytest.approx(0.412698))
+    assert [each.proteins[0].words for each in (first, second)] == [("er", "golgi"), ()]
+    assert first.proteins[0].label_weight < 1
+
+
+def test_pairs_of_unknown_content_are_left_out(tmp_path):
+    other_pairs(tmp_path / "other_pairs")
+    named, tubulin = fields(reference.other_pairs, tmp_path / "other_pairs")
+    assert (named.proteins[0].words, named.pixel_size_um) == (("membrane",), 0.08)
+    assert (tubulin.proteins[0].channel, tubulin.proteins[0].words) == ("microtubules", ("Microtubules",))
+    assert tubulin.pixel_size_um == pytest.approx(15 / 70, rel=0.1)
 
 
 @pytest.mark.parametrize("blur", [0, 0.8])
@@ -186,4 +220,4 @@ def test_the_real_tiles(shared_data):
 
 def test_every_location_of_the_real_dictionary_is_known(shared_data):
     rows = reference._rows(shared_data / "images" / "hpa_dictionary")
-    assert all(reference._hpa_localizations(row["locations"]) for row in rows)
+    assert all(reference._hpa_words(row["locations"]) for row in rows)

@@ -3,7 +3,6 @@ import hashlib
 import pytest
 import torch
 
-from deepgps.models.deepgps import LocalizationTokens, MiniGenerator
 from deepgps.models.unet import PAPER_WIDTHS, UNet
 
 NARROW = (4, 8, 8, 16, 16)
@@ -25,13 +24,16 @@ def test_draws_an_image_of_the_nucleus_size(fusion, size):
 
 @pytest.mark.parametrize("fusion", ["paper", "residual", "per_residue", "film"])
 def test_several_are_drawn_into_one_nucleus_as_each_alone(fusion):
-    net, seen = narrow(fusion, grain=True), []
+    net, seen = narrow(fusion), []
+    for weight in net.parameters():  # of which fresh ones let hardly a protein through
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.3)
     net.down[0].register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
     nuclei, latent, which = torch.rand(2, 1, 32, 32), torch.rand(5, 1, 12), torch.tensor([0, 1, 1, 0, 1])
     together = net(nuclei, latent, which=which)
-    torch.testing.assert_close(together, net(nuclei[which], latent), atol=1e-6, rtol=0)
+    torch.testing.assert_close(together, net(nuclei[which], latent), atol=1e-3, rtol=0)
     assert seen == [2, 5]
-    assert float((together[1] - together[2]).detach().abs().max()) > 1e-6
+    assert float((together[1] - together[2]).detach().abs().max()) > 1e-2
 
 
 def test_a_size_that_cannot_be_halved_is_refused_with_the_remedy():
@@ -61,8 +63,7 @@ def fingerprint(module: torch.nn.Module) -> tuple[int, str]:
 def test_state_dicts_are_pinned_so_that_weights_stay_loadable():
     with torch.device("meta"):
         residual = UNet()
-        mini = MiniGenerator(12)
-    assert [fingerprint(module) for module in (residual, mini)] == PINNED
+    assert fingerprint(residual) == PINNED
 
 
 def bottleneck(net: UNet, nucleus: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
@@ -123,20 +124,6 @@ def test_an_image_does_not_depend_on_the_rest_of_the_batch(fusion):
     torch.testing.assert_close(together, alone)
 
 
-def test_localization_tokens_carry_each_class_by_its_share():
-    module = LocalizationTokens(3, 4)
-    tokens = module(torch.tensor([[0.4, 0.4, 0.0]]))
-    torch.testing.assert_close(tokens[0, 0], module.tokens[0] / 2)
-    assert tokens[0, 2].abs().max() == 0
-
-
-def test_an_image_is_drawn_from_squares_so_that_what_is_likely_shows():
-    module = LocalizationTokens(3, 4)
-    likely, both = module.decided(torch.tensor([[0.8, 0.4, 0.0], [0.6, 0.6, 0.0]])).detach()
-    torch.testing.assert_close(likely[0], 0.8 * module.tokens[0])
-    torch.testing.assert_close(both[:2], module.tokens[:2] / 2)
-
-
 def test_folding_and_a_margin_draw_at_full_resolution():
     net = UNet((8, 16), latent_dim=6, fold=4, margin=8).eval()
     assert net(torch.rand(1, 1, 40, 48), torch.rand(1, 2, 6)).shape == (1, 1, 40, 48)
@@ -156,4 +143,4 @@ def test_a_margin_spares_the_image_the_frame_of_zero_padding():
     assert spread(spared) < 0.2 * spread(framed)
 
 
-PINNED = [(134, "1504769a57a9"), (93, "1348a076d117")]
+PINNED = (134, "1504769a57a9")

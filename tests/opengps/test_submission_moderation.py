@@ -124,7 +124,7 @@ def test_a_recipe_can_train_on_an_export(visitor, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_is_finetuned_on_submitted_images(visitor, tmp_path, capsys):
+def test_a_model_is_finetuned_on_submitted_images(visitor, tiny_export, tmp_path, capsys):
     from deepgps.bundle import open_bundle
     from deepgps.prediction import Predictor
 
@@ -132,8 +132,10 @@ def test_a_model_is_finetuned_on_submitted_images(visitor, tmp_path, capsys):
     data, store, tuned = visitor.site.settings.data, tmp_path / "store", tmp_path / "run"
     assert submissions("accept", *range(1, 9), data=data) == 0
     assert submissions("export", store, data=data) == 0
-    words = ["finetune", "deepgps-mini", "--data", str(store), "--out", str(tuned)]
-    few = ["images.max_epochs=1", "images.batches=2", "images.grain.max_epochs=1", "images.grain.batches=2"]
+    words = ["finetune", str(tiny_export.path), "--data", str(store), "--out", str(tuned)]
+    few = [
+        f"images.{stage}.{what}" for stage in ("structure", "grain") for what in ("max_epochs=1", "batches=2")
+    ]
     assert run([*words, *(word for setting in few for word in ("--set", setting))]) == 0
     assert "Validation loss" in capsys.readouterr().out
     assert run(["export", str(tuned), "--to", str(tmp_path / "bundle")]) == 0

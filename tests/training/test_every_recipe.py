@@ -27,13 +27,21 @@ TINY = {
 }
 TINY_MINI = {
     "labels": {"folds": 2, "widths": [8], "epochs": 1},
-    "images": {
-        "widths": [4, 8],
-        "latent_dim": 8,
+    "images.structure": {
+        "widths": [8, 8],
+        "embedding": 8,
+        "size_px": 32,
         "max_epochs": 1,
         "batches": 2,
         "batch_size": 2,
-        "grain": {"max_epochs": 1, "batches": 2, "batch_size": 2},
+    },
+    "images.grain": {
+        "widths": [8],
+        "embedding": 8,
+        "size_px": 32,
+        "max_epochs": 1,
+        "batches": 2,
+        "batch_size": 2,
     },
 }
 
@@ -90,7 +98,7 @@ def test_the_bundled_models_recipe_trains(tmp_path, capsys):
     tokens = ["train", "mini", "--data", str(data), "--out", str(out), *changes(TINY_MINI)]
     assert run(tokens) == 0, capsys.readouterr().err
     assert (out / "manifest.json").exists()
-    assert yaml.safe_load((out / "recipe.yaml").read_text())["images"]["max_epochs"] == 1
+    assert yaml.safe_load((out / "recipe.yaml").read_text())["images"]["grain"]["max_epochs"] == 1
 
 
 @pytest.mark.parametrize("option", [["--split", "x"], ["--structures", "x"], ["--cache", "x"], ["--offline"]])

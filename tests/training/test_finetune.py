@@ -5,28 +5,27 @@ import json
 import shutil
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from deepgps.bundle import find_bundle, open_bundle, write_bundle
+from deepgps.bundle import open_bundle, write_bundle
 from deepgps.cli.app import run as deepgps
 from deepgps.errors import BundleError, InputError
-from deepgps.localization import class_set
 from deepgps.prediction import Predictor
 from deepgps.training.finetune import open_pretrained, tuned_recipe
 from deepgps.training.joint.task import build_model
-from deepgps.training.mini.images import TablePairing, build_generator, certain
+from deepgps.training.mini.images import build_network
 from joint_store import PLACES, SIZE, UM, proteins, recipe, write_store
 
 pytestmark = pytest.mark.slow
 
 FEW = ["--set", "training.max_epochs=1"]
 FEW_MINI = [
-    *("--set", "images.max_epochs=1", "--set", "images.batches=2"),
-    *("--set", "images.grain.max_epochs=1", "--set", "images.grain.batches=2"),
+    word
+    for stage in ("structure", "grain")
+    for word in ("--set", f"images.{stage}.max_epochs=1", "--set", f"images.{stage}.batches=2")
 ]
 
 
@@ -174,7 +173,7 @@ def test_what_is_no_finished_model_is_refused(folder, tmp_path, capsys):
     assert "is not a complete crop store" in capsys.readouterr().err
 
 
-def test_the_generator_of_a_model_like_the_bundled_learns_and_its_labels_stay(
+def test_the_images_of_a_model_like_the_bundled_are_trained_and_its_labels_stay(
     tiny_export, lab_208, tmp_path, capsys
 ):
     out, bundle = tmp_path / "out", tmp_path / "bundle"
@@ -232,28 +231,35 @@ def test_crops_of_no_class_or_of_no_part_are_left_out(tiny_run, tmp_path, capsys
     assert "is in the part 'validation'; give another --split" in capsys.readouterr().err
 
 
-def test_a_crop_is_drawn_from_the_localizations_of_its_protein():
-    tokens, rng = TablePairing(class_set("mini")), np.random.default_rng(0)
-    for _ in range(20):
-        drawn = dict(zip(tokens.classes.slugs, tokens.draw("er|golgi", "", rng), strict=True))
-        assert {slug for slug, value in drawn.items() if value > 0.5} == {"er", "golgi"}
-    assert certain(tokens.classes, "er").max() == np.float32(0.9)
+@pytest.mark.parametrize("stage", ["structure", "grain"])
+def test_a_model_like_the_bundled_is_loaded_by_the_names_of_its_weights(tiny_run, tiny_export, stage):
+    networks = []
+    for source in (tiny_run, tiny_export.path):
+        base = open_pretrained(str(source))
+        networks.append(build_network(getattr(base.recipe.images, stage), 12))
+        base.load_into(networks[-1], stage)
+    for one, other in zip(*(each.state_dict().values() for each in networks), strict=True):
+        torch.testing.assert_close(other, one, atol=2e-3, rtol=1e-3)
 
 
-def test_the_shipped_model_is_loaded_by_the_names_of_its_weights():
-    base, bundle = open_pretrained("deepgps-mini"), open_bundle(find_bundle("deepgps-mini"))
-    generator = build_generator(len(bundle.metadata.classes), base.recipe.images)
-    base.load_into(generator)
-    torch.manual_seed(0)
-    nuclei, probabilities, which = torch.rand(2, 1, 208, 208), torch.rand(3, 12), torch.tensor([1, 0, 1])
-    with torch.no_grad():
-        latent = generator.eval().tokens(probabilities)
-        expected = generator.unet.image_and_mean(nuclei, latent, which)
-    session = onnxruntime.InferenceSession(bundle.read("generator.onnx"), providers=["CPUExecutionProvider"])
-    values = {"nucleus": nuclei, "latent": latent, "which": which}
-    found = session.run(["image", "mean"], {name: each.numpy() for name, each in values.items()})
-    for right, got in zip(expected, found, strict=True):
-        np.testing.assert_allclose(got, right, atol=1e-4)
+def test_learning_rates_of_a_model_like_the_bundled_are_a_tenth_of_the_first(tiny_run):
+    base = open_pretrained(str(tiny_run))
+    first, tuned = base.recipe.images, tuned_recipe(base, [], ["HeLa"]).images
+    for stage in ("structure", "grain"):
+        one, other = getattr(first, stage), getattr(tuned, stage)
+        for rate in ("learning_rate", "kernel_rate"):
+            assert getattr(other, rate) == pytest.approx(getattr(one, rate) / 10)
+        assert other.max_epochs == 10
+    with pytest.raises(InputError, match=r"'images.structure.widths' is \[8, 8\] in 'toy 0.0'; leave it"):
+        tuned_recipe(base, ["images.structure.widths=[16, 16]"], [])
+
+
+def test_a_bundle_that_draws_in_one_pass_is_refused(tiny_export, tmp_path):
+    files = {name: tiny_export.read(name) for name in tiny_export.metadata.files}
+    fields = tiny_export.metadata.model_dump(exclude={"schema_version", "files", "flow_matching"})
+    path = write_bundle(tmp_path / "old", fields, files).path
+    with pytest.raises(BundleError, match=r"old' draws images in one pass, .* start from a newer one"):
+        open_pretrained(str(path))
 
 
 def with_recipe(bundle, content, folder):

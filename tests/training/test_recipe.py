@@ -1,5 +1,6 @@
 import pytest
 
+from deepgps.datasets.crops.reference import READERS
 from deepgps.errors import InputError
 from deepgps.localization import class_set
 from deepgps.training.recipe import (
@@ -43,7 +44,7 @@ def test_a_shipped_recipe_loads_and_names_a_class_set(name):
     recipe = load_recipe(name)
     assert class_set(recipe.class_set).slugs
     if isinstance(recipe, MiniRecipe):
-        assert sum(recipe.images.source_shares.values()) == pytest.approx(1)
+        assert set(recipe.images.source_shares.model_dump()) == set(READERS)
 
 
 def test_mini_ships():
@@ -51,9 +52,9 @@ def test_mini_ships():
 
 
 def test_a_recipe_is_read_by_path_and_fills_in_defaults(recipe):
-    loaded = load_recipe(recipe(GOOD + "images: {max_epochs: 3}\n"))
-    assert (loaded.name, loaded.images.max_epochs) == ("toy", 3)
-    assert loaded.images.batches == type(loaded.images)().batches
+    loaded = load_recipe(recipe(GOOD + "images: {grain: {max_epochs: 3}}\n"))
+    assert (loaded.name, loaded.images.grain.max_epochs) == ("toy", 3)
+    assert loaded.images.grain.batches == type(loaded.images.grain)().batches
     joint = load_recipe(recipe(JOINT + "training: {max_epochs: 3}\n"))
     assert isinstance(joint, JointRecipe)
     assert joint.training == type(joint.training)(max_epochs=3)
@@ -64,20 +65,28 @@ def test_a_recipe_is_read_by_path_and_fills_in_defaults(recipe):
     [
         (GOOD + "colour: red\n", "has no field 'colour'; the nearest is '"),
         (
-            GOOD + "images: {max_epoch: 3}\n",
-            "no field 'images.max_epoch'; the nearest is 'images.max_epochs'",
+            GOOD + "images: {grain: {max_epoch: 3}}\n",
+            "no field 'images.grain.max_epoch'; the nearest is 'images.grain.max_epochs'",
         ),
         (GOOD + "labels: {member: 3}\n", "has no field 'labels.member'; the nearest is 'labels.members'"),
         (GOOD + "image: {seed: 3}\n", "has no field 'image'; the nearest is 'images'"),
         (JOINT + "max_epochs: 3\n", "no field 'max_epochs'; the nearest is 'training.max_epochs'"),
         (
-            GOOD + "images: {max_epochs: 0}\n",
-            "field 'images.max_epochs' cannot be 0: Input should be greater",
+            GOOD + "images: {structure: {max_epochs: 0}}\n",
+            "field 'images.structure.max_epochs' cannot be 0: Input should be greater",
         ),
-        (GOOD + "images: {batches: many}\n", "field 'images.batches' cannot be 'many': .*Batches in an"),
-        (GOOD + "images: {source_shares: {moon: 1.0}}\n", "field 'images.source_shares.moon"),
-        (GOOD + "images: {source_shares: {hpa_fields: -1}}\n", "field 'images.source_shares"),
-        (GOOD + "images: {widths: []}\n", "field 'images.widths'"),
+        (
+            GOOD + "images: {grain: {batches: many}}\n",
+            "field 'images.grain.batches' cannot be 'many': .*Batches in an",
+        ),
+        (GOOD + "images: {source_shares: {moon: 1.0}}\n", "no field 'images.source_shares.moon'"),
+        (
+            GOOD + "images: {source_shares: {hpa_fields: -1}}\n",
+            "field 'images.source_shares.hpa_fields' cannot be -1",
+        ),
+        (GOOD + "images: {structure: {widths: []}}\n", "field 'images.structure.widths'"),
+        (GOOD + "images: {structure: {widths: [12]}}\n", "field 'images.structure.widths.*multiple of 8"),
+        (GOOD + "images: {grain: {size_px: 30}}\n", "field 'images.grain.size_px'.*multiple of 4"),
         (GOOD + "images: 3\n", "field 'images' cannot be 3"),
         (
             GOOD.replace("class_set: mini", "class_set: maxi"),
@@ -87,7 +96,7 @@ def test_a_recipe_is_read_by_path_and_fills_in_defaults(recipe):
             GOOD.replace("class_set: mini", "class_set: single-2"),
             "field 'class_set'.*'single-2' is .* not multi-label",
         ),
-        (GOOD.replace("208", "210") + "images: {margin: 8}\n", "226 px, are no multiple of 16 px"),
+        (GOOD.replace("208", "212"), "a crop, 212 px, is no multiple of 8 px"),
         (JOINT + "model: {fusion: paper}\n", "field 'model': fusion 'paper' takes latent_tokens: 1"),
         (JOINT + "training: {batch_size: 30, accumulate: 4}\n", "yaml': batch_size is no multiple of"),
         ("kind: mini\nname: toy\n", "field 'version': Field required"),

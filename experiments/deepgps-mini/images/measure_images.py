@@ -1,7 +1,8 @@
 r"""Measure the images of a checkpoint or of a bundle, and write a report.
 
-    python experiments/deepgps-mini/images/measure_images.py --data runs/images/coarse.npz \
-        --read-back runs/images/read_back.pt --checkpoint runs/images/coarse/last.pt --out runs/report.md
+    python experiments/deepgps-mini/images/measure_images.py --data runs/images/structure.npz \
+        --read-back runs/images/read_back.pt --checkpoint runs/images/structure/checkpoints/last.ckpt \
+        --out runs/report.md
 
 ``--bundle deepgps-mini`` measures a bundle instead, ``--real`` the real images.
 """
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import read_back
 import torch
-from examples import Pack
 from measuring import Report, measure_mean_images, measure_model, measure_real_images
 
+from deepgps.training.mini.image_pack import ImagePack
 from models import Bundled, Checkpoint, Model
 
 
@@ -23,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("runs/images/coarse.npz"))
+    parser.add_argument("--data", type=Path, default=Path("runs/images/structure.npz"))
     parser.add_argument("--read-back", type=Path, default=Path("runs/images/read_back.pt"))
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--bundle")
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/images/report.md"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    pack, network = Pack.load(options.data), read_back.load(options.read_back)
+    pack, network = ImagePack.load(options.data), read_back.load(options.read_back)
     began = time.process_time()
     name = "real images"
     if options.real:

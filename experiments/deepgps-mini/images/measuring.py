@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from examples import LANDMARKS, MICROTUBULES, PROTEIN, Pack
 from read_back import READ_AS, ReadBack, read
 from real_images import SIZE, crops, single_class
 
@@ -33,6 +32,7 @@ from deepgps.evaluation.images.structure import (
 from deepgps.images.processing import percentile_normalise
 from deepgps.images.segmentation import OtsuWatershed
 from deepgps.images.similarity import intranuclear, pearson
+from deepgps.training.mini.image_pack import LANDMARKS, MICROTUBULES, PROTEIN, ImagePack
 from models import Model, Wanted, sure, worded
 
 LINES = {"HEK293T": (0, "opencell_crops"), "U-2 OS": (1, "hpa_u2os_cells")}
@@ -109,10 +109,10 @@ class Images:
         return [measured(protein, nucleus, PIXEL_SIZE_UM) for protein, nucleus in pairs]
 
 
-def images_of(pack: Pack, rows: Ints, kinds: Sequence[str], protein: Floats | None = None) -> Images:
+def images_of(pack: ImagePack, rows: Ints, kinds: Sequence[str], protein: Floats | None = None) -> Images:
     """Real images, or those of `protein`, in the cells of some examples."""
     real, nuclei = crops(pack, rows)
-    fields = pack.field(rows)
+    fields = pack.fields(rows)
     lines = np.array([_line(int(domain)) for domain in pack.arrays["domain"][fields]])
     _, groups = np.unique(pack.arrays["group"][fields], return_inverse=True)
     return Images(real if protein is None else protein, nuclei, lines, np.array(kinds), groups.astype(int))
@@ -125,11 +125,11 @@ def _line(domain: int) -> str:
 # ---- what is drawn ----
 
 
-def held_out_nuclei(pack: Pack, line: str, count: int = NUCLEI) -> Ints:
+def held_out_nuclei(pack: ImagePack, line: str, count: int = NUCLEI) -> Ints:
     """Choose held-out examples of a cell line with a whole nucleus in the middle, the same every time."""
     domain, source = LINES[line]
     rows = pack.rows("test")
-    fields = pack.field(rows)
+    fields = pack.fields(rows)
     mine = (pack.arrays["domain"][fields] == domain) & (pack.arrays["source"][fields] == source)
     rows = np.random.default_rng(1).permutation(rows[mine & (pack.examples[rows, 1] == PROTEIN)])
     _, nuclei = crops(pack, rows)
@@ -140,7 +140,7 @@ def held_out_nuclei(pack: Pack, line: str, count: int = NUCLEI) -> Ints:
     return rows[np.flatnonzero(whole)[:count]]
 
 
-def class_images(pack: Pack, nuclei: int = NUCLEI) -> tuple[Wanted, list[str]]:
+def class_images(pack: ImagePack, nuclei: int = NUCLEI) -> tuple[Wanted, list[str]]:
     """Every class alone, into each of some nuclei of each cell line."""
     names = pack.arrays["class_names"].tolist()
     rows = np.concatenate([held_out_nuclei(pack, line, nuclei) for line in LINES])
@@ -157,7 +157,7 @@ def class_images(pack: Pack, nuclei: int = NUCLEI) -> tuple[Wanted, list[str]]:
     )
 
 
-def named_images(pack: Pack) -> tuple[Wanted, list[str]]:
+def named_images(pack: ImagePack) -> tuple[Wanted, list[str]]:
     """What the bars name, in HEK293T."""
     rows = held_out_nuclei(pack, "HEK293T")
     count = len(rows)
@@ -172,14 +172,14 @@ def named_images(pack: Pack) -> tuple[Wanted, list[str]]:
     )
 
 
-def own_images(pack: Pack, per_kind: int = OWN_PER_KIND) -> Wanted:
+def own_images(pack: ImagePack, per_kind: int = OWN_PER_KIND) -> Wanted:
     """Held-out images of both cell lines, each drawn from its own annotation into its own cell."""
     rows = np.random.default_rng(2).permutation(pack.rows("test"))
     counts: dict[tuple[str, bytes], int] = {}
     chosen = []
     for row in rows[pack.examples[rows, 1] == PROTEIN].tolist():
-        classes, _, trust = pack.classes(row)
-        number = int(pack.field(np.array([row]))[0])
+        classes, _, trust = pack.labels(row)
+        number = int(pack.fields(np.array([row]))[0])
         key = str(pack.arrays["source"][number]), classes.tobytes()
         if trust and pack.arrays["domain"][number] != OTHER_LINES and counts.get(key, 0) < per_kind:
             counts[key] = counts.get(key, 0) + 1
@@ -187,9 +187,9 @@ def own_images(pack: Pack, per_kind: int = OWN_PER_KIND) -> Wanted:
     return annotated(pack, np.array(chosen, np.int64))
 
 
-def annotated(pack: Pack, rows: Ints, *, landmarks: bool = False) -> Wanted:
+def annotated(pack: ImagePack, rows: Ints, *, landmarks: bool = False) -> Wanted:
     """Ask for the proteins that examples show, in their own cells."""
-    known = [pack.classes(int(row)) for row in rows]
+    known = [pack.labels(int(row)) for row in rows]
     names = pack.arrays["class_names"]
     classes = np.stack([sure(pack, names[classes > 0].tolist()) for classes, _, _ in known])
     words = np.stack([words for _, words, _ in known]).astype(np.float32)
@@ -199,11 +199,11 @@ def annotated(pack: Pack, rows: Ints, *, landmarks: bool = False) -> Wanted:
 # ---- figures ----
 
 
-def real_references(pack: Pack) -> Images:
+def real_references(pack: ImagePack) -> Images:
     """Real images of one class, held out and trained on, by cell line; see `OTHER_LINES`."""
     found = [single_class(pack, split, REFERENCES) for split in ("test", "train")]
     rows, slugs = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    domains = pack.arrays["domain"][pack.field(rows)]
+    domains = pack.arrays["domain"][pack.fields(rows)]
     lines, kept = [], []
     for line, (domain, _) in LINES.items():
         for slug in np.unique(slugs):
@@ -216,13 +216,13 @@ def real_references(pack: Pack) -> Images:
     return Images(images.protein, images.nuclei, np.array(lines), images.kinds, images.groups)
 
 
-def named_references(pack: Pack) -> Images:
+def named_references(pack: ImagePack) -> Images:
     """Real images of the proteins that the bars name, held out or not."""
     genes = {each.gene_symbol for each in NAMED}
     is_protein = np.flatnonzero(pack.examples[:, 1] == PROTEIN)
-    groups = pack.arrays["group"][pack.field(is_protein)]
+    groups = pack.arrays["group"][pack.fields(is_protein)]
     rows = is_protein[np.isin(groups, list(genes))]
-    return images_of(pack, rows, pack.arrays["group"][pack.field(rows)].tolist())
+    return images_of(pack, rows, pack.arrays["group"][pack.fields(rows)].tolist())
 
 
 def median_interval(values: Doubles, *, rounds: int = 1000, seed: int = 0) -> Metric:
@@ -333,7 +333,7 @@ def distribution_figures(network: ReadBack, real: Images, drawn: Images) -> dict
     return figures
 
 
-def diversity_figures(model: Model, pack: Pack, seed: int = 10_000) -> dict[str, Metric]:
+def diversity_figures(model: Model, pack: ImagePack, seed: int = 10_000) -> dict[str, Metric]:
     """How far images of other seeds, of the same seed, and of other nuclei differ."""
     wanted, kinds = class_images(pack, SEEDED)
     count = len(pack.arrays["class_names"])
@@ -356,13 +356,13 @@ def diversity_figures(model: Model, pack: Pack, seed: int = 10_000) -> dict[str,
     return figures
 
 
-def mean_figures(model: Model, pack: Pack) -> dict[str, Metric]:
+def mean_figures(model: Model, pack: ImagePack) -> dict[str, Metric]:
     """Correlation of mean images with real held-out ones: from the nucleus alone and with landmarks."""
     figures = {}
     rows = pack.rows("test")
     rows = rows[pack.examples[rows, 1] == PROTEIN]
-    fields = pack.field(rows)
-    trusted = np.array([pack.classes(int(row))[2] > 0 for row in rows])
+    fields = pack.fields(rows)
+    trusted = np.array([pack.labels(int(row))[2] > 0 for row in rows])
     for line, (domain, source) in LINES.items():
         mine = trusted & (pack.arrays["domain"][fields] == domain)
         # Cells of U-2 OS alone, whose landmarks are known; of HEK293T crops and tiles.
@@ -381,13 +381,13 @@ def mean_figures(model: Model, pack: Pack) -> dict[str, Metric]:
     return figures
 
 
-def word_figures(model: Model, pack: Pack) -> dict[str, Metric]:
+def word_figures(model: Model, pack: ImagePack) -> dict[str, Metric]:
     """`sequence_effect` within a class: r of the mean image with its own words, less that with others'.
 
     Held-out images whose words differ within a class are those of microtubules, beside other filaments.
     """
     rows = pack.rows("test")
-    fields = pack.field(rows)
+    fields = pack.fields(rows)
     chosen = rows[(pack.examples[rows, 1] == MICROTUBULES) & (pack.arrays["domain"][fields] == 1)][:90]
     images = images_of(pack, chosen, [""] * len(chosen))
     own = annotated(pack, chosen)
@@ -402,7 +402,7 @@ def word_figures(model: Model, pack: Pack) -> dict[str, Metric]:
     return figures
 
 
-def _channel(pack: Pack, rows: Ints) -> Floats:
+def _channel(pack: ImagePack, rows: Ints) -> Floats:
     return crops(pack, rows)[0]
 
 
@@ -437,7 +437,7 @@ class Report(NamedTuple):
     table: str
 
 
-def measure_model(model: Model, pack: Pack, network: ReadBack, *, quick: bool = False) -> Report:
+def measure_model(model: Model, pack: ImagePack, network: ReadBack, *, quick: bool = False) -> Report:
     """Draw and measure; `quick` for half of the nuclei, and neither diversity nor words."""
     wanted, kinds = class_images(pack, NUCLEI // 2 if quick else NUCLEI)
     drawn = images_of(pack, wanted.rows, kinds, model.draw(wanted))
@@ -456,7 +456,7 @@ def measure_model(model: Model, pack: Pack, network: ReadBack, *, quick: bool = 
     return Report(figures, structure_table({"real": real, "drawn": structure}))
 
 
-def measure_mean_images(model: Model, pack: Pack) -> dict[str, Metric]:
+def measure_mean_images(model: Model, pack: ImagePack) -> dict[str, Metric]:
     """Structure of the mean images of a model: what a smooth image reaches."""
     wanted, kinds = class_images(pack)
     structure = by_class(images_of(pack, wanted.rows, kinds, model.mean(wanted)))
@@ -465,7 +465,7 @@ def measure_mean_images(model: Model, pack: Pack) -> dict[str, Metric]:
     return figures | distance_figures(by_class(real_references(pack)), structure)
 
 
-def measure_real_images(pack: Pack, network: ReadBack) -> dict[str, Metric]:
+def measure_real_images(pack: ImagePack, network: ReadBack) -> dict[str, Metric]:
     """Measure the same of real images: the ceiling of what can be reached."""
     figures = named_figures(named_references(pack))
     rows, slugs = single_class(pack, "test")

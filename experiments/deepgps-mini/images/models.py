@@ -1,6 +1,6 @@
 """The models whose images are measured: a checkpoint of the generator, or a bundle through `Predictor`.
 
-Both draw `Batch`es of the packed images, at the coarse pixel size: crops of `SIZE` pixels of 0.41 um.
+Both draw `ImageBatch`es of the packed images, at the coarse pixel size: crops of `SIZE` pixels of 0.41 um.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from examples import Batch, Pack, conditions, one_hot, plain_batch
 from real_images import SIZE
 from torch import Tensor
 
@@ -18,7 +17,12 @@ from deepgps import Predictor
 from deepgps.arrays import Doubles, Floats, Ints
 from deepgps.images.cell import Cell
 from deepgps.images.processing import resample
-from deepgps.models.flow_matching import FlowMatchingUNet, condition, draw, mean_image, noise
+from deepgps.models.flow_matching import condition, draw, mean_image, noise
+from deepgps.training.loop import read_checkpoint
+from deepgps.training.mini.image_batches import ImageBatch, one_hot, plain_batch
+from deepgps.training.mini.image_pack import ImagePack
+from deepgps.training.mini.images import AveragedNetwork, build_network
+from deepgps.training.recipe import ImageSettings, MiniRecipe, load_recipe
 
 CHUNK = 24
 """Images drawn together."""
@@ -73,27 +77,34 @@ class Model(Protocol):
         ...
 
 
+def mini_settings() -> ImageSettings:
+    """Return the settings of the recipe ``mini``."""
+    recipe = load_recipe("mini")
+    assert isinstance(recipe, MiniRecipe)
+    return recipe.images
+
+
 class Checkpoint:
     """A checkpoint of the coarse stage; its averaged weights draw.
 
     Parameters
     ----------
     path
-        The file of ``train_generator.py``.
+        ``structure/checkpoints/last.ckpt``, with the networks of the recipe ``mini``.
     pack
         The packed images.
     steps, guidance
         Of every image; see `deepgps.models.flow_matching.draw`.
     """
 
-    def __init__(self, path: Path, pack: Pack, *, steps: int = 10, guidance: float = 2.0) -> None:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        settings = state["settings"]
-        network = FlowMatchingUNet(3, conditions(pack), settings["widths"], attention=4)
-        network.load_state_dict(state["averaged"])
+    def __init__(self, path: Path, pack: ImagePack, *, steps: int = 10, guidance: float = 2.0) -> None:
+        settings, state = mini_settings().structure, read_checkpoint(path)["model"]
+        network = AveragedNetwork(build_network(settings, len(pack.arrays["class_names"])), settings.average)
+        network.load_state_dict(state)
+        steps_done, network = int(network.average.n_averaged), network.average.module
         self.network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pack, self.steps, self.guidance = pack, steps, guidance
-        self.images = int(state["step"]) * int(settings["batch_size"])
+        self.images = steps_done * settings.batch_size
         self.name = f"checkpoint after {self.images:,} images"
 
     def draw(self, wanted: Wanted) -> Floats:
@@ -120,7 +131,7 @@ class Checkpoint:
                 images = self._drawn(start, batch, told, nothing)
         return np.asarray(images[:, 0].float().numpy(), np.float32)
 
-    def _drawn(self, start: Tensor, batch: Batch, told: Tensor, nothing: Tensor) -> Tensor:
+    def _drawn(self, start: Tensor, batch: ImageBatch, told: Tensor, nothing: Tensor) -> Tensor:
         return draw(
             self.network,
             start,
@@ -134,7 +145,7 @@ class Checkpoint:
 
     def _conditions(self, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """Lay out what is known of the proteins, and the same without it."""
-        domains = self.pack.arrays["domain"][self.pack.field(wanted.rows)]
+        domains = self.pack.arrays["domain"][self.pack.fields(wanted.rows)]
         domain = torch.from_numpy(np.stack([one_hot(self.pack, int(each)) for each in domains]))
         classes, words = torch.from_numpy(wanted.classes), torch.from_numpy(wanted.words)
         worded, ones = (words.sum(1) > 0).float(), torch.ones(len(wanted))
@@ -149,7 +160,7 @@ class Bundled:
     follow from encoded proteins, and images can be drawn from any probabilities.
     """
 
-    def __init__(self, model: str | Path, pack: Pack) -> None:
+    def __init__(self, model: str | Path, pack: ImagePack) -> None:
         self.pack = pack
         self.drawing = Predictor.load(model, threads=1)
         self.averaging = self.drawing.with_mean_images()
@@ -195,12 +206,12 @@ def _tokens(predictor: Predictor) -> Doubles:
     return np.stack([encodings[n].latent[k] / shares[n, k] for k, n in enumerate(surest)]).astype(np.float64)
 
 
-def sure(pack: Pack, names: Sequence[str]) -> Floats:
+def sure(pack: ImagePack, names: Sequence[str]) -> Floats:
     """Return probabilities (K,) of a protein that is known to be in some classes."""
     found = np.isin(pack.arrays["class_names"], list(names))
     return np.where(found, SURE, NOT).astype(np.float32)
 
 
-def worded(pack: Pack, names: Sequence[str]) -> Floats:
+def worded(pack: ImagePack, names: Sequence[str]) -> Floats:
     """Return the vector (W,) of annotation words."""
     return np.isin(pack.arrays["word_names"], list(names)).astype(np.float32)

@@ -4,7 +4,7 @@ It sees the protein, each image scaled to its own brightness, and the nuclei, in
 accuracy on real held-out images is the ceiling for drawn ones; its features are those of the kernel and
 Fréchet distances.
 
-    python experiments/deepgps-mini/images/read_back.py --data runs/images/coarse.npz \
+    python experiments/deepgps-mini/images/read_back.py --data runs/images/structure.npz \
         --out runs/images/read_back.pt
 """
 
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from examples import Pack
 from real_images import SIZE, crops, single_class
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deepgps.arrays import Bytes, Doubles, Floats, Indices
+from deepgps.training.mini.image_pack import ImagePack
 
 MARGIN = 8
 """Pixels by which a training crop may be shifted."""
@@ -69,7 +69,7 @@ def ready(protein: Floats, nuclei: Floats) -> Tensor:
     return torch.from_numpy(np.stack(pairs, 1).astype(np.float32))
 
 
-def train(pack: Pack, *, steps: int = 400, batch: int = 48, seed: int = 0) -> ReadBack:
+def train(pack: ImagePack, *, steps: int = 400, batch: int = 48, seed: int = 0) -> ReadBack:
     """Train on real images: each class as often, and within it domains by the root of their numbers."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -77,7 +77,7 @@ def train(pack: Pack, *, steps: int = 400, batch: int = 48, seed: int = 0) -> Re
     classes = tuple(name for name in pack.arrays["class_names"].tolist() if name in set(slugs.tolist()))
     targets = torch.tensor([classes.index(slug) for slug in slugs])
     protein, nuclei = (np.round(each * 255).astype(np.uint8) for each in crops(pack, rows, SIZE + 2 * MARGIN))
-    domains = pack.arrays["domain"][pack.field(rows)]
+    domains = pack.arrays["domain"][pack.fields(rows)]
     weights = np.zeros(len(rows))
     for slug in classes:
         mine = slugs == slug
@@ -150,12 +150,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("runs/images/coarse.npz"))
+    parser.add_argument("--data", type=Path, default=Path("runs/images/structure.npz"))
     parser.add_argument("--out", type=Path, default=Path("runs/images/read_back.pt"))
     parser.add_argument("--steps", type=int, default=400)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    pack = Pack.load(options.data)
+    pack = ImagePack.load(options.data)
     network = train(pack, steps=options.steps)
     save(network, options.out)
     rows, slugs = single_class(pack, "test")

@@ -1,9 +1,9 @@
 """Real images of the packed file that drawn ones are compared with."""
 
 import numpy as np
-from examples import PROTEIN, Pack
 
 from deepgps.arrays import Floats, Ints, Strings
+from deepgps.training.mini.image_pack import PROTEIN, ImagePack
 
 SIZE = 96
 """Edge of a crop in pixels of the packed file."""
@@ -16,7 +16,7 @@ The gallery's tiles of centrosomal proteins show their cytosol: the brightest 1 
 the intensity, and 39 % in a tile that shows centrosomes."""
 
 
-def single_class(pack: Pack, split: str, per_kind: int = MAX_PER_KIND) -> tuple[Ints, Strings]:
+def single_class(pack: ImagePack, split: str, per_kind: int = MAX_PER_KIND) -> tuple[Ints, Strings]:
     """Choose examples of a split that show one class, landmark channels included.
 
     Returns
@@ -27,8 +27,8 @@ def single_class(pack: Pack, split: str, per_kind: int = MAX_PER_KIND) -> tuple[
     names = pack.arrays["class_names"]
     kinds: dict[tuple[str, str], list[int]] = {}
     for row in np.random.default_rng(0).permutation(pack.rows(split)).tolist():
-        classes, _, trust = pack.classes(row)
-        number = int(pack.field(np.array([row]))[0])
+        classes, _, trust = pack.labels(row)
+        number = int(pack.fields(np.array([row]))[0])
         slug, name = str(names[classes.argmax()]), str(pack.arrays["name"][number])
         unseen = any(name.startswith(start) and slug == other for start, other in UNSEEN)
         if classes.sum() != 1 or not trust or unseen:
@@ -40,7 +40,7 @@ def single_class(pack: Pack, split: str, per_kind: int = MAX_PER_KIND) -> tuple[
     return np.array([row for row, _ in found], np.int64), np.array([slug for _, slug in found])
 
 
-def crops(pack: Pack, rows: Ints, size: int = SIZE) -> tuple[Floats, Floats]:
+def crops(pack: ImagePack, rows: Ints, size: int = SIZE) -> tuple[Floats, Floats]:
     """Cut the protein and the nucleus images (N, size, size) of examples."""
     stacks = [pack.window(int(cell), size)[[channel, 0]] for cell, channel in pack.examples[rows]]
     pairs = np.stack(stacks)

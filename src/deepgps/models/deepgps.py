@@ -1,13 +1,12 @@
-"""The paper's model: protein and nucleus image in, label and protein image out, and the bundled model."""
+"""The paper's model: protein and nucleus image in, label and protein image out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from deepgps.models.grain import GrainMaps
 from deepgps.models.latents import SequenceLatent, StructureLatent
 from deepgps.models.unet import UNet
 
@@ -169,68 +168,3 @@ def _masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
     real = mask[..., None]
     # Not a product with the mask: padding need not be finite.
     return torch.where(real, tokens, 0.0).sum(1) / real.sum(1).clamp(min=1)
-
-
-class LocalizationTokens(nn.Module):
-    """Localization probabilities as latent tokens: one per class, weighted by its share of the probability.
-
-    A protein with two localizations has both tokens, and can be drawn in both places.
-    """
-
-    def __init__(self, classes: int, latent_dim: int) -> None:
-        super().__init__()
-        self.tokens = nn.Parameter(torch.randn(classes, latent_dim))
-
-    def forward(self, probabilities: Tensor) -> Tensor:
-        """Return tokens (B, K, D) of probabilities (B, K)."""
-        shares = probabilities / probabilities.sum(-1, keepdim=True).clamp(min=1e-6)
-        return shares[..., None] * self.tokens
-
-    def decided(self, probabilities: Tensor) -> Tensor:
-        """Return tokens (B, K, D) of squared probabilities (B, K), for drawing.
-
-        A mixture that is mostly one localization would be drawn with a little of every texture. Equal
-        probabilities stay equal.
-
-        Returns
-        -------
-        Tensor
-            (B, K, D) latent tokens.
-        """
-        tokens: Tensor = self(probabilities.square())
-        return tokens
-
-
-class MiniGenerator(nn.Module):
-    """Localization tokens and a folded U-Net, trained together for the bundled model."""
-
-    def __init__(
-        self,
-        classes: int,
-        latent_dim: int = 64,
-        widths: Sequence[int] = (64, 128, 256),
-        fold: int = 4,
-        margin: int = 8,
-    ) -> None:
-        super().__init__()
-        self.tokens = LocalizationTokens(classes, latent_dim)
-        self.unet = UNet(widths, latent_dim, fusion="residual", fold=fold, margin=margin, grain=True)
-
-    def forward(self, nucleus: Tensor, probabilities: Tensor) -> tuple[Tensor, GrainMaps]:
-        """Draw the mean image, and predict the grain.
-
-        Parameters
-        ----------
-        nucleus
-            (B, 1, H, W) in [0, 1].
-        probabilities
-            (B, K).
-
-        Returns
-        -------
-        tuple of Tensor and GrainMaps
-            (B, 1, H, W) in [0, 1], and the maps of the grain.
-        """
-        mean, maps = self.unet.mean_and_grain(nucleus, self.tokens(probabilities))
-        assert maps is not None
-        return mean, maps

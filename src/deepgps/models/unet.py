@@ -14,8 +14,6 @@ from torch.nn import functional as F  # noqa: N812
 
 from deepgps.models import FusionMode
 from deepgps.models.fusion import build_fusion
-from deepgps.models.grain import GrainHead, GrainMaps, grained
-from deepgps.models.noise import Noise
 
 PAPER_WIDTHS = (64, 128, 256, 512, 1024)
 HEAD_CHANNELS = 8
@@ -74,8 +72,6 @@ class UNet(nn.Module):
     margin
         Pixels of reflected padding around the nucleus image while drawing, against border artefacts of zero
         padding; 0 for the paper's network.
-    grain
-        Whether images have a random grain, or are smooth mean images.
     """
 
     def __init__(
@@ -86,7 +82,6 @@ class UNet(nn.Module):
         heads: int = 4,
         fold: int = 1,
         margin: int = 0,
-        grain: bool = False,
     ) -> None:
         super().__init__()
         self.fold = fold
@@ -100,8 +95,6 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose2d(deep, flat, 2, stride=2) for deep, flat in pairs)
         self.merge = nn.ModuleList(double_conv(2 * flat, flat) for _, flat in pairs)
         self.head = nn.Conv2d(widths[0], 1, 1) if fold == 1 else FoldedHead(widths[0], fold)
-        self.grain = GrainHead(widths[0], fold, latent_dim) if grain else None
-        self.noise = Noise() if grain else None
 
     def encode(self, nucleus: Tensor) -> list[Tensor]:
         """Return the features of nuclei, from the first level to the bottleneck."""
@@ -143,29 +136,6 @@ class UNet(nn.Module):
         Tensor
             (B, 1, H, W) in [0, 1].
         """
-        return self.image_and_mean(nucleus, latent, which, mask)[0]
-
-    def image_and_mean(
-        self,
-        nucleus: Tensor,
-        latent: Tensor,
-        which: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return an image with its grain and the mean image, (B, 1, H, W) each; equal without a grain."""
-        smooth, maps = self.mean_and_grain(nucleus, latent, which, mask)
-        if maps is None or self.noise is None:
-            return smooth, smooth
-        return grained(smooth, maps, _each(self.noise(nucleus), which)), smooth
-
-    def mean_and_grain(
-        self,
-        nucleus: Tensor,
-        latent: Tensor,
-        which: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> tuple[Tensor, GrainMaps | None]:
-        """Return the mean image (B, 1, H, W), and the maps of its grain if there is one."""
         if self.margin:
             nucleus = F.pad(nucleus, [self.margin] * 4, mode="reflect")
         *skips, features = self.encode(nucleus)
@@ -175,10 +145,7 @@ class UNet(nn.Module):
             features = _merged(merge, skip, up(features), which)  # type: ignore[arg-type]
         drawn = self.head(features) if self.fold == 1 else self.head(features, nucleus)
         inner = slice(self.margin, -self.margin or None)
-        maps = None
-        if self.grain is not None:
-            maps = GrainMaps(*(each[..., inner, inner] for each in self.grain(features, latent)))
-        return torch.sigmoid(drawn[..., inner, inner]), maps
+        return torch.sigmoid(drawn[..., inner, inner])
 
 
 def _each(of_nuclei: Tensor, which: Tensor | None) -> Tensor:

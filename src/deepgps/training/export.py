@@ -11,22 +11,29 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deepgps.bundle import Bundle, Metric, write_bundle
+from deepgps.bundle import GRAIN_FILE, Bundle, Metric, write_bundle
+from deepgps.datasets.crops.reference import DOMAINS
 from deepgps.datasets.splits import PARTS, SPLIT_FILE, read_split
 from deepgps.errors import InputError
 from deepgps.images.processing import HIGH, LOW
-from deepgps.localization import class_set
-from deepgps.models.deepgps import DeepGPS, LocalizationTokens
+from deepgps.localization import WORDS, class_set
+from deepgps.models.deepgps import DeepGPS
 from deepgps.models.sequence_encoder import SequenceEncoder
-from deepgps.models.unet import UNet
 from deepgps.training.card import joint_card, mini_card
-from deepgps.training.graphs import generator_graph, rounded_to_half, share_children, to_onnx
+from deepgps.training.graphs import (
+    flow_matching_graph,
+    generator_graph,
+    rounded_to_half,
+    share_children,
+    to_onnx,
+)
 from deepgps.training.joint.task import build_model
 from deepgps.training.joint.train import CALIBRATION, ENCODER, RUN_METRICS, WEIGHTS
 from deepgps.training.mini import labels
 from deepgps.training.mini.class_sets import CLASS_SETS_FILE
-from deepgps.training.mini.images import build_generator
-from deepgps.training.mini.train import GENERATOR
+from deepgps.training.mini.image_pack import CHANNELS, MICROTUBULES
+from deepgps.training.mini.images import GRAIN_STAGE, STRUCTURE_STAGE, read_network
+from deepgps.training.mini.train import IMAGE_WEIGHTS
 from deepgps.training.recipe import RECIPE, JointRecipe, MiniRecipe, load_recipe
 from deepgps.training.run_folder import BASE, RUN_MANIFEST, read_json
 
@@ -36,8 +43,9 @@ TRAINING_DATA = {
     "OpenCell annotations": "graded localizations of 1,310 proteins in HEK293T (BSD-3-Clause)",
     "UniProt/Swiss-Prot": "experimental localizations, the DeepLoc 2 training set (CC BY 4.0)",
     "Human Protein Atlas table": "localizations with reliability (CC BY-SA)",
-    "Human Protein Atlas images": "U-2 OS cells, fields of 8 human lines and NIH 3T3, dictionary (CC BY-SA)",
-    "OpenCell images": "published tiles of 35 proteins in HEK293T (CC BY-SA)",
+    "Human Protein Atlas images": "U-2 OS cells, fields of 8 human lines and NIH 3T3, dictionary, fields "
+    "with microtubules and ER (CC BY-SA)",
+    "OpenCell images": "HEK293T: published tiles of 35 proteins, 145 crops of published figures (CC BY-SA)",
 }
 """What the bundled model was trained on, by source."""
 
@@ -55,10 +63,8 @@ class BundleParts:
         Module of ``encoder.onnx``.
     encoder_inputs
         Shape of each of its inputs, without the batch, by name.
-    generator
-        The generator.
-    tokens, latent_dim
-        Latent tokens of a protein (None for one a residue), and their size.
+    generators
+        The graphs that draw, by the name of their file.
     fields
         Fields of ``bundle.json`` that depend on the kind of model.
     files
@@ -69,9 +75,7 @@ class BundleParts:
 
     encoder: nn.Module
     encoder_inputs: Mapping[str, tuple[int, ...]]
-    generator: UNet
-    tokens: int | None
-    latent_dim: int
+    generators: Mapping[str, bytes]
     fields: Mapping[str, Any]
     files: Mapping[str, bytes]
     card: str
@@ -110,7 +114,7 @@ def export_run(run: Path, to: Path, metric_files: Sequence[Path] = ()) -> Bundle
     recipe = load_recipe(str(run / RECIPE))
     metrics = {name: metric for path in metric_files for name, metric in read_metrics(path).items()}
     parts = bundle_parts(run, recipe, metrics)
-    graphs = {"encoder.onnx": _encoder_graph(parts), "generator.onnx": _generator_graph(parts, recipe)}
+    graphs = {"encoder.onnx": _encoder_graph(parts), **parts.generators}
     texts = {RECIPE: (run / RECIPE).read_bytes(), "CARD.md": parts.card.encode()}
     return write_bundle(to, parts.fields, {**graphs, **parts.files, **texts})
 
@@ -167,14 +171,6 @@ def _encoder_graph(parts: BundleParts) -> bytes:
     axes = [{0: batch, 1: length} if name == "residues" else {0: batch} for name in inputs]
     outputs = ("latent", "logits") if parts.fields["classes"] else ("latent",)
     return to_onnx(parts.encoder, inputs, outputs, axes)
-
-
-def _generator_graph(parts: BundleParts, recipe: JointRecipe | MiniRecipe) -> bytes:
-    any_length = parts.tokens is None
-    tokens = parts.tokens or _RESIDUES
-    return generator_graph(
-        parts.generator, recipe.crop.size_px, tokens, parts.latent_dim, any_length=any_length
-    )
 
 
 def _common_fields(
@@ -249,12 +245,18 @@ def _joint_parts(run: Path, recipe: JointRecipe, metrics: Mapping[str, Metric]) 
     scale, bias = (torch.tensor(calibration.get(each, []), dtype=torch.float32) for each in ("scale", "bias"))
     settings = recipe.model
     tokens = 1 if settings.fusion == "paper" else len(recipe.protein.inputs) * settings.latent_tokens
+    any_length = settings.fusion == "per_residue"
+    generator = generator_graph(
+        model.generator,
+        recipe.crop.size_px,
+        _RESIDUES if any_length else tokens,
+        settings.latent_dim,
+        any_length=any_length,
+    )
     return BundleParts(
         encoder=JointEncoder(model, tuple(inputs), scale, bias).eval(),
         encoder_inputs=dict(inputs.values()),
-        generator=model.generator,
-        tokens=None if settings.fusion == "per_residue" else tokens,
-        latent_dim=settings.latent_dim,
+        generators={"generator.onnx": generator},
         fields=fields,
         files={},
         card=joint_card(fields, recipe),
@@ -300,25 +302,27 @@ def _calibration_text(recipe: JointRecipe) -> str:
 
 
 class MiniEncoder(nn.Module):
-    """``encoder.onnx`` of a model like the bundled one: features and votes to latent tokens and logits."""
+    """``encoder.onnx`` of a model like the bundled one: features and votes to latent and logits."""
 
-    def __init__(self, encoder: SequenceEncoder, tokens: LocalizationTokens) -> None:
+    def __init__(self, encoder: SequenceEncoder) -> None:
         super().__init__()
-        self.encoder, self.tokens = encoder, tokens
+        self.encoder = encoder
 
     def forward(self, features: Tensor, votes: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode (B, F) and (B, V) to latent (B, T, D) and calibrated logits (B, K)."""
+        """Encode (B, F) and (B, V) to probabilities (B, 1, K), the latent, and calibrated logits (B, K)."""
         logits = self.encoder(features, votes)
-        return self.tokens.decided(torch.sigmoid(logits)), logits
+        return torch.sigmoid(logits)[:, None], logits
 
 
 def _mini_parts(run: Path, recipe: MiniRecipe, metrics: Mapping[str, Metric]) -> BundleParts:
-    folder = run / "labels"
+    folder, images, size = run / "labels", recipe.images, recipe.crop.size_px
     about = read_json(folder / labels.LABEL_ENCODER)
-    generator = build_generator(len(about["classes"]), recipe.images)
-    generator.load_state_dict(load_file(run / "images" / GENERATOR))
-    rounded_to_half(generator)
-    encoder = MiniEncoder(rounded_to_half(labels.load_encoder(folder)), generator.tokens)
+    stages = ((STRUCTURE_STAGE, images.structure), (GRAIN_STAGE, images.grain))
+    structure, grain = (
+        rounded_to_half(read_network(run / "images" / IMAGE_WEIGHTS[name], settings, len(about["classes"])))
+        for name, settings in stages
+    )
+    encoder = MiniEncoder(rounded_to_half(labels.load_encoder(folder)))
     fields = _common_fields(run, recipe, metrics, TRAINING_DATA) | {
         "classes": about["classes"],
         "thresholds": about["thresholds"],
@@ -333,16 +337,25 @@ def _mini_parts(run: Path, recipe: MiniRecipe, metrics: Mapping[str, Metric]) ->
         },
         "calibration": "Platt scaling of each class on proteins of clusters that the model had not seen",
         "licence": "CC BY-SA 4.0",
+        "flow_matching": {
+            "classes": about["classes"],
+            "words": WORDS,
+            "domains": DOMAINS,
+            "landmarks": CHANNELS[MICROTUBULES:],
+            "steps": images.steps,
+            "guidance": images.guidance,
+            "grain_steps": images.grain_steps,
+        },
     }
     if (folder / CLASS_SETS_FILE).exists():
         fields["class_sets"] = read_json(folder / CLASS_SETS_FILE)
-    tokens, latent_dim = generator.tokens.tokens.shape
     return BundleParts(
         encoder=encoder.eval(),
         encoder_inputs={"features": (about["features"],), "votes": (about["votes"],)},
-        generator=generator.unet,
-        tokens=tokens,
-        latent_dim=latent_dim,
+        generators={
+            "generator.onnx": flow_matching_graph(structure, size // 2),
+            GRAIN_FILE: flow_matching_graph(grain, size),
+        },
         fields=fields,
         files={labels.NEIGHBOUR_INDEX: (folder / labels.NEIGHBOUR_INDEX).read_bytes()},
         card=mini_card(fields, about),

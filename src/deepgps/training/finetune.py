@@ -15,12 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import deepgps
-from deepgps.bundle import METADATA_FILE, NEIGHBOURS_FILE, Bundle, find_bundle, open_bundle
+from deepgps.bundle import GRAIN_FILE, METADATA_FILE, NEIGHBOURS_FILE, Bundle, find_bundle, open_bundle
 from deepgps.datasets.crops.store import CropStore, open_crops, read_store_proteins
 from deepgps.errors import BundleError, InputError
 from deepgps.files import atomic_path, write_csv
 from deepgps.localization import class_set
-from deepgps.models.deepgps import DeepGPS, MiniGenerator
+from deepgps.models.deepgps import DeepGPS
+from deepgps.models.flow_matching import FlowMatchingUNet, mean_image
 from deepgps.proteins.neighbours import NeighbourIndex
 from deepgps.training.graphs import graph_weights
 from deepgps.training.joint.data import check_crops, classes_of, read_parts
@@ -35,8 +36,10 @@ from deepgps.training.joint.train import (
 from deepgps.training.log import HISTORY
 from deepgps.training.mini import labels
 from deepgps.training.mini.class_sets import CLASS_SETS_FILE
-from deepgps.training.mini.images import TablePairing, build_generator, certain, fit_images
-from deepgps.training.mini.train import GENERATOR, write_generator
+from deepgps.training.mini.image_batches import plain_batch
+from deepgps.training.mini.image_pack import ImagePack, store_pack
+from deepgps.training.mini.images import GRAIN_STAGE, STRUCTURE_STAGE, build_network, read_network
+from deepgps.training.mini.train import IMAGE_WEIGHTS, fit_images
 from deepgps.training.recipe import (
     RECIPE,
     JointRecipe,
@@ -60,7 +63,7 @@ MAX_VALIDATION_CROPS = 512
 _BATCH = 32
 # Settings that determine the network and the meaning of its outputs, and exceptions among them.
 _FIXED = ("kind", "class_set", "crop", "protein", "model", "labels")
-_FIXED_IMAGES = ("widths", "fold", "margin", "latent_dim")
+_FIXED_OF_STAGES = ("widths", "embedding", "attention")
 _FREE = ("protein.encoder", "model.dropout")
 
 
@@ -144,7 +147,8 @@ class PretrainedModel:
     encoder
         Encoder of the sequences: ``name``, ``fingerprint`` and ``dimension``.
     weights
-        State dict of the network, or of the generator of a model like the bundled one.
+        State dict of the network; of a model like the bundled one, of both that draw, each name after that of
+        its stage and a dot.
     """
 
     source: Path
@@ -179,19 +183,29 @@ class PretrainedModel:
                 )
         self.load_into(model)
 
-    def load_into(self, module: nn.Module) -> None:
-        """Load the weights into the network of the recipe.
+    def load_into(self, module: nn.Module, stage: str = "") -> None:
+        """Load the weights into a network of the recipe.
+
+        Parameters
+        ----------
+        module
+            The network.
+        stage
+            Of a model like the bundled one, the stage that it draws.
 
         Raises
         ------
         InputError
             If they do not fit.
         """
-        own = module.state_dict()
-        computed = {name for name, _ in module.named_buffers()} - own.keys()
+        own, prefix = module.state_dict(), f"{stage}." if stage else ""
         # Graphs lack the counters of batch norms, which nothing depends on.
         counters = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
-        weights = {name: value for name, value in self.weights.items() if name not in computed}
+        weights = {
+            name.removeprefix(prefix): value
+            for name, value in self.weights.items()
+            if name.startswith(prefix)
+        }
         try:
             module.load_state_dict(counters | weights)
         except RuntimeError as error:
@@ -223,25 +237,30 @@ def open_pretrained(source: str) -> PretrainedModel:
 
 def _run_base(run: Path) -> PretrainedModel:
     recipe = load_recipe(str(run / RECIPE))
-    encoder, weights = run / ENCODER, run / WEIGHTS
+    encoder, files = run / ENCODER, {"": run / WEIGHTS}
     if isinstance(recipe, MiniRecipe):
-        encoder, weights = run / "labels" / labels.LABEL_ENCODER, run / "images" / GENERATOR
+        encoder = run / "labels" / labels.LABEL_ENCODER
+        files = {f"{stage}.": run / "images" / name for stage, name in IMAGE_WEIGHTS.items()}
     if not (run / RUN_MANIFEST).exists():
         raise InputError(f"'{run}' holds no finished run; continue it with --resume.")
-    fingerprint = hashlib.sha256(weights.read_bytes()).hexdigest()
+    weights = {prefix + key: each for prefix, path in files.items() for key, each in load_file(path).items()}
+    fingerprint = hashlib.sha256(b"".join(path.read_bytes() for path in files.values())).hexdigest()
     name = f"{recipe.name} {recipe.version}"
-    return PretrainedModel(run, None, name, recipe, fingerprint, read_json(encoder), load_file(weights))
+    return PretrainedModel(run, None, name, recipe, fingerprint, read_json(encoder), weights)
 
 
 def _bundle_base(path: Path) -> PretrainedModel:
     bundle = open_bundle(path)
     recipe, metadata = bundle_recipe(bundle), bundle.metadata
-    encoder, generator = (graph_weights(bundle.read(f"{name}.onnx")) for name in ("encoder", "generator"))
     if isinstance(recipe, MiniRecipe):
-        weights = {"tokens.tokens": encoder["tokens.tokens"]}
-        weights |= {f"unet.{name}": value for name, value in generator.items()}
+        files = {STRUCTURE_STAGE: "generator.onnx", GRAIN_STAGE: GRAIN_FILE}
     else:
-        weights = encoder | {f"generator.{name}": value for name, value in generator.items()}
+        files = {"": "encoder.onnx", "generator": "generator.onnx"}
+    weights = {
+        f"{part}.{key}".lstrip("."): value
+        for part, file in files.items()
+        for key, value in graph_weights(bundle.read(file)).items()
+    }
     name = f"{metadata.name} {metadata.version}"
     return PretrainedModel(path, bundle, name, recipe, bundle.sha256, metadata.encoder.model_dump(), weights)
 
@@ -260,7 +279,13 @@ def bundle_recipe(bundle: Bundle) -> Recipe:
         If there is none.
     """
     if bundle.has(RECIPE):
-        return parse_recipe(yaml.safe_load(bundle.read(RECIPE)), str(bundle.path))
+        content = yaml.safe_load(bundle.read(RECIPE))
+        if content.get("kind") == "mini" and bundle.metadata.flow_matching is None:
+            raise BundleError(
+                f"Bundle '{bundle.path}' draws images in one pass, as models of deepGPS up to 0.4 do, and "
+                "cannot be trained further; start from a newer one."
+            )
+        return parse_recipe(content, str(bundle.path))
     for name in shipped_recipes():
         recipe = load_recipe(name)
         if recipe.name == bundle.metadata.name:
@@ -296,14 +321,15 @@ def tuned_recipe(base: PretrainedModel, changes: Sequence[str], cell_lines: Sequ
     content = base.recipe.model_dump(mode="json")
     content["name"] += "-finetuned"
     if isinstance(base.recipe, MiniRecipe):
-        stages = [content["images"], content["images"]["grain"]]
+        stages = [content["images"][STRUCTURE_STAGE], content["images"][GRAIN_STAGE]]
         content["cell_line"] = " and ".join(cell_lines) or content["cell_line"]
     else:
         stages = [content["training"]]
         content["cell_line"] = cell_lines[0] if len(cell_lines) == 1 else None
     for stage in stages:
         stage["max_epochs"] = EPOCHS
-        stage["learning_rate"] /= SLOWER
+        for rate in {"learning_rate", "kernel_rate"} & stage.keys():
+            stage[rate] /= SLOWER
     recipe = parse_recipe(with_changes(content, changes), base.name)
     _check_same_network(base, recipe)
     return recipe
@@ -331,11 +357,11 @@ def _values(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _is_fixed(path: str) -> bool:
-    group, _, name = path.partition(".")
-    return path not in _FREE and (group in _FIXED or (group == "images" and name in _FIXED_IMAGES))
+    group, name = path.partition(".")[0], path.rpartition(".")[2]
+    return path not in _FREE and (group in _FIXED or (group == "images" and name in _FIXED_OF_STAGES))
 
 
-# ---- models like the bundled one: the generator is trained, the label half stays as it is ----
+# ---- models like the bundled one: the networks that draw are trained, the label half stays as it is ----
 
 
 def _finetune_mini(
@@ -347,20 +373,35 @@ def _finetune_mini(
         write_csv(run / RUN_LEFT_OUT, ("protein_id", "reason"), sorted(left_out.items()))
         if not (run / "labels" / labels.LABEL_ENCODER).exists():
             _copy_labels(base, recipe.labels, run / "labels")
-        if not (run / "images" / GENERATOR).exists():
-            pairing = TablePairing(class_set(recipe.class_set))
-            generator = build_generator(len(pairing.classes.slugs), recipe.images)
-            base.load_into(generator)
-            write_base(run, base.name, base.fingerprint, {ERROR: image_error(generator, crops, pairing)})
-            # Every crop has the same weight, whatever the sources are called.
-            shares = {"source_shares": dict.fromkeys(crops.index["source"].unique().to_list(), 1.0)}
-            grain = recipe.images.grain.model_copy(update=shares)
-            settings = recipe.images.model_copy(update={**shares, "grain": grain})
-            tuned = fit_images(crops, pairing, settings, run / "images", generator)
-            write_json(run / AFTER, {ERROR: image_error(tuned, crops, pairing)})
-            write_generator(tuned, run / "images")
+        if not (run / AFTER).exists():
+            _fit_images(base, recipe, crops, run)
         made = {"deepgps": deepgps.__version__, "torch": torch.__version__, "inputs": made_of}
         write_json(run / RUN_MANIFEST, made)
+
+
+def _fit_images(base: PretrainedModel, recipe: MiniRecipe, crops: CropStore, run: Path) -> None:
+    classes, um = class_set(recipe.class_set), recipe.crop.pixel_size_um
+    images, folder = recipe.images, run / "images"
+    networks = {
+        stage: build_network(settings, len(classes.slugs))
+        for stage, settings in ((STRUCTURE_STAGE, images.structure), (GRAIN_STAGE, images.grain))
+    }
+    for stage, network in networks.items():
+        base.load_into(network, stage)
+
+    def packed(stage: str) -> ImagePack:
+        return store_pack(crops, classes, um, grain=stage == GRAIN_STAGE)
+
+    def error(network: FlowMatchingUNet) -> float:
+        return image_error(network, packed(STRUCTURE_STAGE), recipe.crop.size_px // 2)
+
+    if not (run / BASE).exists():
+        write_base(run, base.name, base.fingerprint, {ERROR: error(networks[STRUCTURE_STAGE].eval())})
+    # Every crop has the same weight, whatever the sources are called.
+    shares = dict.fromkeys(crops.index["source"].unique().to_list(), 1.0)
+    fit_images(packed, images, folder, shares, networks)
+    tuned = read_network(folder / IMAGE_WEIGHTS[STRUCTURE_STAGE], images.structure, len(classes.slugs))
+    write_json(run / AFTER, {ERROR: error(tuned)})
 
 
 def lab_crops(recipe: MiniRecipe, store: Path, split: Path | None) -> tuple[CropStore, dict[str, str]]:
@@ -396,20 +437,15 @@ def lab_crops(recipe: MiniRecipe, store: Path, split: Path | None) -> tuple[Crop
     return crops, left_out
 
 
-def image_error(generator: MiniGenerator, crops: CropStore, pairing: TablePairing) -> float:
-    """Return the mean squared error of the mean images of validation crops."""
-    rows = crops.rows(split="validation")
+def image_error(network: FlowMatchingUNet, pack: ImagePack, size: int) -> float:
+    """Return the mean squared error of the mean images of validation crops, at the scale of the structure."""
+    rows = pack.rows("validation")
     rows = rows[np.linspace(0, len(rows) - 1, min(MAX_VALIDATION_CROPS, len(rows))).astype(np.int64)]
-    localizations = crops.index["localizations"].to_list()
-    generator.eval()
     total = 0.0
     for first in range(0, len(rows), _BATCH):
-        chunk = rows[first : first + _BATCH]
-        pairs = torch.from_numpy(crops.images(chunk))
-        known = [certain(pairing.classes, localizations[row]) for row in chunk]
-        with torch.no_grad():
-            drawn, _ = generator(pairs[:, :1], torch.from_numpy(np.stack(known)))
-        total += nn.functional.mse_loss(drawn, pairs[:, 1:]).item() * len(chunk)
+        batch = plain_batch(pack, rows[first : first + _BATCH], size)
+        drawn = mean_image(network, batch.images, batch.given, batch.condition)
+        total += nn.functional.mse_loss(drawn, batch.protein).item() * len(drawn)
     return total / len(rows)
 
 

@@ -25,8 +25,6 @@ from deepgps.models.flow_matching import FlowMatchingUNet
 from deepgps.models.unet import UNet
 
 TOLERANCE = 1e-4
-DRAWN_TOLERANCE = 1e-3
-"""The same for an image that is drawn from noise."""
 OPSET = 20
 HALF = ".half"
 """Suffix of the name of a weight stored in half precision."""
@@ -131,9 +129,7 @@ def generator_graph(
     }
     length = {1: torch.export.Dim("length", min=2)} if any_length else {}
     axes = [{0: nuclei}, {0: batch, **length}, {0: batch}]
-    if generator.grain is None:
-        return to_onnx(generator.eval(), inputs, ("image",), axes)
-    return to_onnx(_ImageAndMean(generator).eval(), inputs, ("image", "mean"), axes)
+    return to_onnx(generator.eval(), inputs, ("image",), axes)
 
 
 def flow_matching_graph(network: FlowMatchingUNet, size_px: int) -> bytes:
@@ -160,19 +156,6 @@ def flow_matching_graph(network: FlowMatchingUNet, size_px: int) -> bytes:
         "mean": torch.tensor([1.0, 0.0]),
     }
     return to_onnx(network.eval(), inputs, ("clean",))
-
-
-class _ImageAndMean(nn.Module):
-    """A generator that returns the mean image as well, with the same names of the parameters."""
-
-    def __init__(self, generator: UNet) -> None:
-        super().__init__()
-        share_children(generator, self)
-        self._both = generator.image_and_mean
-
-    def forward(self, nucleus: Tensor, latent: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw, as `UNet.image_and_mean`."""
-        return self._both(nucleus, latent, which)
 
 
 def share_children(module: nn.Module, to: nn.Module, without: Sequence[str] = ()) -> None:
@@ -275,10 +258,8 @@ def _check_parity(
     expected = expected if isinstance(expected, tuple) else (expected,)
     for name, right, got in zip(outputs, expected, found, strict=True):
         difference = float(np.abs(right.numpy() - got).max())
-        # Drawing an image from noise by quantiles amplifies the rounding errors that its mean image shows.
-        tolerance = DRAWN_TOLERANCE if "mean" in outputs and name == "image" else TOLERANCE
         # Latents have no unit and may be large; probabilities and images lie in [0, 1].
-        if not difference <= tolerance * max(1.0, float(right.abs().max())):
+        if not difference <= TOLERANCE * max(1.0, float(right.abs().max())):
             raise DeepGPSError(
                 f"Graph output '{name}' differs from the module by {difference:.2g}; not exported."
             )

@@ -96,7 +96,7 @@ class TrainingLog:
         left = timedelta(seconds=round(whole * (self.epochs - progress.epoch)))
         validation = ""
         if "validation_loss" in metrics:
-            best = "" if progress.stale else ", the best images so far"
+            best = "" if self.task.best_metric is None or progress.stale else ", the best images so far"
             validation = f", validation loss {metrics['validation_loss']:.4f}{best}"
         return (
             f"epoch {progress.epoch}/{self.epochs}: training loss {metrics['train_loss']:.4f}{validation}; "

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from textwrap import wrap
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -28,7 +28,6 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from deepgps.bundle import CropSpec
-from deepgps.datasets.crops.settings import Source
 from deepgps.errors import InputError
 from deepgps.images.cell import OPENCELL_PIXEL_SIZE_UM
 from deepgps.localization import CLASS_SETS, class_set
@@ -38,6 +37,9 @@ RECIPE = "recipe.yaml"
 """Name of the recipe in a run's folder."""
 
 ProteinInput = Literal["sequence", "structure"]
+FOLD = 4
+"""Edge of the pixel blocks that networks of flow matching fold into channels."""
+Width = Annotated[int, Field(gt=0, multiple_of=8)]
 
 
 class RecipeSettings(BaseModel):
@@ -260,72 +262,100 @@ class LabelSettings(RecipeSettings):
 class StageSettings(LoopSettings):
     """A stage of the image half: an epoch is ``batches`` random batches of augmented crops."""
 
-    batches: PositiveInt = 40
+    batches: PositiveInt = 200
     """Batches in an epoch."""
+    batch_size: PositiveInt = 32
+    """Crops in a batch."""
+    size_px: PositiveInt = Field(96, multiple_of=FOLD)
+    """Edge of a training crop in pixels of the stage."""
+    widths: tuple[Width, ...] = Field(min_length=1)
+    """Channels of each level of the network, multiples of 8."""
+    embedding: PositiveInt = 256
+    """Size of the vector that carries time and condition."""
+    attention: NonNegativeInt
+    """Heads of the self-attention in the two deepest levels; 0 for none."""
+    learning_rate: PositiveFloat = 1e-3
+    """Highest learning rate of AdamW, which trains all but the kernels of the blocks."""
+    kernel_rate: PositiveFloat = 0.02
+    """Highest learning rate of Muon, which trains the kernels of the blocks."""
+    weight_decay: NonNegativeFloat = 0.01
+    """Weight decay of both."""
+    warm_up_steps: PositiveInt = 100
+    """Steps in which the learning rates rise."""
+    cool_down: float = Field(0.3, ge=0, le=1)
+    """Share of all steps, the last ones, in which the learning rates fall to 0."""
+    average: float = Field(0.998, ge=0, lt=1)
+    """Decay of the moving average of the weights, which draws."""
     precision: Literal["auto", "float32", "bfloat16"] = "bfloat16"
     """Precision of the forward pass; `auto` is bfloat16 where the hardware has units for it."""
     crowded: float = Field(0, ge=0, le=1)
     """Share of the masked cells that are placed several to a crop."""
-    sure: float = Field(0, ge=0, le=1)
-    """Share of the crops drawn from their localizations instead of a protein's probabilities."""
-    source_shares: dict[Source, NonNegativeFloat]
-    """Share of each image source in a batch."""
-    seed: NonNegativeInt = 1
+    workers: NonNegativeInt = 0
+    """Processes that make batches; worth it beside a GPU."""
+    seed: NonNegativeInt = 0
     """Seed of weights, sampling and augmentation."""
 
 
-class GrainSettings(StageSettings):
-    """The second stage: the texture of the images; the network of the first stage is frozen."""
+class StructureSettings(StageSettings):
+    """The first stage: the structure of the image, at twice the pixel size of the crops."""
 
     max_epochs: PositiveInt = 40
     """Number of epochs."""
-    batch_size: PositiveInt = 8
-    """Crops in a batch."""
-    learning_rate: PositiveFloat = 3e-3
-    """Highest learning rate of AdamW, in a one-cycle schedule."""
-    weight_decay: NonNegativeFloat = 0
-    """Weight decay of AdamW."""
-    crowded: float = Field(0.2, ge=0, le=1)
-    """Share of the masked cells that are placed several to a crop."""
-    sure: float = Field(0.5, ge=0, le=1)
-    """Share of the crops drawn from their localizations instead of a protein's probabilities."""
-    source_shares: dict[Source, NonNegativeFloat] = {
-        "hpa_u2os_cells": 0.65,
-        "hpa_fields": 0.15,
-        "opencell_tiles": 0.1,
-        "hpa_dictionary": 0.1,
-    }
-    """Share of each image source in a batch."""
+    widths: tuple[Width, ...] = Field((96, 160, 224), min_length=1)
+    """Channels of each level of the network, multiples of 8."""
+    attention: NonNegativeInt = 4
+    """Heads of the self-attention in the two deepest levels; 0 for none."""
+    mean_share: float = Field(0.125, ge=0, lt=1)
+    """Share of a batch on which the mean image is learned."""
+    mean_weight: NonNegativeFloat = 2.0
+    """Weight of the mean image's squared error."""
 
 
-class ImageSettings(StageSettings):
-    """The image half: the generator. Its first stage learns the mean image."""
+class GrainSettings(StageSettings):
+    """The second stage: what is finer, at the pixel size of the crops."""
 
-    widths: tuple[PositiveInt, ...] = Field((64, 128, 256), min_length=1)
-    """Channels of the U-Net, from the first level to the bottleneck."""
-    fold: PositiveInt = 4
-    """Edge of the pixel blocks folded into channels at the stem."""
-    margin: int = Field(8, ge=0)
-    """Pixels of reflected padding around the nucleus image while drawing."""
-    latent_dim: PositiveInt = 64
-    """Size of a localization token."""
-    max_epochs: PositiveInt = 100
+    max_epochs: PositiveInt = 10
     """Number of epochs."""
-    batch_size: PositiveInt = 16
-    """Crops in a batch."""
-    learning_rate: PositiveFloat = 2e-3
-    """Highest learning rate of AdamW, in a one-cycle schedule."""
-    weight_decay: NonNegativeFloat = 1e-3
-    """Weight decay of AdamW."""
-    source_shares: dict[Source, NonNegativeFloat] = {
-        "hpa_u2os_cells": 0.45,
-        "hpa_fields": 0.15,
-        "opencell_tiles": 0.2,
-        "hpa_dictionary": 0.2,
-    }
-    """Share of each image source in a batch."""
+    widths: tuple[Width, ...] = Field((32, 48), min_length=1)
+    """Channels of each level of the network, multiples of 8."""
+    attention: NonNegativeInt = 0
+    """Heads of the self-attention in the two deepest levels; 0 for none."""
+
+
+class SourceShares(RecipeSettings):
+    """Shares of the image sources in a batch."""
+
+    hpa_u2os_cells: NonNegativeFloat = 0.34
+    """Single U-2 OS cells."""
+    hpa_fields: NonNegativeFloat = 0.08
+    """Whole HPA fields of several cell lines."""
+    hpa_dictionary: NonNegativeFloat = 0.16
+    """Textbook fields of each localization."""
+    hpa_landmark_fields: NonNegativeFloat = 0.07
+    """HPA fields and cells with microtubules and ER."""
+    opencell_crops: NonNegativeFloat = 0.16
+    """HEK293T crops with localizations that were judged by eye, or without."""
+    opencell_tiles: NonNegativeFloat = 0.14
+    """HEK293T tiles of named proteins."""
+    other_pairs: NonNegativeFloat = 0.02
+    """Single pairs of several sources."""
+
+
+class ImageSettings(RecipeSettings):
+    """The image half: two networks that draw by flow matching."""
+
+    structure: StructureSettings = StructureSettings()
+    """The first stage."""
     grain: GrainSettings = GrainSettings()
     """The second stage."""
+    source_shares: SourceShares = SourceShares()
+    """Share of each image source in a batch, relative to the others."""
+    steps: PositiveInt = 5
+    """Steps in which the exported model draws the structure."""
+    guidance: float = Field(2.0, ge=1)
+    """How far each of these goes beyond the prediction for an unknown protein; 1 for no guidance."""
+    grain_steps: PositiveInt = 2
+    """Steps in which the exported model draws the grain."""
 
 
 class MiniRecipe(RecipeSettings):
@@ -359,7 +389,8 @@ class MiniRecipe(RecipeSettings):
 
     @model_validator(mode="after")
     def _crop_fits_the_network(self) -> Self:
-        _check_size(self.crop, self.images.widths, self.images.fold, self.images.margin)
+        if self.crop.size_px % (2 * FOLD):
+            raise ValueError(f"a crop, {self.crop.size_px} px, is no multiple of {2 * FOLD} px")
         return self
 
 

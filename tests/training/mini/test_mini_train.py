@@ -7,18 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from deepgps.cli.app import run as deepgps
-from deepgps.datasets.crops.store import open_crops
-from deepgps.datasets.labels import load_labelled_proteins
+from deepgps.datasets.crops.reference import READERS
 from deepgps.errors import InputError
-from deepgps.localization import class_set
 from deepgps.training.mini import train as training
-from deepgps.training.mini.train import GENERATOR, train_mini, training_probabilities
+from deepgps.training.mini.image_pack import ImagePack
+from deepgps.training.mini.train import IMAGE_WEIGHTS, PACKED, train_mini
 from deepgps.training.recipe import RECIPE, load_recipe
 from deepgps.training.run_folder import INPUTS, RUN_MANIFEST
 
@@ -47,7 +45,7 @@ def idle(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError
 
-    for stage in ("fit_labels", "prepare_reference_crops", "fit_images"):
+    for stage in ("fit_labels", "reference_pack", "fit_stage"):
         monkeypatch.setattr(training, stage, refuse)
 
 
@@ -55,23 +53,21 @@ def test_a_run_leaves_all_that_it_made(tiny_run):
     for name in (
         *(RECIPE, INPUTS, RUN_MANIFEST),
         *("labels/encoder.safetensors", "labels/neighbours.npz", "labels/held_out.safetensors"),
-        *(
-            "crops/crops.npy",
-            f"images/{GENERATOR}",
-            "images/mean/checkpoints/last.ckpt",
-            "images/grain/metrics.csv",
-        ),
+        *(f"images/{name}" for name in (*PACKED.values(), *IMAGE_WEIGHTS.values())),
+        *("images/structure/checkpoints/last.ckpt", "images/structure/samples/epoch-0002.png"),
+        "images/grain/metrics.csv",
     ):
         assert (tiny_run / name).is_file(), name
     assert not list(tiny_run.rglob("*.part"))
     assert load_recipe(str(tiny_run / RECIPE)) == load_recipe(str(tiny_run.parent / "recipe.yaml"))
-    assert len(open_crops(tiny_run / "crops").index) == 22
+    packed = ImagePack.load(tiny_run / "images" / PACKED["structure"])
+    assert set(packed.arrays["source"]) == set(READERS)
 
 
 def test_the_manifest_holds_the_sha256_of_every_table(tiny_run, data):
     manifest = json.loads((tiny_run / RUN_MANIFEST).read_text())
     assert manifest["proteins"] == 30
-    assert len(manifest["inputs"]) == 3 + 4
+    assert len(manifest["inputs"]) == 3 + 7
     for name, sha256 in manifest["inputs"].items():
         assert hashlib.sha256((data / name).read_bytes()).hexdigest() == sha256
 
@@ -83,14 +79,14 @@ def test_a_finished_run_is_resumed_by_doing_nothing(copy, recipe, data, idle):
 
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(tiny_run, copy, recipe, data, monkeypatch):
-    (copy / "images" / GENERATOR).unlink()
-    shutil.rmtree(copy / "images" / "mean")
-    (copy / "crops" / RUN_MANIFEST).unlink()
+    for path in (IMAGE_WEIGHTS["structure"], IMAGE_WEIGHTS["grain"], PACKED["grain"]):
+        (copy / "images" / path).unlink()
+    shutil.rmtree(copy / "images" / "grain")
     monkeypatch.setattr(training, "fit_labels", None)  # that stage is finished
     train_mini(recipe, data, copy, resume=True)
-    assert open_crops(copy / "crops").index.equals(open_crops(tiny_run / "crops").index)
-    first, second = (load_file(each / "images" / GENERATOR) for each in (tiny_run, copy))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    for name in IMAGE_WEIGHTS.values():
+        first, second = (load_file(each / "images" / name) for each in (tiny_run, copy))
+        assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def refused(capsys, *tokens) -> str:
@@ -132,15 +128,6 @@ def test_missing_data_are_named_and_nothing_is_begun(part, tmp_path, capsys):
 def test_an_unknown_recipe_is_refused(tmp_path, capsys):
     said = refused(capsys, "train", "maxi", "--data", tmp_path, "--out", tmp_path / "run")
     assert "Recipe 'maxi' is neither a file nor one of all, mini, " in said
-
-
-def test_the_generator_learns_from_what_is_said_of_proteins_seen_and_unseen(tiny_run, data):
-    proteins = load_labelled_proteins(data, class_set("mini"))
-    fresh, unseen = training_probabilities(tiny_run / "labels", proteins.sequences)
-    assert fresh.shape == unseen.shape == proteins.labels.shape
-    for each in (fresh, unseen):
-        assert 0 <= each.min() < each.max() <= 1
-    assert not np.allclose(fresh, unseen)
 
 
 def test_a_trained_model_predicts_from_the_command_line(tiny_export, tmp_path):

@@ -1,12 +1,12 @@
-"""Cut the reference images, of proteins of known localization, into crops to train ``deepgps-mini``.
+"""Read the reference images, of proteins of known localization, and cut them into crops.
 
 A *field* here is a nucleus image with one or more protein images of the same cells. A protein image has
-localizations, but not always an accession. Each source is a folder with an ``index.csv``.
+annotation words, but not always an accession. Each source is a folder with an ``index.csv``.
 """
 
 import csv
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,30 +18,57 @@ from scipy import ndimage
 import deepgps
 from deepgps.arrays import Bytes, Floats
 from deepgps.datasets.crops.cutting import cut_field, normalise_field
-from deepgps.datasets.crops.settings import PrepareSettings
+from deepgps.datasets.crops.settings import PrepareSettings, Source
 from deepgps.datasets.crops.store import write_crops
 from deepgps.errors import InputError
 from deepgps.images.cell import OPENCELL_PIXEL_SIZE_UM
 from deepgps.images.processing import percentile_normalise
 from deepgps.images.segmentation import OtsuWatershed
-from deepgps.localization import HPA_TO_LOCALIZATIONS, major_localizations
+from deepgps.localization import HPA_TO_WORDS, localizations_of, major_localizations
 
 U2OS_CELL_UM = 0.2
 HPA_FIELD_UM = 0.08
 OPENCELL_GALLERY_UM = OPENCELL_PIXEL_SIZE_UM * 600 / 348
+OPENCELL_CROP_UM = 2 * OPENCELL_PIXEL_SIZE_UM
 # Median equivalent diameters of segmented nuclei, for images of unknown pixel size.
 HEK293T_NUCLEUS_UM = 12.5
 HUMAN_NUCLEUS_UM = 15.0
 GROUPS_PER_TEST_GROUP = 5
+DOMAINS = ("HEK293T", "U-2 OS", "other")
+"""Cell lines, each with its microscope: HEK293T live, U-2 OS and other cells by immunofluorescence."""
+HEK293T, U2OS, OTHER = range(len(DOMAINS))
+JUDGED_BY_EYE = 0.6
+"""How far localizations are to be trusted that were judged by eye."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProteinImage:
-    """A protein channel of a field: (H, W) raw intensities, localizations, and accession if known."""
+    """A protein channel of a field.
+
+    Attributes
+    ----------
+    pixels
+        (H, W) raw intensities.
+    words
+        Annotation words (`deepgps.localization.WORDS`); none where nothing is known.
+    accession
+        UniProt accession, or an empty string.
+    channel
+        ``protein``, or the landmark that it shows: ``microtubules`` or ``er``.
+    label_weight
+        How far the words are to be trusted, 0 to 1.
+    """
 
     pixels: Floats = field(repr=False)
-    localizations: tuple[str, ...]
+    words: tuple[str, ...]
     accession: str = ""
+    channel: str = "protein"
+    label_weight: float = 1.0
+
+    @property
+    def localizations(self) -> tuple[str, ...]:
+        """The localizations that the words stand for."""
+        return localizations_of(self.words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +91,10 @@ class ImageField:
         Pixel size in micrometres.
     cell_line
         Cell line, as the source spells it.
+    domain
+        Index into `DOMAINS`.
+    masked
+        Whether everything but one cell is 0.
     """
 
     name: str
@@ -73,10 +104,19 @@ class ImageField:
     proteins: tuple[ProteinImage, ...]
     pixel_size_um: float
     cell_line: str
+    domain: int = OTHER
+    masked: bool = False
 
 
-def reference_fields(images: Path) -> Iterator[ImageField]:
-    """Yield all fields of the reference images, source by source.
+def reference_fields(images: Path, sources: Sequence[Source] | None = None) -> Iterator[ImageField]:
+    """Yield the fields of the reference images, source by source.
+
+    Parameters
+    ----------
+    images
+        Folder of the sources.
+    sources
+        Names of the sources; all by default.
 
     Yields
     ------
@@ -88,10 +128,8 @@ def reference_fields(images: Path) -> Iterator[ImageField]:
     InputError
         If a source has no ``index.csv``.
     """
-    yield from u2os_cells(images / "hpa_u2os_cells")
-    yield from hpa_fields(images / "hpa_fields")
-    yield from opencell_tiles(images / "opencell_tiles")
-    yield from hpa_dictionary(images / "hpa_dictionary")
+    for source in READERS if sources is None else sources:
+        yield from READERS[source](images / source)
 
 
 def u2os_cells(folder: Path) -> Iterator[ImageField]:
@@ -104,24 +142,22 @@ def u2os_cells(folder: Path) -> Iterator[ImageField]:
         y, x = int(row["row"]) * 512, int(row["col"]) * 512
         blue, green, red, yellow = (channel[y : y + 512, x : x + 512] for channel in mosaics[name])
         proteins = (
-            ProteinImage(green, _hpa_localizations(row["main_location"])),
-            ProteinImage(red, ("cytoskeleton",), "Q71U36"),
-            ProteinImage(yellow, ("er",), "P27797"),
+            ProteinImage(green, _hpa_words(row["main_location"])),
+            _tubulin(red),
+            _calreticulin(yellow),
         )
-        cell = f"{name}_{row['row']}{row['col']}"
-        yield ImageField(cell, folder.name, name, blue, proteins, U2OS_CELL_UM, row["cell_line"])
+        cell, line = f"{name}_{row['row']}{row['col']}", row["cell_line"]
+        yield ImageField(cell, folder.name, name, blue, proteins, U2OS_CELL_UM, line, U2OS, masked=True)
 
 
 def hpa_fields(folder: Path) -> Iterator[ImageField]:
     """Yield whole HPA fields; green is the named protein, red the microtubules."""
     for row in _rows(folder):
         blue, green, red = (_grey(folder / f"{row['field']}_{c}.jpg") for c in ("blue", "green", "red"))
-        proteins = (
-            ProteinImage(green, _hpa_localizations(row["locations"]), row["accession"]),
-            ProteinImage(red, ("cytoskeleton",), "Q71U36"),
-        )
-        group = f"{row['gene_symbol']} {row['cell_line']}"
-        yield ImageField(row["field"], folder.name, group, blue, proteins, HPA_FIELD_UM, row["cell_line"])
+        proteins = (ProteinImage(green, _hpa_words(row["locations"]), row["accession"]), _tubulin(red))
+        line = row["cell_line"]
+        group, domain = f"{row['gene_symbol']} {line}", U2OS if line == "U-2 OS" else OTHER
+        yield ImageField(row["field"], folder.name, group, blue, proteins, HPA_FIELD_UM, line, domain)
 
 
 def opencell_tiles(folder: Path) -> Iterator[ImageField]:
@@ -137,19 +173,86 @@ def opencell_tiles(folder: Path) -> Iterator[ImageField]:
         nucleus = remove_scale_bar(nucleus)
         whole = row["tile"].startswith("gallery")
         size = OPENCELL_GALLERY_UM if whole else estimate_pixel_size(nucleus, HEK293T_NUCLEUS_UM)
-        yield ImageField(
-            row["tile"], folder.name, row["gene_symbol"], nucleus, proteins, size, row["cell_line"]
-        )
+        gene, line = row["gene_symbol"], row["cell_line"]
+        yield ImageField(row["tile"], folder.name, gene, nucleus, proteins, size, line, HEK293T)
 
 
 def hpa_dictionary(folder: Path) -> Iterator[ImageField]:
     """Yield example fields of each HPA localization, with an estimated pixel size."""
     for row in _rows(folder):
         nucleus, protein = (_grey(folder / f"{row['field']}_{c}.jpg") for c in ("nucleus", "protein"))
-        proteins = (ProteinImage(remove_scale_bar(protein), _hpa_localizations(row["locations"])),)
+        proteins = (ProteinImage(remove_scale_bar(protein), _hpa_words(row["locations"])),)
         nucleus = remove_scale_bar(nucleus)
         size = estimate_pixel_size(nucleus, HUMAN_NUCLEUS_UM)
         yield ImageField(row["field"], folder.name, row["field"], nucleus, proteins, size, row["cell_line"])
+
+
+def hpa_landmark_fields(folder: Path) -> Iterator[ImageField]:
+    """Yield HPA fields and cells with microtubules, ER and often a protein, one row of the index for each."""
+    fields: dict[str, list[dict[str, str]]] = {}
+    for row in _rows(folder):
+        fields.setdefault(row["field"], []).append(row)
+    for name, rows in fields.items():
+        proteins = tuple(
+            _landmark_or_protein(row["gene_symbol"], _grey(folder / row["protein"]), row["localizations"])
+            for row in rows
+        )
+        nucleus, first = _grey(folder / rows[0]["nucleus"]), rows[0]
+        size, line = float(first["pixel_size_um"]), first["cell_line"]
+        masked = name.startswith("cell_")
+        yield ImageField(name, folder.name, name, nucleus, proteins, size, line, masked=masked)
+
+
+def opencell_crops(folder: Path) -> Iterator[ImageField]:
+    """Yield OpenCell crops in HEK293T from figures; localizations were judged by eye, or are not known."""
+    for row in _rows(folder):
+        # The outermost pixels are those of the figure's redrawing.
+        nucleus, protein = (_grey(folder / row[channel])[1:-1, 1:-1] for channel in ("nucleus", "protein"))
+        words = tuple(filter(None, row["localizations"].split(";")))
+        proteins = (ProteinImage(protein, words, label_weight=JUDGED_BY_EYE),)
+        figure, line = row["figure"], row["cell_line"]
+        yield ImageField(row["pair"], folder.name, figure, nucleus, proteins, OPENCELL_CROP_UM, line, HEK293T)
+
+
+def other_pairs(folder: Path) -> Iterator[ImageField]:
+    """Yield single pairs of several sources; those of unknown content are left out."""
+    for row in _rows(folder):
+        name = row["pair"]
+        if "unknown" in name:
+            continue
+        path = next(folder.glob(f"{name}_nucleus.*"))
+        nucleus, protein = _grey(path), _grey(path.with_name(path.name.replace("_nucleus", "_protein")))
+        proteins = (_landmark_or_protein(row["gene_symbol"], protein, row["locations"]),)
+        whole = name.startswith("hpa_prbio")
+        size = HPA_FIELD_UM if whole else estimate_pixel_size(nucleus, HUMAN_NUCLEUS_UM)
+        yield ImageField(name, folder.name, name, nucleus, proteins, size, row["cell_line"])
+
+
+READERS: Mapping[Source, Callable[[Path], Iterator[ImageField]]] = {
+    "hpa_u2os_cells": u2os_cells,
+    "hpa_fields": hpa_fields,
+    "hpa_dictionary": hpa_dictionary,
+    "hpa_landmark_fields": hpa_landmark_fields,
+    "opencell_crops": opencell_crops,
+    "opencell_tiles": opencell_tiles,
+    "other_pairs": other_pairs,
+}
+"""The reader of each source."""
+
+
+def _landmark_or_protein(gene_symbol: str, pixels: Floats, locations: str) -> ProteinImage:
+    landmarks = {"TUBA1A": _tubulin, "CALR": _calreticulin}
+    if gene_symbol in landmarks:
+        return landmarks[gene_symbol](pixels)
+    return ProteinImage(pixels, _hpa_words(locations))
+
+
+def _tubulin(pixels: Floats) -> ProteinImage:
+    return ProteinImage(pixels, ("Microtubules",), "Q71U36", "microtubules")
+
+
+def _calreticulin(pixels: Floats) -> ProteinImage:
+    return ProteinImage(pixels, ("er",), "P27797", "er")
 
 
 def estimate_pixel_size(nucleus: Floats, diameter_um: float) -> float:
@@ -216,19 +319,21 @@ def _grey(path: Path) -> Floats:
     return pixels.astype(np.float32)
 
 
-def _hpa_localizations(locations: str) -> tuple[str, ...]:
-    """Map HPA location names, joined by ``;``, to localizations; skip names without a mapping."""
-    known = {name.lower(): value for name, value in HPA_TO_LOCALIZATIONS.items()}
+def _hpa_words(locations: str) -> tuple[str, ...]:
+    """Map HPA location names, joined by ``;``, to annotation words; skip names without one."""
+    known = {name.lower(): word for name, word in HPA_TO_WORDS.items()}
     names = [part.strip().lower() for part in locations.split(";")]
-    return tuple(dict.fromkeys(slug for name in names for slug in known.get(name, ())))
+    return tuple(dict.fromkeys(known[name] for name in names if name in known))
 
 
+CROPPED: Sequence[Source] = ("hpa_u2os_cells", "hpa_fields", "opencell_tiles", "hpa_dictionary")
+"""The sources that are cut into crops."""
 # These fields are small: without mirroring, hardly a crop would fit.
 MIRRORED_SOURCES = ("opencell_tiles", "hpa_dictionary")
 
 
 def prepare_reference_crops(images: Path, folder: Path, *, size_px: int, pixel_size_um: float) -> None:
-    """Cut all reference fields into crops and write them to a crop store.
+    """Cut the reference fields of `CROPPED` into crops and write them to a crop store.
 
     Raises
     ------
@@ -238,7 +343,7 @@ def prepare_reference_crops(images: Path, folder: Path, *, size_px: int, pixel_s
     rows: list[dict[str, Any]] = []
 
     def pairs() -> Iterator[Bytes]:
-        for image in reference_fields(images):
+        for image in reference_fields(images, CROPPED):
             for pair, row in crop_reference_field(image, size_px, pixel_size_um):
                 rows.append(row)
                 yield pair

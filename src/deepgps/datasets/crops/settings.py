@@ -14,7 +14,15 @@ EMPTY_CROP_MEAN = 0.004
 """Protein crops of a lower mean, normalised to [0, 1], count as empty."""
 
 
-Source = Literal["hpa_u2os_cells", "hpa_fields", "opencell_tiles", "hpa_dictionary"]
+Source = Literal[
+    "hpa_u2os_cells",
+    "hpa_fields",
+    "hpa_dictionary",
+    "hpa_landmark_fields",
+    "opencell_crops",
+    "opencell_tiles",
+    "other_pairs",
+]
 """Sources of the reference images of the bundled model."""
 
 

@@ -1,86 +1,172 @@
-"""The image half of the bundled model: a generator, trained on crops paired with proteins.
+"""The image half of the bundled model: two networks trained by conditional flow matching.
 
-The proteins of most training crops are unknown; only their localization is. At every step such a crop is
-drawn from the class probabilities of a training protein with the same localization, so the image is true to
-the localization and not to the one protein.
+The first draws structure at twice the pixel size of the crops; the second adds what is finer. Both are tasks
+of the training loop on an image pack. A network is trained beside a moving average of its weights, which is
+what draws.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy import ndimage
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Dataset
 
-from deepgps.arrays import Doubles, Floats, Ints
-from deepgps.datasets.crops.settings import Source
-from deepgps.datasets.crops.store import CropStore
-from deepgps.datasets.labels import LabelledProteins
-from deepgps.localization import ClassSet
-from deepgps.models.deepgps import MiniGenerator
+from deepgps.arrays import Ints
+from deepgps.datasets.crops.reference import DOMAINS
+from deepgps.files import atomic_path
+from deepgps.localization import WORDS
+from deepgps.models.flow_matching import (
+    FlowMatchingUNet,
+    between,
+    condition,
+    draw,
+    encode,
+    mean_image,
+    noise,
+    velocity_loss,
+)
 from deepgps.training.log import TrainingLog
-from deepgps.training.loop import Trainer, one_cycle, precision_of, quiet, start
-from deepgps.training.mini.grain import COHERENCE, grain_losses
-from deepgps.training.recipe import ImageSettings, StageSettings
+from deepgps.training.loop import Trainer, precision_of, quiet, start
+from deepgps.training.mini.image_batches import ImageBatch, ImageExamples, one_hot, plain_batch
+from deepgps.training.mini.image_pack import LANDMARKS, PROTEIN, UNKNOWN_DOMAIN, ImagePack
+from deepgps.training.mini.muon import MuonAdamW
+from deepgps.training.recipe import StageSettings, StructureSettings
 
-ImageBatch = tuple[Tensor, Tensor, Tensor]
+STRUCTURE_STAGE, GRAIN_STAGE = "structure", "grain"
+"""Names of the stages, of their folders and of their weights."""
+DOMAIN_METRICS = {0: "hek293t", 1: "u2os", 2: "other", UNKNOWN_DOMAIN: "crops"}
+"""How metrics name the domains."""
+MEASURED = ("hpa_u2os_cells", "opencell_crops", "opencell_tiles")
+"""Sources of the reference images that are measured on."""
+VALIDATED, SHOWN_CELLS = 24, 2
+"""Held-out images of a source that are measured, and that are shown in sample sheets."""
+_CHUNK = 16
 
-WARM_UP = 0.051
-"""Share of the steps in which the learning rate rises."""
 
-
-def fit_images(
-    store: CropStore,
-    pairing: "Probabilities",
-    settings: ImageSettings,
-    folder: Path,
-    generator: MiniGenerator | None = None,
-) -> MiniGenerator:
-    """Train a generator: the mean image first, then its grain.
-
-    A second call continues from the last checkpoint. Each stage has a folder, ``mean`` and ``grain``, with
-    its checkpoints and ``metrics.csv``.
+def fit_stage(task: "FlowTask", folder: Path) -> FlowMatchingUNet:
+    """Train a stage; a second call continues from the last checkpoint.
 
     Parameters
     ----------
-    store, pairing
-        The crops, and the probabilities that each is drawn from.
-    settings
-        The recipe's settings.
+    task
+        The stage.
     folder
-        Folder of the stages.
-    generator
-        The generator to start from; a new one by default.
+        Folder of its checkpoints, ``metrics.csv`` and sample sheets.
 
     Returns
     -------
-    MiniGenerator
-        The trained generator, on the CPU.
+    FlowMatchingUNet
+        The network with the moving average of the weights, on the CPU.
     """
-    torch.manual_seed(settings.seed)
-    generator = generator or build_generator(len(pairing.classes.slugs), settings)
-    stages = {"mean": MeanTask(generator, store, pairing, settings)}
-    stages["grain"] = GrainTask(generator, store, pairing, settings.grain)
-    for name, task in stages.items():
-        task.freeze()
-        with quiet(), TrainingLog(task, folder / name) as log:
-            Trainer.of(task, start("float32"), folder / name).fit(log)
-    return generator.cpu().eval()
+    with quiet(), TrainingLog(task, folder) as log:
+        Trainer.of(task, start("float32"), folder).fit(log)
+    network: FlowMatchingUNet = task.module.average.module
+    return network.cpu().eval()
 
 
-def build_generator(classes: int, settings: ImageSettings) -> MiniGenerator:
-    """Build the generator of these settings, with fresh weights."""
-    return MiniGenerator(classes, settings.latent_dim, settings.widths, settings.fold, settings.margin)
+def condition_size(classes: int) -> int:
+    """Return the length of the vector that `deepgps.models.flow_matching.condition` makes."""
+    return classes + len(WORDS) + len(DOMAINS) + 2
 
 
-# ---- the two stages: tasks of the training loop ----
+def build_network(settings: StageSettings, classes: int) -> FlowMatchingUNet:
+    """Build the network of a stage with fresh weights: the structure's is given the landmarks as well."""
+    structure = isinstance(settings, StructureSettings)
+    return FlowMatchingUNet(
+        1 + len(LANDMARKS) if structure else 2,
+        condition_size(classes),
+        settings.widths,
+        embedding=settings.embedding,
+        attention=settings.attention,
+    )
 
 
-class MeanTask:
-    """The mean image: mean squared error against the real one. A `deepgps.training.loop.Task`."""
+def write_network(network: nn.Module, path: Path) -> None:
+    """Write the weights of a network."""
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    with atomic_path(path) as draft:
+        save_file(weights, draft)
+
+
+def read_network(path: Path, settings: StageSettings, classes: int) -> FlowMatchingUNet:
+    """Read the network of a stage."""
+    network = build_network(settings, classes)
+    network.load_state_dict(load_file(path))
+    return network.eval()
+
+
+class AveragedNetwork(nn.Module):
+    """A network and the moving average of its weights.
+
+    In training mode the network predicts, in evaluation mode the average.
+
+    Parameters
+    ----------
+    network
+        The network.
+    decay
+        Share of the average that is kept in a step; less in the first ones.
+    """
+
+    def __init__(self, network: FlowMatchingUNet, decay: float) -> None:
+        super().__init__()
+        self.network = network
+
+        def blend(averages: Any, weights: Any, count: Any) -> None:
+            kept = min(decay, int(count) / (int(count) + 20))
+            torch._foreach_lerp_(list(averages), list(weights), 1 - kept)
+
+        self.average = AveragedModel(network, multi_avg_fn=torch.no_grad()(blend))
+        self.average.requires_grad_(False)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Predict, as `FlowMatchingUNet.forward`."""
+        predicted: Tensor = self.network(*inputs) if self.training else self.average(*inputs)
+        return predicted
+
+    def update(self) -> None:
+        """Move the average to the weights."""
+        self.average.update_parameters(self.network)
+
+
+class Step(NamedTuple):
+    """All that a step of the optimiser depends on.
+
+    Attributes
+    ----------
+    examples
+        B examples.
+    noise
+        (B, 1, S, S) standard normal noise.
+    time
+        (B,) in [0, 1].
+    mean
+        (B,) 1 where the mean image is learned.
+    """
+
+    examples: ImageBatch
+    noise: Tensor
+    time: Tensor
+    mean: Tensor
+
+
+class FlowTask(ABC):
+    """A network that learns to draw by flow matching: a `deepgps.training.loop.Task` without its data.
+
+    Parameters
+    ----------
+    network
+        The network.
+    settings
+        The recipe's settings.
+    """
 
     loss_names: tuple[str, ...] = ("loss",)
     batch_norm_learns = True
@@ -88,307 +174,289 @@ class MeanTask:
     best_metric: str | None = None
     patience: int | None = None
 
-    def __init__(
-        self, generator: MiniGenerator, store: CropStore, pairing: "Probabilities", settings: StageSettings
-    ) -> None:
-        self.module: nn.Module = generator
-        self.store, self.pairing, self.settings = store, pairing, settings
-        self.steps = settings.batches
+    def __init__(self, network: FlowMatchingUNet, settings: StageSettings) -> None:
+        self.settings, self.steps = settings, settings.batches
+        self.module = AveragedNetwork(network, settings.average)
 
-    def freeze(self) -> None:
-        """Freeze the parameters that the stage does not train."""
-        for name, parameter in self.module.named_parameters():
-            parameter.requires_grad_(not name.startswith("unet.grain."))
+    @abstractmethod
+    def examples(self, count: int, seed: Sequence[int]) -> ImageBatch:
+        """Make so many examples, as a function of the seed."""
+
+    @abstractmethod
+    def validate(self, model: nn.Module) -> Mapping[str, float]:
+        """Return metrics on held-out images."""
+
+    @abstractmethod
+    def samples(self, model: nn.Module) -> Image.Image | None:
+        """Draw a few samples."""
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW for the parameters that are not frozen."""
-        trained = [each for each in self.module.parameters() if each.requires_grad]
-        return torch.optim.AdamW(
-            trained, self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        """Return Muon for the kernels and AdamW for the rest; each step moves the average of the weights."""
+        settings, (kernels, others) = self.settings, _kernels(self.module.network)
+        factor = settings.kernel_rate / settings.learning_rate
+        optimizer = MuonAdamW(
+            kernels, others, settings.learning_rate, factor, weight_decay=settings.weight_decay
         )
+        optimizer.register_step_post_hook(lambda *_: self.module.update())
+        return optimizer
 
     def schedule(self, step: int) -> Mapping[str, Any]:
-        """Return learning rate and betas of one cycle over all steps."""
-        steps = self.settings.max_epochs * self.steps
-        return one_cycle(self.settings.learning_rate, step, steps, WARM_UP)
+        """Return the learning rate: it rises in the first steps and falls to 0 in the last."""
+        settings, total = self.settings, self.settings.max_epochs * self.steps
+        pace = min(1.0, (step + 1) / settings.warm_up_steps)
+        if settings.cool_down:
+            pace = min(pace, (total - step) / (settings.cool_down * total))
+        return {"lr": settings.learning_rate * pace}
 
-    def batches(self, epoch: int, first: int) -> Iterable[ImageBatch]:
-        """Yield augmented batches; skipped ones are drawn as well, as they share a random generator."""
-        return islice(ImageBatches(self.store, self.pairing, self.settings, epoch), first, None)
+    def batches(self, epoch: int, first: int) -> Iterable[Step]:
+        """Make the batches of an epoch, in as many processes as the settings say."""
+        numbers = range(epoch * self.steps + first, (epoch + 1) * self.steps)
+        return DataLoader(
+            _Steps(self),
+            batch_size=None,
+            sampler=numbers,
+            num_workers=self.settings.workers,
+            pin_memory=torch.cuda.is_available(),
+        )
 
-    def losses(self, model: nn.Module, batch: ImageBatch) -> Tensor:
-        """Return the loss."""
-        nucleus, real, probabilities = batch
-        with self._autocast(nucleus):
-            mean, _ = model(nucleus, probabilities)
-        return torch.nn.functional.mse_loss(mean.float(), real)[None]
+    def step(self, number: int) -> Step:
+        """Make the batch of a step, counted from 0 over all epochs."""
+        count, size = self.settings.batch_size, self.settings.size_px
+        seed = [self.settings.seed, number]
+        examples = self.examples(count, seed)
+        rng = np.random.default_rng([*seed, 1])
+        noisy = rng.standard_normal((count, 1, size, size), np.float32)
+        times = 1 / (1 + np.exp(0.4 - rng.standard_normal(count)))
+        share = self.settings.mean_share if isinstance(self.settings, StructureSettings) else 0
+        means = np.arange(count) < round(share * count)
+        return Step(examples, *(torch.from_numpy(each.astype(np.float32)) for each in (noisy, times, means)))
 
-    def _autocast(self, nucleus: Tensor) -> torch.autocast:
+    def losses(self, model: nn.Module, batch: Step) -> Tensor:
+        """Return the loss, and the mean errors of the velocity and of the mean image."""
+        examples, start, time, mean = batch
+        encoded = encode(examples.protein)
+        target = torch.where(mean[:, None, None, None] > 0, 2 * examples.protein - 1, encoded)
+        mixed = between(start, encoded, time).contiguous(memory_format=torch.channels_last)
+        with self.autocast(start):
+            predicted = model(mixed, time, examples.images, examples.given, examples.condition, mean)
+        predicted = predicted.float()
+        of_drawn = velocity_loss(predicted, encoded, time) * (1 - mean)
+        of_mean = ((predicted - target) ** 2).mean((1, 2, 3)) * mean
+        weight = self.settings.mean_weight if isinstance(self.settings, StructureSettings) else 0
+        loss, means = (of_drawn + weight * of_mean).mean(), mean.sum()
+        terms = [loss, of_drawn.sum() / (len(mean) - means).clamp(min=1), of_mean.sum() / means.clamp(min=1)]
+        return torch.stack(terms[: len(self.loss_names)])
+
+    def autocast(self, tensor: Tensor) -> torch.autocast:
+        """Return the context of a forward pass on the device of a tensor."""
         # Fabric's own mixed precision rounds the inputs, too.
         mixed = precision_of(self.settings) == "bfloat16"
-        return torch.autocast(nucleus.device.type, torch.bfloat16, enabled=mixed)
+        return torch.autocast(tensor.device.type, torch.bfloat16, enabled=mixed)
 
+    def held_out_losses(self, model: nn.Module, batch: ImageBatch, seeds: Sequence[int]) -> list[float]:
+        """Return the error of the velocity of each of B images, at times that are spread evenly."""
+        size, count, device = self.settings.size_px, len(batch.protein), batch.protein.device
+        time = (torch.arange(count, device=device) % 8 + 0.5) / 8
+        encoded = encode(batch.protein)
+        mixed = between(noise(seeds, size, size).to(device), encoded, time)
+        with self.autocast(mixed):
+            predicted = model(mixed, time, batch.images, batch.given, batch.condition, 0 * time)
+        losses: list[float] = velocity_loss(predicted.float(), encoded, time).tolist()
+        return losses
+
+
+class StructureTask(FlowTask):
+    """The structure of the protein image.
+
+    Parameters
+    ----------
+    pack
+        The fields.
+    settings
+        The recipe's settings.
+    shares
+        Share of each source in a batch.
+    network
+        The network to start from; a new one by default.
+    """
+
+    grain = False
+    loss_names = ("loss", "drawn", "mean")
+
+    def __init__(
+        self,
+        pack: ImagePack,
+        settings: StageSettings,
+        shares: Mapping[str, float],
+        network: FlowMatchingUNet | None = None,
+    ) -> None:
+        torch.manual_seed(settings.seed)
+        super().__init__(network or build_network(settings, len(pack.arrays["class_names"])), settings)
+        self.pack, self.measured = pack, held_out(pack)
+        self.training_examples = ImageExamples(
+            pack, settings.size_px, shares, crowded=settings.crowded, grain=self.grain
+        )
+
+    def examples(self, count: int, seed: Sequence[int]) -> ImageBatch:
+        """Make examples of the pack."""
+        return self.training_examples.batch(count, seed)
+
+    @torch.no_grad()
     def validate(self, model: nn.Module) -> Mapping[str, float]:
-        """Return nothing: the number of epochs is fixed."""
-        return {}
+        """Return the loss on held-out images and the correlation of the mean image, by domain."""
+        model.eval()
+        found: dict[str, list[float]] = {}
+        for first in range(0, len(self.measured), _CHUNK):
+            rows = self.measured[first : first + _CHUNK]
+            self._measure(model, rows, found, landmarks=False)
+            if not self.grain:
+                self._measure(model, rows, found, landmarks=True)
+        return {name: float(np.mean(values)) for name, values in sorted(found.items())}
 
-    def samples(self, model: nn.Module) -> None:
-        """Return nothing."""
+    def _measure(
+        self, model: nn.Module, rows: Ints, found: dict[str, list[float]], *, landmarks: bool
+    ) -> None:
+        batch = self._plain(model, rows, landmarks=landmarks)
+        if not landmarks:
+            seeds = [int(row) for row in rows]
+            found.setdefault("loss", []).extend(self.held_out_losses(model, batch, seeds))
+        if self.grain:
+            return
+        with self.autocast(batch.protein):
+            means = mean_image(model, batch.images, batch.given, batch.condition)
+        domains = self.pack.arrays["domain"][self.pack.fields(rows)]
+        for domain, real, mean, given in zip(domains, batch.protein, means, batch.given, strict=True):
+            if not landmarks or given[1:].all():
+                name = f"mean_r_{DOMAIN_METRICS[int(domain)]}{'_landmarks' if landmarks else ''}"
+                r = torch.corrcoef(torch.stack([real.flatten(), mean.flatten()]))[0, 1]
+                found.setdefault(name, []).append(float(torch.nan_to_num(r)))
 
+    def _plain(self, model: nn.Module, rows: Ints, *, landmarks: bool = False) -> ImageBatch:
+        size = self.settings.size_px
+        batch = plain_batch(self.pack, rows, size, landmarks=landmarks, grain=self.grain)
+        return ImageBatch(*(part.to(device_of(model)) for part in batch))
 
-class GrainTask(MeanTask):
-    """The grain of the images, beside a mean image that stays as it is."""
+    @torch.no_grad()
+    def samples(self, model: nn.Module) -> Image.Image | None:
+        """Draw each class into a few held-out nuclei.
 
-    loss_names = ("loss", "reach", "spread", "energy", "coherence")
-    batch_norm_learns = False
-
-    def freeze(self) -> None:
-        """Freeze all parameters but those of the grain."""
-        for name, parameter in self.module.named_parameters():
-            parameter.requires_grad_(name.startswith("unet.grain."))
-
-    def losses(self, model: nn.Module, batch: ImageBatch) -> Tensor:
-        """Return the loss and its terms."""
-        nucleus, real, probabilities = batch
-        with self._autocast(nucleus):
-            mean, maps = model(nucleus, probabilities)
-        noise = self.module.unet.noise(nucleus)  # type: ignore[operator,union-attr]
-        terms = grain_losses(mean, maps, nucleus, real, noise)
-        loss = terms["reach"] + terms["spread"] + (terms["energy"] + COHERENCE * terms["coherence"])
-        return torch.stack([loss, *(terms[name] for name in self.loss_names[1:])])
-
-
-# ---- batches ----
-
-MIXED_SHARE = 0.15
-"""Share of the cells with several protein images that are drawn as one dual-localized protein."""
-MASKED = "hpa_u2os_cells"
-"""The source whose cells are cut out of their surroundings, so several can be placed side by side."""
-YES, NO = 0.9, 0.02
-"""Probabilities that stand for certainty; the generator never sees higher or lower ones."""
-CROWD, CROWD_ZOOM, CROWD_SPREAD = (2, 3), (0.55, 0.9), 0.35
-"""Additional cells of a crowd, how much smaller they are, and how far apart, as a share of the edge."""
-
-
-class Probabilities(Protocol):
-    """Draws the class probabilities of a crop; `Pairing` is one."""
-
-    classes: ClassSet
-
-    def draw(self, localizations: str, accession: str, rng: np.random.Generator) -> Floats:
-        """Return probabilities (K,) for a crop with these localizations, of this protein."""
-
-
-class ImageBatches:
-    """One epoch of augmented batches: nucleus, protein image (B, 1, S, S) and probabilities (B, K)."""
-
-    def __init__(self, store: CropStore, pairing: Probabilities, settings: StageSettings, epoch: int) -> None:
-        self.store, self.pairing, self.settings = store, pairing, settings
-        self.seed = [settings.seed, epoch]
-        rows = store.rows(split="train")
-        self.rows, self.weights = rows, sampling_weights(store, rows, settings.source_shares)
-        self.localizations = store.index["localizations"].to_list()
-        self.accessions = store.index["accession"].to_list()
-        names = store.index["cell"].to_list()
-        cells: dict[str, list[int]] = {}
-        for row in rows:
-            cells.setdefault(names[row], []).append(int(row))
-        self.partners = [cells.get(name, []) for name in names]
-        sources = store.index["source"].to_list()
-        self.masked = {int(row) for row in rows if sources[row] == MASKED}
-        self.alike: dict[str, list[int]] = {}
-        for row in sorted(self.masked):
-            self.alike.setdefault(self.localizations[row], []).append(row)
-
-    def __iter__(self) -> Iterator[ImageBatch]:
-        rng = np.random.default_rng(self.seed)
-        for _ in range(self.settings.batches):
-            chosen = rng.choice(self.rows, self.settings.batch_size, p=self.weights)
-            samples = [self._sample(int(row), rng) for row in chosen]
-            pairs = torch.from_numpy(np.stack([pair for pair, _ in samples]))
-            yield pairs[:, :1], pairs[:, 1:], torch.from_numpy(np.stack([p for _, p in samples]))
-
-    def _sample(self, row: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        pair = self.store.crops[row].astype(np.float32) / 255
-        if self.settings.sure and rng.random() < self.settings.sure:
-            probabilities = certain(self.pairing.classes, self.localizations[row])
-        else:
-            probabilities = self.pairing.draw(self.localizations[row], self.accessions[row], rng)
-        others = [
-            other for other in self.partners[row] if self.localizations[other] != self.localizations[row]
-        ]
-        if others and rng.random() < MIXED_SHARE:
-            other = int(rng.choice(others))
-            theirs = self.pairing.draw(self.localizations[other], self.accessions[other], rng)
-            pair, probabilities = self._mixed(pair, other), np.maximum(probabilities, theirs)
-        elif row in self.masked and rng.random() < self.settings.crowded:
-            more = rng.choice(self.alike[self.localizations[row]], int(rng.integers(*CROWD, endpoint=True)))
-            pair = crowd([pair, *self.store.crops[more].astype(np.float32) / 255], rng)
-        return augment(pair, rng), probabilities
-
-    def _mixed(self, pair: Floats, other: int) -> Floats:
-        """Draw a dual-localized protein: the sum, dimmed, of two protein images of the same cell."""
-        second = self.store.crops[other, 1].astype(np.float32) / 255
-        return np.stack([pair[0], np.clip(0.6 * (pair[1] + second), 0, 1)])
-
-
-def certain(classes: ClassSet, localizations: str) -> Floats:
-    """Return probabilities (K,) that are certain of localizations joined by ``|``."""
-    named = classes.of(localizations.split("|"))
-    return np.array([YES if slug in named else NO for slug in classes.slugs], np.float32)
-
-
-def sampling_weights(store: CropStore, rows: Ints, shares: Mapping[Source, float]) -> Doubles:
-    """Return the probability of each row: sources by their shares, rare localizations more often."""
-    table = store.index[rows.tolist()]
-    counts = table.group_by("source", "localizations").len()
-    sizes = table.join(counts, on=["source", "localizations"], how="left", maintain_order="left")["len"]
-    rarity = sizes.to_numpy() ** -0.75
-    sources = table["source"].to_numpy()
-    weights = np.zeros(len(rows))
-    for source, share in shares.items():
-        members = sources == source
-        if members.any():
-            weights[members] = share * rarity[members] / rarity[members].sum()
-    return np.asarray(weights / weights.sum())
-
-
-def augment(pair: Floats, rng: np.random.Generator) -> Floats:
-    """Rotate and flip both images; vary brightness, background and noise of the nucleus as microscopes do.
-
-    Parameters
-    ----------
-    pair
-        (2, S, S) nucleus and protein image in [0, 1].
-    rng
-        Random generator.
-
-    Returns
-    -------
-    Floats
-        (2, S, S) in [0, 1].
-    """
-    pair = np.rot90(pair, int(rng.integers(4)), (1, 2))
-    if rng.random() < 0.5:
-        pair = pair[:, :, ::-1]
-    nucleus = pair[0] ** rng.uniform(0.6, 1.5) * rng.uniform(0.7, 1.1)
-    if rng.random() < 0.6:
-        nucleus = nucleus + rng.uniform(0, 0.06)
-        nucleus = nucleus + rng.normal(0, rng.uniform(0, 0.05), nucleus.shape)
-    return np.stack([np.clip(nucleus, 0, 1), pair[1]]).astype(np.float32)
-
-
-def crowd(pairs: Sequence[Floats], rng: np.random.Generator) -> Floats:
-    """Place masked cells (2, S, S) side by side in one crop (2, S, S), smaller, as in crowded fields.
-
-    All have one size; the first lies near the middle, and where cells overlap the brighter one is visible.
-
-    Returns
-    -------
-    Floats
-        (2, S, S) in [0, 1].
-    """
-    edge = pairs[0].shape[-1]
-    zoom, field = rng.uniform(*CROWD_ZOOM), np.zeros_like(pairs[0])
-    for number, pair in enumerate(pairs):
-        turned = np.rot90(pair, int(rng.integers(4)), (1, 2))
-        cell = ndimage.zoom(turned, (1, zoom, zoom), order=1, grid_mode=True, mode="nearest")
-        reach = CROWD_SPREAD if number else CROWD_SPREAD / 7
-        corner = rng.integers(-int(reach * edge), int(reach * edge) + 1, 2) + (edge - cell.shape[1]) // 2
-        (top, left), size = corner, cell.shape[1]
-        rows = slice(max(0, top), min(edge, top + size))
-        columns = slice(max(0, left), min(edge, left + size))
-        visible = cell[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-        visible = visible * np.float32(rng.uniform(0.7, 1))
-        np.maximum(field[:, rows, columns], visible, out=field[:, rows, columns])
-    return field
-
-
-# ---- pairing ----
-
-# Secreted proteins have no image of their own: a cell shows them on their way, in the ER.
-EXTRACELLULAR_SHARE_OF_ER = 0.15
-UNSEEN_SHARE = 0.3
-
-
-class Pairing:
-    """Draws the class probabilities of a training protein for a crop.
-
-    Parameters
-    ----------
-    proteins
-        The labelled proteins.
-    seen, unseen
-        (N, K) probabilities of each by an encoder that was trained on it, and by one that saw neither its
-        cluster nor the protein among the neighbours, as for proteins new to the model.
-    classes
-        The class set of both.
-    """
-
-    def __init__(self, proteins: LabelledProteins, seen: Floats, unseen: Floats, classes: ClassSet) -> None:
-        self.classes = classes
-        self.seen, self.unseen = seen, unseen
-        self.by_accession: Mapping[str, int] = {str(a): i for i, a in enumerate(proteins.ids)}
-        groups: dict[frozenset[str], list[int]] = {}
-        for i, row in enumerate(proteins.labels >= 0.5):
-            named = frozenset(slug for slug, positive in zip(classes.slugs, row, strict=True) if positive)
-            groups.setdefault(named, []).append(i)
-        self.by_classes = {named: np.array(rows) for named, rows in groups.items()}
-
-    def draw(self, localizations: str, accession: str, rng: np.random.Generator) -> Floats:
-        """Return the probabilities (K,) of a protein with the crop's localizations.
-
-        Every other time, that is the crop's own protein where it is known: there are too few of them to show
-        the generator more than their own probabilities.
-
-        Parameters
-        ----------
-        localizations
-            Localizations of the crop, joined by ``|``.
-        accession
-            UniProt accession of its protein, or an empty string.
-        rng
-            Random generator.
+        A line of the sheet: nucleus and real protein, then a drawn image of each class; below, microtubules
+        and the mean images.
 
         Returns
         -------
-        Floats
-            (K,) in [0, 1].
+        Image or None
+            The sheet; None without held-out images.
         """
-        if accession in self.by_accession and rng.random() < 0.5:
-            return self._vary(self.by_accession[accession], rng)
-        named = self.classes.of(localizations.split("|"))
-        if (
-            named == {"er"}
-            and "extracellular" in self.classes.slugs
-            and rng.random() < EXTRACELLULAR_SHARE_OF_ER
-        ):
-            named = frozenset({"extracellular"})
-        if named not in self.by_classes:
-            return certain(self.classes, localizations)
-        return self._vary(int(rng.choice(self.by_classes[named])), rng)
+        model.eval()
+        lines = []
+        for number, row in enumerate(shown_cells(self.pack, self.measured)):
+            lines += self._shown(model, row, landmarks=number == 2 * SHOWN_CELLS - 1)
+        return sheet(lines)
 
-    def _vary(self, row: int, rng: np.random.Generator) -> Floats:
-        """Sharpen or soften the probabilities, so the generator meets certain and uncertain proteins."""
-        source = self.unseen if rng.random() < UNSEEN_SHARE else self.seen
-        p = np.clip(source[row], 1e-4, 1 - 1e-4)
-        logits = np.log(p / (1 - p)) * rng.uniform(0.6, 1.6)
-        return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
+    def _shown(self, model: nn.Module, row: int, *, landmarks: bool) -> list[Tensor]:
+        arrays, size, device = self.pack.arrays, self.settings.size_px, device_of(model)
+        batch = self._plain(model, np.array([row]), landmarks=landmarks)
+        classes = len(arrays["class_names"])
+        domain = int(arrays["domain"][self.pack.fields(np.array([row]))[0]])
+        words, ones = torch.zeros(classes, len(arrays["word_names"])), torch.ones(classes)
+        domains = torch.from_numpy(one_hot(self.pack, domain)).expand(classes, -1)
+        known, unknown = (
+            condition(0.97 * torch.eye(classes) + 0.02, each, words, 0 * ones, domains).to(device)
+            for each in (ones, 0 * ones)
+        )
+        images, given = batch.images.expand(classes, -1, -1, -1), batch.given.expand(classes, -1)
+        begin = noise(range(classes), size, size).to(device)
+        with self.autocast(begin):
+            drawn = draw(model, begin, images, given, known, unknown)
+            means = mean_image(model, images, given, known)
+        return [
+            torch.cat([batch.images[0, 0], left, *some[:, 0]], 1).cpu()
+            for left, some in ((batch.protein[0, 0], drawn), (batch.images[0, 1], means))
+        ]
 
 
-class TablePairing:
-    """Draws the probabilities of a crop from its localizations alone, for crops whose proteins are annotated.
+class GrainTask(StructureTask):
+    """What is finer than the structure: a task whose network is given nucleus and coarse protein image."""
 
-    Parameters
-    ----------
-    classes
-        The class set.
-    """
+    grain = True
+    loss_names = ("loss",)
 
-    def __init__(self, classes: ClassSet) -> None:
-        self.classes = classes
+    @torch.no_grad()
+    def samples(self, model: nn.Module) -> Image.Image | None:
+        """Add grain to held-out images: a line is nucleus, real, coarse and two drawn images of a cell."""
+        model.eval()
+        rows = self.measured[: 4 * SHOWN_CELLS]
+        if not len(rows):
+            return None
+        size, device, batch = self.settings.size_px, device_of(model), self._plain(model, rows)
+        columns = [batch.images[:, :1], batch.protein, batch.images[:, 1:]]
+        for seed in (0, 1):
+            begin = noise(range(seed * len(rows), (seed + 1) * len(rows)), size, size).to(device)
+            with self.autocast(begin):
+                columns.append(draw(model, begin, batch.images, batch.given, batch.condition, steps=3))
+        return sheet(list(torch.cat(columns, 3)[:, 0].cpu()))
 
-    def draw(self, localizations: str, accession: str, rng: np.random.Generator) -> Floats:
-        """Return probabilities (K,), more or less certain, as predicted ones are."""
-        logits = np.log(1 / certain(self.classes, localizations) - 1) * -rng.uniform(0.6, 1.6)
-        return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
+
+class _Steps(Dataset[Step]):
+    """The batches of a task by the number of their step."""
+
+    def __init__(self, task: FlowTask) -> None:
+        self.task = task
+
+    def __getitem__(self, number: int) -> Step:
+        return self.task.step(number)
+
+
+def held_out(pack: ImagePack) -> Ints:
+    """Choose held-out protein images to measure on, of each source `VALIDATED`, localizations in turn."""
+    rows = pack.rows("validation") if len(pack.rows("validation")) else pack.rows("test")
+    rows = rows[pack.examples[rows, 1] == PROTEIN]
+    rng, chosen = np.random.default_rng(0), []
+    present = pack.arrays["source"][pack.fields(rows)]
+    for source in [each for each in MEASURED if each in present] or np.unique(present):
+        members = rng.permutation(rows[pack.arrays["source"][pack.fields(rows)] == source])
+        counts: dict[bytes, int] = {}
+        order = []
+        for row in members:
+            classes, _, trust = pack.labels(int(row))
+            if trust:
+                counts[classes.tobytes()] = turn = counts.get(classes.tobytes(), 0) + 1
+                order.append((turn, int(row)))
+        chosen += [row for _, row in sorted(order)[:VALIDATED]]
+    return np.array(chosen, np.int64)
+
+
+def shown_cells(pack: ImagePack, rows: Ints) -> list[int]:
+    """Choose held-out examples to show: `SHOWN_CELLS` of two sources, with a nucleus in the middle."""
+    sources = pack.arrays["source"][pack.fields(rows)]
+    usual = [each for each in ("opencell_crops", "hpa_u2os_cells") if each in sources]
+    shown = []
+    for source in usual or list(dict.fromkeys(sources))[:2]:
+        middles = [
+            (pack.window(int(pack.examples[row, 0]), 16)[0].mean() < 0.3, int(row))
+            for row in rows[sources == source]
+        ]
+        shown += [row for _, row in sorted(middles, key=lambda each: each[0])[:SHOWN_CELLS]]
+    return shown
+
+
+def sheet(lines: list[Tensor]) -> Image.Image | None:
+    """Set rows (H, W) in [0, 1] below each other; None without any."""
+    if not lines:
+        return None
+    grey = np.round(torch.cat(lines).clamp(0, 1).numpy() * 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of a network."""
+    return next(model.parameters()).device
+
+
+def _kernels(network: FlowMatchingUNet) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the 3 x 3 kernels between features, and all other parameters."""
+    ends, named = ("stem", "unfold", "finish"), list(network.named_parameters())
+    inner = {name for name, each in named if each.shape[2:] == (3, 3) and not name.startswith(ends)}
+    kernels = [each for name, each in named if name in inner]
+    return kernels, [each for name, each in named if name not in inner]

@@ -1,41 +1,37 @@
-"""``deepgps train`` for a model like the bundled one: labels from tables, then images from crops.
+"""``deepgps train`` for a model like the bundled one: labels from tables, then images from fields.
 
-The run's folder has ``recipe.yaml``, ``inputs.json`` (sha256 of the tables), ``labels/``, ``crops/`` (a crop
-store), ``images/`` (the generator) and at the end ``manifest.json``. Each finished stage is kept.
+The run's folder has ``recipe.yaml``, ``inputs.json`` (sha256 of the tables), ``labels/``, ``images/`` (the
+packed images and the two networks) and at the end ``manifest.json``. Each finished stage is kept.
 """
 
 import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import save_file
 
 import deepgps
-from deepgps.arrays import Floats
-from deepgps.datasets.crops.reference import prepare_reference_crops
-from deepgps.datasets.crops.store import CROPS_MANIFEST, open_crops
 from deepgps.datasets.labels import load_labelled_proteins, opencell_localizations
 from deepgps.errors import InputError
-from deepgps.files import atomic_path
 from deepgps.localization import CLASS_SETS, class_set
-from deepgps.models.deepgps import MiniGenerator
-from deepgps.proteins.features import sequence_features
-from deepgps.proteins.neighbours import NeighbourIndex
+from deepgps.models.flow_matching import FlowMatchingUNet
 from deepgps.training.mini.class_sets import CLASS_SETS_FILE, PAPER_SETS, fit_class_sets
-from deepgps.training.mini.images import Pairing, fit_images
-from deepgps.training.mini.labels import (
-    LABEL_ENCODER,
-    NEIGHBOUR_INDEX,
-    REGIMES,
-    fit_labels,
-    load_encoder,
-    read_held_out,
+from deepgps.training.mini.image_pack import ImagePack, reference_pack
+from deepgps.training.mini.images import (
+    GRAIN_STAGE,
+    STRUCTURE_STAGE,
+    GrainTask,
+    StructureTask,
+    fit_stage,
+    write_network,
 )
-from deepgps.training.recipe import MiniRecipe
+from deepgps.training.mini.labels import LABEL_ENCODER, fit_labels
+from deepgps.training.recipe import ImageSettings, MiniRecipe
 from deepgps.training.run_folder import RUN_MANIFEST, claimed, write_json
 
-GENERATOR = "generator.safetensors"
+PACKED = {STRUCTURE_STAGE: "structure.npz", GRAIN_STAGE: "grain.npz"}
+IMAGE_WEIGHTS = {STRUCTURE_STAGE: "structure.safetensors", GRAIN_STAGE: "grain.safetensors"}
+"""Packed images and weights of each stage, in ``images/``."""
 
 
 def train_mini(recipe: MiniRecipe, data: Path, run: Path, *, resume: bool = False) -> None:
@@ -72,33 +68,51 @@ def train_mini(recipe: MiniRecipe, data: Path, run: Path, *, resume: bool = Fals
             fine = load_labelled_proteins(data, CLASS_SETS["all"])
             sets = [CLASS_SETS[name] for name in PAPER_SETS]
             fit_class_sets(proteins, fine, opencell_localizations(data), sets, labels)
-        if not (run / "crops" / CROPS_MANIFEST).exists():
-            size, um = recipe.crop.size_px, recipe.crop.pixel_size_um
-            prepare_reference_crops(data / "images", run / "crops", size_px=size, pixel_size_um=um)
-        if not (images / GENERATOR).exists():
-            seen, unseen = training_probabilities(labels, proteins.sequences)
-            pairing = Pairing(proteins, seen, unseen, classes)
-            write_generator(fit_images(open_crops(run / "crops"), pairing, recipe.images, images), images)
+
+        def packed(stage: str) -> ImagePack:
+            path, um = images / PACKED[stage], recipe.crop.pixel_size_um
+            if not path.exists():
+                pack_reference(stage, data / "images", path, recipe.class_set, um)
+            return ImagePack.load(path)
+
+        fit_images(packed, recipe.images, images, recipe.images.source_shares.model_dump())
         manifest = {"deepgps": deepgps.__version__, "torch": torch.__version__, "proteins": len(proteins)}
         write_json(run / RUN_MANIFEST, {**manifest, "inputs": inputs})
 
 
-def write_generator(generator: MiniGenerator, folder: Path) -> None:
-    """Write the weights of a generator."""
-    weights = {name: value.contiguous() for name, value in generator.state_dict().items()}
-    with atomic_path(folder / GENERATOR) as draft:
-        save_file(weights, draft)
+def pack_reference(stage: str, images: Path, path: Path, classes: str, um: float) -> None:
+    """Pack the reference images for a stage of a model whose crops have pixels of `um` micrometres."""
+    grain = stage == GRAIN_STAGE
+    reference_pack(images, class_set(classes), um if grain else 2 * um, grain=grain).save(path)
 
 
-def training_probabilities(labels: Path, sequences: tuple[str, ...]) -> tuple[Floats, Floats]:
-    """Return probabilities of the training proteins, (N, K) each: seen in training, and held out."""
-    encoder, index = load_encoder(labels), NeighbourIndex.load(labels / NEIGHBOUR_INDEX)
-    features = torch.from_numpy(np.stack([sequence_features(sequence) for sequence in sequences]))
-    votes = torch.from_numpy(np.stack([index.votes(sequence) for sequence in sequences]))
-    with torch.no_grad():
-        seen = torch.sigmoid(encoder(features, votes)).numpy()
-    unseen = torch.sigmoid(torch.from_numpy(read_held_out(labels)[REGIMES[-1]].logits)).numpy()
-    return seen, unseen
+def fit_images(
+    packed: Callable[[str], ImagePack],
+    settings: ImageSettings,
+    folder: Path,
+    shares: Mapping[str, float],
+    networks: Mapping[str, FlowMatchingUNet] | None = None,
+) -> None:
+    """Train both stages, and write the weights of each when it is finished.
+
+    Parameters
+    ----------
+    packed
+        Makes or reads the images of a stage.
+    settings
+        The recipe's settings.
+    folder
+        Folder of the stages; a second call continues from what is in it.
+    shares
+        Share of each source in a batch.
+    networks
+        The networks to start from; new ones by default.
+    """
+    stages = ((STRUCTURE_STAGE, StructureTask, settings.structure), (GRAIN_STAGE, GrainTask, settings.grain))
+    for name, kind, stage in stages:
+        if not (folder / IMAGE_WEIGHTS[name]).exists():
+            task = kind(packed(name), stage, shares, (networks or {}).get(name))
+            write_network(fit_stage(task, folder / name), folder / IMAGE_WEIGHTS[name])
 
 
 def _fingerprints(data: Path) -> dict[str, str]:
