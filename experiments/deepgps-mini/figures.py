@@ -19,9 +19,9 @@ from deepgps.bundle import Metric
 FIGURES = Path(__file__).with_name("figures.json")
 
 
-def read_figures(path: Path = FIGURES) -> dict[str, Metric]:
-    """Read the figures of the card by name; none if the file is missing."""
-    entries = _entries(path)["metrics"]
+def read_figures(path: Path = FIGURES, *, on_card: bool = True) -> dict[str, Metric]:
+    """Read the figures of the card, or the others, by name; none if the file is missing."""
+    entries = _entries(path)["metrics" if on_card else "more"]
     fields = Metric.model_fields.keys()
     return {
         name: Metric.model_validate({key: value for key, value in entry.items() if key in fields})

@@ -21,6 +21,7 @@ from deepgps.bundle import (
     Metric,
 )
 from deepgps.bundle.metrics_table import format_metric, metric_lines
+from deepgps.localization import class_set
 from deepgps.prediction import Predictor
 from deepgps.prediction.overall import said_classes
 from deepgps.prediction.prediction import NAMED_FROM, UNCLEAR
@@ -29,6 +30,7 @@ from deepgps.proteins.known import main_statements
 from deepgps.proteins.protein import Protein
 from figures import read_figures
 
+MINI = class_set("mini").slugs
 TWO, FOUR = "OpenCell, cytoplasmic or nucleoplasm", "OpenCell, four classes"
 HIDDEN, ECE = "OpenCell hidden, overall answer", "calibration error (ECE)"
 CELLS, TILES = "Held-out U-2 OS cells", "Held-out OpenCell images of 5 proteins"
@@ -54,6 +56,8 @@ class Target:
         Name of a figure that ``value`` is added to.
     below
         Whether less is better.
+    times
+        Name of a figure that ``value`` is multiplied by.
     """
 
     figure: str
@@ -61,6 +65,7 @@ class Target:
     stretch: float | None = None
     above: str | None = None
     below: bool = False
+    times: str | None = None
 
 
 def image_targets(subject: str) -> tuple[Target, ...]:
@@ -102,6 +107,33 @@ TARGETS = (
     Target("HEK293T, crowded crops: cells drawn, PCNA", 0.95),
     Target("HEK293T, crowded crops: cells drawn, GAPDH", 0.95),
 )
+BEFORE = "deepgps-mini 0.4"
+"""The model before images were drawn by flow matching."""
+BESIDE = ("real images", BEFORE, "mean images")
+"""Baselines that stand beside every figure of images."""
+IMAGE_LINES = ("HEK293T", "U-2 OS")
+IMAGE_TARGETS = (
+    Target("HEK293T images, LMNB1: rim ratio", 2),
+    Target("HEK293T images, NPM1: DNA r", -0.3, below=True),
+    Target("HEK293T images, RELA: roughness", 0.12, below=True),
+    Target("HEK293T images, CEP131: brightest 1 %", 0.2),
+    Target("HEK293T images, VDAC1: intranuclear", 0.25, below=True),
+    *(
+        Target(name, 1, below=True, times=f"{name} of the baseline '{BEFORE}'")
+        for name in (f"{line} images, {slug}: structure distance" for line in IMAGE_LINES for slug in MINI)
+    ),
+    *(Target(f"{line} images: read-back, balanced accuracy", 0.70) for line in IMAGE_LINES),
+    *(Target(f"{line} images: read-back, five classes", 0.88) for line in IMAGE_LINES),
+    *(
+        Target(name, 0.5, below=True, times=f"{name} of the baseline '{BEFORE}'")
+        for name in (f"{line} images: kernel distance" for line in IMAGE_LINES)
+    ),
+    Target("HEK293T mean images: Pearson r", 0.50),
+    Target("U-2 OS mean images: Pearson r", 0.60),
+    Target("U-2 OS mean images, landmarks given: Pearson r", 0.75),
+    *(Target(f"{line} mean images: intranuclear r", 0.88) for line in IMAGE_LINES),
+)
+"""Targets of images, in cells held out of training; a class without real images has none of its own."""
 MAX_SIZE_MIB, MAX_MILLISECONDS = 15, 4
 """Size of encoder and indexes together, and time of a protein on one core."""
 INDEXES = ("encoder.onnx", NEIGHBOURS_FILE, KNOWN_FILE, KNOWN_SEQUENCES_FILE, OVERALL_FILE)
@@ -111,10 +143,10 @@ RANDOM_PROTEINS, MAX_UNCLEAR = 500, 0.01
 
 def target_row(target: Target, figures: Mapping[str, Metric]) -> tuple[str, ...]:
     """Return figure, value, target and whether it was met."""
-    metric, base = figures.get(target.figure), figures.get(target.above or "")
-    if metric is None or (target.above and base is None):
+    metric, base, factor = (figures.get(name or "") for name in (target.figure, target.above, target.times))
+    if metric is None or (target.above and base is None) or (target.times and factor is None):
         return (target.figure, "not measured", "", "")
-    value = target.value + (base.value if base else 0)
+    value = target.value * (factor.value if factor else 1) + (base.value if base else 0)
     met = metric.value <= value if target.below else metric.value >= value
     verdict = "met" if met else "missed"
     if met and target.stretch is not None and metric.value >= target.stretch:
@@ -125,6 +157,15 @@ def target_row(target: Target, figures: Mapping[str, Metric]) -> tuple[str, ...]
         f"{'at most' if target.below else 'at least'} {value:.2f}",
         verdict,
     )
+
+
+def image_rows(figures: Mapping[str, Metric]) -> Iterator[tuple[str, ...]]:
+    """Rows of `target_row` for `IMAGE_TARGETS` that were measured, with the baselines beside."""
+    for target in IMAGE_TARGETS:
+        beside = [figures.get(f"{target.figure} of the baseline '{name}'") for name in BESIDE]
+        row = target_row(target, figures)
+        if target.figure in figures or any(beside):
+            yield (*row, *("–" if metric is None else f"{metric.value:.2f}" for metric in beside))
 
 
 def size_and_speed_rows(predictor: Predictor) -> Iterator[tuple[str, ...]]:
@@ -210,6 +251,9 @@ def main() -> None:
         *size_and_speed_rows(predictor),
     ]
     print("\n".join(_aligned([("figure", "measured", "target", ""), *rows])))
+    print("\nImages in held-out cells, at 0.41 um a pixel:\n")
+    measured = figures | read_figures(on_card=False)
+    print("\n".join(_aligned([("figure", "measured", "target", "", *BESIDE), *image_rows(measured)])))
     print("\nEvery figure, with baselines:\n")
     print(*metric_lines(figures), sep="\n")
     differing = [name for name, each in figures.items() if metadata.metrics.get(name) != each]

@@ -54,6 +54,25 @@ def test_a_target_is_met_or_missed():
     assert quality.target_row(below, {"x": Metric(value=0.04)})[3] == "met"
 
 
+def test_a_target_may_be_a_share_of_another_figure():
+    half = quality.Target("x", 0.5, below=True, times="before")
+    measured = {"x": Metric(value=0.3), "before": Metric(value=0.8)}
+    assert quality.target_row(half, measured)[2:] == ("at most 0.40", "met")
+    assert quality.target_row(half, {"x": measured["x"]})[1] == "not measured"
+
+
+def test_image_targets_stand_beside_the_real_images_and_the_model_before():
+    name = "HEK293T images, LMNB1: rim ratio"
+    measured = {
+        name: Metric(value=1.5),
+        f"{name} of the baseline 'real images'": Metric(value=8),
+        f"{name} of the baseline 'deepgps-mini 0.4'": Metric(value=1),
+    }
+    (row,) = quality.image_rows(measured)
+    assert row == (name, "1.500", "at least 2.00", "missed", "8.00", "1.00", "–")
+    assert not list(quality.image_rows({}))
+
+
 def test_recorded_figures_are_read_back_and_keep_their_place(tmp_path):
     path = tmp_path / "figures.json"
     assert figures.read_figures(path) == {}

@@ -28,6 +28,7 @@ from deepgps.evaluation.images.structure import (
     PIXEL_SIZE_UM,
     measured,
     structure_distance,
+    structure_spread,
 )
 from deepgps.images.processing import percentile_normalise
 from deepgps.images.segmentation import OtsuWatershed
@@ -263,34 +264,20 @@ def by_class(images: Images) -> Measured:
 def distance_figures(real: Measured, drawn: Measured) -> dict[str, Metric]:
     """Distance of each class's drawn images from its real ones, over all measures."""
     figures = {}
-    for line, kind in sorted(drawn.keys() & real.keys()):
-        pair = real[line, kind], drawn[line, kind]
-        value = structure_distance(*pair)["all"]
-        if np.isfinite(value):
-            low, high = percentile_interval(_resampled_distances(*pair))
-            metric = Metric(value=value, low=low, high=high, n=len(pair[1]))
-            figures[f"{line} images, {kind}: structure distance"] = metric
     for line in LINES:
-        values = [m.value for name, m in figures.items() if name.startswith(line)]
+        spread = structure_spread([s for (own, _), some in real.items() if own == line for s in some])
+        kinds = sorted(kind for own, kind in drawn.keys() & real.keys() if own == line)
+        values = []
+        for kind in kinds:
+            distance = structure_distance(real[line, kind], drawn[line, kind], spread)["all"]
+            if np.isfinite(distance):
+                values.append(distance)
+                metric = Metric(value=distance, n=len(drawn[line, kind]))
+                figures[f"{line} images, {kind}: structure distance"] = metric
         if values:
-            figures[f"{line} images: structure distance, mean of classes"] = Metric(
-                value=float(np.mean(values)), n=len(values)
-            )
+            name = f"{line} images: structure distance, mean of classes"
+            figures[name] = Metric(value=float(np.mean(values)), n=len(values))
     return figures
-
-
-def _resampled_distances(
-    real: Sequence[Mapping[str, float]], drawn: Sequence[Mapping[str, float]], rounds: int = 60
-) -> Doubles:
-    rng = np.random.default_rng(0)
-    return np.array(
-        [
-            structure_distance(
-                *([each[k] for k in rng.integers(len(each), size=len(each))] for each in (real, drawn))
-            )["all"]
-            for _ in range(rounds)
-        ]
-    )
 
 
 def read_back_figures(network: ReadBack, images: Images) -> dict[str, Metric]:
@@ -466,8 +453,15 @@ def measure_mean_images(model: Model, pack: ImagePack) -> dict[str, Metric]:
 
 
 def measure_real_images(pack: ImagePack, network: ReadBack) -> dict[str, Metric]:
-    """Measure the same of real images: the ceiling of what can be reached."""
+    """Measure the same of real images: the ceiling of what can be reached.
+
+    Structure distances are those of two halves of the real images, kernel distances those of held-out images
+    to some that were trained on.
+    """
     figures = named_figures(named_references(pack))
+    structure = by_class(real_references(pack))
+    halves = [{key: some[k::2] for key, some in structure.items()} for k in range(2)]
+    figures |= distance_figures(*halves)
     rows, slugs = single_class(pack, "test")
     figures |= read_back_figures(network, images_of(pack, rows, slugs.tolist()))
     own = own_images(pack)

@@ -15,17 +15,19 @@ from torch import Tensor
 
 from deepgps import Predictor
 from deepgps.arrays import Doubles, Floats, Ints
-from deepgps.images.cell import Cell
+from deepgps.images.cell import LANDMARKS, Cell
 from deepgps.images.processing import resample
 from deepgps.models.flow_matching import condition, draw, mean_image, noise
 from deepgps.training.loop import read_checkpoint
 from deepgps.training.mini.image_batches import ImageBatch, one_hot, plain_batch
-from deepgps.training.mini.image_pack import ImagePack
+from deepgps.training.mini.image_pack import PROTEIN, ImagePack
 from deepgps.training.mini.images import AveragedNetwork, build_network
 from deepgps.training.recipe import ImageSettings, MiniRecipe, load_recipe
 
 CHUNK = 24
 """Images drawn together."""
+CELL_LINES = ("HEK293T", "U-2 OS", None)
+"""Cell line of each domain."""
 SURE, NOT = 0.97, 0.02
 """Probabilities of a class that is known to apply, and of one that is known not to."""
 
@@ -99,9 +101,9 @@ class Checkpoint:
 
     def __init__(self, path: Path, pack: ImagePack, *, steps: int = 10, guidance: float = 2.0) -> None:
         settings, state = mini_settings().structure, read_checkpoint(path)["model"]
-        network = AveragedNetwork(build_network(settings, len(pack.arrays["class_names"])), settings.average)
-        network.load_state_dict(state)
-        steps_done, network = int(network.average.n_averaged), network.average.module
+        averaged = AveragedNetwork(build_network(settings, len(pack.arrays["class_names"])), settings.average)
+        averaged.load_state_dict(state)
+        steps_done, network = int(averaged.average.n_averaged), averaged.average.module
         self.network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pack, self.steps, self.guidance = pack, steps, guidance
         self.images = steps_done * settings.batch_size
@@ -154,10 +156,14 @@ class Checkpoint:
 
 
 class Bundled:
-    """A bundle up to deepgps-mini 0.4, through the public `Predictor`.
+    """A bundle, through the public `Predictor`.
 
-    Its latent is a token of each class times its share of the squared probabilities, so that the tokens
-    follow from encoded proteins, and images can be drawn from any probabilities.
+    Parameters
+    ----------
+    model
+        Name of an installed model, or a bundle.
+    pack
+        The packed images.
     """
 
     def __init__(self, model: str | Path, pack: ImagePack) -> None:
@@ -166,10 +172,11 @@ class Bundled:
         self.averaging = self.drawing.with_mean_images()
         metadata = self.drawing.bundle.metadata
         self.name = f"{metadata.name} {metadata.version}"
-        self.tokens = _tokens(self.drawing)
+        self.flow_matching = metadata.flow_matching is not None
+        self.tokens = None if self.flow_matching else _tokens(self.drawing)
 
     def draw(self, wanted: Wanted) -> Floats:
-        """Draw images (N, `SIZE`, `SIZE`) in [0, 1]; the seed of an image is not used."""
+        """Draw images (N, `SIZE`, `SIZE`) in [0, 1]; a model that draws in one pass has no use for a seed."""
         return self._images(self.drawing, wanted)
 
     def mean(self, wanted: Wanted) -> Floats:
@@ -177,26 +184,45 @@ class Bundled:
         return self._images(self.averaging, wanted)
 
     def _images(self, predictor: Predictor, wanted: Wanted) -> Floats:
+        edge = predictor.bundle.metadata.crop.size_px // 2
+        middle = slice((edge - SIZE) // 2, (edge - SIZE) // 2 + SIZE)
+        images, latents = [], self._latents(wanted)
+        for row, latent, seed in zip(wanted.rows.tolist(), latents, wanted.seeds.tolist(), strict=True):
+            cell = self._cell(row, edge, wanted.landmarks)
+            drawn = predictor.with_seed(seed).draw([cell], [latent])[0]
+            images.append(drawn.reshape(edge, 2, edge, 2).mean((1, 3))[middle, middle])
+        return np.stack(images).astype(np.float32)
+
+    def _cell(self, row: int, edge: int, landmarks: bool) -> Cell:
+        """The cell of an example, at the pixel size of the bundle."""
+        cell, shown = (int(number) for number in self.pack.examples[row])
+        number = self.pack.arrays["cells"][cell, 0]
+        nucleus, _, *others = np.clip(
+            [resample(each, 2.0, 1.0) for each in self.pack.window(cell, edge)], 0, 1
+        ).astype(np.float32)
+        given = {
+            name: image
+            for channel, (name, image) in enumerate(zip(LANDMARKS, others, strict=True), PROTEIN + 1)
+            if landmarks and channel != shown and self.pack.arrays["present"][number, channel]
+        }
+        um = self.drawing.bundle.metadata.crop.pixel_size_um
+        line = CELL_LINES[int(self.pack.arrays["domain"][number])]
+        return Cell(f"row {row}", nucleus, um, "packed images", cell_line=line, **given)
+
+    def _latents(self, wanted: Wanted) -> Floats:
+        """Latents (N, T, D) of probabilities and words, as the encoder of the bundle makes them."""
+        if self.tokens is None:
+            return np.concatenate([wanted.classes, wanted.words], 1)[:, None]
         squares = wanted.classes**2
         latents = (squares / squares.sum(1, keepdims=True))[..., None] * self.tokens
-        crop = predictor.bundle.metadata.crop
-        edge = crop.size_px // 2
-        margin = (edge - SIZE) // 2
-        cells: dict[int, Cell] = {}
-        images = []
-        for row, latent in zip(wanted.rows.tolist(), latents.astype(np.float32), strict=True):
-            if row not in cells:
-                nucleus = self.pack.window(int(self.pack.examples[row, 0]), edge)[0]
-                fine = np.clip(resample(nucleus, 2.0, 1.0), 0, 1)
-                cells[row] = Cell(f"row {row}", fine, crop.pixel_size_um, "packed images")
-            drawn = predictor.draw([cells[row]], [latent])[0]
-            coarse = drawn.reshape(edge, 2, edge, 2).mean((1, 3))
-            images.append(coarse[margin : margin + SIZE, margin : margin + SIZE])
-        return np.stack(images).astype(np.float32)
+        return latents.astype(np.float32)
 
 
 def _tokens(predictor: Predictor) -> Doubles:
-    """Return the tokens (K, D) of the classes of a bundle up to 0.4."""
+    """Return the tokens (K, D) of the classes of a bundle up to 0.4.
+
+    A latent is the token of each class times its share of the squared probabilities.
+    """
     rng = np.random.default_rng(0)
     sequences = ["M" + "".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), 200)) for _ in range(64)]
     encodings = predictor.encode(sequences)

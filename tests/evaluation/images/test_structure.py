@@ -4,11 +4,12 @@ from scipy import ndimage
 
 from deepgps.evaluation.images.structure import (
     MEASURES,
+    MIN_IMAGES,
     PIXEL_SIZE_UM,
     CellImage,
-    distribution_distance,
     measured,
     structure_distance,
+    structure_spread,
 )
 
 UM, EDGE = 0.4, 96
@@ -108,19 +109,31 @@ def test_finer_images_are_measured_at_the_same_pixel_size():
     assert at_coarse.keys() == MEASURES.keys()
 
 
-def test_a_distance_is_in_deviations_of_the_real_images():
-    real = RNG.normal(3, 2, 4000)
-    assert distribution_distance(real, real) == 0
-    assert distribution_distance(real, real + 1) == pytest.approx(0.5, rel=0.05)
-    assert distribution_distance(real, np.concatenate([real, [np.nan]])) == 0
-    assert np.isnan(distribution_distance(real, np.ones(3)))
+def images(**columns):
+    """What `measured` returns, undefined but for some columns."""
+    rows = zip(*columns.values(), strict=True)
+    return [dict.fromkeys(MEASURES, float("nan")) | dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def test_a_distance_is_in_deviations_of_all_real_images():
+    values = RNG.normal(3, 2, 4000)
+    real, shifted = images(mean=values), images(mean=values + 1)
+    spread = structure_spread(real)
+    assert spread["mean"] == pytest.approx(2, rel=0.05)
+    assert structure_distance(real, real, spread)["mean"] == 0
+    assert structure_distance(real, shifted, spread)["mean"] == pytest.approx(0.5, rel=0.05)
+    assert structure_distance(real, [*real, *images(spots=[3])], spread)["mean"] == 0
+    assert np.isnan(structure_distance(real, shifted[: MIN_IMAGES - 1], spread)["mean"])
+
+
+def test_ratios_are_compared_by_their_logarithm():
+    real, twice = (images(lines=factor * np.arange(1, 10)) for factor in (1, 2))
+    assert structure_distance(real, twice, dict.fromkeys(MEASURES, 0.5))["lines"] == pytest.approx(2)
 
 
 def test_the_distance_of_images_is_the_mean_over_what_is_defined():
-    real = [dict.fromkeys(MEASURES, float("nan")) | {"spots": k, "mean": k} for k in range(9)]
-    drawn = [each | {"mean": each["mean"] + 3} for each in real]
-    found = structure_distance(real, drawn)
-    expected = 3 / np.std(np.arange(9), ddof=1)
-    assert (found["spots"], found["mean"]) == (0, pytest.approx(expected))
-    assert found["all"] == pytest.approx(expected / 2)
+    real = images(coherence=np.arange(9), mean=np.arange(9))
+    drawn = images(coherence=np.arange(9), mean=np.arange(9) + 3)
+    found = structure_distance(real, drawn, dict.fromkeys(MEASURES, 2.0))
+    assert [found[name] for name in ("coherence", "mean", "all")] == pytest.approx([0, 1.5, 0.75])
     assert np.isnan(found["rim ratio"])

@@ -219,6 +219,8 @@ MEASURES: Mapping[str, Callable[[CellImage], float]] = {
     "mean": mean_intensity,
 }
 """Every measure by the name that tables use."""
+RATIOS = ("rim ratio", "spots", "lines")
+"""Measures whose logarithm is compared, of 0.1 where they are below that."""
 
 
 def measured(protein: Floats, nucleus: Floats, pixel_size_um: float) -> dict[str, float]:
@@ -243,47 +245,61 @@ def measured(protein: Floats, nucleus: Floats, pixel_size_um: float) -> dict[str
     return {name: measure(cell) for name, measure in MEASURES.items()}
 
 
-def distribution_distance(real: Doubles, drawn: Doubles) -> float:
-    """Wasserstein distance of two samples, in standard deviations of the real one.
+def structure_spread(real: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Standard deviation of each measure over real images of all kinds, the unit of `structure_distance`.
 
     Parameters
     ----------
-    real, drawn
-        (N,) and (M,) values of one measure; NaN is left out.
-
-    Returns
-    -------
-    float
-        0 for equal distributions; NaN with fewer than `MIN_IMAGES` values in either.
-    """
-    real, drawn = (values[np.isfinite(values)] for values in (real, drawn))
-    if min(len(real), len(drawn)) < MIN_IMAGES:
-        return float("nan")
-    return float(wasserstein_distance(real, drawn) / max(float(real.std(ddof=1)), 1e-6))
-
-
-def structure_distance(
-    real: Sequence[Mapping[str, float]], drawn: Sequence[Mapping[str, float]]
-) -> dict[str, float]:
-    """Compare what was measured of drawn images with the same of real ones.
-
-    Parameters
-    ----------
-    real, drawn
+    real
         What `measured` returns of each image.
 
     Returns
     -------
     dict
-        The `distribution_distance` of each measure; under ``"all"`` their mean, without those that are
-        undefined.
+        By measure, of values as `structure_distance` compares them; NaN with fewer than two.
     """
-    distances = {
-        name: distribution_distance(*(np.array([each[name] for each in some]) for some in (real, drawn)))
-        for name in MEASURES
+    columns = {name: _compared(real, name) for name in MEASURES}
+    return {
+        name: float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+        for name, values in columns.items()
     }
+
+
+def structure_distance(
+    real: Sequence[Mapping[str, float]], drawn: Sequence[Mapping[str, float]], spread: Mapping[str, float]
+) -> dict[str, float]:
+    """Compare what was measured of drawn images with the same of real ones of the same kind.
+
+    The Wasserstein distance of two samples of each measure; those in `RATIOS` are compared by logarithm.
+
+    Parameters
+    ----------
+    real, drawn
+        What `measured` returns of each image; NaN is left out.
+    spread
+        As `structure_spread` returns it.
+
+    Returns
+    -------
+    dict
+        The distance of each measure, 0 for equal distributions and NaN with fewer than `MIN_IMAGES` values in
+        either; under ``"all"`` their mean, without those that are undefined.
+    """
+    distances = {}
+    for name in MEASURES:
+        samples = [_compared(images, name) for images in (real, drawn)]
+        distances[name] = float("nan")
+        if min(map(len, samples)) >= MIN_IMAGES:
+            distances[name] = float(wasserstein_distance(*samples)) / max(spread[name], 1e-6)
     known = [value for value in distances.values() if np.isfinite(value)]
     return distances | {"all": float(np.mean(known)) if known else float("nan")}
+
+
+def _compared(images: Sequence[Mapping[str, float]], name: str) -> Doubles:
+    """Values of a measure as they are compared, without those that are undefined."""
+    values = np.array([each[name] for each in images], np.float64)
+    values = values[np.isfinite(values)]
+    return np.log2(np.maximum(values, 0.1)) if name in RATIOS else values
 
 
 def _ratio(protein: Floats, of: Mask, to: Mask) -> float:
