@@ -1,7 +1,7 @@
 r"""Draw twelve textbook proteins into three nuclei of HEK293T and U-2 OS each, as one image.
 
-    python experiments/deepgps-mini/images/contact_sheet.py --data runs/images/coarse.npz \
-        --checkpoint runs/images/coarse/last.pt --out runs/images/sheet.png
+    python experiments/deepgps-mini/images/contact_sheet.py --data runs/images/structure.npz \
+        --checkpoint runs/images/structure/checkpoints/last.ckpt --out runs/images/sheet.png
 
 A line of the sheet is a held-out nucleus, then each protein drawn into it. With ``--real``, a line of real
 images of the same localizations stands above those of each cell line (held out where there are any, else
@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from examples import Pack
 from measuring import LINES, OTHER_LINES, held_out_nuclei
 from PIL import Image, ImageDraw
 from real_images import SIZE, crops, single_class
 
 from deepgps.arrays import Bytes, Floats
+from deepgps.training.mini.image_pack import ImagePack
 from models import Bundled, Checkpoint, Model, Wanted, sure, worded
 
 NUCLEI = 3
@@ -51,7 +51,7 @@ TEXTBOOK = (
 )
 
 
-def contact_sheet(model: Model, pack: Pack, *, real: bool = False, seed: int = 0) -> Bytes:
+def contact_sheet(model: Model, pack: ImagePack, *, real: bool = False, seed: int = 0) -> Bytes:
     """Draw the sheet (H, W), 8 bit."""
     heads = ["nucleus", *(each.gene_symbol for each in TEXTBOOK)]
     lines = [_text(heads)]
@@ -73,7 +73,7 @@ def contact_sheet(model: Model, pack: Pack, *, real: bool = False, seed: int = 0
     return np.concatenate(lines)
 
 
-def _real_line(pack: Pack, line: str) -> list[Bytes]:
+def _real_line(pack: ImagePack, line: str) -> list[Bytes]:
     """A real image of each localization, and what they are."""
     domain, _ = LINES[line]
     images, names = [np.zeros((SIZE, SIZE), np.float32)], ["real"]
@@ -82,7 +82,7 @@ def _real_line(pack: Pack, line: str) -> list[Bytes]:
         image, name = np.zeros((SIZE, SIZE), np.float32), "none"
         for split, where in (("test", domain), ("train", domain), ("train", OTHER_LINES)):
             rows, slugs = found[split]
-            rows = rows[(slugs == each.slug) & (pack.arrays["domain"][pack.field(rows)] == where)]
+            rows = rows[(slugs == each.slug) & (pack.arrays["domain"][pack.fields(rows)] == where)]
             if len(rows):
                 image = crops(pack, rows[len(rows) // 2 :][:1])[0][0]
                 name = {"test": "held out", "train": "t" if where == domain else "t, other"}[split]
@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("runs/images/coarse.npz"))
+    parser.add_argument("--data", type=Path, default=Path("runs/images/structure.npz"))
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--bundle")
     parser.add_argument("--real", action="store_true", help="with real images: not to be published")
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/images/sheet.png"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    pack = Pack.load(options.data)
+    pack = ImagePack.load(options.data)
     model: Model = (
         Checkpoint(options.checkpoint, pack, steps=options.steps, guidance=options.guidance)
         if options.checkpoint
