@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from deepgps.cli.app import run
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.proteins import human
 from deepgps.proteins.human import fetch_human, find_human, human_file
@@ -120,6 +121,14 @@ def test_a_stopped_fetch_continues_where_it_stopped(uniprot, tmp_path):
     handler.asked.clear()
     assert fetch(base, tmp_path).proteins == 3
     assert not set(first) & set(handler.asked)
+
+
+def test_the_command_says_what_it_fetched(uniprot, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DEEPGPS_CACHE", str(tmp_path))
+    base = uniprot[0]
+    assert run(["data", "fetch", "human", "--site", base, "--merged", f"{base}/merged.txt"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == ["3 human proteins, 1 isoforms, 1 merged accessions", str(human_file(tmp_path))]
 
 
 def test_without_the_list_of_merged_accessions_all_else_resolves(uniprot, tmp_path, monkeypatch):

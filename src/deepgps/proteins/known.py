@@ -448,7 +448,7 @@ class KnownProteins:
     @cached_property
     def _order(self) -> tuple[Indices, Ints]:
         order = np.argsort(self._facts.rows, kind="stable")
-        return order, self._facts.rows[order]
+        return order, self._facts.rows[order].astype(np.int64)
 
     @cached_property
     def _by_accession(self) -> dict[str, int]:
