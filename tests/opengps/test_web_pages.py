@@ -7,6 +7,8 @@ from PIL import Image
 from visitor import SEQUENCE, Page, fasta, text_of
 
 from conftest import round_nucleus
+from deepgps.bundle import DEFAULT_MODEL
+from opengps.models import load_predictor
 
 FORM = {"model": "tiny", "nuclei": "hek-1", "images": "true"}
 INLINE = re.compile(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=", re.I)
@@ -263,3 +265,20 @@ def test_the_gallery_is_drawn_by_the_model_in_the_package(tmp_path):
         )
         # WebP loses a little, and processors differ in the last digit.
         assert np.abs(now - shown).mean() < 3, "draw it anew: python -m opengps.examples"
+
+
+def test_a_known_protein_shows_what_is_known_predicted_and_overall(visitor):
+    lamin = load_predictor(DEFAULT_MODEL).known.named("LMNB1")
+    sent = f">sp|P20700|LMNB1_HUMAN GN=LMNB1\n{lamin.sequence}\n>mine\n{'MKRPAATKKAGQAKKKKLDK' * 3}\n"
+    job = visitor.predict(sent, model=DEFAULT_MODEL, images=False)
+    known, unknown = (text_of(visitor.page(f"/predictions/{job}/results/{place}")) for place in (0, 1))
+    said = "nuclear membrane: UniProt, HPA supported, OpenCell 3"
+    for words in ("Known", said, "Nucleus lamina", "Overall", "without the protein's own record"):
+        assert words in known
+    assert said not in unknown and "Overall" not in unknown
+    assert said in text_of(visitor.page(f"/predictions/{job}"))
+    lamin_row, other = visitor.rows(job)["results"]
+    assert (lamin_row["known"]["accession"], lamin_row["localizations"][0]) == ("P20700", "nuclear_membrane")
+    assert lamin_row["predicted"] != lamin_row["probabilities"]
+    assert other["known"] is None and other["predicted"] == other["probabilities"]
+    assert "How reliable the sources are" in text_of(visitor.page(f"/models/{DEFAULT_MODEL}"))
