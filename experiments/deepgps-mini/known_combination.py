@@ -208,7 +208,8 @@ def measure_hidden_opencell(
     chosen, groups = rows.subset(tested), clusters[rows.proteins[tested]]
     hpa = [place for place, name in enumerate(levels) if name.startswith("HPA") and "uncertain" not in name]
     strong = [place for place, name in enumerate(levels) if not name.endswith(WEAK)]
-    copied, said = chosen.said[:, hpa].any(1), chosen.said[:, strong].any(1)
+    copied: Mask = np.asarray(chosen.said[:, hpa].any(1))
+    said: Mask = np.asarray(chosen.said[:, strong].any(1))
     combined, predicted = expit(overall[tested]), expit(chosen.predicted)
     answers = {
         "": (combined, _named(combined, said, chosen.informed, metadata)),

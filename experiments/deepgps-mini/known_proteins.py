@@ -62,7 +62,7 @@ CARD = """- **Known**: what UniProt, the Human Protein Atlas, OpenCell and mass-
 
 
 def build_index(
-    entries: Sequence[Entry], voting: NeighbourIndex, logits: Mapping[str, Floats]
+    entries: Sequence[Entry], voting: NeighbourIndex, logits: Mapping[bytes, Floats]
 ) -> tuple[KnownFacts, NeighbourIndex]:
     """Build the facts and the index of the sequences that do not vote.
 
@@ -91,7 +91,7 @@ def build_index(
         if letter in UNUSUAL_RESIDUES
     ]
     classes = len(voting.slugs)
-    missing = np.full(classes, np.nan)
+    missing: Floats = np.full(classes, np.nan, np.float32)
     owners, positions, letters = np.array(unusual, np.int64).reshape(-1, 3).T
     facts = KnownFacts(
         ["\t".join((each.accession, each.gene_symbol, each.synonyms)) for each in entries],
@@ -162,7 +162,7 @@ def with_files(bundle: Bundle, files: Mapping[str, bytes], folder: Path, **field
 
 def card(bundle: Bundle, fields: Mapping[str, object], encoder: Mapping[str, object]) -> bytes:
     """Write the model card anew, with the known proteins."""
-    metadata = bundle.metadata.model_dump(mode="json") | fields
+    metadata = {**bundle.metadata.model_dump(mode="json"), **fields}
     text = mini_card(metadata, encoder)
     return text.replace("- **Doubt**", f"{CARD}\n- **Doubt**", 1).encode()
 
