@@ -40,6 +40,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = temporary_path(path)
     try:
         yield temporary
+        if temporary.is_file():
+            # The content must be on the disk before its name is, or a power failure leaves a file of zeros.
+            flush_to_disk(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -130,6 +133,11 @@ class AppendFile:
             os.ftruncate(self._handle, self._end)
             raise OSError(error.errno, error.strerror, str(self.path)) from None
         self._end += len(record)
+
+    def sync(self) -> None:
+        """Return when what was appended is on the disk."""
+        if self._handle >= 0:
+            os.fsync(self._handle)
 
     def close(self) -> None:
         """Close the file; closing twice does nothing."""
@@ -252,6 +260,11 @@ def cache_root() -> Path:
     return Path(os.environ.get("DEEPGPS_CACHE") or user_cache_dir("deepgps"))
 
 
+def belongs_to_user(path: Path) -> bool:
+    """Return whether a file or folder belongs to this user or to root, so that no other one may change it."""
+    return sys.platform == "win32" or path.stat().st_uid in (os.getuid(), 0)
+
+
 def cache_files(target: Path, fill: Callable[[Path], None]) -> None:
     """Write a folder into the cache, completely or not at all; several processes may do so at once.
 
@@ -271,15 +284,24 @@ def cache_files(target: Path, fill: Callable[[Path], None]) -> None:
             temporary = Path(name) / "files"
             temporary.mkdir()
             fill(temporary)
+            # The content must be on the disk before its name is, or a power failure leaves files of zeros.
             for path in temporary.iterdir():
-                _flush_to_disk(path)
+                flush_to_disk(path)
             # Fails if another process was faster, which wrote the same.
             temporary.rename(target)
 
 
-def _flush_to_disk(path: Path) -> None:
-    # The content must be on the disk before its name is, or a power failure leaves files of zeros.
-    handle = os.open(path, os.O_RDWR)
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file, and return when it is on the disk: after a power failure it is not a file of zeros."""
+    path.write_bytes(content)
+    flush_to_disk(path)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Return when a file, or the list of files of a folder, is on the disk."""
+    if sys.platform == "win32" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

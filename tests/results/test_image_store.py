@@ -70,12 +70,10 @@ def test_it_continues_where_it_was_stopped(predictor, tmp_path, done, workers):
         assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_a_store_that_lost_its_images_is_refused(predictor, tmp_path):
+def test_a_store_that_lost_its_images_is_made_again(predictor, tmp_path):
     predict_to_folder(predictor, PROTEINS, tmp_path, cells=CELLS[:1], image_format="zarr")
     shutil.rmtree(tmp_path / "images.zarr")
-    with pytest.raises(InputError, match="has 0 images for 21 rows"):
-        predict_to_folder(predictor, PROTEINS, tmp_path, cells=CELLS[:1], image_format="zarr")
-    predict_to_folder(predictor, PROTEINS, tmp_path, cells=CELLS[:1], image_format="zarr", overwrite=True)
+    predict_to_folder(predictor, PROTEINS, tmp_path, cells=CELLS[:1], image_format="zarr")
     assert zarr.open_group(tmp_path / "images.zarr", mode="r")["protein"].shape[0] == 21
 
 

@@ -1,20 +1,26 @@
 """The folder of one run: locked while it is written, and continued by a later, identical call."""
 
 import os
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from deepgps.errors import InputError
-from deepgps.files import AppendFile, lock_folder, offset_after, record_ends, remove_temporary_files
+from deepgps.files import AppendFile, lock_folder, offset_after, remove_temporary_files
 from deepgps.images.cell import Cell
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.image_storage import IMAGE_STORE, ImageFolder, ImageStore, remove_images
 from deepgps.results.records import (
     DELIMITERS,
+    Record,
     ResultRow,
     json_line,
+    parse_record,
     read_records,
     sequence_sha256,
     table_columns,
@@ -36,6 +42,7 @@ PARQUET_FILE = "results.parquet"
 REJECTED_FILE = "rejected.csv"
 REJECTED_COLUMNS = ("Protein_ID", "Source", "Reason")
 REPORT_FILE = "report.html"
+_SYNC_S = 1.0
 TABLES = ("results.csv", "results.tsv", PARQUET_FILE)
 
 
@@ -95,35 +102,114 @@ class ResultsFolder:
         remove_temporary_files(self.path)
         for name in (REJECTED_FILE, PARQUET_FILE):
             (self.path / name).unlink(missing_ok=True)
-        self.predicted = self.rejected = 0
+        self.predicted = self.rejected = self.resumed = 0
+        self._synced = time.monotonic()
+        self._records: AppendFile | None = None
+        self._table: AppendFile | None = None
         self._rejections: AppendFile | None = None
         # Before the tables: a table without a run record would be taken for somebody else's.
         self.write_run_record()
+        self._check_records(self._open_images(cells))
         self._open_tables()
-        self.predicted = self.resumed
-        self._rows = self.resumed * self.run.rows_per_protein
-        self._images: ImageFolder | ImageStore | None = None
-        if self.run.images and self.run.image_format == "zarr":
-            self._images = ImageStore(self.path, cells, self._rows, mean=self.run.mean)
-        elif self.run.images:
-            self._images = ImageFolder(self.path, several_cells=len(cells) > 1)
+        self.predicted, self._rows = self.resumed, self.resumed * self.run.rows_per_protein
+        self._images = self._open_images(cells)
+        if isinstance(self._images, ImageStore):
+            self._images.cut(self._rows)
+
+    def _open_images(self, cells: Sequence[Cell]) -> ImageFolder | ImageStore | None:
+        if not self.run.images:
+            return None
+        if self.run.image_format == "zarr":
+            return ImageStore(self.path, cells, mean=self.run.mean)
+        return ImageFolder(self.path, several_cells=len(cells) > 1)
+
+    def _check_records(self, images: ImageFolder | ImageStore | None) -> None:
+        """Find the proteins with complete results: the first ones, up to a line that is not as it must be."""
+        step = self.run.rows_per_protein
+        self.resumed = 0
+        self._damaged: set[int] = set()
+        """Numbers of the finished proteins whose images are missing or cut off."""
+        self._drawn_again: deque[tuple[int, Record]] = deque()
+        """The rows of those that are being drawn again, in the order in which they will be written."""
+        path, group = self.path / RECORDS_FILE, list[Record]()
+        with path.open("rb") if path.exists() else BytesIO() as lines:
+            for line in lines:
+                row = self.resumed * step + len(group)
+                record = parse_record(line) if line.endswith(b"\n") else None
+                if record is None or not self._is_valid(record, row, group, images):
+                    return
+                group.append(record)
+                if len(group) == step:
+                    self.resumed, group = self.resumed + 1, []
+
+    def _is_valid(
+        self, record: Record, row: int, earlier: Sequence[Record], images: ImageFolder | ImageStore | None
+    ) -> bool:
+        """Return whether a record is what this run writes in a row, and note whether its images are there.
+
+        Parameters
+        ----------
+        record
+            The record.
+        row
+            Its row.
+        earlier
+            The records of the same protein in other cells.
+        images
+            Where its images are.
+
+        Returns
+        -------
+        bool
+            Whether it is kept.
+        """
+        run = self.run
+        nucleus = run.nuclei[row % run.rows_per_protein][0] if run.images else None
+        name = images.skip(record) if images else None
+        of_protein = ("protein_id", "sequence_sha256", "length")
+        probabilities = record["probabilities"]
+        if isinstance(images, ImageStore) and row >= images.rows:
+            return False
+        if images and name is not None and not images.has(row, name):
+            self._damaged.add(row // run.rows_per_protein)
+        return (
+            (record["model"], record["version"]) == (run.model, run.version)
+            and tuple(probabilities) == tuple(run.classes)
+            and all(0 <= value <= 1 for value in probabilities.values())
+            and (record["nucleus"], record["images"]) == (nucleus, name)
+            and all(record[key] == other[key] for other in earlier for key in of_protein)  # type: ignore[literal-required]
+        )
 
     def _open_tables(self) -> None:
         """Cut the files back to the last protein that is complete in all of them, and open them to append."""
         records = self.path / RECORDS_FILE
         table = self.path / f"results.{self.run.table}" if self.run.table in DELIMITERS else None
-        rows = sum(1 for _ in record_ends(records, quoted=False))
-        if table is not None:
-            rows = min(rows, max(0, sum(1 for _ in record_ends(table, quoted=True)) - 1))
-        self.resumed = rows // self.run.rows_per_protein
+        kept = self._check_table(table) if table is not None else 0
         rows = self.resumed * self.run.rows_per_protein
         self._records = AppendFile(records, offset_after(records, rows, quoted=False))
-        self._table: AppendFile | None = None
         if table is not None:
-            kept = offset_after(table, rows + 1, quoted=True) if rows else 0
             self._table = AppendFile(table, kept)
-            if not rows:
+            if not kept:
                 self._table.append(table_line(table_columns(self.run.classes), self._delimiter))
+
+    def _check_table(self, path: Path) -> int:
+        """Find the proteins whose lines are as the records say; return the bytes of header and lines."""
+        step, end, kept, complete = self.run.rows_per_protein, 0, 0, 0
+        with path.open("rb") if path.exists() else BytesIO() as table:
+            for number, line in enumerate(self._table_lines(self.resumed * step)):
+                if table.read(len(line)) != line:
+                    break
+                end += len(line)
+                if number % step == 0:
+                    kept, complete = end, number // step
+        self.resumed = complete
+        return kept
+
+    def _table_lines(self, rows: int) -> Iterator[bytes]:
+        """Yield the header and the lines of the first rows, made anew from their records."""
+        yield table_line(table_columns(self.run.classes), self._delimiter)
+        for record in islice(read_records(self.path / RECORDS_FILE), rows):
+            yield table_line(table_row(record, self.run.classes), self._delimiter)
 
     @property
     def _delimiter(self) -> str:
@@ -132,7 +218,7 @@ class ResultsFolder:
     def skip_finished(
         self, proteins: Iterator[Protein], on_protein: Callable[[str], None] | None = None
     ) -> Iterator[Protein]:
-        """Skip the proteins whose results are complete, and yield the others.
+        """Skip the proteins whose results are complete, and yield the others, and those to draw again.
 
         Parameters
         ----------
@@ -151,22 +237,23 @@ class ResultsFolder:
         InputError
             If the earlier results were made from another input.
         """
-        step = self.run.rows_per_protein
-        for number, record in enumerate(read_records(self.path / RECORDS_FILE)):
-            if number >= self.resumed * step:
-                break
+        step, records = self.run.rows_per_protein, read_records(self.path / RECORDS_FILE)
+        for number in range(self.resumed):
+            rows = list(islice(records, step))
             if self._images:
-                self._images.skip(record)
-            if number % step:
-                continue
-            protein = next(proteins, None)
+                for each in rows:
+                    self._images.skip(each)
+            protein, record = next(proteins, None), rows[0]
             expected = record["protein_id"], record["sequence_sha256"]
             if protein is None or (protein.id, sequence_sha256(protein.sequence)) != expected:
                 raise InputError(
                     f"'{self.path}' holds results of '{record['protein_id']}' from another input; "
                     "use --overwrite to start again, or another --out."
                 )
-            if on_protein:
+            if number in self._damaged:
+                self._drawn_again.extend(enumerate(rows, start=number * step))
+                yield protein
+            elif on_protein:
                 on_protein(record["protein_id"])
         yield from proteins
 
@@ -177,14 +264,32 @@ class ResultsFolder:
 
     def write(self, rows: Sequence[ResultRow]) -> None:
         """Write further rows, images first: a row on disk means that its images are there."""
+        rows = list(rows)
+        while self._images and self._drawn_again and rows:
+            row, finished = self._drawn_again.popleft()
+            again = rows.pop(0)
+            assert again.record["protein_id"] == finished["protein_id"]
+            self._images.write_again(row, finished["images"] or "", again.image)
+        if not rows:
+            return
         if self._images:
             self._images.write(rows)
         for record, _ in rows:
+            assert self._records is not None
             self._records.append(json_line(record))
             if self._table is not None:
                 self._table.append(table_line(table_row(record, self.run.classes), self._delimiter))
             self._rows += 1
             self.predicted = self._rows // self.run.rows_per_protein
+        if time.monotonic() - self._synced > _SYNC_S:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Return when all rows are on the disk."""
+        for file in (self._records, self._table):
+            if file is not None:
+                file.sync()
+        self._synced = time.monotonic()
 
     def write_rejection(self, rejection: Rejection) -> None:
         """List a record that could not be used."""
@@ -195,7 +300,8 @@ class ResultsFolder:
         self.rejected += 1
 
     def write_run_record(self, *, finished: bool = False) -> None:
-        """Write the present state to ``run.json``."""
+        """Write the present state to ``run.json``, once the rows that it counts are on the disk."""
+        self._sync()
         self._document["proteins"] = {"predicted": self.predicted, "rejected": self.rejected}
         self._document["finished"] = now() if finished else None
         write_run(self.path, self._document)

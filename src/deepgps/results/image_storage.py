@@ -1,5 +1,6 @@
 """Where a run keeps its images: two files for each row, or one Zarr store for all rows."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,12 +11,20 @@ import numpy as np
 
 from deepgps.arrays import Bytes, Floats
 from deepgps.errors import InputError, MissingExtraError
-from deepgps.files import UniqueNames, remove_temporary_files, safe_file_name, temporary_path
+from deepgps.files import (
+    UniqueNames,
+    flush_to_disk,
+    remove_temporary_files,
+    safe_file_name,
+    temporary_path,
+    write_durably,
+)
 from deepgps.images.cell import Cell
 from deepgps.results.records import Record, ResultRow, read_records
 
 IMAGE_FOLDER = "images"
 IMAGE_EXTENSIONS = (".png", ".ome.tif")
+_ENDS = {".png": (b"\x89PNG", b"IEND\xaeB`\x82"), ".ome.tif": (b"II", b"")}
 
 IMAGE_STORE = "images.zarr"
 STORE_SCALE = 255
@@ -64,19 +73,45 @@ class ImageFolder:
         remove_temporary_files(self._folder)
         self._names = ImageNames(several_cells=several_cells)
 
-    def skip(self, record: Record) -> None:
-        """Skip a row whose images an earlier call wrote; call it once per row, in order."""
-        self._names.add(record["protein_id"], record["nucleus"])
+    def skip(self, record: Record) -> str:
+        """Return the images' name of a row that an earlier call wrote; call it once per row, in order."""
+        return self._names.add(record["protein_id"], record["nucleus"])
+
+    def has(self, row: int, name: str) -> bool:
+        """Return whether the images of a row are there, and whole as far as their size and ends tell."""
+        return all(
+            _is_whole(self._folder / f"{name}{extension}", *_ENDS[extension])
+            for extension in IMAGE_EXTENSIONS
+        )
 
     def write(self, rows: Sequence[ResultRow]) -> None:
         """Write the images of further rows, and name them in the records."""
         for record, image in rows:
-            name = self._names.add(record["protein_id"], record["nucleus"])
-            for extension, content in zip(IMAGE_EXTENSIONS, image or (), strict=True):
-                path = self._folder / f"{name}{extension}"
-                temporary_path(path).write_bytes(content)
-                temporary_path(path).replace(path)
-            record["images"] = name
+            record["images"] = self._names.add(record["protein_id"], record["nucleus"])
+            self._write(record["images"], image)
+        flush_to_disk(self._folder)
+
+    def write_again(self, row: int, name: str, image: tuple[bytes, bytes] | Bytes | None) -> None:
+        """Write the images of a row that an earlier call has finished."""
+        self._write(name, image)
+        flush_to_disk(self._folder)
+
+    def _write(self, name: str, image: tuple[bytes, bytes] | Bytes | None) -> None:
+        for extension, content in zip(IMAGE_EXTENSIONS, image or (), strict=True):
+            path = self._folder / f"{name}{extension}"
+            write_durably(temporary_path(path), content)
+            temporary_path(path).replace(path)
+
+
+def _is_whole(path: Path, start: bytes, end: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            if file.read(len(start)) != start:
+                return False
+            file.seek(-max(1, len(end)), os.SEEK_END)
+            return file.read().endswith(end)
+    except OSError:
+        return False
 
 
 class ImageStore:
@@ -88,47 +123,81 @@ class ImageStore:
         The run's folder.
     cells
         The cells that each protein is drawn into, in order.
-    rows
-        Rows whose images an earlier call wrote; images behind them are discarded.
     mean
         Whether images are mean images; recorded in the store.
+
+    Attributes
+    ----------
+    rows
+        Rows whose images it has.
 
     Raises
     ------
     MissingExtraError
         If ``zarr`` is not installed.
     InputError
-        If the store has fewer images than rows.
+        If the store cannot be read.
     """
 
-    def __init__(self, folder: Path, cells: Sequence[Cell], rows: int, *, mean: bool) -> None:
-        path, self._rows = folder / IMAGE_STORE, rows
-        _remove_partial_chunks(path)
-        self._array = _open_array(path, cells, mean=mean)
-        found = self._array.shape[0]
-        if found < rows:
+    def __init__(self, folder: Path, cells: Sequence[Cell], *, mean: bool) -> None:
+        self._path, self._skipped = folder / IMAGE_STORE, 0
+        _remove_partial_chunks(self._path)
+        try:
+            self._array = _open_array(self._path, cells, mean=mean)
+            self.rows = int(self._array.shape[0])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"'{path}' has {found:,} images for {rows:,} rows of the table; "
-                "use --overwrite to start again, or another --out."
-            )
-        self._resize(rows)
+                f"'{self._path}' cannot be read ({error}); use --overwrite to start again, or another --out."
+            ) from None
 
     @property
     def batch_size(self) -> int:
         """Rows to write at once, so that each chunk is written once."""
-        return STORE_CHUNK - self._rows % STORE_CHUNK
+        return STORE_CHUNK - self.rows % STORE_CHUNK
 
-    def skip(self, record: Record) -> None:
-        """Do nothing: the image of a row is found by its number."""
+    def cut(self, rows: int) -> None:
+        """Discard the images behind a number of rows."""
+        self._resize(rows)
+        self.rows = rows
+
+    def skip(self, record: Record) -> str:
+        """Return the name of the image of a row that an earlier call wrote: its number."""
+        self._skipped += 1
+        return str(self._skipped - 1)
+
+    def has(self, row: int, name: str) -> bool:
+        """Return whether the chunk of a row's image is there; Zarr reads a missing one as zeros."""
+        try:
+            return self._chunk(row).stat().st_size > 0
+        except OSError:
+            return False
+
+    def _chunk(self, row: int) -> Path:
+        return self._path / "protein" / "c" / str(row // STORE_CHUNK) / "0" / "0"
 
     def write(self, rows: Sequence[ResultRow]) -> None:
         """Write the images of further rows, and name each by its number."""
-        start = self._rows
+        start = self.rows
         self._resize(start + len(rows))
         self._array[start:] = np.stack([np.asarray(row.image) for row in rows])
         for number, row in enumerate(rows, start=start):
             row.record["images"] = str(number)
-        self._rows += len(rows)
+        self.rows += len(rows)
+        self._flush(start)
+
+    def write_again(self, row: int, name: str, image: tuple[bytes, bytes] | Bytes | None) -> None:
+        """Write the image of a row that an earlier call has finished."""
+        if not self.has(row, name):
+            # Zarr cannot read an empty chunk, and writes its other images as zeros: they are written next.
+            self._chunk(row).unlink(missing_ok=True)
+        self._array[row] = np.asarray(image)
+        self._flush(row)
+
+    def _flush(self, row: int) -> None:
+        # Chunks of nothing but zeros are not written.
+        if (chunk := self._chunk(row)).is_file():
+            flush_to_disk(chunk)
+            flush_to_disk(chunk.parent)
 
     def _resize(self, rows: int) -> None:
         self._array.resize((rows, *self._array.shape[1:]))

@@ -6,8 +6,14 @@ import io
 import json
 import math
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+# Pydantic needs this one on Python 3.11.
+from typing_extensions import TypedDict
 
 from deepgps.arrays import Bytes
 from deepgps.errors import MissingExtraError
@@ -56,6 +62,7 @@ class Known(TypedDict):
     statements: list[KnownStatement]
 
 
+@with_config(ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 class Record(TypedDict):
     """One protein in one cell: a line of ``results.jsonl``."""
 
@@ -204,7 +211,7 @@ def json_line(record: Record) -> bytes:
 def read_records(path: Path) -> Iterator[Record]:
     """Read the complete records of a ``results.jsonl``, one at a time.
 
-    A missing file has no records; a line that was cut off by a kill ends the file.
+    A missing file has no records; a line that was cut off by a kill, or is no record, ends the file.
 
     Yields
     ------
@@ -218,9 +225,25 @@ def read_records(path: Path) -> Iterator[Record]:
             if not line.endswith(b"\n"):
                 return
             try:
-                yield json.loads(line)
-            except ValueError:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
                 return
+            if not isinstance(record, dict):
+                return
+            yield record  # type: ignore[misc]
+
+
+def parse_record(line: bytes) -> Record | None:
+    """Parse a line of ``results.jsonl``; None if a field is missing, unknown or of another type."""
+    try:
+        return _record_type().validate_json(line)
+    except ValidationError:
+        return None
+
+
+@cache
+def _record_type() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
 
 
 def check_parquet() -> None:

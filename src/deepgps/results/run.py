@@ -133,7 +133,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     """Read a folder's run record; None if there is none, or another program wrote it."""
     try:
         document = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) and "deepgps" in document else None
 
@@ -209,7 +209,10 @@ def input_fingerprints(
 def _content(value: Any) -> Any:
     """Leave out where a file lies: moving it does not make it another input."""
     if isinstance(value, list):
-        return [item["sha256"] or item["source"] if "source" in item else item for item in value]
+        return [
+            item.get("sha256") or item["source"] if isinstance(item, dict) and "source" in item else item
+            for item in value
+        ]
     return value
 
 
