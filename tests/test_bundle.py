@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from deepgps.bundle import (
+    FINGERPRINT,
     METADATA_FILE,
     Bundle,
     find_bundle,
@@ -47,7 +48,10 @@ def bundle(tmp_path) -> Bundle:
 
 def edited(bundle: Bundle, **changes: object) -> Path:
     path = bundle.path / METADATA_FILE
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    fields = json.loads(path.read_text())
+    # As in a bundle of before there was a fingerprint.
+    del fields[FINGERPRINT]
+    path.write_text(json.dumps({**fields, **changes}))
     return bundle.path
 
 
@@ -146,7 +150,7 @@ def test_a_wrong_field_is_named(bundle, changes, message):
 def test_a_missing_field_is_named(bundle):
     path = bundle.path / METADATA_FILE
     fields = json.loads(path.read_text())
-    del fields["licence"]
+    del fields["licence"], fields[FINGERPRINT]
     path.write_text(json.dumps(fields))
     refused(bundle.path, "field 'licence'.*required")
 
@@ -251,3 +255,29 @@ print(sorted({{"torch", "onnxruntime", "numpy", "polars"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("field", ["thresholds", "name", "metrics", "files", "sha256"])
+def test_a_description_that_was_changed_is_refused(bundle, field):
+    path = bundle.path / METADATA_FILE
+    fields = json.loads(path.read_text())
+    fields[field] = [0.9, 0.9] if field == "thresholds" else "0" * 64 if field == "sha256" else {"x": "y"}
+    path.write_text(json.dumps(fields, indent=2))
+    refused(bundle.path, "does not match its sha256")
+
+
+def test_the_layout_of_a_description_does_not_matter(bundle):
+    path = bundle.path / METADATA_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True))
+    assert open_bundle(bundle.path).metadata == bundle.metadata
+
+
+def test_a_description_without_a_fingerprint_is_that_of_an_older_bundle(bundle):
+    assert open_bundle(edited(bundle)).metadata == bundle.metadata
+
+
+def test_a_zip_that_unpacks_to_far_more_is_refused(bundle):
+    (bundle.path / "CARD.md").write_bytes(bytes(50_000_000))
+    path = zipped(bundle)
+    assert path.stat().st_size < 100_000
+    refused(path, "'CARD.md' unpacks to more than a bundle has")

@@ -3,8 +3,15 @@ import pytest
 from onnx import TensorProto, helper
 
 from deepgps import runtime
-from deepgps.errors import InputError
-from deepgps.runtime import CUDA, choose_runtime, open_graph, providers, supported_runtimes
+from deepgps.errors import BundleError, InputError
+from deepgps.runtime import (
+    CUDA,
+    choose_runtime,
+    open_graph,
+    providers,
+    refers_to_files,
+    supported_runtimes,
+)
 
 CPU = "CPUExecutionProvider"
 AMX = ("FP32", "INT8", "BF16")
@@ -83,3 +90,45 @@ def test_openvino_answers_as_onnx_runtime_does(convolution, monkeypatch):
     exact = open_graph(convolution, 1).run(["y"], given)[0]
     assert np.abs(reduced - exact).max() < 2**-7
     assert reduced.shape == exact.shape
+
+
+def graph_of(tmp_path, external):
+    onnx = pytest.importorskip("onnx")
+    tensor = onnx.numpy_helper.from_array(np.arange(600, dtype=np.float32), "weights")
+    node = onnx.helper.make_node("Identity", ["weights"], ["out"])
+    out = onnx.helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, [600])
+    graph = onnx.helper.make_graph([node], "graph", [], [out], [tensor])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path / "graph.onnx"
+    onnx.save_model(model, path, save_as_external_data=external, location="weights.bin", size_threshold=0)
+    return path
+
+
+def test_a_graph_that_refers_to_other_files_is_refused(tmp_path, monkeypatch):
+    path = graph_of(tmp_path, external=True)
+    monkeypatch.chdir(tmp_path)
+    assert refers_to_files(path.read_bytes())
+    with pytest.raises(BundleError, match="refers to other files"):
+        open_graph(path.read_bytes())
+    (found,) = open_graph(path).run(["out"], {})
+    assert found[5] == 5
+    assert not refers_to_files(graph_of(tmp_path, external=False).read_bytes())
+
+
+def test_external_data_is_found_in_subgraphs_and_attributes(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    tensor = onnx.TensorProto(name="x", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    inner = onnx.GraphProto(initializer=[tensor])
+    attribute = onnx.AttributeProto(name="body", type=onnx.AttributeProto.GRAPH, g=inner)
+    constant = onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR, t=tensor)
+    nodes = [onnx.NodeProto(attribute=[each]) for each in (attribute, constant)]
+    for node in nodes:
+        assert refers_to_files(onnx.ModelProto(graph=onnx.GraphProto(node=[node])).SerializeToString())
+        function = onnx.FunctionProto(name="f", node=[node])
+        assert refers_to_files(onnx.ModelProto(functions=[function]).SerializeToString())
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", b"\xff" * 100, bytes(1000)])
+def test_what_is_no_graph_is_a_sentence(content):
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        open_graph(content)

@@ -6,7 +6,7 @@ The fastest available runtime is used, unless the environment variable ``DEEPGPS
 
 import io
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 
 from deepgps.arrays import Floats
-from deepgps.errors import InputError
+from deepgps.errors import BundleError, InputError
 
 Runtime = Literal["cuda", "openvino", "cpu"]
 
@@ -48,7 +48,7 @@ def open_graph(graph: Path | bytes, threads: int | None = None, *, reduced: bool
     Parameters
     ----------
     graph
-        A file, or its content.
+        A file, which may refer to others beside it, or the content of one that may not.
     threads
         CPU threads; all cores if None.
     reduced
@@ -61,13 +61,109 @@ def open_graph(graph: Path | bytes, threads: int | None = None, *, reduced: bool
 
     Raises
     ------
+    BundleError
+        If it is not a valid graph, or refers to other files.
     InputError
         If ``DEEPGPS_RUNTIME`` is unknown or not available.
     """
-    runtime = choose_runtime(os.environ.get(SETTING), available_runtimes())
-    if runtime == "openvino" and reduced:
-        return _OpenVino(graph, threads)
-    return _onnxruntime(graph, threads, on_gpu=runtime == "cuda")
+    if isinstance(graph, bytes) and refers_to_files(graph):
+        raise BundleError("A graph of the model refers to other files, which are not read; export it again.")
+    return _open(graph, threads, choose_runtime(os.environ.get(SETTING), available_runtimes()), reduced)
+
+
+def _open(graph: Path | bytes, threads: int | None, runtime: Runtime, reduced: bool) -> Graph:
+    try:
+        if runtime == "openvino" and reduced:
+            return _OpenVino(graph, threads)
+        return _onnxruntime(graph, threads, on_gpu=runtime == "cuda")
+    except ImportError:
+        raise
+    except Exception as error:  # each runtime raises exceptions of its own
+        if _is_memory_error(error):
+            raise MemoryError from None
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"A graph of the model cannot be loaded ({reason}); export it again.") from None
+
+
+def _is_memory_error(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "bad_alloc" in text or "allocate memory" in text
+
+
+# Fields of onnx.proto that lead to a tensor, by message: field number to message.
+_MODEL, _GRAPH, _NODE, _ATTRIBUTE, _TENSOR, _SPARSE, _FUNCTION, _TRAINING = range(8)
+_FIELDS = {
+    _MODEL: {7: _GRAPH, 20: _TRAINING, 25: _FUNCTION},
+    _GRAPH: {1: _NODE, 5: _TENSOR, 15: _SPARSE},
+    _NODE: {5: _ATTRIBUTE},
+    _ATTRIBUTE: {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH, 22: _SPARSE, 23: _SPARSE},
+    _SPARSE: {1: _TENSOR, 2: _TENSOR},
+    _FUNCTION: {7: _NODE, 11: _ATTRIBUTE},
+    _TRAINING: {1: _GRAPH, 2: _GRAPH},
+}
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_MAX_DEPTH = 64
+
+
+# The package onnx, which could tell, is not part of the base installation.
+def refers_to_files(graph: bytes) -> bool:
+    """Return whether tensors of an ONNX graph lie in other files (external data).
+
+    Parameters
+    ----------
+    graph
+        The serialized graph; what is no valid protocol buffer has no tensors.
+
+    Returns
+    -------
+    bool
+        Whether any does, those of subgraphs, functions and attributes included.
+    """
+    todo = [(_MODEL, memoryview(graph), 0)]
+    while todo:
+        message, content, depth = todo.pop()
+        if depth > _MAX_DEPTH:
+            return True
+        try:
+            for number, value in _protobuf_fields(content):
+                if message == _TENSOR and (
+                    number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0)
+                ):
+                    return True
+                inner = _FIELDS.get(message, {}).get(number)
+                if inner is not None and isinstance(value, memoryview):
+                    todo.append((inner, value, depth + 1))
+        except (IndexError, ValueError):
+            continue
+    return False
+
+
+def _protobuf_fields(content: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+    """Yield number and value of each field of a message in the wire format of protocol buffers."""
+    position = 0
+
+    def varint() -> int:
+        nonlocal position
+        value = shift = 0
+        while True:
+            byte = content[position]
+            position += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while position < len(content):
+        key = varint()
+        kind = key & 7
+        if kind == 0:
+            yield key >> 3, varint()
+            continue
+        if kind not in (1, 2, 5):
+            raise ValueError(f"wire type {kind} is unknown")
+        size = varint() if kind == 2 else 8 if kind == 1 else 4
+        yield key >> 3, content[position : position + size]
+        position += size
 
 
 def choose_runtime(requested: str | None, available: Collection[Runtime]) -> Runtime:

@@ -1,9 +1,11 @@
+import os
 import subprocess
 import sys
 
 import pytest
 
 from deepgps import __version__
+from deepgps.bundle import write_bundle
 from deepgps.cli import app as cli
 from deepgps.cli.app import run
 
@@ -91,3 +93,47 @@ def test_a_reader_that_goes_away_is_no_traceback():
         text=True,
     )
     assert done.stderr == ""
+
+
+SEQUENCE = "MKRPAATKKAGQAKKKKLDKNWLEDSGVEERKAYLEQ"
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", bytes(100)])
+@pytest.mark.parametrize("name", ["encoder.onnx", "generator.onnx"])
+def test_a_graph_that_is_none_is_a_sentence(tiny_bundle, tmp_path, capsys, name, content):
+    files = {each: tiny_bundle.read(each) for each in tiny_bundle.metadata.files}
+    fields = tiny_bundle.metadata.model_dump(mode="json", exclude={"schema_version", "files"})
+    broken = write_bundle(tmp_path / "broken", fields, {**files, name: content})
+    out = str(tmp_path / "out")
+    assert run(["predict", "--sequence", SEQUENCE, "--model", str(broken.path), "--out", out]) == 2
+    assert "A graph of the model cannot be loaded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("can't start new thread"), ImportError("x.so")]
+)
+def test_too_little_memory_is_a_sentence(monkeypatch, capsys, error):
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr(cli, "app", failing)
+    assert run(["models", "list"]) == 1
+    assert "memory" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+@pytest.mark.parametrize("megabytes", [150, 300, 450])
+def test_a_machine_with_too_little_memory_gets_no_traceback(tmp_path, megabytes):
+    code = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({megabytes}_000_000,) * 2)\n"
+        "from deepgps.cli.app import run\n"
+        f"raise SystemExit(run(['predict', '--sequence', '{SEQUENCE}', '--out', 'out']))"
+    )
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 1
+    assert "too little memory" in done.stderr
+    assert "Traceback" not in done.stderr

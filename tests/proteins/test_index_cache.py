@@ -1,3 +1,4 @@
+import io
 from dataclasses import fields
 
 import numpy as np
@@ -77,3 +78,39 @@ def test_the_copy_is_shared_and_not_in_memory(content):
     index = cached_index("a" * 64, lambda: content)
     assert isinstance(index.postings.base, np.memmap)
     assert not index.postings.flags.writeable
+
+
+NAMES = [field.name for field in fields(NeighbourIndex)]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "sha256"])
+@pytest.mark.parametrize("how", ["a byte", "zeros", "of another index"])
+def test_a_copy_that_was_changed_is_made_again(content, tmp_path, name, how):
+    direct = NeighbourIndex.from_bytes(content)
+    cached_index("a" * 64, lambda: content)
+    (path,) = (tmp_path / "cache" / "neighbours").glob(f"*/{name}.*")
+    kept = path.read_bytes()
+    if how == "a byte":
+        path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    elif how == "zeros":
+        path.write_bytes(kept[: len(kept) // 2] + bytes(len(kept) - len(kept) // 2))
+    else:
+        labels = np.tile([[0.0, 1.0], [1.0, 0.0]], (3, 1))
+        names = [f"Q{number}" for number in range(6)]
+        other = NeighbourIndex.build(names, SEQUENCES[::-1], labels, labels >= 0, ("er", "golgi"))
+        cached_index("b" * 64, other.to_bytes)
+        (theirs,) = (tmp_path / "cache" / "neighbours").glob(f"{'b' * 32}*/{name}.*")
+        path.write_bytes(theirs.read_bytes())
+    reads = []
+    index = cached_index("a" * 64, lambda: reads.append(1) or content)
+    if path.read_bytes() != kept or reads:
+        assert reads == [1]
+    for sequence in SEQUENCES:
+        assert index.query(sequence) == direct.query(sequence)
+
+
+def test_an_index_that_unpacks_to_far_more_is_refused():
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, residues=np.zeros(50_000_000, np.uint8))
+    with pytest.raises(BundleError, match="unpacks to"):
+        NeighbourIndex.from_bytes(buffer.getvalue())

@@ -2,6 +2,7 @@
 
 from deepgps.bundle.bundle import (
     DEFAULT_MODEL,
+    FINGERPRINT,
     GRAIN_FILE,
     KNOWN_FILE,
     KNOWN_SEQUENCES_FILE,
@@ -31,6 +32,7 @@ from deepgps.bundle.metadata import (
 
 __all__ = [
     "DEFAULT_MODEL",
+    "FINGERPRINT",
     "GRAIN_FILE",
     "KNOWN_FILE",
     "KNOWN_SEQUENCES_FILE",

@@ -25,11 +25,15 @@ from deepgps.errors import BundleError
 
 SCHEMA_VERSION = 1
 METADATA_FILE = "bundle.json"
+FINGERPRINT = "sha256"
+"""Field of ``bundle.json``: the sha256 of its other fields; older bundles have none."""
 NEIGHBOURS_FILE = "neighbours.npz"
 GRAIN_FILE = "grain.onnx"
 KNOWN_FILE, KNOWN_SEQUENCES_FILE, OVERALL_FILE = "known.npz", "known_sequences.npz", "overall.json"
 """Facts on known proteins, the sequences of those that do not vote, and how both and the prediction
 combine."""
+# Weights shrink by a few per cent, text to a third.
+_MAX_EXPANSION, _MAX_SMALL_BYTES = 20, 1_000_000
 REQUIRED_FILES = ("encoder.onnx", "generator.onnx", "CARD.md")
 DEFAULT_MODEL = "deepgps-mini"
 
@@ -106,13 +110,24 @@ def _read(path: Path, name: str) -> bytes:
         if path.is_dir():
             return (path / name).read_bytes()
         with zipfile.ZipFile(path) as archive:
-            return archive.read(_member(archive, name))
+            return _unpack(archive, _member(archive, name), path)
     except (KeyError, FileNotFoundError):
         raise BundleError(f"Bundle '{path}' has no '{name}'; fetch or export it again.") from None
     # The last four are how a damaged or encrypted archive shows, depending on where it is damaged.
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise BundleError(f"Bundle '{path}' cannot be read ({reason}); fetch or export it again.") from None
+
+
+def _unpack(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
+    """Unpack a file, unless it becomes far larger than weights and text do."""
+    member = archive.getinfo(name)
+    limit = _MAX_EXPANSION * member.compress_size + _MAX_SMALL_BYTES
+    with archive.open(member) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise BundleError(f"Bundle '{path}': '{name}' unpacks to more than a bundle has; fetch it again.")
+    return content
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> str:
@@ -123,13 +138,18 @@ def _member(archive: zipfile.ZipFile, name: str) -> str:
 def _metadata(path: Path, content: bytes) -> BundleMetadata:
     try:
         fields = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BundleError(f"Bundle '{path}': {METADATA_FILE} is not JSON; export it again.") from None
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     if version != SCHEMA_VERSION:
         raise BundleError(
             f"Bundle '{path}' has schema version {version!r}; this deepGPS reads {SCHEMA_VERSION}: "
             "install the deepGPS it was made for, or export it again."
+        )
+    expected = fields.pop(FINGERPRINT, None)
+    if expected is not None and expected != _fingerprint(fields):
+        raise BundleError(
+            f"Bundle '{path}': {METADATA_FILE} does not match its {FINGERPRINT}; fetch or export it again."
         )
     try:
         return BundleMetadata.model_validate(fields)
@@ -139,6 +159,12 @@ def _metadata(path: Path, content: bytes) -> BundleMetadata:
         raise BundleError(
             f"Bundle '{path}': field '{where}' of {METADATA_FILE}: {first['msg']}; export it again."
         ) from None
+
+
+def _fingerprint(fields: Mapping[str, Any]) -> str:
+    """Return the sha256 of the fields of ``bundle.json``, without regard to their order and layout."""
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -191,7 +217,10 @@ def write_bundle(folder: Path, metadata: Mapping[str, Any], files: Mapping[str, 
     (folder / METADATA_FILE).unlink(missing_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    (folder / METADATA_FILE).write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    fields = whole.model_dump(mode="json")
+    fields[FINGERPRINT] = _fingerprint(fields)
+    text = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+    (folder / METADATA_FILE).write_text(text, encoding="utf-8")
     return open_bundle(folder)
 
 

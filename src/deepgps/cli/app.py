@@ -141,6 +141,7 @@ fetch_app.command(
 data_app.command("deepgps.cli.prepare:segment", name="segment", help="Find nuclei: images to label images.")
 data_app.command("deepgps.cli.prepare:prepare", name="prepare", help="Cut fields into crops: a crop store.")
 data_app.command("deepgps.cli.prepare:show", name="show", help="Draw a contact sheet of a crop store.")
+data_app.command("deepgps.cli.prepare:check", name="check", help="Check every byte of a crop store.")
 data_app.command(annotate_app)
 annotate_app.command(
     "deepgps.cli.data:annotate_opencell_command", name="opencell", help="Label OpenCell's proteins."
@@ -154,7 +155,12 @@ data_app.command(
 
 
 def run(tokens: Sequence[str]) -> int:
-    """Run a command.
+    """Run a command of ``deepgps``; return the exit code."""
+    return run_app(app, tokens)
+
+
+def run_app(commands: App, tokens: Sequence[str]) -> int:
+    """Run a command of a table of commands.
 
     Returns
     -------
@@ -162,7 +168,7 @@ def run(tokens: Sequence[str]) -> int:
         The exit code.
     """
     try:
-        result = app(list(tokens), exit_on_error=False, result_action="return_value")
+        result = commands(list(tokens), exit_on_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError:
         return 2
@@ -173,8 +179,12 @@ def run(tokens: Sequence[str]) -> int:
         # The reader of stdout is gone; without this, Python prints another error on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (DeepGPSError, OSError, ImportError) as error:
+    except (DeepGPSError, OSError, ImportError, MemoryError) as error:
         return _fail(error)
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        return _fail(MemoryError())
     return result if isinstance(result, int) else 0
 
 
@@ -186,6 +196,10 @@ def _fail(error: Exception) -> int:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "There is too little memory; close other programs, or use a machine with more."
+    if isinstance(error, ImportError):
+        return f"A library cannot be loaded ({error}); there may be too little memory, or install it again."
     if isinstance(error, OSError) and error.strerror:
         where = f" '{error.filename}'" if error.filename else ""
         return f"Cannot read or write{where}: {error.strerror}."
@@ -199,7 +213,10 @@ def _missing_extra(error: ImportError) -> Exception:
             return MissingExtraError(
                 f"This command needs '{cause.name}', which is not installed: pip install 'deepgps[{extra}]'."
             )
-    raise error
+    if isinstance(error, ModuleNotFoundError):
+        raise error
+    # A shared library that could not be mapped into memory, for instance.
+    return error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,4 +1,4 @@
-"""``deepgps data segment``, ``prepare`` and ``show``."""
+"""``deepgps data segment``, ``prepare``, ``show`` and ``check``."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -154,6 +154,20 @@ def show(store: Path, *, out: Path = Path("sheet.png"), crops: int = 48, seed: i
     with atomic_path(out) as draft:
         crop_sheet(opened.images(rows), captions, um).save(draft, format="PNG")
     print(f"{out}\t{len(rows)} of {len(opened.index):,} crops")
+
+
+def check(store: Path) -> None:
+    """Check every byte of a crop store.
+
+    Parameters
+    ----------
+    store
+        Folder of the crop store.
+    """
+    from deepgps.datasets.crops.store import check_crops
+
+    for name, sha256 in check_crops(store).items():
+        print(f"{name}\tsha256:{sha256}\tunchanged")
 
 
 def _caption(row: Mapping[str, str | None]) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ index file holds the residues; the inverted index of k-mers is computed on loadi
 """
 
 import io
+import json
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from deepgps.arrays import Bytes, Doubles, Floats, Indices, Mask, Strings
 from deepgps.errors import BundleError
-from deepgps.files import cache_files, cache_root
+from deepgps.files import belongs_to_user, cache_files, cache_root, hash_files
 from deepgps.proteins.features import RESIDUES, UNKNOWN_RESIDUE, residue_codes
 
 K = 5
@@ -133,6 +134,8 @@ TOP = 6
 VOTERS = 20
 """Number of neighbours that vote."""
 FORMAT = 2
+# Residues take five of the eight bits of a byte; labels are mostly zeros.
+_MAX_EXPANSION, _MAX_BYTES_OF_ZEROS = 20, 10_000_000
 _UNKNOWN_LABEL = 255  # among labels stored in percent
 
 
@@ -258,6 +261,7 @@ class NeighbourIndex:
             If it is not an index, or one of an unknown format.
         """
         try:
+            _check_unpacked_size(data)
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 return cls._of(dict(arrays))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -392,7 +396,15 @@ def _idf(counts: NDArray[np.integer], proteins: int) -> Doubles:
     return np.log1p(proteins / counts)
 
 
+def _check_unpacked_size(data: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > _MAX_EXPANSION * len(data) + _MAX_BYTES_OF_ZEROS:
+        raise ValueError(f"it unpacks to {size:,} bytes")
+
+
 _SLUGS = "slugs"
+_HASHES = "sha256.json"
 # What the arrays depend on, besides the index itself.
 _CACHE_KEY = sha256(repr((FORMAT, GROUPS_13, SEED)).encode()).hexdigest()[:8]
 
@@ -421,6 +433,7 @@ def cached_index(fingerprint: str, read: Callable[[], bytes]) -> NeighbourIndex:
     if (cached := _open_cached(folder)) is not None:
         return cached
     index = NeighbourIndex.from_bytes(read())
+    # Replaces a damaged one.
     cache_files(folder, lambda temporary: _write_arrays(index, temporary))
     # The memory-mapped one is shared between processes, and smaller.
     return _open_cached(folder) or index
@@ -430,12 +443,18 @@ def _write_arrays(index: NeighbourIndex, folder: Path) -> None:
     for field in fields(index):
         value = getattr(index, field.name)
         np.save(folder / f"{field.name}.npy", np.array(value, np.str_) if field.name == _SLUGS else value)
+    (folder / _HASHES).write_text(json.dumps(hash_files(sorted(folder.glob("*.npy")))), encoding="utf-8")
 
 
 def _open_cached(folder: Path) -> NeighbourIndex | None:
-    """Memory-map the arrays of a folder; None if one is missing or truncated."""
+    """Memory-map the arrays of a folder; None if one is missing, damaged or of another user."""
     arrays: dict[str, Any] = {}
     try:
+        if not belongs_to_user(folder):
+            return None
+        files = [folder / f"{field.name}.npy" for field in fields(NeighbourIndex)]
+        if json.loads((folder / _HASHES).read_bytes()) != hash_files(files):
+            return None
         for field in fields(NeighbourIndex):
             mapped = np.load(folder / f"{field.name}.npy", mmap_mode="r", allow_pickle=False)
             # A plain array over the same memory, because np.memmap is slower.

@@ -10,6 +10,7 @@ import math
 import os
 import time
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -362,12 +363,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         If it is damaged or missing.
     """
     try:
+        _check_unpacked_size(path)
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
         raise InputError(
             f"Checkpoint '{path}' cannot be read ({error}); train into another folder."
         ) from None
     return content
+
+
+def _check_unpacked_size(path: Path) -> None:
+    """Refuse a file that would fill the memory: torch writes tensors without compression."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > 2 * path.stat().st_size:
+            raise ValueError(f"it unpacks to {unpacked:,} bytes")
 
 
 # ---- schedules ----

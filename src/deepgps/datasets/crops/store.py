@@ -25,6 +25,8 @@ from deepgps.files import (
     TEMPORARY_PREFIX,
     AppendFile,
     atomic_path,
+    hash_file,
+    hash_files,
     lock_folder,
     offset_after,
     record_ends,
@@ -32,6 +34,10 @@ from deepgps.files import (
 )
 
 CROPS, CROPS_INDEX, CROPS_MANIFEST = "crops.npy", "index.parquet", "manifest.json"
+PROTEINS = "proteins.parquet"
+HASHES = "sha256"
+"""Field of the manifest: the sha256 of each file of the store, by name."""
+_FILES = (CROPS, CROPS_INDEX, PROTEINS)
 _DRAFT_ROWS, _JOURNAL, _DRAFT_INPUTS = (
     f"{TEMPORARY_PREFIX}rows.jsonl",
     f"{TEMPORARY_PREFIX}fields.jsonl",
@@ -180,7 +186,8 @@ class CropStoreWriter:
         table.sink_parquet(index)
         crops.replace(self.folder / CROPS)
         index.replace(self.folder / CROPS_INDEX)
-        document = {**manifest, "inputs": self.inputs} if self.inputs else manifest
+        document = {**manifest, "inputs": self.inputs} if self.inputs else dict(manifest)
+        document[HASHES] = hash_files(path for name in _FILES if (path := self.folder / name).exists())
         with atomic_path(self.folder / CROPS_MANIFEST) as draft:
             draft.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         self._remove(*self._drafts)
@@ -319,12 +326,12 @@ def open_crops(folder: Path) -> CropStore:
     Raises
     ------
     InputError
-        If the folder has no complete crop store, or its table and its crops differ in length.
+        If the folder has no complete crop store, its table is not the one that was written, or its table and
+        its crops differ in length. `check_crops` looks at the pixels, too.
     """
-    if not (folder / CROPS_MANIFEST).exists():
-        raise InputError(
-            f"'{folder}' is not a complete crop store: it has no {CROPS_MANIFEST}; prepare it again."
-        )
+    hashes = _read_manifest(folder).get(HASHES)
+    if isinstance(hashes, dict):
+        _check_hash(folder, CROPS_INDEX, hashes)
     try:
         crops, index = np.load(folder / CROPS, mmap_mode="r"), pl.read_parquet(folder / CROPS_INDEX)
     except (FileNotFoundError, ValueError, pl.exceptions.PolarsError) as error:
@@ -334,6 +341,54 @@ def open_crops(folder: Path) -> CropStore:
             f"Crop store '{folder}' is damaged: {len(crops):,} crops, {len(index):,} rows; prepare it again."
         )
     return CropStore(crops, index)
+
+
+def check_crops(folder: Path) -> dict[str, str]:
+    """Check every byte of a crop store.
+
+    Parameters
+    ----------
+    folder
+        Folder of the store.
+
+    Returns
+    -------
+    dict of str to str
+        The sha256 of each file.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or is not the one that was written, or the store was written by a version of
+        deepGPS that noted no checksums.
+    """
+    open_crops(folder)
+    hashes = _read_manifest(folder).get(HASHES)
+    if not isinstance(hashes, dict):
+        raise InputError(
+            f"Crop store '{folder}' has no checksums, as this version of deepGPS notes; prepare it again."
+        )
+    for name in hashes:
+        _check_hash(folder, name, hashes)
+    return hashes
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    if not (folder / CROPS_MANIFEST).exists():
+        raise InputError(
+            f"'{folder}' is not a complete crop store: it has no {CROPS_MANIFEST}; prepare it again."
+        )
+    return _read_json(folder / CROPS_MANIFEST)
+
+
+def _check_hash(folder: Path, name: str, hashes: Mapping[str, Any]) -> None:
+    path = folder / name
+    if name not in _FILES or not path.is_file():
+        raise InputError(f"Crop store '{folder}' is damaged: '{name}' is missing; prepare it again.")
+    if hash_file(path) != hashes.get(name):
+        raise InputError(
+            f"Crop store '{folder}' is damaged: '{name}' is not what was written; prepare it again."
+        )
 
 
 def sample_crops(store: CropStore, count: int, seed: int) -> Ints:
@@ -362,9 +417,6 @@ def sample_crops(store: CropStore, count: int, seed: int) -> Ints:
     rank = np.empty(len(order), np.int64)
     rank[by_field] = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
     return np.sort(order[np.argsort(rank, kind="stable")[:count]])
-
-
-PROTEINS = "proteins.parquet"
 
 
 def write_store_proteins(table: Path, ids: Iterable[str], store: Path) -> None:
