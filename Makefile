@@ -1,7 +1,7 @@
 # Every verb sets up what it needs: `make demo` and `make test` work on a fresh clone with Python 3.11 or later.
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-web test-matrix check format constraints docs bench report quality quality-train \
-	e2e e2e-data clean
+	e2e e2e-data soak sbom clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -88,6 +88,23 @@ quality-train: $(VENV)/.test  ## Train deepgps-mini anew and measure it, from ..
 	@$(BIN)/deepgps export runs/mini --to runs/deepgps-mini --metrics experiments/deepgps-mini/figures.json
 	@$(BIN)/python experiments/deepgps-mini/known_proteins.py --run runs/mini --bundle runs/deepgps-mini
 
+# Which seed, and for how many seconds.
+SOAK_SEED ?= 1
+SOAK_SECONDS ?= 600
+
+soak: $(VENV)/.test  ## Attack a website on this machine for ten minutes, and check that honest jobs come out right
+	@$(BIN)/python tests/opengps/soak.py --seed $(SOAK_SEED) --seconds $(SOAK_SECONDS)
+
+# What a site runs, without torch and the test tools.
+sbom: | $(VENV)/bin/python  ## Write sbom.json, CycloneDX: all that a website installs, with versions and licences
+	@rm -rf .sbom && $(BIN)/python -m venv .sbom
+	@.sbom/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[web-cluster]'
+	@$(PIP) 'cyclonedx-bom>=6'
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
+		--output-file sbom.json .sbom/bin/python
+	@rm -rf .sbom
+	@echo "sbom.json"
+
 e2e-data: $(VENV)/.test  ## Run the tutorial on datasets into ./e2e-data, on sources that answer from this machine
 	@$(BIN)/python tests/docs/e2e_data.py e2e-data
 
@@ -95,7 +112,7 @@ e2e: $(VENV)/.test  ## Run the tutorial on training into ./e2e: from fetching to
 	@$(BIN)/python tests/docs/e2e.py e2e
 
 clean:  ## Remove the environment and what the verbs made
-	rm -rf $(VENV) .tox demo report e2e e2e-data site
+	rm -rf $(VENV) .tox .sbom sbom.json demo report e2e e2e-data site
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "deepGPS needs Python 3.11 or later; none was found. Name one: make PYTHON=..."; exit 1; }

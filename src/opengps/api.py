@@ -25,7 +25,7 @@ from opengps.jobs import (
 )
 from opengps.models import crop_of, default_cell, default_cell_png, get_model, model_info, models
 from opengps.rendering import nucleus_image_url
-from opengps.requests import client_address, content_type, parse_form, receive_form, receive_json, submit_job
+from opengps.requests import content_type, parse_form, receive_form, receive_json, submit_job
 from opengps.schemas import (
     API,
     MAX_INTEGER,
@@ -39,11 +39,13 @@ from opengps.schemas import (
     SiteInfo,
     limits_of,
 )
+from opengps.site import Site
+from opengps.visitors import visitor_of
 
 router = APIRouter()
 
 _REFUSED: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse} for status in (403, 408, 413, 415, 422, 429)
+    status: {"model": ErrorResponse} for status in (400, 401, 403, 408, 413, 415, 422, 429, 503)
 }
 _JSON, _FORMS = "application/json", ("multipart/form-data", "application/x-www-form-urlencoded")
 _BODY = {
@@ -61,7 +63,7 @@ _BODY = {
 def show_site(site: SiteDep) -> SiteInfo:
     """Show the version and the limits of this site."""
     names = ("models", "nuclei", "predictions", "submissions", "openapi.json")
-    links = {name: f"{API}/{name}" for name in names}
+    links = {name: f"{site.settings.root_path}{API}/{name}" for name in names}
     return SiteInfo(name="openGPS", version=__version__, limits=limits_of(site.settings), links=links)
 
 
@@ -83,16 +85,16 @@ ModelQuery = Annotated[
 
 
 @router.get("/nuclei", tags=["site"], responses=NOT_FOUND)
-def list_nuclei(model: ModelQuery = "") -> list[NucleusInfo]:
+def list_nuclei(site: SiteDep, model: ModelQuery = "") -> list[NucleusInfo]:
     """List the default nuclei."""
     crop = crop_of(model)
-    return [_nucleus_info(name, model, crop) for name in DEFAULT_CELLS]
+    return [_nucleus_info(site, name, model, crop) for name in DEFAULT_CELLS]
 
 
 @router.get("/nuclei/{name}", tags=["site"], responses=NOT_FOUND)
-def show_nucleus(name: str, model: ModelQuery = "") -> NucleusInfo:
+def show_nucleus(site: SiteDep, name: str, model: ModelQuery = "") -> NucleusInfo:
     """Show one default nucleus."""
-    return _nucleus_info(_checked_name(name), model, crop_of(model))
+    return _nucleus_info(site, _checked_name(name), model, crop_of(model))
 
 
 @router.get(
@@ -114,13 +116,13 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _nucleus_info(name: str, model: str, crop: CropSpec | None) -> NucleusInfo:
+def _nucleus_info(site: Site, name: str, model: str, crop: CropSpec | None) -> NucleusInfo:
     cell = default_cell(name, crop)
     return NucleusInfo(
         name=name,
         size_px=cell.nucleus.shape[0],
         pixel_size_um=cell.pixel_size_um,
-        image=nucleus_image_url(name, model),
+        image=nucleus_image_url(name, model, site.settings.root_path),
     )
 
 
@@ -136,10 +138,12 @@ async def create_prediction(request: Request, site: SiteDep) -> Response:
     """Send proteins to predict; the response says where to find the results."""
     kind = content_type(request)
     if kind == _JSON:
-        job_id = await submit_job(site, client_address(request), await receive_json(request), None, [])
+        job_id = await submit_job(
+            site, visitor_of(request), await receive_json(request, site.settings), None, []
+        )
     elif kind in _FORMS:
         form = await receive_form(request, site.settings, site.settings.max_nuclei + 1)
-        job_id = await submit_job(site, client_address(request), *await parse_form(form))
+        job_id = await submit_job(site, visitor_of(request), *await parse_form(form))
     else:
         message = f"'{kind[:80]}' is not supported; send {_JSON} or {_FORMS[0]}."
         raise request_error(415, "unsupported_media_type", message, "Content-Type")
@@ -189,10 +193,12 @@ def list_prediction_results(
     text, localization = (value.replace("\0", "\ufffd") for value in (q, localization))
     query = ResultQuery(text, localization, confidence, sort, order == "desc", offset, limit)
     results, total = list_results(site, job.id, query)
-    return ResultPage(total=total, offset=offset, results=[prediction_result(job, each) for each in results])
+    return ResultPage(
+        total=total, offset=offset, results=[prediction_result(site, job, each) for each in results]
+    )
 
 
 @router.get("/predictions/{job_id}/results/{number}", tags=["predictions"], responses=NOT_FOUND)
 def show_prediction_result(site: SiteDep, job: JobDep, number: ResultNumber) -> PredictionResult:
     """Show one result."""
-    return prediction_result(job, get_result(site, job.id, number))
+    return prediction_result(site, job, get_result(site, job.id, number))

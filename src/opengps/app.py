@@ -1,9 +1,11 @@
 """The app: routes, error handlers, health and metrics."""
 
+import errno
 import json
 import logging
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,19 +15,24 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy import func, select
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from deepgps import __version__
 from opengps import api, downloads, pages
 from opengps.database import OPEN_STATUSES, ImagePair, Job
 from opengps.errors import RequestError, request_error, validation_error
 from opengps.jobs import SiteDep
+from opengps.quotas import storage_full
 from opengps.rendering import PACKAGE, error_response
 from opengps.schemas import API
 from opengps.security import SECURITY_HEADERS, SecurityMiddleware
 from opengps.settings import Settings
 from opengps.site import Site, open_site
+from opengps.submissions import moderation
 from opengps.submissions import routes as submissions
 from opengps.submissions.store import STATUSES
 
@@ -36,8 +43,12 @@ _DESCRIPTION = (
 )
 
 
+_RETRY_S = 10
+
+
 def create_app(settings: Settings) -> FastAPI:
     """Create the site's app."""
+    root = settings.root_path
     app = FastAPI(
         title="openGPS",
         version=__version__,
@@ -45,22 +56,34 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=f"{API}/openapi.json",
         docs_url=None,
         redoc_url=None,
+        servers=[{"url": root}] if root else None,
     )
     app.state.site = open_site(settings)
-    for router in (api.router, downloads.router, submissions.api_router, submissions.files_router):
+    described = (
+        *(api.router, downloads.router, submissions.api_router, submissions.files_router),
+        moderation.api_router,
+    )
+    undescribed = (
+        *(downloads.router, submissions.files_router, pages.router, submissions.pages_router),
+        moderation.pages_router,
+    )
+    for router in described:
         _set_summaries(router)
         app.include_router(router, prefix=API)
-    for router in (downloads.router, submissions.files_router):
+    for router in undescribed:
         app.include_router(router, include_in_schema=False)
-    for router in (pages.router, submissions.pages_router):
-        app.include_router(router, include_in_schema=False)
+    app.state.routes = [*_patterns(described, API), *_patterns(undescribed, "")]
     app.add_api_route("/health", health, include_in_schema=False)
-    app.add_api_route("/metrics", metrics, include_in_schema=False)
+    if settings.metrics:
+        app.add_api_route("/metrics", metrics, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=PACKAGE / "static"))
     app.mount("/api/assets", StaticFiles(directory=_swagger_assets()))
     app.add_exception_handler(RequestError, _handle_request_error)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
     app.add_exception_handler(HTTPException, _handle_http_error)
+    app.add_exception_handler(DBAPIError, _handle_database_error)
+    app.add_exception_handler(PoolTimeoutError, _handle_database_error)
+    app.add_exception_handler(OSError, _handle_os_error)
     app.add_exception_handler(Exception, _handle_unexpected_error)
     app.add_middleware(SecurityMiddleware, settings=settings)
     return app
@@ -71,6 +94,14 @@ def _set_summaries(router: APIRouter) -> None:
     for route in router.routes:
         if isinstance(route, APIRoute):
             route.summary = (route.endpoint.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+
+
+def _patterns(routers: Iterable[APIRouter], prefix: str) -> Iterator[tuple[re.Pattern[str], set[str]]]:
+    """Return what addresses each route matches, and its methods."""
+    for router in routers:
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                yield compile_path(prefix + route.path)[0], route.methods
 
 
 def _swagger_assets() -> Path:
@@ -138,7 +169,35 @@ def _handle_http_error(request: Request, error: Exception) -> Response:
         found = request_error(error.status_code, "http_error", str(error.detail))
     response = error_response(request, found)
     response.headers.update(error.headers or {})
+    if error.status_code == 405:
+        response.headers["Allow"] = ", ".join(_allowed_methods(request))
     return response
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Return the methods of all routes of an address; the router names those of the first one only."""
+    path, routes = request.scope["path"], request.app.state.routes
+    return sorted({method for pattern, methods in routes if pattern.match(path) for method in methods})
+
+
+def _handle_database_error(request: Request, error: Exception) -> Response:
+    # What the database refuses because of its content is an error of this program.
+    if isinstance(error, DBAPIError) and isinstance(error, IntegrityError | DataError | ProgrammingError):
+        return _handle_unexpected_error(request, error)
+    logging.getLogger("opengps").error("%s: the database: %s", json.dumps(request.url.path), _reason(error))
+    message = "The database is busy, full or being restored; try again in a few seconds."
+    return error_response(request, request_error(503, "unavailable", message, retry_after=_RETRY_S))
+
+
+def _reason(error: Exception) -> str:
+    # Not the statement; what it is about is in the first line.
+    return str(getattr(error, "orig", error)).strip().partition("\n")[0][:200]
+
+
+def _handle_os_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return error_response(request, storage_full())
+    return _handle_unexpected_error(request, error)
 
 
 def _handle_unexpected_error(request: Request, error: Exception) -> Response:

@@ -15,6 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Connection,
     Engine,
     ForeignKey,
@@ -25,7 +26,7 @@ from sqlalchemy import (
     create_engine,
     event,
 )
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from deepgps.errors import DeepGPSError, InputError
@@ -79,6 +80,12 @@ class Job(Base):
     lease_expires_at: Mapped[float] = mapped_column(default=0.0)
     attempts: Mapped[int] = mapped_column(default=0)
     """Chunks started since the last finished protein."""
+    retry_at: Mapped[float] = mapped_column(default=0.0)
+    """From when it may be tried again after its workers died."""
+    visitor: Mapped[str | None] = mapped_column(String(32), index=True)
+    """Who sent it, see `opengps.visitors`; None for jobs of an earlier version."""
+    disk_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Bytes of its files and rows: reserved at first, measured when it is done."""
     error: Mapped[str | None] = mapped_column(Text)
     """Why the job failed."""
 
@@ -138,15 +145,24 @@ class Result(Base):
 
 
 class Usage(Base):
-    """A job that an address started; deleted after an hour."""
+    """A job that a visitor started; deleted after an hour."""
 
     __tablename__ = "usage"
-    __table_args__ = (Index("ix_usage_address_created_at", "address", "created_at"),)
+    __table_args__ = (Index("ix_usage_visitor_created_at", "visitor", "created_at"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    address: Mapped[str] = mapped_column(String(64))
+    visitor: Mapped[str] = mapped_column(String(32))
     created_at: Mapped[float]
     proteins: Mapped[int]
+
+
+class Turn(Base):
+    """When a visitor last had a turn of a worker; deleted after an hour."""
+
+    __tablename__ = "turns"
+
+    visitor: Mapped[str] = mapped_column(String(32), primary_key=True)
+    served_at: Mapped[float]
 
 
 class Submission(Base):
@@ -157,8 +173,10 @@ class Submission(Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     """22 random characters; whoever knows it may read and delete the submission."""
     created_at: Mapped[float]
-    address: Mapped[str | None] = mapped_column(String(64))
-    """The sender's network address; deleted after an hour."""
+    visitor: Mapped[str | None] = mapped_column(String(32), index=True)
+    """Who sent it, see `opengps.visitors`; deleted when a job of the same day would expire."""
+    disk_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Bytes of its files."""
     contributor: Mapped[str] = mapped_column(Text)
     licence: Mapped[str] = mapped_column(String(40))
     model: Mapped[str] = mapped_column(String(200), default="")
@@ -181,6 +199,8 @@ class ImagePair(Base):
     status: Mapped[str] = mapped_column(String(16), default="pending")
     """``pending``, ``accepted`` or ``rejected``."""
     decided_at: Mapped[float | None]
+    decided_by: Mapped[str | None] = mapped_column(Text)
+    """The moderator."""
     reason: Mapped[str | None] = mapped_column(Text)
     """The moderator's reason."""
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
@@ -208,14 +228,33 @@ class ImagePair(Base):
     """Why it cannot be compared."""
 
 
+class Decision(Base):
+    """What a moderator decided of an image, and when; kept when the image is deleted or decided anew."""
+
+    __tablename__ = "decisions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    image: Mapped[int] = mapped_column(index=True)
+    """Its number."""
+    sha256: Mapped[str] = mapped_column(String(64))
+    """The checksum of its pixels."""
+    status: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str | None] = mapped_column(Text)
+    moderator: Mapped[str] = mapped_column(Text)
+    decided_at: Mapped[float]
+
+
 def iso_time(seconds: float) -> str:
     """Format a time: ISO 8601, UTC, to the second."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 # How long SQLite waits for another writer; transactions take milliseconds.
-_BUSY_MS = 20_000
+_BUSY_MS = 5_000
 _RETRY_S = 0.05
+# Read in less than a second; 'opengps check' reads files of any size.
+_CHECKED_BYTES = 500_000_000
+_DAMAGED = "Put the last backup in its place with 'opengps restore BACKUP', or start with an empty folder."
 # Any number, as long as all processes of a site use the same one.
 _MIGRATION_LOCK = 6_021_023
 
@@ -236,12 +275,33 @@ def connect(settings: Settings) -> Sessions:
     engine = _engine(settings)
     try:
         migrate(engine)
-    except OperationalError as error:
+        if engine.dialect.name == "sqlite":
+            _check_file(engine)
+    except DatabaseError as error:
         # The address contains a password.
         address = engine.url.render_as_string(hide_password=True)
         reason = str(error.orig).strip().partition("\n")[0].rstrip(".")
-        raise DeepGPSError(f"The database '{address}' cannot be opened ({reason}).") from None
+        remedy = "" if isinstance(error, OperationalError) else f" {_DAMAGED}"
+        raise DeepGPSError(f"The database '{address}' cannot be opened ({reason}).{remedy}") from None
     return sessionmaker(engine, expire_on_commit=False)
+
+
+def _check_file(engine: Engine) -> None:
+    """Look for damage in a SQLite file, unless that would take long.
+
+    Raises
+    ------
+    DeepGPSError
+        If it is damaged.
+    """
+    file = Path(engine.url.database or "")
+    if file.stat().st_size > _CHECKED_BYTES if file.is_file() else True:
+        return
+    with engine.connect() as connection:
+        found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+    if found != "ok":
+        reason = found.partition("\n")[0]
+        raise DeepGPSError(f"The database '{file}' is damaged ({reason}). {_DAMAGED}")
 
 
 def _engine(settings: Settings) -> Engine:
@@ -261,7 +321,8 @@ def _engine(settings: Settings) -> Engine:
 def _configure_sqlite(connection: Any, _: object) -> None:
     connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
     _enable_wal(connection)
-    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
+    # What is deleted is overwritten: see `forget_deleted`.
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -277,6 +338,15 @@ def _enable_wal(connection: Any) -> None:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
         time.sleep(_RETRY_S * random.random())
+
+
+def forget_deleted(sessions: Sessions) -> None:
+    """Remove what was deleted from SQLite's write-ahead log, too; PostgreSQL does so in its own time."""
+    engine = sessions.kw["bind"]
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            # Where a reader needs the log, the worker tries again within a minute.
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def migrate(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -34,6 +35,7 @@ LAYERS = ("nucleus.png", "protein.png", "overlay.png", "nucleus-blue.png", "prot
 _SMALL_PX = 128
 # A spreadsheet evaluates a cell that starts so; a protein's id is never a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_AFTER_MARK = re.compile(r"([,;|\t\r\n][\"']?)([=+@-])")
 _IMAGE_CACHE = {"Cache-Control": "private, max-age=3600"}
 
 router = APIRouter(responses=NOT_FOUND, tags=["downloads"])
@@ -123,8 +125,12 @@ def layer_png(site: SiteDep, job: JobDep, number: ResultNumber, layer: str) -> R
 
 
 def escape_formula(value: str) -> str:
-    """Prevent a spreadsheet from evaluating a cell: put an apostrophe before a formula."""
-    return f"'{value}" if value.startswith(_FORMULA_STARTS) else value
+    """Prevent a spreadsheet from evaluating a cell: put an apostrophe before a formula.
+
+    A spreadsheet may split a line at another mark than the one that it was written with.
+    """
+    escaped = _FORMULA_AFTER_MARK.sub(r"\1'\2", value)
+    return f"'{escaped}" if escaped.startswith(_FORMULA_STARTS) else escaped
 
 
 def _table(results: Iterable[Result], job: Job, delimiter: str) -> bytes:

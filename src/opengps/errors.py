@@ -38,11 +38,28 @@ class RequestError(Exception):
         Everything that is wrong with the request.
     retry_after
         Seconds after which the same request may succeed.
+    challenge
+        How to authenticate, for status 401: the header ``WWW-Authenticate``.
     """
 
-    def __init__(self, status: int, errors: Sequence[ErrorDetail], retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        errors: Sequence[ErrorDetail],
+        retry_after: int | None = None,
+        challenge: str | None = None,
+    ) -> None:
         super().__init__("; ".join(error.message for error in errors))
-        self.status, self.errors, self.retry_after = status, list(errors), retry_after
+        self.status, self.errors = status, list(errors)
+        self.retry_after, self.challenge = retry_after, challenge
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle all of it, and not only the message."""
+        return type(self), (self.status, self.errors, self.retry_after, self.challenge)
+
+
+class TooLargeError(Exception):
+    """An upload exceeds a limit in bytes."""
 
 
 def request_error(
@@ -50,6 +67,12 @@ def request_error(
 ) -> RequestError:
     """Return the exception for a request with one error."""
     return RequestError(status, [ErrorDetail(code=code, message=message, field=field)], retry_after)
+
+
+def unauthorized(message: str, challenge: str) -> RequestError:
+    """Return the exception for a request without the token that it needs."""
+    detail = ErrorDetail(code="unauthorized", message=message, field="Authorization")
+    return RequestError(401, [detail], challenge=challenge)
 
 
 def not_found(message: str, field: str) -> RequestError:

@@ -1,6 +1,5 @@
 """Jobs: created, found, listed, cancelled and deleted, for the pages and the API."""
 
-import math
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,15 +15,24 @@ from deepgps.bundle import Bundle
 from deepgps.images.cell import Cell
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.image_storage import IMAGE_EXTENSIONS, IMAGE_FOLDER
-from opengps.database import OPEN_STATUSES, InputRecord, Job, Result, UploadedNucleus, Usage, iso_time
-from opengps.errors import not_found, request_error
+from opengps.database import (
+    OPEN_STATUSES,
+    InputRecord,
+    Job,
+    Result,
+    Turn,
+    UploadedNucleus,
+    Usage,
+    forget_deleted,
+    iso_time,
+)
+from opengps.errors import not_found
+from opengps.quotas import HOUR_S, check_disk, check_job_quota, job_bytes, lock_quotas
 from opengps.schemas import API, JobStatus, PredictionResult
 from opengps.site import Site
 from opengps.storage import job_key
 
-HOUR_S = 3600.0
 DAY_S = 86_400.0
-_BUSY_RETRY_S = 60
 
 DOWNLOADS = ("results.csv", "results.tsv", "results.json", "rejected.csv", "images.zip", "results.zip")
 SORT_COLUMNS = {
@@ -90,49 +98,16 @@ class JobRequest:
     mean: bool = False
 
 
-def check_quota(site: Site, address: str, proteins: int) -> None:
-    """Refuse a job that exceeds a quota; quotas are counted in the database, over all servers.
+def create_job(site: Site, request: JobRequest, visitor: str) -> str:
+    """Add a job to the queue and return its id, 128 random bits.
 
     Raises
     ------
     RequestError
-        429, with the seconds to wait.
+        If it exceeds a quota; quotas are counted in the transaction that adds it.
     """
-    now, settings = time.time(), site.settings
-    used = select(func.count(), func.coalesce(func.sum(Usage.proteins), 0), func.min(Usage.created_at))
-    unfinished = select(func.count()).where(Job.status.in_(OPEN_STATUSES))
-    with site.sessions() as session:
-        recent = used.where(Usage.address == address, Usage.created_at > now - HOUR_S)
-        jobs, sent, first = session.execute(recent).one()
-        queued = session.scalar(unfinished) or 0
-    if queued >= settings.max_open_jobs:
-        raise request_error(
-            429,
-            "server_busy",
-            f"{queued:,} jobs are waiting or running, the limit of this site; try again in a minute.",
-            retry_after=_BUSY_RETRY_S,
-        )
-    wait = math.ceil(first + HOUR_S - now) if first else 1
-    if jobs >= settings.jobs_per_hour:
-        raise request_error(
-            429,
-            "too_many_jobs",
-            f"You started {jobs:,} jobs in the last hour, the limit of this site; wait {wait:,} s.",
-            retry_after=wait,
-        )
-    if sent and sent + proteins > settings.proteins_per_hour:
-        raise request_error(
-            429,
-            "too_many_proteins_per_hour",
-            f"You sent {sent:,} proteins in the last hour; the limit is {settings.proteins_per_hour:,}. "
-            f"Wait {wait:,} s.",
-            retry_after=wait,
-        )
-
-
-def create_job(site: Site, request: JobRequest, address: str) -> str:
-    """Add a job to the queue and return its id, 128 random bits."""
     now, metadata = time.time(), request.bundle.metadata
+    images = len(request.records) * len(request.cells)
     job = Job(
         id=secrets.token_urlsafe(16),
         created_at=now,
@@ -147,13 +122,18 @@ def create_job(site: Site, request: JobRequest, address: str) -> str:
         nuclei=[cell.name for cell in request.cells],
         total=len(request.records),
         rejected=sum(isinstance(each, Rejection) for each in request.records),
+        visitor=visitor,
+        disk_bytes=job_bytes(len(request.records), images, metadata.crop.size_px),
     )
     with site.sessions.begin() as session:
+        lock_quotas(session)
         session.add(job)
+        session.add(Usage(visitor=visitor, created_at=now, proteins=job.total))
         session.flush()
+        check_job_quota(session, site.settings, visitor)
+        check_disk(session, site, visitor)
         session.add_all(_input_record(job.id, number, each) for number, each in enumerate(request.records))
         session.add_all(_uploaded(job.id, cell) for cell in request.cells if cell.source == "uploaded")
-        session.add(Usage(address=address, created_at=now, proteins=job.total))
     return job.id
 
 
@@ -204,28 +184,39 @@ def job_status(site: Site, job: Job) -> JobStatus:
         finished_at=None if job.finished_at is None else iso_time(job.finished_at),
         expires_at=iso_time(job.expires_at),
         error=job.error,
-        links=_links(job),
+        links=_links(job, site.settings.root_path),
     )
 
 
 def _queue_position(site: Site, job: Job) -> int | None:
+    """Return the turn that the job gets, if every visitor gets one in turn."""
     if job.status != "queued":
         return None
-    earlier = select(func.count()).where(Job.status.in_(OPEN_STATUSES), Job.queued_at < job.queued_at)
+    unfinished = Job.status.in_(OPEN_STATUSES)
+    counts = select(Job.visitor, func.count()).where(unfinished, Job.id != job.id).group_by(Job.visitor)
+    earlier = select(func.count()).where(
+        unfinished, Job.visitor.is_not_distinct_from(job.visitor), Job.queued_at < job.queued_at
+    )
+    served = func.coalesce(Turn.served_at, 0.0)
     with site.sessions() as session:
-        return 1 + (session.scalar(earlier) or 0)
+        others = [(visitor, count) for visitor, count in session.execute(counts) if visitor != job.visitor]
+        own = session.scalar(earlier) or 0
+        turns = {row[0]: row[1] for row in session.execute(select(Turn.visitor, served))}
+    last = turns.get(job.visitor or "", 0.0)
+    return 1 + own + sum(min(count, own + (turns.get(who or "", 0.0) < last)) for who, count in others)
 
 
-def _links(job: Job) -> dict[str, str]:
-    url = f"{API}/predictions/{job.id}"
-    links = {"self": url, "page": f"/predictions/{job.id}", "results": f"{url}/results"}
+def _links(job: Job, root: str) -> dict[str, str]:
+    url = f"{root}{API}/predictions/{job.id}"
+    links = {"self": url, "page": f"{root}/predictions/{job.id}", "results": f"{url}/results"}
     return links | {name: f"{url}/{name}" for name in DOWNLOADS}
 
 
-def prediction_result(job: Job, result: Result) -> PredictionResult:
+def prediction_result(site: Site, job: Job, result: Result) -> PredictionResult:
     """Return what the API says of one result."""
-    url = f"{API}/predictions/{job.id}/results/{result.number}"
-    links = {"self": url, "page": f"/predictions/{job.id}/results/{result.number}"}
+    root, path = site.settings.root_path, f"/predictions/{job.id}/results/{result.number}"
+    url = f"{root}{API}{path}"
+    links = {"self": url, "page": f"{root}{path}"}
     if result.record["images"]:
         names = ("image.png", "nucleus.png", "protein.png", "overlay.png", "image.ome.tif")
         links |= {name: f"{url}/{name}" for name in names}
@@ -343,14 +334,16 @@ def delete_job(site: Site, job_id: str) -> None:
     """Delete a job, its results and files. A worker that is busy with it notices when it saves a result."""
     with site.sessions.begin() as session:
         session.execute(delete(Job).where(Job.id == job_id))
+    forget_deleted(site.sessions)
     site.storage.remove(job_key(job_id))
 
 
 def purge_jobs(site: Site) -> None:
-    """Delete jobs that have expired, files without a job, and addresses after an hour."""
+    """Delete jobs that have expired, files without a job, and after an hour who started how many."""
     now = time.time()
     with site.sessions.begin() as session:
         session.execute(delete(Usage).where(Usage.created_at < now - HOUR_S))
+        session.execute(delete(Turn).where(Turn.served_at < now - HOUR_S))
         expired = list(session.scalars(select(Job.id).where(Job.expires_at < now)))
     for job_id in expired:
         delete_job(site, job_id)

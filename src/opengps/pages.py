@@ -37,7 +37,8 @@ from opengps.jobs import (
 )
 from opengps.models import available_model, default_cell, get_model, models
 from opengps.rendering import form_errors, page
-from opengps.requests import client_address, parse_form, receive_form, submit_job
+from opengps.requests import parse_form, receive_form, submit_job
+from opengps.visitors import visitor_of
 
 router = APIRouter()
 
@@ -74,7 +75,7 @@ async def create_prediction_page(request: Request, site: SiteDep) -> Response:
         if not sent.images:
             # The form always sends a nucleus.
             sent = sent.model_copy(update={"nuclei": [], "mean": False})
-        job_id = await submit_job(site, client_address(request), sent, file, images)
+        job_id = await submit_job(site, visitor_of(request), sent, file, images)
     except RequestError as error:
         values = {name: value for name, value in form.items() if isinstance(value, str)}
         nuclei = [name for name in form.getlist("nuclei") if isinstance(name, str)]

@@ -1,7 +1,8 @@
 """The job queue, which is the table of jobs: workers lease jobs, extend the lease, and release it.
 
-The open job that has waited longest comes first. A worker leases it for one chunk and releases it, and it
-waits again; so a single protein waits for one chunk of a large batch, and not for the batch. Every change of
+Visitors have turns: next is the visitor whose last turn is longest ago, and of their open jobs the one that
+has waited longest. A worker leases it for one chunk and releases it, and it waits again; so a single protein
+waits for one chunk of each other visitor, and neither for a large batch nor for many jobs. Every change of
 a leased job is one transaction with the condition that the lease is still held: a worker that was killed
 leaves a lease that expires, and one that was slow and lost its lease cannot change anything.
 """
@@ -15,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select, update
 
-from opengps.database import OPEN_STATUSES, InputRecord, Job, Result
+from opengps.database import OPEN_STATUSES, InputRecord, Job, Result, Turn
 from opengps.site import Site
 
 # A new process may get the number of an old one.
@@ -32,14 +33,16 @@ def worker_name() -> str:
 
 
 def lease_job(site: Site) -> Job | None:
-    """Lease the job that has waited longest; return None if no job waits."""
+    """Lease the job whose visitor has waited longest; return None if no job waits."""
     now = time.time()
     with site.sessions() as session:
         # An idle worker only reads: writing would lock SQLite.
         if session.scalar(select(Job.id).where(_is_waiting(now)).limit(1)) is None:
             return None
     # One statement, so that two workers never lease the same job.
-    first = select(Job.id).where(_is_waiting(now)).order_by(Job.queued_at).limit(1).scalar_subquery()
+    last_turn = func.coalesce(Turn.served_at, 0.0)
+    chosen = select(Job.id).outerjoin(Turn, Turn.visitor == Job.visitor).where(_is_waiting(now))
+    first = chosen.order_by(last_turn, Job.queued_at).limit(1).scalar_subquery()
     statement = (
         update(Job)
         .where(Job.id == first, _is_waiting(now))
@@ -54,6 +57,8 @@ def lease_job(site: Site) -> Job | None:
     )
     with site.sessions.begin() as session:
         job = session.scalars(statement).one_or_none()
+        if job is not None and job.visitor is not None:
+            session.merge(Turn(visitor=job.visitor, served_at=now))
     if job is not None and job.attempts > site.settings.max_attempts:
         times = site.settings.max_attempts
         error = f"This job stopped {times} times at the same protein; leave that protein out and try again."
@@ -63,7 +68,8 @@ def lease_job(site: Site) -> Job | None:
 
 
 def _is_waiting(now: float) -> ColumnElement[bool]:
-    return Job.status.in_(OPEN_STATUSES) & or_(Job.worker.is_(None), Job.lease_expires_at < now)
+    free = or_(Job.worker.is_(None), Job.lease_expires_at < now)
+    return Job.status.in_(OPEN_STATUSES) & free & (Job.retry_at <= now)
 
 
 def save_progress(
@@ -122,7 +128,9 @@ def save_lookup(site: Site, job: Job, record: InputRecord) -> None:
         session.merge(record)
 
 
-def release_job(site: Site, job: Job, *, status: str | None = None, error: str | None = None) -> None:
+def release_job(
+    site: Site, job: Job, *, status: str | None = None, error: str | None = None, attempts: int | None = None
+) -> None:
     """Release a job if its lease is still held: it waits for its next chunk, or is done.
 
     Parameters
@@ -133,26 +141,37 @@ def release_job(site: Site, job: Job, *, status: str | None = None, error: str |
         The final status, if the job is done; a cancelled job stays cancelled.
     error
         Why it failed.
+    attempts
+        Replaces the number of chunks started since the last finished protein.
     """
     now = time.time()
+    released = {"worker": None, "lease_expires_at": 0.0, "queued_at": now}
+    if attempts is not None:
+        released["attempts"] = attempts
     held = (Job.id == job.id) & (Job.worker == worker_name())
     with site.sessions.begin() as session:
         if status is not None:
             done = update(Job).where(held, Job.status.in_(OPEN_STATUSES))
             session.execute(done.values(status=status, finished_at=now, error=error))
-        session.execute(update(Job).where(held).values(worker=None, lease_expires_at=0.0, queued_at=now))
+        session.execute(update(Job).where(held).values(released))
 
 
 def release_dead_workers(site: Site) -> None:
-    """Release the jobs of workers on this machine that no longer run."""
+    """Release the jobs of workers on this machine that no longer run.
+
+    A job is tried again at once, and after that only in a while: a machine that starts three times in a
+    minute says nothing of the job.
+    """
     with site.sessions() as session:
-        leased = session.execute(select(Job.id, Job.worker).where(Job.worker.is_not(None))).all()
-    for job_id, worker in leased:
+        columns = select(Job.id, Job.worker, Job.attempts).where(Job.worker.is_not(None))
+        leased = session.execute(columns).all()
+    for job_id, worker, attempts in leased:
         host, pid, token = (worker or "").split(":")
         if host == socket.gethostname() and not _is_running(int(pid), token):
+            retry_at = time.time() + site.settings.retry_s if attempts > 1 else 0.0
             with site.sessions.begin() as session:
                 held = update(Job).where(Job.id == job_id, Job.worker == worker)
-                session.execute(held.values(worker=None, lease_expires_at=0.0))
+                session.execute(held.values(worker=None, lease_expires_at=0.0, retry_at=retry_at))
 
 
 def _is_running(pid: int, token: str) -> bool:

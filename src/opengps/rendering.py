@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
@@ -35,9 +36,9 @@ def format_bytes(count: int) -> str:
     return f"{count / 1e6:g} MB" if count >= 1e5 else f"{count:,} bytes"
 
 
-def nucleus_image_url(name: str, model: str) -> str:
+def nucleus_image_url(name: str, model: str, root: str) -> str:
     """Return the address of the image of a default nucleus, fitted to a model's crops if one is named."""
-    return f"{API}/nuclei/{name}/image.png" + (f"?{urlencode({'model': model})}" if model else "")
+    return f"{root}{API}/nuclei/{name}/image.png" + (f"?{urlencode({'model': model})}" if model else "")
 
 
 def source_link(source: str, known: Mapping[str, Any]) -> str:
@@ -61,20 +62,21 @@ def _static_hash() -> str:
 templates.env.filters |= {"class_name": display_name, "time": format_time, "bytes": format_bytes}
 templates.env.globals |= {
     "version": __version__,
-    "api": API,
     "bar": bar,
     "static_hash": _static_hash(),
     "describe_classes": describe_classes,
     "unavailable_reason": unavailable_reason,
-    "nucleus_image_url": nucleus_image_url,
     "source_link": source_link,
 }
 
 
 def page(request: Request, template: str, status: int = 200, /, **context: Any) -> Response:
     """Render a page."""
-    context["settings"] = request.app.state.site.settings
+    settings = request.app.state.site.settings
+    root = settings.root_path
+    context |= {"settings": settings, "root": root, "api": root + API}
     context["base_url"] = str(request.base_url).rstrip("/")
+    context["nucleus_image_url"] = partial(nucleus_image_url, root=root)
     response = templates.TemplateResponse(request, template, context, status_code=status)
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -90,6 +92,8 @@ def error_response(request: Request, error: RequestError) -> Response:
         response = page(
             request, "error.html", error.status, title=title, status=error.status, errors=error.errors
         )
+    if error.challenge is not None:
+        response.headers["WWW-Authenticate"] = error.challenge
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     return response

@@ -1,16 +1,11 @@
 """Requests to predict: received as JSON or as a form, and checked against everything this site can do."""
 
-import gzip
-import re
-import tempfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
-from itertools import islice
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
+from anyio import to_thread
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
@@ -19,37 +14,31 @@ from starlette.requests import Request
 
 from deepgps.bundle import Bundle
 from deepgps.errors import InputError
-from deepgps.files import safe_file_name
 from deepgps.images.cell import DEFAULT_CELLS, Cell, with_unique_name
-from deepgps.proteins.names import is_accession
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.proteins.reading import SequenceRecord, check_records, read_protein_file
-from opengps.errors import ErrorDetail, RequestError, request_error, validation_error
-from opengps.jobs import JobRequest, check_quota, create_job
+from opengps.errors import ErrorDetail, RequestError, TooLargeError, request_error, validation_error
+from opengps.jobs import JobRequest, create_job
 from opengps.models import check_model, default_cell, models
+from opengps.protein_input import LONG_TEXT_BYTES, TEXT_NAME, read_records
+from opengps.quotas import check_disk, check_job_quota
 from opengps.schemas import PredictionRequest
 from opengps.settings import Settings
 from opengps.site import Site
-from opengps.uploads import TooLargeError, Upload, load_uploaded_nucleus
+from opengps.uploads import Upload, load_uploaded_nucleus
 
-TEXT_NAME = "the text"
-"""What messages call a text that was pasted into the form."""
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _MAX_SHOWN = 5
 _MAX_FIELDS = 200
 _MAX_NAME = 120
+# What a request has beside its proteins.
+_JSON_BYTES = 100_000
 _LIST_FIELDS = ("nuclei", "nucleus_images")
 _FILE_FIELDS = ("file", "nucleus_images")
-_SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_()-]{0,29}")
-_RESIDUES = re.compile(r"[A-Za-z*]+")
-_MIN_SEQUENCE = 10
 
 
 # Receiving.
-
-
-def client_address(request: Request) -> str:
-    """Return the network address of the visitor."""
-    return request.client.host if request.client else ""
 
 
 def content_type(request: Request) -> str:
@@ -57,16 +46,24 @@ def content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def receive_json(request: Request) -> PredictionRequest:
+async def receive_json(request: Request, settings: Settings) -> PredictionRequest:
     """Read a request in JSON.
 
     Raises
     ------
     RequestError
-        If it is not JSON, or does not match `PredictionRequest`.
+        If it has more bytes than a file of proteins may have, is not JSON, or does not match
+        `PredictionRequest`.
     """
+    body, limit = bytearray(), settings.max_table_bytes
+    async for part in request.stream():
+        body += part
+        # JSON writes a line break and a tab in two characters.
+        if len(body) > 2 * limit + _JSON_BYTES:
+            message = f"The request has too many bytes; the proteins may have {limit:,}. Split them."
+            raise request_error(413, "payload_too_large", message, "proteins")
     try:
-        return PredictionRequest.model_validate_json(await request.body(), strict=True)
+        return PredictionRequest.model_validate_json(bytes(body), strict=True)
     except ValidationError as error:
         raise validation_error(error.errors()) from None
 
@@ -141,8 +138,29 @@ def base_name(path: str) -> str:
     return "".join(letter if letter.isprintable() else "_" for letter in name)[:_MAX_NAME]
 
 
+async def run_for_visitor(
+    site: Site, visitor: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Call a function that reads uploads in a thread: one of a visitor, and a few at all, at a time.
+
+    The others wait without a thread, so that pages are answered in the meantime.
+
+    Parameters
+    ----------
+    site
+        The site.
+    visitor
+        Who sent the uploads.
+    function, *args, **kwargs
+        The function, and its arguments.
+    """
+    turns = site.upload_turns
+    async with turns.of(visitor):
+        return await to_thread.run_sync(partial(function, *args, **kwargs), limiter=turns.limiter)
+
+
 async def submit_job(
-    site: Site, address: str, request: PredictionRequest, file: Upload | None, images: Sequence[Upload]
+    site: Site, visitor: str, request: PredictionRequest, file: Upload | None, images: Sequence[Upload]
 ) -> str:
     """Check a request, add a job to the queue, and return the job's id.
 
@@ -153,11 +171,13 @@ async def submit_job(
     """
 
     def submit() -> str:
-        check_quota(site, address, 0)
-        checked = check_request(request, file, images, site.settings)
-        check_quota(site, address, len(checked.records))
-        return create_job(site, checked, address)
+        with site.sessions() as session:
+            check_job_quota(session, site.settings, visitor, jobs=1)
+            check_disk(session, site, visitor)
+        return create_job(site, check_request(request, file, images, site.settings), visitor)
 
+    if file or images or len(request.proteins) > LONG_TEXT_BYTES:
+        return await run_for_visitor(site, visitor, submit)
     return await run_in_threadpool(submit)
 
 
@@ -239,8 +259,7 @@ def _read_records(
         errors.add("no_proteins", message, where)
         return []
     try:
-        parsed = _parse(upload, text if file is None else "", settings)
-        records = list(islice(parsed, settings.max_proteins + 1))
+        records = read_records(upload, settings, is_file=file is not None)
     except InputError as error:
         errors.add("unreadable_file", str(error), where)
         return []
@@ -268,68 +287,6 @@ def _check_records(
         limit = settings.max_total_residues
         message = f"The proteins have {total:,} residues in all; the limit is {limit:,} per job. Split them."
         errors.add("too_many_residues", message, where)
-
-
-def _parse(upload: Upload, text: str, settings: Settings) -> Iterator[Protein | Rejection | str]:
-    header = {cell.strip(' "').lower() for cell in re.split(r"[,;\t]", text.strip().partition("\n")[0])}
-    if text and text.lstrip()[:1] != ">" and not header & {"id", "sequence"}:
-        yield from _parse_bare(text, settings)
-        return
-    content = _unpack(upload, settings)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / safe_file_name(upload.name)
-        path.write_bytes(content)
-        name = TEXT_NAME if text else upload.name
-        try:
-            for each in read_protein_file(path):
-                if isinstance(each, Rejection):
-                    yield Rejection(each.id, name, each.reason.replace(str(path), name))
-                else:
-                    yield _check_length(each, settings)
-        except InputError as error:
-            raise InputError(str(error).replace(str(path), name)) from None
-
-
-def _check_length(each: Protein | Rejection, settings: Settings) -> Protein | Rejection:
-    if isinstance(each, Rejection) or len(each.sequence) <= settings.max_residues:
-        return each
-    length, limit = len(each.sequence), settings.max_residues
-    reason = f"Sequence '{each.id}' has {length:,} residues; the limit is {limit:,}."
-    return Rejection(each.id, TEXT_NAME, reason)
-
-
-def _unpack(upload: Upload, settings: Settings) -> bytes:
-    content, limit = upload.content, settings.max_table_bytes
-    if content[:2] == b"\x1f\x8b":
-        try:
-            # No more than the limit is unpacked, whatever the file declares.
-            content = gzip.GzipFile(fileobj=BytesIO(content)).read(limit + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(
-                f"'{upload.name}' is a damaged gzip file ({error}); compress it again."
-            ) from None
-    if len(content) > limit:
-        raise TooLargeError(f"'{upload.name}' has more than {limit:,} bytes, the limit; split it.")
-    return content
-
-
-def _parse_bare(text: str, settings: Settings) -> Iterator[Protein | Rejection | str]:
-    """Parse a bare sequence, or names to look up."""
-    words = re.split(r"[\s,;]+", text.strip(" \t\r\n,;"))
-    if all(map(_RESIDUES.fullmatch, words)) and max(map(len, words)) >= _MIN_SEQUENCE:
-        for each in check_records([SequenceRecord(1, "sequence", text)], TEXT_NAME, {}):
-            yield _check_length(each, settings)
-        return
-    for word in dict.fromkeys(words):
-        if not settings.lookups:
-            reason = f"'{word}' cannot be looked up on this site; send its sequence."
-            yield Rejection(word, TEXT_NAME, reason)
-        elif is_accession(word) or _SYMBOL.fullmatch(word):
-            yield word
-        else:
-            shown = word if len(word) <= 40 else f"{word[:40]}…"
-            reason = f"'{shown}' is not a sequence, a UniProt accession or a gene symbol; check its spelling."
-            yield Rejection(shown, TEXT_NAME, reason)
 
 
 def _load_cells(

@@ -43,6 +43,7 @@ def run_server(settings: Settings, host: str, port: int, *, worker: bool = True)
     from uvicorn import Server
 
     from opengps.app import create_app
+    from opengps.isolation import prepare_isolation
 
     _check_port(host, port)
     if host in _LOCAL_HOSTS and not settings.allowed_hosts:
@@ -52,6 +53,7 @@ def run_server(settings: Settings, host: str, port: int, *, worker: bool = True)
     print(
         f"openGPS: http://{shown}:{port}  (data in {settings.data.absolute()}; stop with Ctrl-C)", flush=True
     )
+    threading.Thread(target=prepare_isolation, args=(settings,), daemon=True).start()
     # When the server passes the interrupt on, it has shut down properly.
     with _running_worker(settings) if worker else nullcontext(), suppress(KeyboardInterrupt):
         Server(server_config(app, settings, host, port)).run()
@@ -61,19 +63,18 @@ def server_config(app: "FastAPI", settings: Settings, host: str, port: int) -> "
     """Configure uvicorn: without access log, with limits for headers and idle connections."""
     from uvicorn import Config
 
-    from opengps.security import HeaderTimeoutProtocol, set_up_logging
+    from opengps.security import HeaderTimeoutProtocol, PeerMiddleware, set_up_logging
 
     set_up_logging()
     return Config(
-        app,
+        PeerMiddleware(app, settings.trusted_proxies),
         host=host,
         port=port,
         log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=True,
-        forwarded_allow_ips=settings.trusted_proxies,
+        proxy_headers=False,
         http=HeaderTimeoutProtocol,
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
         timeout_keep_alive=_KEEP_ALIVE_S,

@@ -12,7 +12,10 @@ PREFIX = "OPENGPS_"
 
 
 class Settings(BaseSettings):
-    """All settings of the site and its workers; ``docs/reference/web.md`` shows these docstrings."""
+    """All settings of the site and its workers; ``docs/reference/web.md`` shows these docstrings.
+
+    A visitor is an IPv4 address, or the /64 network of an IPv6 address.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True
@@ -30,6 +33,18 @@ class Settings(BaseSettings):
     if the server listens on no other."""
     trusted_proxies: str = "127.0.0.1"
     """Addresses, separated by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted."""
+    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
+    """Path below which the proxy serves the site, such as `/opengps`, whether it removes it or not."""
+    api_token: str = ""
+    """If set, programs need it for the API, as `Authorization: Bearer TOKEN`; pages stay open."""
+    moderator_tokens: str = ""
+    """Who may moderate on `/moderation`: pairs `NAME:TOKEN`, separated by commas."""
+    moderator_header: str = ""
+    """Header in which a trusted proxy names its user, such as `X-Remote-User`; if empty, none is believed."""
+    moderators: str = ""
+    """Users of the proxy who may moderate, separated by commas."""
+    metrics: bool = True
+    """Whether `/metrics` answers."""
     contact: str = ""
     """Who runs the site: a name and an address, shown on every page."""
 
@@ -61,19 +76,35 @@ class Settings(BaseSettings):
     """Bytes of a submission's files, unpacked."""
     body_timeout_s: float = Field(60, gt=0)
     """Seconds to wait for the next part of a request's body."""
+    request_timeout_s: float = Field(300, gt=0)
+    """Seconds in which the whole body of a request must arrive."""
+    upload_memory_bytes: int = Field(2_000_000_000, ge=100_000_000)
+    """Bytes of memory of the process that reads an uploaded file, beyond those of Python itself."""
+    upload_timeout_s: float = Field(60, gt=0)
+    """Seconds in which an uploaded file must be read."""
+    uploads_at_once: int = Field(2, ge=1)
+    """Requests whose uploads one server process reads at the same time; the others wait."""
 
     max_open_jobs: int = Field(1_000, ge=1)
     """Unfinished jobs of all visitors together."""
     jobs_per_hour: int = Field(120, ge=1)
-    """Jobs that one address may start per hour."""
+    """Jobs that one visitor may start per hour."""
     proteins_per_hour: int = Field(5_000, ge=1)
-    """Proteins that one address may send per hour."""
+    """Proteins that one visitor may send per hour."""
     images_per_hour: int = Field(200, ge=1)
-    """Images that one address may submit per hour."""
+    """Images that one visitor may submit per hour."""
     max_pending_images: int = Field(5_000, ge=0)
     """Submitted images that may wait for a moderator; 0 closes submission."""
+    max_disk_bytes: int = Field(20_000_000_000, ge=0)
+    """Bytes of the results and submissions of all visitors together; new ones are refused beyond."""
+    max_visitor_bytes: int = Field(5_000_000_000, ge=0)
+    """Bytes of the results and submissions of one visitor."""
+    min_free_bytes: int = Field(1_000_000_000, ge=0)
+    """Bytes of the disk of the data folder that stay free."""
+    requests_at_once: int = Field(20, ge=1)
+    """Requests with a body, such as uploads, that one visitor may send to one server process at once."""
     requests_per_minute: int = Field(3_000, ge=1)
-    """Requests that one address may send to one server process per minute."""
+    """Requests that one visitor may send to one server process per minute."""
 
     lookups: bool = True
     """Whether accessions and gene symbols are looked up in UniProt."""
@@ -88,6 +119,8 @@ class Settings(BaseSettings):
     """Seconds that a worker looks up names for a job before it turns to the next job."""
     lease_s: float = Field(120, gt=0)
     """Seconds without a finished protein after which another worker may take over a job."""
+    retry_s: float = Field(60, ge=0)
+    """Seconds that a job waits whose workers died twice without a finished protein."""
     max_attempts: int = Field(3, ge=1)
     """Times that a job may stop without a finished protein before it fails."""
 

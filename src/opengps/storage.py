@@ -9,6 +9,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from deepgps.errors import DeepGPSError, InputError
+from deepgps.files import write_durably
 
 TEST_FILE = "openGPS.txt"
 
@@ -80,7 +81,7 @@ class Storage:
             # Two processes may write the same file at the same time: each has a draft of its own.
             draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
             try:
-                draft.write_bytes(content)
+                write_durably(draft, content)
                 draft.replace(path)
             finally:
                 draft.unlink(missing_ok=True)
@@ -97,6 +98,10 @@ class Storage:
         """Return when the newest file below a key was written, in seconds since 1970; 0 if there is none."""
         times: Any = (self._files.modified(path).timestamp() for path in self._files.find(self._path(key)))
         return max(times, default=0.0)
+
+    def size(self, key: str) -> int:
+        """Return the bytes of all files below a key."""
+        return int(self._files.du(self._path(key))) if self._files.exists(self._path(key)) else 0
 
     def remove(self, key: str) -> None:
         """Remove a file, or everything below a key, if it exists."""

@@ -1,4 +1,7 @@
-"""Uploaded images: judged by their content, and by their header before anything is decoded."""
+"""Uploaded images: judged by their content, and by their header before anything is decoded.
+
+They are read in a process of their own; see `opengps.isolation`.
+"""
 
 import math
 import tempfile
@@ -14,6 +17,8 @@ from deepgps.errors import InputError
 from deepgps.files import safe_file_name
 from deepgps.images.cell import Cell
 from deepgps.images.read import image_stem
+from opengps.errors import TooLargeError
+from opengps.isolation import run_isolated
 from opengps.schemas import PredictionRequest
 from opengps.settings import Settings
 
@@ -41,10 +46,6 @@ class Upload:
     content: bytes
 
 
-class TooLargeError(Exception):
-    """An upload exceeds a limit in bytes."""
-
-
 def load_uploaded_nucleus(
     upload: Upload, request: PredictionRequest, crop: CropSpec, settings: Settings
 ) -> Cell:
@@ -70,22 +71,30 @@ def load_uploaded_nucleus(
     """
     check_size(upload, settings)
     stem = safe_file_name(image_stem(upload.name))
+    # Made here, so that it is removed however the other process ends.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / stem
         try:
-            check_image(path, upload.content, settings)
-            path.write_bytes(upload.content)
-            cell = Cell.load(
-                path,
-                size_px=crop.size_px,
-                pixel_size_um=crop.pixel_size_um,
-                channel=request.channel,
-                image_pixel_size_um=request.pixel_size_um,
-            )
+            cell = run_isolated(settings, Path(folder), _load_cell, path, upload, request, crop, settings)
         except InputError as error:
             raise InputError(form_message(str(error).replace(str(path), upload.name))) from None
     warnings = tuple(form_message(each.replace(str(path), upload.name)) for each in cell.warnings)
     return replace(cell, name=stem, source="uploaded", warnings=warnings)
+
+
+def _load_cell(
+    path: Path, upload: Upload, request: PredictionRequest, crop: CropSpec, settings: Settings
+) -> Cell:
+    check_image(path, upload.content, settings)
+    path.write_bytes(upload.content)
+    return Cell.load(
+        path,
+        size_px=crop.size_px,
+        pixel_size_um=crop.pixel_size_um,
+        channel=request.channel,
+        image_pixel_size_um=request.pixel_size_um,
+        max_pixels=settings.max_image_pixels,
+    )
 
 
 def form_message(message: str) -> str:
@@ -131,7 +140,7 @@ def check_image(path: Path, content: bytes, settings: Settings) -> None:
         raise InputError(f"'{path}' is not a supported image; use a TIFF, OME-TIFF, PNG or JPEG file.")
     try:
         pixels = declared_tiff_pixels(path, content, settings) if is_tiff else _declared_pixels(content)
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # decoders raise anything on damaged bytes
         reason = " ".join(str(error).split())[:120] or type(error).__name__
@@ -160,7 +169,8 @@ def declared_tiff_pixels(path: Path, content: bytes, settings: Settings) -> int:
     """
     from tifffile import TiffFile
 
-    with TiffFile(BytesIO(content)) as tif:
+    # Never another file, whatever the metadata name.
+    with TiffFile(BytesIO(content), _multifile=False) as tif:
         limit = settings.max_image_planes
         if _has_page(tif, limit):
             raise InputError(f"Image '{path}' has more than {limit:,} planes; send one per channel.")

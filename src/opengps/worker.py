@@ -18,7 +18,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
 
 from deepgps.bundle import DEFAULT_MODEL
 from deepgps.errors import DeepGPSError, InputError
@@ -33,7 +34,7 @@ from deepgps.results.records import Record, ResultRow, json_line
 from deepgps.results.report import MAX_CARDS, write_report
 from deepgps.results.rows import encode_rows
 from deepgps.results.run import RUN_FILE, PredictionRun, cell_fingerprint, now, package_versions
-from opengps.database import InputRecord, Job, Result, UploadedNucleus, iso_time
+from opengps.database import InputRecord, Job, Result, UploadedNucleus, forget_deleted, iso_time
 from opengps.jobs import image_keys, iterate_results, job_exists, purge_jobs
 from opengps.models import default_cell, forget_predictors, load_predictor
 from opengps.queue import (
@@ -44,6 +45,7 @@ from opengps.queue import (
     save_lookup,
     save_progress,
 )
+from opengps.quotas import job_bytes
 from opengps.security import set_up_logging
 from opengps.settings import Settings
 from opengps.site import Site, open_site
@@ -115,6 +117,7 @@ def clean_up(site: Site) -> None:
     """Delete what has expired."""
     purge_jobs(site)
     purge_submissions(site)
+    forget_deleted(site.sessions)
 
 
 def run_chunk(site: Site) -> bool:
@@ -133,6 +136,10 @@ def run_chunk(site: Site) -> bool:
             site.storage.remove(job_key(job.id))
     except DeepGPSError as error:
         release_job(site, job, status="failed", error=str(error))
+    except OperationalError:
+        # The database is locked, full or away: that is not the job's fault.
+        release_job(site, job, attempts=job.attempts - 1)
+        raise
     except OSError as error:
         # A full disk may have space again later.
         reason = f"The results could not be written ({error.strerror}); send the job again later."
@@ -142,8 +149,17 @@ def run_chunk(site: Site) -> bool:
         release_job(site, job, status=failed, error=reason)
         raise
     else:
+        if finished:
+            _measure_disk(site, job)
         release_job(site, job, status="finished" if finished else None)
     return True
+
+
+def _measure_disk(site: Site, job: Job) -> None:
+    """Replace the bytes that were reserved for a job by those of its files and rows."""
+    used = site.storage.size(job_key(job.id)) + job_bytes(job.total, 0, 0)
+    with site.sessions.begin() as session:
+        session.execute(update(Job).where(Job.id == job.id).values(disk_bytes=used))
 
 
 def _predict_chunk(site: Site, job: Job) -> bool:

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from opengps import api, downloads, pages
 from opengps.schemas import PredictionForm
 from opengps.settings import PREFIX, Settings
+from opengps.submissions import moderation
 from opengps.submissions import routes as submissions
 from opengps.submissions.schemas import ImageFields, SubmissionForm
 
@@ -57,7 +58,7 @@ TABLES = {
     "## Settings": list(settings()),
     "### Fields of a prediction": list(fields(PredictionForm)),
     "### Fields of a submission": list(fields(SubmissionForm)),
-    "### API": list(routes(api.router, submissions.api_router)),
+    "### API": list(routes(api.router, submissions.api_router, moderation.api_router)),
     "### Downloads": [[row[0], row[2]] for row in routes(downloads.router, submissions.files_router)],
 }
 
@@ -67,8 +68,18 @@ def test_the_tables_are_those_of_the_code():
         assert list(rows(section(PAGE, heading))) == table, f"{heading}: run this file"
 
 
+def test_the_settings_for_other_places_are_settings():
+    table = list(rows(section(PAGE, "## Settings for a laptop, a lab, a public server")))
+    names = [row[0].strip("`").removeprefix(PREFIX).lower() for row in table]
+    laptop, _, _ = (
+        Settings(**{name: row[place].strip("`") for name, row in zip(names, table, strict=True)})
+        for place in (1, 2, 3)
+    )
+    assert laptop == Settings()
+
+
 def test_the_pages_are_those_of_the_code():
-    paths = {row[0] for row in routes(pages.router, submissions.pages_router)}
+    paths = {row[0] for row in routes(pages.router, submissions.pages_router, moderation.pages_router)}
     assert set(re.findall(r"`[^`]+`", section(PAGE, "### Pages"))) == paths
 
 

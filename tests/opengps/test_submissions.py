@@ -277,17 +277,18 @@ def test_other_media_types_are_415(visitor):
     error_of(visitor.client.post(f"{API}/submissions", json=FIELDS), 415)
 
 
-def test_addresses_and_orphans_are_deleted(visitor, sent):
+def test_who_sent_what_is_forgotten_and_orphans_are_deleted(visitor, sent):
     import os
 
     orphan = visitor.submission_folder("orphan")
     orphan.mkdir()
     os.utime(orphan, (0, 0))
     with visitor.site.sessions.begin() as session:
-        assert session.query(Submission).one().address is not None
-        session.query(Submission).update({Submission.created_at: Submission.created_at - 3601})
+        assert session.query(Submission).one().visitor is not None
+        kept_s = visitor.site.settings.retention_days * 86_400
+        session.query(Submission).update({Submission.created_at: Submission.created_at - kept_s - 1})
     purge_submissions(visitor.site)
     with visitor.site.sessions() as session:
-        assert session.query(Submission).one().address is None
+        assert session.query(Submission).one().visitor is None
     assert not orphan.exists()
     assert visitor.submission_folder(sent["id"]).exists()

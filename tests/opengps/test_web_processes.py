@@ -172,7 +172,9 @@ def one_machine(tmp_path, tiny_bundle):
 def children(process):
     # The worker is started by a thread, whose children are listed under it.
     found = Path(f"/proc/{process.pid}/task").glob("*/children")
-    return [int(pid) for path in found for pid in path.read_text().split()]
+    pids = [int(pid) for path in found for pid in path.read_text().split()]
+    # Not the processes that read uploads.
+    return [pid for pid in pids if b"opengps.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the worker in /proc")

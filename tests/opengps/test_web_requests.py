@@ -106,7 +106,7 @@ def test_the_limits_hold():
 
 def test_no_more_of_a_file_is_read_than_the_limit(monkeypatch):
     read = []
-    monkeypatch.setattr("opengps.requests._check_length", lambda each, _: read.append(each) or each)
+    monkeypatch.setattr("opengps.protein_input._check_length", lambda each, _: read.append(each) or each)
     errors_of(fasta(500), settings=Settings(max_proteins=10))
     assert len(read) == 11
 

@@ -1,13 +1,27 @@
 """The command line: a table of commands in `deepgps.cli.app`, each of which imports its room when called."""
 
+from collections.abc import Callable, Sequence
+
 
 def main() -> None:
     """Run ``deepgps`` and end with its exit code."""
+    from deepgps.cli.app import run
+
+    _end_with(run)
+
+
+def main_opengps() -> None:
+    """Run ``opengps`` and end with its exit code."""
+    from deepgps.cli.app import run_app
+    from deepgps.cli.opengps import app
+
+    _end_with(lambda tokens: run_app(app, tokens))
+
+
+def _end_with(run: Callable[[Sequence[str]], int]) -> None:
     import os
     import sys
     from io import TextIOWrapper
-
-    from deepgps.cli.app import run
 
     # A service or pythonw may have neither; what is printed then goes nowhere.
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115

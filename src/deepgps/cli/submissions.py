@@ -1,5 +1,6 @@
 """``deepgps submissions``: moderate the images that were submitted to an openGPS website."""
 
+import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -91,7 +92,8 @@ def _moderate(numbers: tuple[int, ...], status: str, reason: str | None, data: P
 
     if not numbers:
         raise InputError("No image is given; give numbers as 'deepgps submissions list' shows them.")
-    moderate(_open(data).sessions, numbers, status, reason)
+    moderator = f"{getpass.getuser()}, on the command line"
+    moderate(_open(data).sessions, numbers, status, reason, moderator)
     print(f"{status}: {', '.join(map(str, numbers))}")
 
 

@@ -12,8 +12,14 @@ import numpy as np
 from deepgps.arrays import Floats
 from deepgps.errors import InputError
 from deepgps.files import UniqueNames
-from deepgps.images.decode import MIN_EDGE_PX
-from deepgps.images.processing import cut, percentile_normalise, resample, same_pixel_size
+from deepgps.images.decode import MAX_PIXELS, MIN_EDGE_PX
+from deepgps.images.processing import (
+    cut,
+    percentile_normalise,
+    resample,
+    resampled_shape,
+    same_pixel_size,
+)
 from deepgps.images.read import Field, image_stem, read_field, read_landmark
 
 if TYPE_CHECKING:
@@ -93,6 +99,7 @@ class Cell:
         er: str | PathLike[str] | None = None,
         image_checks: bool = True,
         segmenter: "Segmenter | None" = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> Self:
         """Load one cell from an image of nuclei, or a default cell by its name.
 
@@ -124,6 +131,8 @@ class Cell:
             `deepgps.images.nuclear_stain.check_nuclear_stain`.
         segmenter
             Finds the nuclei; `OtsuWatershed` if None.
+        max_pixels
+            Most pixels of the image at the pixel size of the crop.
 
         Returns
         -------
@@ -157,7 +166,7 @@ class Cell:
         landmarks = dict(field.landmarks)
         for landmark, file in files.items():
             landmarks[landmark] = read_landmark(file, landmark, field)
-        pixels, notes = _prepared(field, pixel_size_um, image_checks)
+        pixels, notes = _prepared(field, pixel_size_um, image_checks, max_pixels)
         (row, column), more = _central_nucleus(pixels, pixel_size_um, size_px, segmenter, path)
         images = {"nucleus": pixels}
         images |= {name: _resampled(each, field, pixel_size_um) for name, each in landmarks.items()}
@@ -227,7 +236,7 @@ def with_unique_name(cell: Cell, others: Sequence[Cell]) -> Cell:
     return replace(cell, name=names.add(cell.name))
 
 
-def _prepared(field: Field, um: float, image_checks: bool) -> tuple[Floats, tuple[str, ...]]:
+def _prepared(field: Field, um: float, image_checks: bool, max_pixels: int) -> tuple[Floats, tuple[str, ...]]:
     name = Path(field.source).name
     notes: tuple[str, ...] = ()
     if field.pixel_size_um is None:
@@ -236,6 +245,7 @@ def _prepared(field: Field, um: float, image_checks: bool) -> tuple[Floats, tupl
             "Give it with --pixel-size-um.",
         )
     raw, image_um = field.pixels, field.pixel_size_um or um
+    resampled_shape(raw.shape, image_um, um, max_pixels)
     if image_checks:
         from deepgps.images.nuclear_stain import check_nuclear_stain
 

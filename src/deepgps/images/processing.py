@@ -58,6 +58,49 @@ def same_pixel_size(first_um: float, second_um: float) -> bool:
     return abs(first_um / second_um - 1) <= SAME_SIZE
 
 
+def resampled_shape(
+    shape: tuple[int, ...],
+    from_um: float | tuple[float, float],
+    to_um: float,
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[int, ...]:
+    """Return the shape that an image has at another pixel size.
+
+    Parameters
+    ----------
+    shape
+        (H, W).
+    from_um, to_um
+        Its pixel size, one or the height and the width of a pixel, and the other one, in micrometres.
+    max_pixels
+        Most pixels of the result.
+
+    Returns
+    -------
+    tuple of int
+        (H', W') with ``H' = round(H * from_um / to_um)``, at least 1; `shape` if the two sizes differ by no
+        more than `SAME_SIZE`.
+
+    Raises
+    ------
+    InputError
+        If a pixel size is not a positive number, or the result would have more than `max_pixels` pixels.
+    """
+    sizes = from_um if isinstance(from_um, tuple) else (from_um, from_um)
+    for size in (*sizes, to_um):
+        if not (math.isfinite(size) and size > 0):
+            raise InputError(f"Pixel size {size} is not a positive number; give micrometres per pixel.")
+    if not all(same_pixel_size(size, to_um) for size in sizes):
+        shape = tuple(max(1, round(n * size / to_um)) for n, size in zip(shape, sizes, strict=True))
+    if math.prod(shape) > max_pixels:
+        stated = " × ".join(f"{size:g}" for size in sorted(set(sizes)))
+        raise InputError(
+            f"At {stated} µm per pixel the image would have {shape[1]:,} × {shape[0]:,} pixels of "
+            f"{to_um:g} µm; at most {max_pixels:,} are possible. Check its pixel size, or crop it."
+        )
+    return shape
+
+
 def resample(pixels: Floats, from_um: float | tuple[float, float], to_um: float) -> Floats:
     """Resample an image to another pixel size with linear interpolation, blurred first if it shrinks.
 
@@ -73,27 +116,17 @@ def resample(pixels: Floats, from_um: float | tuple[float, float], to_um: float)
     Returns
     -------
     Floats
-        (H', W') with ``H' = round(H * from_um / to_um)``, at least 1; `pixels` itself if the two sizes differ
-        by no more than `SAME_SIZE`.
+        (H', W'), see `resampled_shape`; `pixels` itself if the two sizes differ by no more than `SAME_SIZE`.
 
     Raises
     ------
     InputError
         If a pixel size is not a positive number, or the result would have more than `MAX_PIXELS` pixels.
     """
+    shape = resampled_shape(pixels.shape, from_um, to_um)
     sizes = from_um if isinstance(from_um, tuple) else (from_um, from_um)
-    for size in (*sizes, to_um):
-        if not (math.isfinite(size) and size > 0):
-            raise InputError(f"Pixel size {size} is not a positive number; give micrometres per pixel.")
     if all(same_pixel_size(size, to_um) for size in sizes):
         return pixels
-    shape = tuple(max(1, round(n * size / to_um)) for n, size in zip(pixels.shape, sizes, strict=True))
-    if math.prod(shape) > MAX_PIXELS:
-        stated = " × ".join(f"{size:g}" for size in sorted(set(sizes)))
-        raise InputError(
-            f"At {stated} µm per pixel the image would have {shape[1]:,} × {shape[0]:,} pixels of "
-            f"{to_um:g} µm; at most {MAX_PIXELS:,} are possible. Check its pixel size, or crop it."
-        )
     from scipy import ndimage  # takes 0.2 s, which predictions in default cells do not need
 
     sigmas = [max(0.0, (to_um / size - 1) / 2) for size in sizes]  # as in skimage.transform.resize

@@ -174,7 +174,7 @@ class ResultsFolder:
             self._damaged.add(row // run.rows_per_protein)
         return (
             (record["model"], record["version"]) == (run.model, run.version)
-            and tuple(probabilities) == tuple(run.classes)
+            and set(run.classes) <= set(probabilities)
             and all(0 <= value <= 1 for value in probabilities.values())
             and (record["nucleus"], record["images"]) == (nucleus, name)
             and all(record[key] == other[key] for other in earlier for key in of_protein)  # type: ignore[literal-required]

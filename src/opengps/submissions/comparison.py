@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from deepgps.arrays import Floats
 from deepgps.bundle import CropSpec
@@ -14,10 +14,10 @@ from deepgps.images.segmentation import OtsuWatershed
 from deepgps.images.similarity import intranuclear, pearson, psnr, ssim
 from deepgps.prediction import Prediction
 from deepgps.proteins.protein import Protein
-from opengps.database import ImagePair, Submission
+from opengps.database import ImagePair, Submission, Turn
 from opengps.models import available_model, load_predictor
 from opengps.site import Site
-from opengps.submissions.requests import CROP_SETTINGS
+from opengps.submissions.cropping import CROP_SETTINGS
 from opengps.submissions.store import ImageFile, image_key, read_array, write_array
 from opengps.uniprot import look_up
 
@@ -41,7 +41,10 @@ def compare_next(site: Site) -> bool:
 def _lease_image(site: Site) -> ImagePair | None:
     now = time.time()
     waiting = ImagePair.lease_expires_at < now
-    first = select(ImagePair.number).where(waiting).order_by(ImagePair.attempts, ImagePair.number).limit(1)
+    # Visitors have turns, as in the queue of jobs.
+    chosen = select(ImagePair.number).join(Submission).outerjoin(Turn, Turn.visitor == Submission.visitor)
+    order = (ImagePair.attempts, func.coalesce(Turn.served_at, 0.0), ImagePair.number)
+    first = chosen.where(waiting).order_by(*order).limit(1)
     with site.sessions() as session:
         # An idle worker only reads: writing would lock SQLite.
         if session.scalar(first) is None:
@@ -50,6 +53,9 @@ def _lease_image(site: Site) -> ImagePair | None:
     statement = update(ImagePair).where(ImagePair.number == first.scalar_subquery(), waiting).values(leased)
     with site.sessions.begin() as session:
         image = session.scalars(statement.returning(ImagePair)).one_or_none()
+        sender = session.get(Submission, image.submission_id) if image is not None else None
+        if sender is not None and sender.visitor is not None:
+            session.merge(Turn(visitor=sender.visitor, served_at=now))
     if image is not None and image.attempts > site.settings.max_attempts:
         _save(site, image, problem=_GAVE_UP, lease_expires_at=None)
         return _lease_image(site)

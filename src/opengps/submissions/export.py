@@ -18,7 +18,7 @@ from deepgps.results.records import table_line
 from opengps.database import ImagePair, Submission, iso_time
 from opengps.downloads import escape_formula
 from opengps.site import Site
-from opengps.submissions.requests import CROP_SETTINGS
+from opengps.submissions.cropping import CROP_SETTINGS
 from opengps.submissions.store import ImageFile, images_by_status, read_array
 
 PROVENANCE = "provenance.csv"

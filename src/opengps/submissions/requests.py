@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +20,42 @@ from sqlalchemy.exc import IntegrityError
 from starlette.datastructures import FormData
 
 import deepgps
-from deepgps.datasets.crops.fields import FieldImages, FieldRow, read_field_images
-from deepgps.datasets.crops.prepare import CropMethod, CropTask, FieldCrops, crop_field
-from deepgps.datasets.crops.settings import PrepareSettings
+from deepgps.datasets.crops.fields import FieldImages
 from deepgps.errors import InputError
 from deepgps.files import safe_file_name
-from deepgps.images.segmentation import SEGMENTERS
 from deepgps.proteins.check import check_sequence, clean_sequence
 from deepgps.proteins.names import is_accession
 from opengps.database import ImagePair
-from opengps.errors import ErrorDetail, RequestError, request_error, validation_error
+from opengps.errors import ErrorDetail, RequestError, TooLargeError, request_error, validation_error
+from opengps.isolation import run_isolated
 from opengps.models import check_model
+from opengps.quotas import check_disk, check_submission_quota
 from opengps.requests import base_name, read_uploads, refuse_file_field
 from opengps.settings import Settings
 from opengps.site import Site
 from opengps.storage import submission_key
+from opengps.submissions.cropping import CROP_SETTINGS, SOURCE, read_and_crop
 from opengps.submissions.schemas import ImageFields, SubmissionFields
 from opengps.submissions.store import (
     ImageFile,
     add_submission,
-    check_submission_quota,
     image_key,
     is_duplicate,
     new_submission_id,
     write_array,
 )
-from opengps.uploads import TooLargeError, Upload, check_image, check_size, form_message
+from opengps.uploads import Upload, check_size, form_message
 
-CROP_SETTINGS = PrepareSettings(border="mirror", empty_protein="drop")
-"""The rules of the paper, except that a field as small as one cell also gives a crop."""
-SOURCE = "openGPS"
 TABLE_COLUMNS = ("nucleus_image", "protein_image", *ImageFields.model_fields)
 """Columns of the table of a batch: two file names, and the fields of the form."""
 FILE_FIELDS = ("nucleus_image", "protein_image", "files")
 _TABLE_EXTENSIONS = (".csv", ".tsv", ".txt")
 _MAX_SHOWN = 5
+# What is stored, losslessly and as crops, beside what is sent; measured afterwards.
+_STORED_PER_SENT = 2
+# Rows of a table, empty ones included, beside its images.
+_MAX_ROWS = 10_000
+_MAX_ZIP_DIRECTORY_BYTES = 1_000_000
 _DUPLICATE = "These images were submitted before; they are not stored twice."
 # Messages about a list of fields, in the words of a form.
 _FORM_WORDS: Mapping[str, str] = {
@@ -63,6 +65,7 @@ _FORM_WORDS: Mapping[str, str] = {
 }
 
 _ZIP = b"PK\x03\x04"
+_ZIP_END = b"PK\x05\x06"
 _UNIX = 3
 _ENCRYPTED = 1
 _SYSTEM_FOLDER, _SYSTEM_FILES = "__macosx", ("thumbs.db", "desktop.ini")
@@ -112,7 +115,7 @@ async def parse_submission_form(form: FormData) -> SubmissionRequest:
     return SubmissionRequest(fields, {name: await read_uploads(form, name) for name in FILE_FIELDS})
 
 
-def submit(site: Site, address: str, request: SubmissionRequest) -> str:
+def submit(site: Site, visitor: str, request: SubmissionRequest) -> str:
     """Check and store a submission; return its id.
 
     Raises
@@ -122,11 +125,14 @@ def submit(site: Site, address: str, request: SubmissionRequest) -> str:
     """
     fields = _check_fields(request.fields)
     requested = _requested_images(request, site.settings)
-    check_submission_quota(site, address, len(requested))
+    sent = sum(len(each.content) for uploads in request.files.values() for each in uploads)
+    with site.sessions() as session:
+        check_submission_quota(session, site.settings, visitor, submissions=1, images=len(requested))
+        check_disk(session, site, visitor, _STORED_PER_SENT * sent)
     submission_id = new_submission_id()
     try:
         images, rejected = _store_images(site, requested, submission_id)
-        add_submission(site, submission_id, fields, address, images, rejected)
+        add_submission(site, submission_id, fields, visitor, images, rejected)
     except IntegrityError:
         # Another request has sent the same images at the same time.
         site.storage.remove(submission_key(submission_id))
@@ -182,7 +188,8 @@ def _requested_images(request: SubmissionRequest, settings: Settings) -> list[_I
 def _batch(fields: Mapping[str, Any], uploads: Sequence[Upload], settings: Settings) -> list[_ImageRequest]:
     try:
         files = unpack_files(uploads, settings)
-        images = list(_table_rows(_read_table(files, settings), fields, files))
+        rows = _table_rows(_read_table(files, settings), fields, files)
+        images = list(islice(rows, settings.max_submission_images + 1))
     except InputError as error:
         raise request_error(422, "unreadable_file", str(error), "files") from None
     except TooLargeError as error:
@@ -191,7 +198,7 @@ def _batch(fields: Mapping[str, Any], uploads: Sequence[Upload], settings: Setti
         raise request_error(422, "missing_image", "The table has no rows; list one image per row.", "files")
     if len(images) > settings.max_submission_images:
         limit = settings.max_submission_images
-        message = f"There are {len(images):,} images; the limit is {limit:,} per submission. Split them."
+        message = f"There are more than {limit:,} images, the limit per submission. Split them."
         raise request_error(422, "too_many_images", message, "files")
     return images
 
@@ -228,6 +235,8 @@ def _table_rows(
 ) -> Iterator[_ImageRequest]:
     try:
         for number, row in enumerate(table, start=2):
+            if number > _MAX_ROWS:
+                raise InputError(f"The table has more than {_MAX_ROWS:,} rows; leave out the empty ones.")
             cells = {
                 name: value.strip()
                 for name, value in row.items()
@@ -289,6 +298,11 @@ def unpack_files(uploads: Sequence[Upload], settings: Settings) -> Mapping[str, 
 def _zip_members(
     upload: Upload, settings: Settings, count_bytes: Callable[[int], None]
 ) -> list[tuple[str, ReadFile]]:
+    # A directory of millions of files takes longer to read than they do.
+    end = upload.content.rfind(_ZIP_END)
+    directory = int.from_bytes(upload.content[end + 12 : end + 16], "little") if end >= 0 else 0
+    if directory > _MAX_ZIP_DIRECTORY_BYTES:
+        raise TooLargeError(f"'{upload.name}' contains too many files; split it.")
     try:
         archive = zipfile.ZipFile(io.BytesIO(upload.content))
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
@@ -453,15 +467,13 @@ def prepare_image(
     """
     sequence = _check_sequence(fields, settings)
     named = {"nucleus": nucleus} if protein is None else {"nucleus": nucleus, "protein": protein}
+    for each in named.values():
+        check_size(each, settings)
+    # Made here, so that it is removed however the other process ends.
     with tempfile.TemporaryDirectory() as folder:
         uploads = {Path(folder) / kind / safe_file_name(each.name): each for kind, each in named.items()}
         try:
-            for path, upload in uploads.items():
-                check_size(upload, settings)
-                check_image(path, upload.content, settings)
-                path.parent.mkdir()
-                path.write_bytes(upload.content)
-            channels, cropped = _crop(fields, list(uploads))
+            channels, cropped = run_isolated(settings, Path(folder), read_and_crop, fields, uploads, settings)
         except InputError as error:
             raise InputError(_rewrite_message(str(error), uploads)) from None
     checksum = _checksum(channels)
@@ -498,28 +510,6 @@ def _check_sequence(fields: ImageFields, settings: Settings) -> str | None:
     if reason := check_sequence(name, sequence):
         raise InputError(reason)
     return sequence
-
-
-def _crop(fields: ImageFields, paths: Sequence[Path]) -> tuple[FieldImages, FieldCrops]:
-    columns = {
-        "field": "field",
-        "source": SOURCE,
-        "ensembl_gene_id": fields.protein,
-        "cell_line": fields.cell_line,
-        "nucleus": paths[0],
-        "protein": paths[-1],
-        "nucleus_channel": fields.nucleus_channel,
-        "protein_channel": fields.protein_channel,
-        "pixel_size_um": fields.pixel_size_um,
-    }
-    # As in a list of fields, where every cell is text.
-    row = FieldRow.model_validate({name: str(value) for name, value in columns.items() if value is not None})
-    channels = read_field_images(row)
-    protein = {"localizations": "|".join(fields.localizations)}
-    cropped = crop_field(CropTask("field", row, protein, CropMethod(CROP_SETTINGS, SEGMENTERS[0])))
-    if cropped.problem is not None:
-        raise InputError(cropped.problem)
-    return channels, cropped
 
 
 def _rewrite_message(message: str, uploads: Mapping[Path, Upload]) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from PIL import Image
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
 from deepgps.arrays import Floats
@@ -19,7 +18,7 @@ from opengps.errors import ErrorResponse, RequestError, not_found, request_error
 from opengps.jobs import SiteDep
 from opengps.models import available_model, encode_png, grey_png, models
 from opengps.rendering import form_errors, page
-from opengps.requests import client_address, content_type, receive_form
+from opengps.requests import content_type, receive_form, run_for_visitor
 from opengps.schemas import API, MAX_INTEGER
 from opengps.site import Site
 from opengps.submissions.requests import TABLE_COLUMNS, parse_submission_form, submit
@@ -33,6 +32,7 @@ from opengps.submissions.schemas import (
     SubmissionStatus,
 )
 from opengps.submissions.store import ImageFile, delete_image, delete_submission, get_images, read_array
+from opengps.visitors import visitor_of
 
 api_router = APIRouter(tags=["submissions"])
 pages_router = APIRouter()
@@ -42,7 +42,7 @@ SUBMISSION_LAYERS = ("nucleus.png", "protein.png", "overlay.png", "drawn.png", "
 _DELETED = "There is no such submission; it may be deleted."
 _FORM = "multipart/form-data"
 _REFUSED: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse} for status in (403, 408, 409, 413, 415, 422, 429)
+    status: {"model": ErrorResponse} for status in (400, 401, 403, 408, 409, 413, 415, 422, 429, 503)
 }
 _BODY = {
     "requestBody": {"required": True, "content": {_FORM: {"schema": SubmissionForm.model_json_schema()}}}
@@ -90,18 +90,22 @@ ImageDep = Annotated[ImagePair, Depends(get_image)]
 
 def submission_status(site: Site, submission: Submission) -> SubmissionStatus:
     """Return what the API says of a submission."""
+    root = site.settings.root_path
     return SubmissionStatus(
         id=submission.id,
         created_at=iso_time(submission.created_at),
         contributor=submission.contributor,
         licence=submission.licence,
-        images=[image_status(each) for each in get_images(site, submission_id=submission.id)],
+        images=[image_status(site, each) for each in get_images(site, submission_id=submission.id)],
         rejected=[RejectedRow(**each) for each in submission.rejected],
-        links={"self": f"{API}/submissions/{submission.id}", "page": f"/submissions/{submission.id}"},
+        links={
+            "self": f"{root}{API}/submissions/{submission.id}",
+            "page": f"{root}/submissions/{submission.id}",
+        },
     )
 
 
-def image_status(image: ImagePair) -> ImageStatus:
+def image_status(site: Site, image: ImagePair) -> ImageStatus:
     """Return what the API says of an image."""
     return ImageStatus(
         number=image.number,
@@ -116,12 +120,12 @@ def image_status(image: ImagePair) -> ImageStatus:
         crops=len(image.crops),
         comparison=None if image.comparison is None else ImageComparison(**image.comparison),
         problem=image.problem,
-        links=_links(image),
+        links=_links(image, site.settings.root_path),
     )
 
 
-def _links(image: ImagePair) -> dict[str, str]:
-    url = f"{API}/submissions/{image.submission_id}/images/{image.number}"
+def _links(image: ImagePair, root: str) -> dict[str, str]:
+    url = f"{root}{API}/submissions/{image.submission_id}/images/{image.number}"
     drawn = image.comparison is not None
     layers = [name for name in SUBMISSION_LAYERS if drawn or not name.startswith("drawn")]
     return {"self": url, **{name: f"{url}/{name}" for name in layers}}
@@ -134,7 +138,8 @@ async def _receive(request: Request, site: Site) -> FormData:
 
 async def _submit(request: Request, site: Site, form: FormData) -> str:
     sent = await parse_submission_form(form)
-    return await run_in_threadpool(submit, site, client_address(request), sent)
+    visitor = visitor_of(request)
+    return await run_for_visitor(site, visitor, submit, site, visitor, sent)
 
 
 @api_router.post(
@@ -167,9 +172,9 @@ def remove_submission(site: SiteDep, submission: SubmissionDep) -> None:
 
 
 @api_router.get("/submissions/{submission_id}/images/{number}", responses=NOT_FOUND)
-def show_image(image: ImageDep) -> ImageStatus:
+def show_image(site: SiteDep, image: ImageDep) -> ImageStatus:
     """Show one image of a submission."""
-    return image_status(image)
+    return image_status(site, image)
 
 
 @api_router.delete("/submissions/{submission_id}/images/{number}", status_code=204, responses=NOT_FOUND)

@@ -148,3 +148,38 @@ class SubmissionStatus(StrictModel):
     rejected: list[RejectedRow]
     """Rows of the batch that could not be used."""
     links: dict[str, str]
+
+
+class DecisionFields(StrictModel):
+    """What a moderator decides."""
+
+    status: Literal["accepted", "rejected"]
+    reason: str | None = Field(None, max_length=1000)
+    """Shown to the contributor."""
+
+
+class DecisionRecord(StrictModel):
+    """A decision about an image: who decided what, and when."""
+
+    status: Literal["accepted", "rejected"]
+    reason: str | None
+    moderator: str
+    decided_at: str
+
+
+class QueuedImage(StrictModel):
+    """An image as its moderators see it."""
+
+    contributor: str
+    licence: str
+    image: ImageStatus
+    decisions: list[DecisionRecord]
+    """The newest first."""
+
+
+class ModerationQueue(StrictModel):
+    """Submitted images of one status, the oldest first, 50 at most."""
+
+    moderator: str
+    """Who asks."""
+    images: list[QueuedImage]

@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 
 from deepgps.errors import InputError
-from opengps.database import ImagePair, Sessions, Submission
-from opengps.errors import request_error
-from opengps.jobs import HOUR_S, remove_orphans
+from opengps.database import Decision, ImagePair, Sessions, Submission, forget_deleted
+from opengps.jobs import DAY_S, remove_orphans
+from opengps.quotas import check_disk, check_submission_quota, lock_quotas
 from opengps.site import Site
 from opengps.storage import submission_key
 from opengps.submissions.schemas import CONSENT, SubmissionFields
 
 STATUSES = ("pending", "accepted", "rejected")
-_BUSY_RETRY_S = 3600
 
 
 def new_submission_id() -> str:
@@ -73,15 +72,22 @@ def add_submission(
     site: Site,
     submission_id: str,
     fields: SubmissionFields,
-    address: str,
+    visitor: str,
     images: Sequence[ImagePair],
     rejected: Sequence[dict[str, str]],
 ) -> None:
-    """Add a submission, whose files are stored already, to the database."""
+    """Add a submission, whose files are stored already, to the database.
+
+    Raises
+    ------
+    RequestError
+        If it exceeds a quota; quotas are counted in the transaction that adds it.
+    """
     submission = Submission(
         id=submission_id,
         created_at=time.time(),
-        address=address,
+        visitor=visitor,
+        disk_bytes=site.storage.size(submission_key(submission_id)),
         contributor=fields.contributor,
         licence=fields.licence,
         model=fields.model,
@@ -89,32 +95,13 @@ def add_submission(
         rejected=list(rejected),
     )
     with site.sessions.begin() as session:
+        lock_quotas(session)
         session.add(submission)
         session.flush()
         session.add_all(images)
-
-
-def check_submission_quota(site: Site, address: str, images: int) -> None:
-    """Refuse a submission that exceeds the quota of its address, or what moderators can handle.
-
-    Raises
-    ------
-    RequestError
-        429, with the seconds to wait.
-    """
-    now, settings = time.time(), site.settings
-    recent = (Submission.address == address) & (Submission.created_at > now - HOUR_S)
-    sent = select(func.count(), func.min(Submission.created_at)).select_from(ImagePair).join(Submission)
-    with site.sessions() as session:
-        count, first = session.execute(sent.where(recent)).one()
-        pending = session.scalar(select(func.count()).where(ImagePair.status == "pending")) or 0
-    if pending + images > settings.max_pending_images:
-        message = f"{pending:,} images wait for a moderator, the limit of this site; try again later."
-        raise request_error(429, "server_busy", message, retry_after=_BUSY_RETRY_S)
-    if count and count + images > settings.images_per_hour:
-        wait, limit = max(1, int(first + HOUR_S - now)), settings.images_per_hour
-        message = f"You sent {count:,} images in the last hour; the limit is {limit:,}. Wait {wait:,} s."
-        raise request_error(429, "too_many_images_per_hour", message, retry_after=wait)
+        session.flush()
+        check_submission_quota(session, site.settings, visitor)
+        check_disk(session, site, visitor)
 
 
 def get_images(site: Site, **equal: Any) -> list[ImagePair]:
@@ -123,17 +110,30 @@ def get_images(site: Site, **equal: Any) -> list[ImagePair]:
         return list(session.scalars(select(ImagePair).filter_by(**equal).order_by(ImagePair.number)))
 
 
-def images_by_status(sessions: Sessions, status: str | None = None) -> list[tuple[ImagePair, Submission]]:
+def images_by_status(
+    sessions: Sessions, status: str | None = None, limit: int | None = None
+) -> list[tuple[ImagePair, Submission]]:
     """Return the images of one status, or all, with their submissions, in the order they were sent."""
-    chosen = select(ImagePair, Submission).join(Submission).order_by(ImagePair.number)
+    chosen = select(ImagePair, Submission).join(Submission).order_by(ImagePair.number).limit(limit)
     if status is not None:
         chosen = chosen.where(ImagePair.status == status)
     with sessions() as session:
         return [(image, submission) for image, submission in session.execute(chosen)]
 
 
-def moderate(sessions: Sessions, numbers: Sequence[int], status: str, reason: str | None = None) -> None:
+def decisions(sessions: Sessions, number: int) -> list[Decision]:
+    """Return all decisions about an image, the newest first."""
+    chosen = select(Decision).where(Decision.image == number).order_by(Decision.id.desc())
+    with sessions() as session:
+        return list(session.scalars(chosen))
+
+
+def moderate(
+    sessions: Sessions, numbers: Sequence[int], status: str, reason: str | None, moderator: str
+) -> None:
     """Accept or reject images, all or none of them; a later decision replaces an earlier one.
+
+    Each decision is recorded with its moderator, and stays when the image is deleted.
 
     Parameters
     ----------
@@ -145,6 +145,8 @@ def moderate(sessions: Sessions, numbers: Sequence[int], status: str, reason: st
         ``accepted`` or ``rejected``.
     reason
         Shown to the contributors.
+    moderator
+        Who decides.
 
     Raises
     ------
@@ -152,17 +154,31 @@ def moderate(sessions: Sessions, numbers: Sequence[int], status: str, reason: st
         If an image does not exist.
     """
     with sessions.begin() as session:
-        known = set(session.scalars(select(ImagePair.number).where(ImagePair.number.in_(numbers))))
+        chosen = select(ImagePair.number, ImagePair.sha256).where(ImagePair.number.in_(numbers))
+        known = {row.number: row.sha256 for row in session.execute(chosen)}
         if missing := [number for number in numbers if number not in known]:
             raise InputError(f"There is no image {missing[0]}; see 'deepgps submissions list'.")
-        decision = {"status": status, "reason": reason, "decided_at": time.time()}
+        now = time.time()
+        decision = {"status": status, "reason": reason, "decided_at": now, "decided_by": moderator}
         session.execute(update(ImagePair).where(ImagePair.number.in_(numbers)).values(decision))
+        session.add_all(
+            Decision(
+                image=number,
+                sha256=sha256,
+                status=status,
+                reason=reason,
+                moderator=moderator,
+                decided_at=now,
+            )
+            for number, sha256 in known.items()
+        )
 
 
 def delete_submission(site: Site, submission_id: str) -> None:
     """Delete a submission, its images and their files."""
     with site.sessions.begin() as session:
         session.execute(delete(Submission).where(Submission.id == submission_id))
+    forget_deleted(site.sessions)
     site.storage.remove(submission_key(submission_id))
 
 
@@ -170,14 +186,16 @@ def delete_image(site: Site, image: ImagePair) -> None:
     """Delete one image and its files."""
     with site.sessions.begin() as session:
         session.execute(delete(ImagePair).where(ImagePair.number == image.number))
+    forget_deleted(site.sessions)
     for file in ImageFile:
         site.storage.remove(image_key(image, file))
 
 
 def purge_submissions(site: Site) -> None:
-    """Delete addresses after an hour, and files of submissions that were never completed."""
-    old = (Submission.created_at < time.time() - HOUR_S) & Submission.address.is_not(None)
+    """Forget who sent old submissions, and delete files of submissions that were never completed."""
+    kept_s = site.settings.retention_days * DAY_S
+    old = (Submission.created_at < time.time() - kept_s) & Submission.visitor.is_not(None)
     with site.sessions.begin() as session:
-        session.execute(update(Submission).where(old).values(address=None))
+        session.execute(update(Submission).where(old).values(visitor=None))
         known = set(session.scalars(select(Submission.id)))
     remove_orphans(site, "submissions", known)
