@@ -1,11 +1,11 @@
-"""How fast fields become crops, and how much memory it takes.
+"""Speed and memory of `deepgps data prepare`: cutting fields into crops.
 
 Run ``python benchmarks/prepare.py [--fields 80] [--memory-fields 50 500]``.
 
 Fields are drawn in OpenCell's format, 600 x 600 px of two channels in uint16 with about 30 nuclei, a few
 different ones under many names. Speed is fields a second with one process and with two, from when all have
-started to the last field; efficiency is the second over twice the first. On a machine that does other things,
-too, look at the time of the processors instead, per field and without start-up, for all processes together.
+started to the last field; efficiency is the second over twice the first. On a loaded
+machine, look at processor time instead: per field, without start-up, all processes together.
 Memory is the peak of the main process and of its largest worker, in new processes for each number of fields.
 """
 
@@ -25,7 +25,9 @@ import tifffile
 from numpy.typing import NDArray
 from scipy import ndimage
 
-EDGE, NUCLEI, DRAWN = 600, 30, 12
+EDGE, NUCLEI = 600, 30
+DISTINCT = 12
+"""Distinct fields; more are the same files under other names."""
 AIM = 0.85
 
 
@@ -44,12 +46,12 @@ def draw_field(seed: int) -> NDArray[np.uint16]:
 
 
 def write_fields(folder: Path, count: int) -> None:
-    for number in range(min(DRAWN, count)):
+    for number in range(min(DISTINCT, count)):
         path = folder / f"{number}.tif"
         if not path.exists():
             tifffile.imwrite(path, draw_field(number))
     names = "field,ensembl_gene_id,nucleus,nucleus_channel,protein,protein_channel,pixel_size_um"
-    lines = [f"f{n},ENSG1,{n % DRAWN}.tif,0,{n % DRAWN}.tif,1,0.206349" for n in range(count)]
+    lines = [f"f{n},ENSG1,{n % DISTINCT}.tif,0,{n % DISTINCT}.tif,1,0.206349" for n in range(count)]
     (folder / f"{count}.csv").write_text("\n".join([names, *lines]) + "\n")
     pl.DataFrame({"protein_id": ["ENSG1"], "localizations": ["er"]}).write_parquet(
         folder / "proteins.parquet"
@@ -57,7 +59,7 @@ def write_fields(folder: Path, count: int) -> None:
 
 
 def prepare_once(folder: Path, count: int, workers: int) -> dict[str, float]:
-    """Prepare, in this process; what it took."""
+    """Cut fields in this process; return speed, processor time and memory."""
     from deepgps.datasets.crops.prepare import prepare_fields
 
     times = []
@@ -80,12 +82,14 @@ def prepare_once(folder: Path, count: int, workers: int) -> dict[str, float]:
 
 
 def measure(folder: Path, count: int, workers: int) -> dict[str, float]:
-    """The same, in a process of its own."""
+    """Cut fields in a process of its own; return what `prepare_once` returns."""
     write_fields(folder, count)
     command = [sys.executable, __file__, "--measure", str(folder), str(count), str(workers)]
     # Threads of libraries would make one process look like two.
-    alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **alone}, check=True)
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **one_thread}, check=True
+    )
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -103,11 +107,11 @@ def main(arguments: list[str] | None = None) -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        speed(folder, options.fields)
-        memory(folder, options.memory_fields)
+        print_speed(folder, options.fields)
+        print_memory(folder, options.memory_fields)
 
 
-def speed(folder: Path, fields: int) -> None:
+def print_speed(folder: Path, fields: int) -> None:
     warm_up = fields // 4
     (few_one, one), (few_two, two) = (
         [measure(folder, count, workers) for count in (warm_up, fields)] for workers in (1, 2)
@@ -120,7 +124,7 @@ def speed(folder: Path, fields: int) -> None:
     print(f"efficiency     {cpu[0] / cpu[1]:6.2f} by the processors (aim: >= {AIM})")
 
 
-def memory(folder: Path, counts: tuple[int, int]) -> None:
+def print_memory(folder: Path, counts: tuple[int, int]) -> None:
     few, many = (measure(folder, count, 2) for count in counts)
     for count, found in zip(counts, (few, many), strict=True):
         print(f"peak memory    {found['main']:.0f} MiB at {count} fields, a worker {found['worker']:.0f} MiB")

@@ -16,15 +16,17 @@ def model(name="A", classes=("cytoplasmic", "nucleoplasm"), multi_label=False) -
     return ComparedModel(name, name, "1", name, "HeLa", tuple(classes), multi_label, 208, 0.206)
 
 
-def record(named=("cytoplasmic",), fraction: float | None = 0.2, warnings=(), **chances) -> Record:
+def record(
+    localizations=("cytoplasmic",), fraction: float | None = 0.2, warnings=(), **probabilities
+) -> Record:
     return Record(
         protein_id="P",
         accession=None,
         gene_symbol=None,
         sequence_sha256="0" * 64,
         length=9,
-        localizations=list(named),
-        probabilities=chances,
+        localizations=list(localizations),
+        probabilities=probabilities,
         confidence=None,
         known=None,
         predicted={},
@@ -49,7 +51,7 @@ DRAWING = model("D", ())
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "named", "agree"),
+    ("one", "other", "localizations", "agree"),
     [
         (SINGLE, FOUR, (["cytoplasmic"], ["cytoplasmic"]), True),
         (SINGLE, FOUR, (["cytoplasmic"], ["nucleoplasm"]), False),
@@ -61,8 +63,8 @@ DRAWING = model("D", ())
         (SINGLE, DRAWING, (["cytoplasmic"], []), None),
     ],
 )
-def test_models_agree_on_the_classes_that_both_have(one, other, named, agree):
-    both = protein(*(record(each) for each in named))
+def test_models_agree_on_the_classes_that_both_have(one, other, localizations, agree):
+    both = protein(*(record(each) for each in localizations))
     assert both.labels_agree((one, other), 1) is agree
     assert both.all_labels_agree((one, other)) is agree
 

@@ -19,7 +19,7 @@ def gene_table(folder, *rows):
 
 def xml(folder, gene, *antibodies):
     """Antibodies as lists of (cell line, locations)."""
-    told = "".join(
+    antibody_xml = "".join(
         '<antibody id="HPA1"><cellExpression source="HPA" technology="ICC/IF"><subAssay type="human">'
         + "".join(
             f"<data><cellLine>{line}</cellLine>{''.join(f'<location>{p}</location>' for p in places)}</data>"
@@ -32,7 +32,9 @@ def xml(folder, gene, *antibodies):
     )
     identifier = f'<identifier id="{gene}"><xref id="P1" db="Uniprot/SWISSPROT"/></identifier>'
     path = folder / f"{gene}.xml"
-    path.write_text(f"<proteinAtlas><entry><name>G-{gene}</name>{identifier}{told}</entry></proteinAtlas>")
+    path.write_text(
+        f"<proteinAtlas><entry><name>G-{gene}</name>{identifier}{antibody_xml}</entry></proteinAtlas>"
+    )
     return path
 
 

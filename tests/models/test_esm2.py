@@ -37,12 +37,12 @@ def hub(tmp_path, monkeypatch):
     return tmp_path
 
 
-def keep_in(hub: Path, name: str, source: Path) -> None:
-    """Put a model into the hub's cache as a download would."""
-    kept = hub / f"models--facebook--{name}"
-    shutil.copytree(source, kept / "snapshots" / "abc")
-    (kept / "refs").mkdir()
-    (kept / "refs" / "main").write_text("abc")
+def add_to_hub_cache(hub: Path, name: str, source: Path) -> None:
+    """Store a model in the cache of the hub, as a download does."""
+    folder = hub / f"models--facebook--{name}"
+    shutil.copytree(source, folder / "snapshots" / "abc")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
 
 
 def test_the_encoder_says_what_it_is(encoder):
@@ -87,9 +87,9 @@ def test_a_residue_depends_on_the_others(encoder):
 
 
 def test_bfloat16_is_near(encoder, tiny_esm2, sequences):
-    rough = load_esm2(str(tiny_esm2), offline=True, precision="bfloat16")
-    assert rough.fingerprint == encoder.fingerprint
-    pairs = zip(embed_sequences(sequences, encoder), embed_sequences(sequences, rough), strict=True)
+    bfloat16 = load_esm2(str(tiny_esm2), offline=True, precision="bfloat16")
+    assert bfloat16.fingerprint == encoder.fingerprint
+    pairs = zip(embed_sequences(sequences, encoder), embed_sequences(sequences, bfloat16), strict=True)
     differences = [np.abs(one - other).max() for one, other in pairs]
     assert 0 < max(differences) < 0.1
 
@@ -113,10 +113,10 @@ def test_the_names_are_understood_short_and_long(name):
     assert canonical_name(name) == canonical_name(f"facebook/{name}") == canonical_name(short) == name
 
 
-@pytest.mark.parametrize("given", ["esm2_t30_150M_UR50D", "facebook/esm2_t30_150M_UR50D", "t30_150M"])
-def test_a_name_is_found_in_the_cache_of_the_hub(given, hub, tiny_esm2, encoder):
-    keep_in(hub, "esm2_t30_150M_UR50D", tiny_esm2)
-    found = load_esm2(given, offline=True, precision="float32")
+@pytest.mark.parametrize("name", ["esm2_t30_150M_UR50D", "facebook/esm2_t30_150M_UR50D", "t30_150M"])
+def test_a_name_is_found_in_the_cache_of_the_hub(name, hub, tiny_esm2, encoder):
+    add_to_hub_cache(hub, "esm2_t30_150M_UR50D", tiny_esm2)
+    found = load_esm2(name, offline=True, precision="float32")
     assert found.name == "esm2_t30_150M_UR50D"
     assert found.fingerprint == encoder.fingerprint
 
@@ -187,8 +187,8 @@ def test_a_folder_of_something_else_is_refused(tiny_esm2, tmp_path):
 
 
 def test_a_damaged_file_of_weights_is_refused(tiny_esm2, tmp_path):
-    shutil.copytree(tiny_esm2, tmp_path / "torn")
-    weights = tmp_path / "torn" / "model.safetensors"
+    shutil.copytree(tiny_esm2, tmp_path / "truncated")
+    weights = tmp_path / "truncated" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(InputError, match="cannot be read as an ESM2"):
-        load_esm2(str(tmp_path / "torn"))
+        load_esm2(str(tmp_path / "truncated"))

@@ -49,7 +49,7 @@ def test_a_full_size_structure_is_read_whole(tmp_path):
     assert sample_points(cloud.points, 2048).shape == (2048, 6)
 
 
-def test_what_is_not_of_the_protein_is_left_out_and_counted(tmp_path, small):
+def test_atoms_outside_the_protein_are_left_out_and_counted(tmp_path, small):
     selenium = hetero(["SE"], ["SE"], "MSE")
     water, dna = hetero(["O"] * 3, ["O"] * 3, "HOH"), hetero(["P", "C1'"], ["P", "C"], "DA", "B")
     hydrogens = small[small.atom_name == "CB"]
@@ -90,7 +90,7 @@ def test_of_several_models_the_first_is_read(tmp_path, format):
     assert cloud.notes == (f"Structure 'two.{format}' has 2 models; the first was read.",)
 
 
-def test_elements_that_are_not_written_are_told_by_the_name(tmp_path, small):
+def test_missing_elements_are_read_from_the_atom_name(tmp_path, small):
     text = "\n".join(
         line[:76] + "    " if line.startswith("ATOM") else line for line in pdb(small).split("\n")
     )
@@ -120,7 +120,7 @@ def refused(path, text=None):
         ("ATOM      1  N   MET A   1      26.2", "is damaged or incomplete ("),
     ],
 )
-def test_what_is_no_structure_is_refused(tmp_path, text, sentence):
+def test_files_that_hold_no_structure_are_refused(tmp_path, text, sentence):
     assert refused(tmp_path / "a.pdb", text).startswith(f"Structure 'a.pdb' {sentence}")
 
 
@@ -135,7 +135,7 @@ def test_a_number_that_is_none_is_refused(tmp_path, small):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_what_holds_no_single_whole_protein_is_refused(tmp_path, small, format):
+def test_structures_of_other_than_one_whole_protein_are_refused(tmp_path, small, format):
     write, path = FORMATS[format], tmp_path / f"a.{format}"
     dna = hetero(["P", "O5'", "C5'"], ["P", "O", "C"], "DA")
     assert refused(path, write(dna)).endswith("has no amino acids; give that of a protein.")
@@ -162,7 +162,7 @@ def test_a_fragment_is_refused(tmp_path, small, name):
     assert "of a longer protein; only complete proteins are read." in refused(tmp_path / name, pdb(small))
 
 
-def test_files_that_cannot_be_had_are_refused(tmp_path, small):
+def test_files_that_cannot_be_read_are_refused(tmp_path, small):
     assert refused(tmp_path / "no.pdb").endswith("no.pdb' was not found; check its name and folder.")
     assert refused(tmp_path).endswith("cannot be read: Is a directory.")
     (tmp_path / "cut.pdb.gz").write_bytes(gzip.compress(pdb(small).encode())[:-40])
@@ -191,7 +191,7 @@ def test_bytes_of_any_kind_are_refused_with_a_sentence(tmp_path, small):
             assert "\n" not in str(error)
 
 
-def test_without_biotite_the_remedy_is_told(tmp_path, small, monkeypatch):
+def test_without_biotite_the_error_names_the_extra(tmp_path, small, monkeypatch):
     path = save(tmp_path / "a.pdb", pdb(small))
     monkeypatch.setitem(sys.modules, "biotite.structure.io.pdb", None)
     with pytest.raises(MissingExtraError, match=r"'biotite.*not installed: pip install 'deepgps\[train\]'"):
@@ -202,20 +202,20 @@ def numbered(count):
     return np.repeat(np.arange(count, dtype=np.float32)[:, None], 6, 1)
 
 
-def test_more_points_are_taken_once_each(tmp_path):
-    taken = sample_points(numbered(1000), 300)[:, 0]
-    assert len(set(taken.tolist())) == 300
-    assert 400 < taken.mean() < 600
+def test_of_more_points_each_is_sampled_once(tmp_path):
+    sampled = sample_points(numbered(1000), 300)[:, 0]
+    assert len(set(sampled.tolist())) == 300
+    assert 400 < sampled.mean() < 600
 
 
-def test_fewer_points_are_all_taken_and_some_again():
-    taken, counts = np.unique(sample_points(numbered(100), 260)[:, 0], return_counts=True)
-    assert len(taken) == 100
+def test_of_fewer_points_all_are_sampled_some_repeatedly():
+    sampled, counts = np.unique(sample_points(numbered(100), 260)[:, 0], return_counts=True)
+    assert len(sampled) == 100
     assert counts.sum() == 260
     assert counts.max() > 2
 
 
-def test_exactly_enough_points_are_all_taken():
+def test_of_exactly_enough_points_all_are_sampled():
     assert sorted(sample_points(numbered(50), 50)[:, 0]) == list(range(50))
 
 

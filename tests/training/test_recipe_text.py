@@ -21,7 +21,7 @@ SMALL = "kind: joint\nname: toy # not it\nversion: '1'\nclass_set: all\ncell_lin
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
-def test_a_recipe_spelled_out_reads_as_itself(name, tmp_path):
+def test_a_recipe_with_every_field_reads_as_itself(name, tmp_path):
     path = tmp_path / "whole.yaml"
     path.write_text(recipe_text(name), encoding="utf-8")
     assert load_recipe(str(path)) == load_recipe(name)
@@ -30,15 +30,15 @@ def test_a_recipe_spelled_out_reads_as_itself(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
-def test_every_field_is_spelled_out_below_what_it_means(name):
+def test_every_field_stands_below_its_description(name):
     _, *lines = recipe_text(name).splitlines()
-    found, said = [], []
+    found, comments = [], []
     for line in (line.strip() for line in lines):
         if line.startswith("# "):
-            said.append(line[2:])
+            comments.append(line[2:])
         else:
-            found.append((line.partition(":")[0], " ".join(said).rstrip(".")))
-            said = []
+            found.append((line.partition(":")[0], " ".join(comments).rstrip(".")))
+            comments = []
     schema = type(load_recipe(name))
     assert found == [(path.rpartition(".")[2], field_help(path, schema)) for path, _ in fields(schema)]
     assert max(map(len, lines)) <= 110
@@ -83,7 +83,7 @@ def test_recipes_are_listed_without_torch():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
-def test_the_recipes_of_the_paper_are_what_they_say():
+def test_the_recipes_of_the_paper_differ_as_named():
     assert load_recipe("all").losses.label == 0
     assert load_recipe("u2os-single-2").cell_line == "U-2 OS"
     assert load_recipe("single-2-structure").protein.inputs == ("structure",)

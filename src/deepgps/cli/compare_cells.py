@@ -166,7 +166,7 @@ def _print_result(comparison: "Comparison") -> None:
 def _summary(comparison: "Comparison", other: int) -> Iterator[str]:
     """Summarize how a model differs from the first, and whether that exceeds the control."""
     from deepgps.cli.console import two_digits
-    from deepgps.comparison.differences import cautions, summarize
+    from deepgps.comparison.differences import difference_warnings, summarize
 
     first, model = comparison.models[0], comparison.models[other]
     found = summarize(comparison.proteins, comparison.models, other)
@@ -178,4 +178,4 @@ def _summary(comparison: "Comparison", other: int) -> Iterator[str]:
         f"{two_digits(found.fraction)} on average, by {two_digits(found.control)} within one model "
         f"between two nuclei (the control); {found.exceeding:,} of {found.measured:,} proteins exceed it"
     )
-    yield from cautions(found, first, model)
+    yield from difference_warnings(found, first, model)

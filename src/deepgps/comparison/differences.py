@@ -222,7 +222,9 @@ def summarize(
     )
 
 
-def cautions(summary: DifferenceSummary, first: ComparedModel, other: ComparedModel) -> Iterator[str]:
+def difference_warnings(
+    summary: DifferenceSummary, first: ComparedModel, other: ComparedModel
+) -> Iterator[str]:
     """Yield what a reader must know before interpreting the differences of two models."""
     if summary.measured and summary.is_within_control:
         yield (

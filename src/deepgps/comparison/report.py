@@ -1,4 +1,4 @@
-"""The report of a comparison: what differs, how much of it to believe, and the images."""
+"""The report of a comparison: differences, whether they exceed the controls, and the images."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from deepgps.comparison.differences import (
     CONTROL_SHARE,
     ComparedModel,
     ComparedProtein,
-    cautions,
+    difference_warnings,
     shared_classes,
     summarize,
 )
@@ -51,7 +51,7 @@ def write_comparison_report(
     notes = [
         note
         for summary, model in zip(summaries, models[1:], strict=True)
-        for note in cautions(summary, models[0], model)
+        for note in difference_warnings(summary, models[0], model)
     ]
     return write_page(
         folder / REPORT_FILE,
@@ -94,9 +94,9 @@ def _table_rows(protein: ComparedProtein, models: Sequence[ComparedModel]) -> It
     fractions = [record["intranuclear_fraction"] for record in protein.records]
     changes = [protein.fraction_difference(other) for other in others]
     yield ["intranuclear fraction", *map(_number, fractions), *map(_signed, changes)]
-    nothing = [""] * len(others)
-    yield ["its control", *map(_number, protein.controls), *nothing]
-    yield ["Pearson r of the images", "", *map(_number, protein.pearson), *nothing]
+    empty = [""] * len(others)
+    yield ["its control", *map(_number, protein.controls), *empty]
+    yield ["Pearson r of the images", "", *map(_number, protein.pearson), *empty]
 
 
 def _number(value: float | None) -> str:
