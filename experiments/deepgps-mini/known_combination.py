@@ -22,7 +22,7 @@ from deepgps.evaluation.bootstrap import interval_of_sums, sums_by_group
 from deepgps.evaluation.label_metrics import reliability
 from deepgps.evaluation.protocols import folds
 from deepgps.localization import ClassSet, undecided_localizations
-from deepgps.prediction.overall import WEAK, Combination, Reliability, level, statement_masks
+from deepgps.prediction.overall import WEAK, Combination, SourceReliability, level, statement_masks
 from deepgps.prediction.prediction import named_classes
 from deepgps.proteins.known import Statement, main_statements
 from figures import rounded
@@ -254,7 +254,9 @@ def _macro_f1(rows: Rows, named: Mask, groups: Ints) -> Metric:
     return interval_of_sums(sums_by_group(columns, numbers), statistic, len(rows.labels))
 
 
-def reliability_table(statements: Sequence[Sequence[Statement]], classes: ClassSet) -> list[Reliability]:
+def reliability_table(
+    statements: Sequence[Sequence[Statement]], classes: ClassSet
+) -> list[SourceReliability]:
     """Count how often what each source says holds in each other one, by reliability and class.
 
     The other source is OpenCell, the HPA, UniProt's experimental statements, or all maps together.
@@ -277,7 +279,7 @@ def reliability_table(statements: Sequence[Sequence[Statement]], classes: ClassS
                         for key in (slug, None):
                             hits[name, key, other].append(int(positive[place]))
     return [
-        Reliability(name, slug, other, len(found), round(float(np.mean(found)), 3))
+        SourceReliability(name, slug, other, len(found), round(float(np.mean(found)), 3))
         for (name, slug, other), found in sorted(hits.items(), key=lambda item: tuple(map(str, item[0])))
         if len(found) >= FEWEST
     ]
@@ -292,7 +294,7 @@ def _map_labels(statements: Sequence[Statement], classes: ClassSet) -> tuple[Mas
     return np.array([slug in positive for slug in slugs]), np.array(decided)
 
 
-def document(combinations: Mapping[str, Combination], table: Sequence[Reliability]) -> dict[str, Any]:
+def document(combinations: Mapping[str, Combination], table: Sequence[SourceReliability]) -> dict[str, Any]:
     """Return the content of ``overall.json``."""
     return {
         "combinations": {

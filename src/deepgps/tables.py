@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 from deepgps.errors import InputError
 
-DELIMITERS = "\t,;"
+KNOWN_DELIMITERS = "\t,;"
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _MAX_HEADER_LINES = 20
 
@@ -153,9 +153,9 @@ def _header_cells(header: str, delimiter: str) -> list[str]:
 
 
 def _delimiter(header: str, required: Collection[str]) -> str:
-    fitting = (mark for mark in DELIMITERS if set(required) <= set(_header_cells(header, mark)))
+    fitting = (mark for mark in KNOWN_DELIMITERS if set(required) <= set(_header_cells(header, mark)))
     bare = re.sub(r'"[^"]*"', "", header)
-    commonest = max(DELIMITERS, key=bare.count)
+    commonest = max(KNOWN_DELIMITERS, key=bare.count)
     return next(fitting, commonest) if required else commonest
 
 

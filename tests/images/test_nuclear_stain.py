@@ -8,7 +8,7 @@ import tifffile
 
 from deepgps.errors import InputError
 from deepgps.images.cell import Cell
-from deepgps.images.nuclear_stain import check_nuclear_stain, estimate_pixel_size, find_objects
+from deepgps.images.nuclear_stain import check_nuclear_stain, find_objects, pixel_size_from_nuclei
 from deepgps.images.read import Field, read_field
 
 RNG = np.random.default_rng(5)
@@ -65,7 +65,7 @@ def test_auto_estimates_the_pixel_size(tmp_path: Path) -> None:
     cell = Cell.load(tmp_path / "a.tif", image_pixel_size_um="auto")
     assert any("estimated" in note for note in cell.warnings)
     with pytest.raises(InputError, match="cannot be estimated"):
-        estimate_pixel_size(np.full((50, 50), 3, np.float32), "a.tif")
+        pixel_size_from_nuclei(np.full((50, 50), 3, np.float32), "a.tif")
 
 
 def transmitted(pixels: np.ndarray) -> np.ndarray:

@@ -49,7 +49,7 @@ class Fetching:
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class ProteinSelection:
     """Which proteins of a source to fetch.
 
     Parameters
@@ -74,7 +74,7 @@ class Selection:
 def fetch_opencell_command(
     *,
     fetching: Fetching,
-    selection: Selection = Selection(),
+    selection: ProteinSelection = ProteinSelection(),
     bucket: Annotated[
         str, Parameter(env_var="DEEPGPS_OPENCELL_BUCKET")
     ] = "https://czb-opencell.s3.us-west-2.amazonaws.com",
@@ -110,7 +110,7 @@ def fetch_opencell_command(
 def fetch_hpa_command(
     *,
     fetching: Fetching,
-    selection: Selection = Selection(),
+    selection: ProteinSelection = ProteinSelection(),
     cell_line: str = "U-2 OS",
     site: Annotated[str, Parameter(env_var="DEEPGPS_HPA_URL")] = "https://www.proteinatlas.org",
     images: Annotated[str, Parameter(env_var="DEEPGPS_HPA_IMAGES_URL")] = "https://images.proteinatlas.org",

@@ -84,7 +84,7 @@ def check_nuclear_stain(
     return pixels, (*notes, *doubts)
 
 
-def estimate_pixel_size(pixels: Floats, name: str) -> float:
+def pixel_size_from_nuclei(pixels: Floats, name: str) -> float:
     """Estimate the pixel size from the nuclei, as if the median one were `TYPICAL_NUCLEUS_UM` wide.
 
     Parameters

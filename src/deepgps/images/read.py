@@ -332,9 +332,9 @@ def select_channel(
     pixels = _check_pixels(decoded.channels[index], path)
     size, notes = pixel_size_um, (*decoded.warnings, *notes)
     if size == "auto":
-        from deepgps.images.nuclear_stain import estimate_pixel_size
+        from deepgps.images.nuclear_stain import pixel_size_from_nuclei
 
-        size = estimate_pixel_size(pixels, path.name)
+        size = pixel_size_from_nuclei(pixels, path.name)
         notes += (f"The pixel size of '{path.name}' was estimated from its nuclei: {size:.2g} µm.",)
     square, um, more = _square_pixels(pixels, decoded.pixel_size_um if size is None else (size, size), path)
     return Field(square, um, str(path), (*notes, *more), stored_shape=pixels.shape)

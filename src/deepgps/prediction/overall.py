@@ -1,9 +1,10 @@
 """The overall answer: what is known of a protein and what is predicted, combined by measured reliability.
 
-How often what one source says holds in another was measured over the human proteome (`Reliability`). From the
-same proteins, a logistic regression for each class learned how much to trust each source that says a class,
-each source that says others, and the prediction: one source was hidden at a time and told from the others and
-from a prediction that knew none. Where nothing is known, the overall answer is the prediction.
+How often a statement of one source holds in another was measured over the human proteome
+(`SourceReliability`). On the same proteins, a logistic regression for each class learned how much to trust
+each source that names the class, each source that names others, and the prediction: one source at a time
+was hidden and predicted from the others and from a prediction that knew none. Where nothing is known, the
+overall answer is the prediction.
 """
 
 import json
@@ -27,7 +28,7 @@ OTHERS = {"OpenCell": "OpenCell", "HPA": "HPA", "UniProt": "UniProt, experimenta
 
 
 @dataclass(frozen=True, slots=True)
-class Reliability:
+class SourceReliability:
     """How often what a source says of a class holds in another source.
 
     Attributes
@@ -88,7 +89,9 @@ class Overall:
         The measured table.
     """
 
-    def __init__(self, combinations: Mapping[str, Combination], reliabilities: Sequence[Reliability]) -> None:
+    def __init__(
+        self, combinations: Mapping[str, Combination], reliabilities: Sequence[SourceReliability]
+    ) -> None:
         self._combinations, self.reliabilities = combinations, tuple(reliabilities)
 
     @classmethod
@@ -113,13 +116,13 @@ class Overall:
         try:
             document = json.loads(content)
             combinations = {name: _combination(each) for name, each in document["combinations"].items()}
-            return cls(combinations, [Reliability(*row) for row in document["reliability"]])
+            return cls(combinations, [SourceReliability(*row) for row in document["reliability"]])
         except (ValueError, KeyError, TypeError) as error:
             raise BundleError(f"'{OVERALL_FILE}' cannot be read ({error}); fetch the model again.") from None
 
-    def table(self, slug: str | None = None) -> dict[str, dict[str, Reliability]]:
+    def table(self, slug: str | None = None) -> dict[str, dict[str, SourceReliability]]:
         """Return the reliabilities for a class, or for all together, by source and by the other source."""
-        rows: dict[str, dict[str, Reliability]] = {}
+        rows: dict[str, dict[str, SourceReliability]] = {}
         for each in self.reliabilities:
             if each.slug == slug:
                 rows.setdefault(each.source, {})[each.other] = each

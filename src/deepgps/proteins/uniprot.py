@@ -35,7 +35,7 @@ _REMEDY = "try again later, or give a FASTA file"
 _SPELLING = "check its spelling or give a FASTA file"
 
 
-class UnreachableError(InputError):
+class UniProtUnreachableError(InputError):
     """UniProt cannot be reached."""
 
 
@@ -77,7 +77,7 @@ def fetch_protein(
     ------
     InputError
         If the query is neither, or there is no such entry or several.
-    UnreachableError
+    UniProtUnreachableError
         If UniProt is needed and cannot be reached.
     """
     if not _SYMBOL.fullmatch(query):
@@ -104,7 +104,7 @@ def fetch_protein(
     if text is None:
         try:
             text = _fetch(url, query)
-        except UnreachableError:
+        except UniProtUnreachableError:
             if not human or known is None or (local := known.named(query)) is None:
                 raise
             note = f"UniProt could not be reached: {local.accession} is as the model's index has it"
@@ -184,7 +184,7 @@ def _fetch(url: str, query: str) -> str:
         raise InputError(_refusal(query, error.code)) from None
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
-        raise UnreachableError(
+        raise UniProtUnreachableError(
             f"UniProt cannot be reached to look up '{query}' ({reason}); {_REMEDY}."
         ) from error
     if text.strip() and not text.startswith(">"):

@@ -18,7 +18,7 @@ PROFILE_EDGES_UM = np.arange(-6.0, 18.1, 1.5)
 """Edges of the zones of the profile: distance from the outline of the nearest nucleus, negative inside."""
 SPECTRUM_EDGES = np.geomspace(1 / 20, 2.4, 13)
 """Edges of the bands of the spectrum in periods per micrometre, from 20 µm to 0.42 µm."""
-FINE_UM = 2.0
+FINE_STRUCTURE_UM = 2.0
 """Structures below this size are fine detail."""
 
 PROFILE, BANDS = len(PROFILE_EDGES_UM) - 1, len(SPECTRUM_EDGES) - 1
@@ -121,8 +121,10 @@ def _rings(height: int, width: int, um: float) -> tuple[Indices, Doubles, Double
 
 
 def fine_detail(spectrum: Doubles) -> Doubles:
-    """Share of the variance in structures below `FINE_UM`, (N,), of spectra (N, `BANDS`)."""
-    return np.asarray(spectrum[:, np.sqrt(SPECTRUM_EDGES[:-1] * SPECTRUM_EDGES[1:]) > 1 / FINE_UM].sum(1))
+    """Share of the variance in structures below `FINE_STRUCTURE_UM`, (N,), of spectra (N, `BANDS`)."""
+    return np.asarray(
+        spectrum[:, np.sqrt(SPECTRUM_EDGES[:-1] * SPECTRUM_EDGES[1:]) > 1 / FINE_STRUCTURE_UM].sum(1)
+    )
 
 
 def structure_features(images: Floats, cells: CellGeometry) -> Doubles:

@@ -28,9 +28,9 @@ IMAGE_KINDS = (REAL, DRAWN, WRONG_PROTEIN, WRONG_CLASS, *IMAGE_BASELINES)
 """The images that are measured of each crop."""
 STRUCTURED_KINDS = (REAL, DRAWN, WRONG_PROTEIN, WRONG_CLASS, MASK, COPY)
 """Those that show some structure and are classified."""
-MEASURES = ("psnr", "ssim", "pearson", "intranuclear")
+CROP_MEASURES = ("psnr", "ssim", "pearson", "intranuclear")
 
-_FEATURES_AT = len(IMAGE_KINDS) * len(MEASURES)
+_FEATURES_AT = len(IMAGE_KINDS) * len(CROP_MEASURES)
 _PREDICTIONS = 2
 _WIDTH = _PREDICTIONS + FEATURES
 RECORD = _FEATURES_AT + len(STRUCTURED_KINDS) * _WIDTH
@@ -51,8 +51,8 @@ class CropMeasurements:
     records: Floats
 
     def measure(self, kind: str, name: str) -> Doubles:
-        """Return one of `MEASURES` of all crops, (N,)."""
-        return self._column(IMAGE_KINDS.index(kind) * len(MEASURES) + MEASURES.index(name))
+        """Return one of `CROP_MEASURES` of all crops, (N,)."""
+        return self._column(IMAGE_KINDS.index(kind) * len(CROP_MEASURES) + CROP_MEASURES.index(name))
 
     def predicted(self, kind: str, *, by_profile: bool = False) -> Indices:
         """Return class numbers (N,) that a classifier predicted; `UNKNOWN_CLASS` where there is none."""

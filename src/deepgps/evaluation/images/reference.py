@@ -22,7 +22,7 @@ BATCH = 8
 """Crops that are read and measured together."""
 MAX_TRAINING_CROPS = 4000
 """Training crops that are learned from, drawn at random where there are more."""
-MIN_IMAGES = 20
+MIN_CLASS_IMAGES = 20
 """Training images that a class needs for the classifiers to know it."""
 UNKNOWN_CLASS = -1
 """Number of a class that a classifier does not know."""
@@ -160,19 +160,20 @@ def fit_classifier(features: Doubles, names: Strings, columns: int = FEATURES) -
     Raises
     ------
     InputError
-        If fewer than two classes have `MIN_IMAGES` images.
+        If fewer than two classes have `MIN_CLASS_IMAGES` images.
     """
     from sklearn.svm import SVC
 
     found, counts = np.unique(names, return_counts=True)
     enough = [
-        (SEPARATOR not in name and count >= MIN_IMAGES) for name, count in zip(found, counts, strict=True)
+        (SEPARATOR not in name and count >= MIN_CLASS_IMAGES)
+        for name, count in zip(found, counts, strict=True)
     ]
     classes, counts = found[enough], counts[enough]
     if len(classes) < 2:
         raise InputError(
-            f"Classes with {MIN_IMAGES} training images: {len(classes)}; to classify drawn images two are "
-            "needed: give more crops the split 'train'."
+            f"Classes with {MIN_CLASS_IMAGES} training images: {len(classes)}; to classify drawn images two "
+            "are needed: give more crops the split 'train'."
         )
     kept = np.isin(names, classes)
     known = filled(features[kept])[:, :columns]
