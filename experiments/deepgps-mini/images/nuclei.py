@@ -60,7 +60,7 @@ SETTINGS: Mapping[str, StageSettings] = {
     STRUCTURE_STAGE: StructureSettings(size_px=SIZE_PX // 2, widths=(64, 96, 160), batches=100, mean_share=0),
     GRAIN_STAGE: GrainSettings(batches=100),
 }
-STEPS, GRAIN_STEPS, GUIDANCE = 20, 5, 1.5
+STEPS, GRAIN_STEPS, GUIDANCE = 10, 3, 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +227,8 @@ class NucleiTask(FlowTask):
             return sheet(list(columns[:, 0].cpu()))
         lines = []
         for scene in SCENES.values():
-            condition = torch.from_numpy(np.stack([scene.condition()] * 6)).to(device_of(model))
-            empty = torch.zeros(6, 0, self.settings.size_px, self.settings.size_px, device=condition.device)
+            condition = torch.from_numpy(np.stack([scene.condition()] * 4)).to(device_of(model))
+            empty = torch.zeros(4, 0, self.settings.size_px, self.settings.size_px, device=condition.device)
             batch = ImageBatch(empty, empty, empty[:, :, 0, 0], condition)
             lines.append(torch.cat(list(self._drawn(model, batch, 0)[:, 0]), 1).cpu())
         return sheet(lines)

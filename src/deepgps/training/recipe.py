@@ -325,13 +325,13 @@ class GrainSettings(StageSettings):
 class SourceShares(RecipeSettings):
     """Shares of the image sources in a batch."""
 
-    hpa_u2os_cells: NonNegativeFloat = 0.34
+    hpa_u2os_cells: NonNegativeFloat = 0.24
     """Single U-2 OS cells."""
     hpa_fields: NonNegativeFloat = 0.08
     """Whole HPA fields of several cell lines."""
-    hpa_dictionary: NonNegativeFloat = 0.16
+    hpa_dictionary: NonNegativeFloat = 0.24
     """Textbook fields of each localization."""
-    hpa_landmark_fields: NonNegativeFloat = 0.07
+    hpa_landmark_fields: NonNegativeFloat = 0.12
     """HPA fields and cells with microtubules and ER."""
     opencell_crops: NonNegativeFloat = 0.16
     """HEK293T crops with localizations that were judged by eye, or without."""

@@ -35,7 +35,8 @@ HEK293T_NUCLEUS_UM = 12.5
 HUMAN_NUCLEUS_UM = 15.0
 GROUPS_PER_TEST_GROUP = 5
 DOMAINS = ("HEK293T", "U-2 OS", "other")
-"""Cell lines, each with its microscope: HEK293T live, U-2 OS and other cells by immunofluorescence."""
+"""Cell lines, each with its microscope: HEK293T live as OpenCell shows it, U-2 OS and all else that the HPA
+shows by immunofluorescence, and the rest."""
 HEK293T, U2OS, OTHER = range(len(DOMAINS))
 JUDGED_BY_EYE = 0.6
 """How far localizations are to be trusted that were judged by eye."""
@@ -156,8 +157,8 @@ def hpa_fields(folder: Path) -> Iterator[ImageField]:
         blue, green, red = (_grey(folder / f"{row['field']}_{c}.jpg") for c in ("blue", "green", "red"))
         proteins = (ProteinImage(green, _hpa_words(row["locations"]), row["accession"]), _tubulin(red))
         line = row["cell_line"]
-        group, domain = f"{row['gene_symbol']} {line}", U2OS if line == "U-2 OS" else OTHER
-        yield ImageField(row["field"], folder.name, group, blue, proteins, HPA_FIELD_UM, line, domain)
+        group = f"{row['gene_symbol']} {line}"
+        yield ImageField(row["field"], folder.name, group, blue, proteins, HPA_FIELD_UM, line, U2OS)
 
 
 def opencell_tiles(folder: Path) -> Iterator[ImageField]:
@@ -184,7 +185,8 @@ def hpa_dictionary(folder: Path) -> Iterator[ImageField]:
         proteins = (ProteinImage(remove_scale_bar(protein), _hpa_words(row["locations"])),)
         nucleus = remove_scale_bar(nucleus)
         size = estimate_pixel_size(nucleus, HUMAN_NUCLEUS_UM)
-        yield ImageField(row["field"], folder.name, row["field"], nucleus, proteins, size, row["cell_line"])
+        name, line = row["field"], row["cell_line"]
+        yield ImageField(name, folder.name, name, nucleus, proteins, size, line, U2OS)
 
 
 def hpa_landmark_fields(folder: Path) -> Iterator[ImageField]:
@@ -200,7 +202,7 @@ def hpa_landmark_fields(folder: Path) -> Iterator[ImageField]:
         nucleus, first = _grey(folder / rows[0]["nucleus"]), rows[0]
         size, line = float(first["pixel_size_um"]), first["cell_line"]
         masked = name.startswith("cell_")
-        yield ImageField(name, folder.name, name, nucleus, proteins, size, line, masked=masked)
+        yield ImageField(name, folder.name, name, nucleus, proteins, size, line, U2OS, masked)
 
 
 def opencell_crops(folder: Path) -> Iterator[ImageField]:
