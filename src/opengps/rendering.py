@@ -48,7 +48,7 @@ def source_link(source: str, known: Mapping[str, Any]) -> str:
         return f"https://www.uniprot.org/uniprotkb/{accession}#subcellular_location"
     if source == "HPA" and symbol:
         return f"https://www.proteinatlas.org/search/{symbol}"
-    return f"https://opencell.czbiohub.org/search/{symbol}" if source == "OpenCell" and symbol else ""
+    return "https://opencell.czbiohub.org" if source == "OpenCell" else ""
 
 
 def _static_hash() -> str:

@@ -156,4 +156,7 @@ def test_only_a_prediction_without_relatives_and_records_is_from_the_sequence_al
     far, near = (Neighbour("P1", (), similarity) for similarity in (0.01, 0.5))
     alone = "no annotated relative (similarity 0.010): predicted from the sequence alone"
     assert known_warnings(None, (), [far], 0.02) == (alone,)
+    distant = "only distant annotated relatives (similarity 0.010): predicted mostly from the sequence"
+    assert known_warnings(None, (), [far], 0.005) == (distant,)
+    assert known_warnings(None, (), [far], 0) == ()
     assert known_warnings(None, (), [near], 0.02) == known_warnings(None, ("er",), [far], 0.02) == ()

@@ -461,8 +461,9 @@ class Predictor:
             combined, said = self.overall.logits(logits, known.statements, classes)
             is_known = combined is not logits
             probabilities = class_probabilities(combined, multi_label=metadata.multi_label)
-            own_overall, _ = self.overall.logits(own, known.statements, OWN_CLASSES)
-            latent = latent_of(own_overall, encoding)
+            if classes.name != OWN_CLASSES.name:
+                combined, _ = self.overall.logits(own, known.statements, OWN_CLASSES)
+            latent = latent_of(combined, encoding)
         localizations, confidence, class_warnings = named_classes(
             probabilities, metadata, said, known=is_known
         )

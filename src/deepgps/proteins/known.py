@@ -34,6 +34,7 @@ _SHARED = (
     0.25  # A candidate of which less is shared, by similarity, is neither the same protein nor an isoform.
 )
 _CANDIDATES = 12
+_DISTANT = 0.1  # Proteins of one family share more, by similarity, and mostly their localization.
 _HALF = 0.5
 _IDENTICAL = 0.999
 _LEAST = 0.3  # Share of either sequence that must be in the other.
@@ -572,11 +573,14 @@ def known_warnings(
     Returns
     -------
     tuple of str
-        That the query is not exactly the known protein; that the prediction has no relatives, where nothing
-        else is known.
+        That the query is not exactly the known protein; that the prediction has no near relatives, where
+        nothing else is known.
     """
     warnings = (f"is {known.match}",) if known is not None and known.match else ()
     nearest = max((each.similarity for each in evidence), default=0)
-    if said or nearest >= unlike_below:
+    if said or not unlike_below or nearest >= _DISTANT:
         return warnings
+    if nearest >= unlike_below:
+        distant = f"only distant annotated relatives (similarity {nearest:.3f})"
+        return (*warnings, f"{distant}: predicted mostly from the sequence")
     return (*warnings, f"no annotated relative (similarity {nearest:.3f}): predicted from the sequence alone")
