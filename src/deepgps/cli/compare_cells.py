@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
-from deepgps.cli.predict import print_warnings, protein_sources
+from deepgps.cli.predict import Predicting, print_warnings, protein_sources
 
 if TYPE_CHECKING:
     from deepgps.comparison.compare import Comparison
@@ -43,14 +42,10 @@ class ComparedCell:
 def compare_cells_command(
     *inputs: Annotated[str, Parameter(allow_leading_hyphen=True)],
     model: Annotated[list[str], Parameter(negative=())],
-    sequence: str | None = None,
     into: ComparedCell = ComparedCell(),
-    structures: Path | None = None,
     out: Path = Path("deepgps-comparison"),
     format: Literal["csv", "tsv"] = "csv",
-    overwrite: Annotated[bool, Parameter(negative=())] = False,
-    offline: Annotated[bool, Parameter(negative=())] = False,
-    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    options: Predicting = Predicting(),
 ) -> int:
     """Compare the predictions of models of several cell lines for the same proteins.
 
@@ -62,21 +57,10 @@ def compare_cells_command(
     model
         Name of an installed model, or a path to a bundle; given twice or more. The first is
         the reference.
-    sequence
-        A bare sequence.
-    structures
-        Folder of AlphaFold structures (PDB, mmCIF), for models that use them; needs the extra ``train``.
     out
         Folder for the comparison.
     format
         Format of the table.
-    overwrite
-        Remove earlier results from the folder and start again.
-    offline
-        Never use the network; find accessions, gene symbols and synonyms in the cache, in the human proteome
-        that ``deepgps data fetch human`` fetched, and among the models' known proteins.
-    threads
-        Threads; all cores by default.
     """
     from deepgps.cli.console import RecordProgress
     from deepgps.comparison.compare import compare_cells
@@ -84,9 +68,9 @@ def compare_cells_command(
     from deepgps.results.run import input_fingerprints
 
     sources = protein_sources(inputs, "compare-cells")
-    predictors = _load(model, threads, structures)
+    predictors = _load(model, options.threads, options.structures)
     known = next((each.known for each in predictors if each.known is not None), None)
-    proteins = read_proteins(sources, sequence=sequence, offline=offline, known=known)
+    proteins = read_proteins(sources, sequence=options.sequence, offline=options.offline, known=known)
     cells = _cells(predictors, into)
     with RecordProgress("comparing", unit="steps") as progress:
         comparison = compare_cells(
@@ -95,8 +79,8 @@ def compare_cells_command(
             out,
             cells=cells,
             table=format,
-            inputs=input_fingerprints(sources, sequence, structures),
-            overwrite=overwrite,
+            inputs=input_fingerprints(sources, options.sequence, options.structures),
+            overwrite=options.overwrite,
             on_read=progress.set_total,
             on_step=progress.count,
             on_rejection=progress.reject,

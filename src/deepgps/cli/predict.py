@@ -60,19 +60,42 @@ class Drawing:
     image_checks: Annotated[bool, Parameter(negative="--no-image-checks")] = True
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicting:
+    """How to read proteins and to compute; options that commands which predict share.
+
+    Parameters
+    ----------
+    sequence
+        A bare sequence.
+    structures
+        Folder of AlphaFold structures (PDB, mmCIF), for models that use them; needs the extra ``train``.
+    overwrite
+        Remove earlier results from the folder and start again.
+    offline
+        Never use the network; find accessions, gene symbols and synonyms in the cache, in the human proteome
+        that ``deepgps data fetch human`` fetched, and among the known proteins of a model.
+    threads
+        Threads of each process; by default all cores are shared.
+    """
+
+    sequence: str | None = None
+    structures: Path | None = None
+    overwrite: Annotated[bool, Parameter(negative=())] = False
+    offline: Annotated[bool, Parameter(negative=())] = False
+    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
+
+
 def predict(
     *inputs: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    sequence: str | None = None,
     drawing: Drawing = Drawing(),
     model: str = "deepgps-mini",
-    structures: Path | None = None,
     out: Path = Path("deepgps-results"),
     format: Literal["csv", "tsv", "json", "parquet"] = "csv",
-    overwrite: Annotated[bool, Parameter(negative=())] = False,
-    offline: Annotated[bool, Parameter(negative=())] = False,
-    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     workers: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     scheduler: str | None = None,
+    options: Predicting = Predicting(),
 ) -> int:
     """Predict where proteins go: labels with probabilities, and images drawn into a nucleus.
 
@@ -81,23 +104,12 @@ def predict(
     inputs
         FASTA, CSV or TSV files (gzip too), - for stdin, UniProt accessions, human gene symbols, or the word
         ``example`` for the six proteins that come with deepGPS.
-    sequence
-        A bare sequence.
     model
         Name of an installed model (``deepgps models list``), or a path to a bundle.
-    structures
-        Folder of AlphaFold structures (PDB, mmCIF), for models that use them; needs the extra ``train``.
     out
         Folder for the results.
     format
         Format of the table; ``json`` is JSON Lines; ``parquet`` needs the extra ``scale``.
-    overwrite
-        Remove earlier results from the folder and start again.
-    offline
-        Never use the network; find accessions, gene symbols and synonyms in the cache, in the human proteome
-        that ``deepgps data fetch human`` fetched, and among the model's known proteins.
-    threads
-        Threads of each worker; by default the workers share all cores.
     workers
         Local processes to predict in.
     scheduler
@@ -109,14 +121,21 @@ def predict(
     from deepgps.results.predict import predict_to_folder
     from deepgps.results.run import input_fingerprints
 
-    inputs, drawing = _inputs_after_nuclei(inputs, sequence, drawing)
+    inputs, drawing = _inputs_after_nuclei(inputs, options.sequence, drawing)
     sources = protein_sources(inputs, "predict")
     predictor = Predictor.load(
-        model, threads=threads, structures=structures, mean=drawing.mean, seed=drawing.seed
+        model,
+        threads=options.threads,
+        structures=options.structures,
+        mean=drawing.mean,
+        seed=drawing.seed,
     )
-    proteins = read_proteins(sources, sequence=sequence, offline=offline, known=predictor.known)
+    proteins = read_proteins(
+        sources, sequence=options.sequence, offline=options.offline, known=predictor.known
+    )
     cells = _cells(predictor, drawing)
-    with RecordProgress("predicting", count_records(sources, sequence), unit="proteins") as progress:
+    records = count_records(sources, options.sequence)
+    with RecordProgress("predicting", records, unit="proteins") as progress:
         summary = predict_to_folder(
             predictor,
             progress.tell_nucleotides(proteins),
@@ -125,8 +144,8 @@ def predict(
             images=drawing.images,
             image_format=drawing.image_format,
             table=format,
-            inputs=input_fingerprints(sources, sequence, structures),
-            overwrite=overwrite,
+            inputs=input_fingerprints(sources, options.sequence, options.structures),
+            overwrite=options.overwrite,
             workers=workers,
             scheduler=scheduler,
             on_protein=progress.count,
