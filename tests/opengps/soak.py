@@ -133,7 +133,10 @@ class Soak:
     def honest(self, number: int, *, batch: bool) -> None:
         rng = random.Random(f"{self.seed} honest {number}")
         address = f"198.51.100.{number}"
-        while not self.stop.is_set():
+        last = False
+        while not last:
+            # The last job begins when all else has ended.
+            last = self.stop.is_set()
             count = 60 if batch else rng.choice([1, 1, 1, 3, 8])
             images = not batch and rng.random() < 0.2
             names = [f"v{number}-{rng.randrange(10**6)}-{place}" for place in range(min(count, 60))]
@@ -152,13 +155,14 @@ class Soak:
         }
         begun, job = time.monotonic(), None
         while job is None:
+            if time.monotonic() - begun > PATIENCE_S:
+                self.figures.problems.append("an honest job was never accepted")
+                return
             answer = self.ask("POST", f"{API}/predictions", address, json=body)
             if answer is not None and answer.status_code == 202:
                 job = answer.json()["id"]
             elif answer is not None and answer.status_code not in (429, 503):
                 self.figures.problems.append(f"an honest job: {answer.status_code} {answer.text[:200]}")
-                return
-            elif self.stop.is_set():
                 return
             else:
                 time.sleep(0.5)
@@ -325,7 +329,10 @@ class Soak:
             # In the second half the server keeps running, so that its memory can be compared.
             late = time.monotonic() - self.begun > self.seconds / 2
             kinds = [self._kill_worker, self._lock_database, self._fill_disk]
-            chosen = rng.choice(kinds if late else [*kinds, self._kill_server])
+            # A server takes a while to start: once in two minutes, three times in ten.
+            if not late and self.figures.events["kill_server"] <= self.seconds / 300:
+                kinds.append(self._kill_server)
+            chosen = rng.choice(kinds)
             self.figures.events[chosen.__name__.strip("_")] += 1
             chosen(rng)
 
