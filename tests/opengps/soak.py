@@ -34,7 +34,7 @@ from deepgps import Predictor, Protein
 
 API = "/api/v1"
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
-PATIENCE_S = 300
+PATIENCE_S = 900
 SPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 MB = 1e6
 
