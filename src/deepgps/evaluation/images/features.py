@@ -86,6 +86,11 @@ def profiles(images: Floats, cells: CellGeometry) -> Doubles:
     """Mean intensity by distance from the nucleus over the image's mean: (N, `PROFILE`).
 
     NaN where no pixel is at that distance, and for a black image.
+
+    Returns
+    -------
+    Doubles
+        (N, `PROFILE`), nearest first; 1 where the intensity is the mean.
     """
     means = _zone_means(images, cells.zones, PROFILE + 1)[:, :PROFILE]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -97,6 +102,11 @@ def spectra(images: Floats, pixel_size_um: float) -> Doubles:
 
     The mean power of a ring of frequencies times its number of frequencies, over that of all rings, under a
     Hann window. NaN for a constant image.
+
+    Returns
+    -------
+    Doubles
+        (N, `BANDS`); each row sums to 1.
     """
     ring, weight, window = _rings(images.shape[1], images.shape[2], pixel_size_um)
     power = np.abs(fft.rfft2(_flat(images) * window)) ** 2 * weight
@@ -133,6 +143,11 @@ def structure_features(images: Floats, cells: CellGeometry) -> Doubles:
     The profile around the nucleus, the log10 of the spectrum, granularity at three scales in four zones and
     its skewness, percentiles, mean, and correlation with the nucleus image, in the nuclei and everywhere.
     Undefined features are NaN: see `filled`.
+
+    Returns
+    -------
+    Doubles
+        (N, F).
     """
     mean = np.maximum(_means(images), 1e-6)[:, None]
     details = _details(images)

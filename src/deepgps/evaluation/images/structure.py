@@ -75,6 +75,11 @@ def rim_ratio(cell: CellImage) -> float:
 
     Above 1 for a protein of the nuclear membrane. The border reaches 0.4 um to the outside of the outline and
     0.8 um to the inside. NaN where the nuclei have no interior.
+
+    Returns
+    -------
+    float
+        0 or more.
     """
     border = ndimage.binary_dilation(cell.nuclei, iterations=cell.pixels(0.4))
     border &= ~_shrunk(cell.nuclei, cell.pixels(0.8))
@@ -85,6 +90,11 @@ def dna_correlation(cell: CellImage) -> float:
     """Pearson correlation with the nucleus image inside the nuclei, 0.8 um off their outline.
 
     Negative for a nucleolar protein, positive for one on chromatin. NaN where either is constant.
+
+    Returns
+    -------
+    float
+        In [-1, 1].
     """
     inside = _shrunk(cell.nuclei, cell.pixels(0.8))
     protein, dna = cell.protein[inside], cell.nucleus[inside]
@@ -99,6 +109,11 @@ def cytosol_roughness(cell: CellImage) -> float:
     The cytosol is where the blurred image exceeds half of its 80th percentile outside of the nuclei, 1.2 um
     off its own outline and that of the nuclei; it alone is blurred, to find its detail. NaN where there is
     none.
+
+    Returns
+    -------
+    float
+        0 or more.
     """
     smooth, edge = cell.blurred(FINE_UM), cell.pixels(FINE_UM)
     outside = ~ndimage.binary_dilation(cell.nuclei, iterations=edge)
@@ -122,6 +137,11 @@ def spots_per_nucleus(cell: CellImage) -> float:
     A spot is a peak of the difference of two blurs, by 0.4 and 1.2 um, above a fifth of the image's contrast
     (from its 5th percentile to its brightest pixel), and bends down at least 0.3 times as much in one
     direction as in any other, so that lines and edges have none.
+
+    Returns
+    -------
+    float
+        0 or more.
     """
     detail = cell.blurred(0.4) - cell.blurred(FINE_UM)
     contrast = float(cell.protein.max() - np.percentile(cell.protein, 5))
@@ -139,6 +159,11 @@ def brightest_share(cell: CellImage) -> float:
     """Share of the intensity in the brightest 1 % of the pixels, of what exceeds the 5th percentile.
 
     0.01 at least; high for a centrosome. NaN for a constant image.
+
+    Returns
+    -------
+    float
+        In [0.01, 1].
     """
     above = np.sort(np.clip(cell.protein - np.percentile(cell.protein, 5), 0, None).ravel())
     total = float(above.sum())
@@ -151,6 +176,11 @@ def one_sidedness(cell: CellImage) -> float:
     The length of the mean direction from the nucleus's centre, weighted by intensity above the 5th
     percentile, of what is outside of nuclei and within 6 um. High for a Golgi. NaN without a nucleus in the
     middle.
+
+    Returns
+    -------
+    float
+        In [0, 1].
     """
     middle = _middle_nucleus(cell.labels)
     if not middle:
@@ -169,6 +199,11 @@ def lines_between_cells(cell: CellImage) -> float:
     """Mean on the lines half way between neighbouring nuclei over the mean of the cells' bodies.
 
     Above 1 for the plasma membrane of touching cells. NaN with fewer than two nuclei.
+
+    Returns
+    -------
+    float
+        0 or more.
     """
     if cell.labels.max() < 2:
         return float("nan")
@@ -184,6 +219,11 @@ def direction_coherence(cell: CellImage) -> float:
 
     The anisotropy of the structure tensor: higher for filaments than for a network or spots. NaN for a
     constant image.
+
+    Returns
+    -------
+    float
+        In [0, 1].
     """
     sigma = 0.4 / cell.pixel_size_um
     rows, columns = (ndimage.gaussian_filter(cell.protein, sigma, order=order) for order in ((1, 0), (0, 1)))
