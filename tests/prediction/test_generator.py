@@ -13,6 +13,8 @@ from deepgps.models import flow_matching
 from deepgps.models.flow_matching import FlowMatchingUNet
 from deepgps.prediction import Predictor
 from deepgps.prediction.generator import _enlarged, _noise
+from deepgps.prediction.predictor import with_words
+from deepgps.proteins.known import Statement
 from deepgps.training.graphs import graph_weights
 
 
@@ -126,3 +128,16 @@ def test_a_prediction_names_its_seed(predictor: Predictor) -> None:
     cell: Cell = predictor.load_cell("u2os-1")
     assert cell.cell_line == "U-2 OS"
     assert predictor.with_seed(3).predict_one("MKRPAATKKAGQAKKKKLDK", cell).seed == 3
+
+
+def test_words_of_trusted_sources_describe_what_is_drawn(tiny_flow_bundle: Bundle) -> None:
+    spec = tiny_flow_bundle.metadata.flow_matching
+    statements = [
+        Statement("OpenCell", "grade 3", "nuclear punctae", ("nuclear_punctae",)),
+        Statement("HPA", "uncertain", "Aggresome", ("big_aggregates",)),
+    ]
+    nucleoplasm = latent(spec.classes.index("nucleoplasm"))
+    assert with_words(nucleoplasm, statements, spec)[0, 12:].tolist() == [1, 0]
+    assert with_words(nucleoplasm, statements[1:], spec)[0, 12:].tolist() == [0, 0]
+    elsewhere = latent(spec.classes.index("mitochondria"))
+    assert with_words(elsewhere, statements, spec)[0, 12:].tolist() == [0, 0]

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from deepgps.arrays import Floats, Mask
-from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, open_model, with_class_set
+from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, FlowMatchingSpec, open_model, with_class_set
 from deepgps.errors import InputError
 from deepgps.images.cell import DEFAULT_CELLS, Cell
 from deepgps.images.processing import SAME_SIZE
-from deepgps.localization import CLASS_SETS
+from deepgps.localization import CLASS_SETS, HPA_TO_WORDS, localizations_of
 from deepgps.prediction.encoder import Encoder
 from deepgps.prediction.generator import Generator, open_generator
 from deepgps.prediction.overall import class_set_of, open_overall
 from deepgps.prediction.prediction import (
+    NAMED_FROM,
     Encoding,
     Prediction,
     class_probabilities,
@@ -28,7 +29,7 @@ from deepgps.prediction.prediction import (
     named_classes,
 )
 from deepgps.proteins.check import check_sequence, clean_sequence, sequence_warnings
-from deepgps.proteins.known import KnownProtein, KnownProteins, known_warnings
+from deepgps.proteins.known import KnownProtein, KnownProteins, Statement, known_warnings
 from deepgps.proteins.protein import Protein, Rejection
 
 if TYPE_CHECKING:
@@ -464,6 +465,9 @@ class Predictor:
             if classes.name != OWN_CLASSES.name:
                 combined, _ = self.overall.logits(own, known.statements, OWN_CLASSES)
             latent = latent_of(combined, encoding)
+        if metadata.flow_matching is not None:
+            statements = known.statements if known is not None and known.applies else ()
+            latent = with_words(latent, statements, metadata.flow_matching)
         localizations, confidence, class_warnings = named_classes(
             probabilities, metadata, said, known=is_known
         )
@@ -508,6 +512,40 @@ def latent_of(logits: Floats, encoding: Encoding) -> Floats:
     new, old = (each.astype(np.float64) ** 2 for each in (probabilities, own))
     factors = (new / max(new.sum(), 1e-12)) / np.maximum(old / max(old.sum(), 1e-12), 1e-12)
     return np.asarray(encoding.latent * factors[:, None], np.float32)
+
+
+def with_words(latent: Floats, statements: Sequence[Statement], flow: FlowMatchingSpec) -> Floats:
+    """Append which annotation words apply to a latent of probabilities.
+
+    The words are those that OpenCell grades highest and the main locations of the HPA, unless uncertain; of
+    these only what belongs to a probable class.
+
+    Parameters
+    ----------
+    latent
+        (1, K) probabilities.
+    statements
+        What sources say of the protein.
+    flow
+        The classes and the W words that the generator knows.
+
+    Returns
+    -------
+    Floats
+        (1, K + W); 1 for each word that applies.
+    """
+    words = set()
+    for each in statements:
+        if each.source == "OpenCell" and each.reliability == "grade 3":
+            words.update(each.localizations)
+        elif each.source == "HPA" and each.reliability in ("enhanced", "supported", "approved"):
+            words.add(HPA_TO_WORDS.get(each.word, ""))
+    probable = {slug for slug, p in zip(flow.classes, latent[0], strict=True) if p >= NAMED_FROM}
+    applies = [
+        word in words and bool(probable & set(OWN_CLASSES.of(localizations_of([word]))))
+        for word in flow.words
+    ]
+    return np.concatenate([latent, np.array([applies], np.float32)], 1)
 
 
 @lru_cache(maxsize=32)

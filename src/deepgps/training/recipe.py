@@ -305,7 +305,7 @@ class StructureSettings(StageSettings):
     """Channels of each level of the network, multiples of 8."""
     attention: NonNegativeInt = 4
     """Heads of the self-attention in the two deepest levels; 0 for none."""
-    mean_share: float = Field(0.125, ge=0, lt=1)
+    mean_share: float = Field(0.25, ge=0, lt=1)
     """Share of a batch on which the mean image is learned."""
     mean_weight: NonNegativeFloat = 2.0
     """Weight of the mean image's squared error."""

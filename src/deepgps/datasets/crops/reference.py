@@ -35,8 +35,7 @@ HEK293T_NUCLEUS_UM = 12.5
 HUMAN_NUCLEUS_UM = 15.0
 GROUPS_PER_TEST_GROUP = 5
 DOMAINS = ("HEK293T", "U-2 OS", "other")
-"""Cell lines, each with its microscope: HEK293T live as OpenCell shows it, U-2 OS and all else that the HPA
-shows by immunofluorescence, and the rest."""
+"""How cells were imaged: HEK293T live (OpenCell); U-2 OS and other lines of the HPA by immunofluorescence."""
 HEK293T, U2OS, OTHER = range(len(DOMAINS))
 JUDGED_BY_EYE = 0.6
 """How far localizations are to be trusted that were judged by eye."""
@@ -202,7 +201,7 @@ def hpa_landmark_fields(folder: Path) -> Iterator[ImageField]:
         nucleus, first = _grey(folder / rows[0]["nucleus"]), rows[0]
         size, line = float(first["pixel_size_um"]), first["cell_line"]
         masked = name.startswith("cell_")
-        yield ImageField(name, folder.name, name, nucleus, proteins, size, line, U2OS, masked)
+        yield ImageField(name, folder.name, name, nucleus, proteins, size, line, U2OS, masked=masked)
 
 
 def opencell_crops(folder: Path) -> Iterator[ImageField]:
