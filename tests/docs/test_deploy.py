@@ -115,7 +115,6 @@ def test_the_proxy_takes_what_the_site_takes():
     text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
     (most,) = re.findall(r"client_max_body_size (\d+)m;", text)
     assert Settings().max_request_bytes <= int(most) * 10**6 <= 1.1 * Settings().max_request_bytes
-    assert {"Host", "X-Forwarded-For", "X-Forwarded-Proto"} == set(
-        re.findall(r"proxy_set_header (\S+)", text)
-    )
+    headers = {"Host", "X-Forwarded-For", "X-Forwarded-Proto", "X-Remote-User"}
+    assert headers == set(re.findall(r"proxy_set_header (\S+)", text))
     assert text.count("{") == text.count("}")

@@ -352,7 +352,7 @@ class ImageSettings(RecipeSettings):
     """Share of each image source in a batch, relative to the others."""
     steps: PositiveInt = 5
     """Steps in which the exported model draws the structure."""
-    guidance: float = Field(2.0, ge=1)
+    guidance: float = Field(1.5, ge=1)
     """How far each of these goes beyond the prediction for an unknown protein; 1 for no guidance."""
     grain_steps: PositiveInt = 2
     """Steps in which the exported model draws the grain."""
