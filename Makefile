@@ -85,6 +85,7 @@ quality-train: $(VENV)/.test  ## Train deepgps-mini anew and measure it, from ..
 	@$(BIN)/python experiments/deepgps-mini/measure.py opencell --model runs/deepgps-mini --run runs/mini
 	@$(BIN)/python experiments/deepgps-mini/measure.py halves --run runs/mini
 	@$(BIN)/python experiments/deepgps-mini/measure.py crowds --model runs/deepgps-mini
+	@$(BIN)/python experiments/deepgps-mini/measure.py structure --model runs/deepgps-mini --run runs/mini
 	@$(BIN)/deepgps export runs/mini --to runs/deepgps-mini --metrics experiments/deepgps-mini/figures.json
 	@$(BIN)/python experiments/deepgps-mini/known_proteins.py --run runs/mini --bundle runs/deepgps-mini
 

@@ -6,13 +6,19 @@
     python experiments/deepgps-mini/measure.py opencell --model runs/deepgps-mini --run runs/mini
     python experiments/deepgps-mini/measure.py halves --run runs/mini
     python experiments/deepgps-mini/measure.py crowds --model runs/deepgps-mini
+    python experiments/deepgps-mini/measure.py structure --model runs/deepgps-mini --run runs/mini
 
 ``labels`` and ``benchmark`` train the label model again without the test proteins (about an hour each),
 ``halves`` the generator twice (two hours); the others measure a bundle. Trainings are kept and continue where
 they stopped.
+
+``structure`` draws into the held-out cells of the run's image pack, and measures real and mean images in the
+same way; the network that reads localizations back is trained first where the run has none (three minutes).
+With ``--baseline`` the model's figures are recorded as those of a baseline.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from deepgps.bundle import DEFAULT_MODEL
@@ -20,7 +26,7 @@ from deepgps.prediction import Predictor
 from deepgps.training.recipe import LabelSettings
 from figures import record
 
-WHAT = ("labels", "benchmark", "images", "opencell", "halves", "crowds")
+WHAT = ("labels", "benchmark", "images", "opencell", "halves", "crowds", "structure")
 
 
 def main() -> None:
@@ -34,6 +40,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name of an installed model, or a bundle")
     parser.add_argument("--work", type=Path, default=Path("runs"), help="folder for the trainings")
     parser.add_argument("--report", type=Path, default=Path("report"), help="folder for the reports")
+    parser.add_argument("--baseline", action="store_true", help="record the model as a baseline (structure)")
     options = parser.parse_args()
     if options.what == "labels":
         import opencell_labels
@@ -51,6 +58,14 @@ def main() -> None:
         import crowded_fields
 
         record(crowded_fields.measure(Predictor.load(options.model), options.data), "crowds")
+    elif options.what == "structure":
+        sys.path.insert(0, str(Path(__file__).parent / "images"))
+        import measuring
+
+        figures = measuring.measure_bundle(
+            options.model, options.run / "images", options.report, baseline=options.baseline
+        )
+        record(figures, "structure", on_card=False)
     else:
         import image_quality
 

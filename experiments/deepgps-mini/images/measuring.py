@@ -7,9 +7,11 @@ the nucleus alone, with one seed an image. What the figures mean: docs/reference
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import read_back
 from read_back import READ_AS, ReadBack, read
 from real_images import SIZE, crops, single_class
 
@@ -34,7 +36,7 @@ from deepgps.images.processing import percentile_normalise
 from deepgps.images.segmentation import OtsuWatershed
 from deepgps.images.similarity import intranuclear, pearson
 from deepgps.training.mini.image_pack import LANDMARKS, MICROTUBULES, PROTEIN, ImagePack
-from models import Model, Wanted, sure, worded
+from models import Bundled, Model, Wanted, sure, worded
 
 LINES = {"HEK293T": (0, "opencell_crops"), "U-2 OS": (1, "hpa_u2os_cells")}
 """Domain of each cell line, and the source of the nuclei that each class is drawn into."""
@@ -441,6 +443,45 @@ def measure_model(model: Model, pack: ImagePack, network: ReadBack, *, quick: bo
     if not quick:
         figures |= diversity_figures(model, pack) | word_figures(model, pack)
     return Report(figures, structure_table({"real": real, "drawn": structure}))
+
+
+def measure_bundle(model: str, folder: Path, report: Path, *, baseline: bool = False) -> dict[str, Metric]:
+    """Measure a bundle beside real images and its own mean images, and write the table of its structure.
+
+    Parameters
+    ----------
+    model
+        Name of an installed model, or a bundle.
+    folder
+        Holds ``structure.npz``, the image pack, and ``read_back.pt``, which is trained if it is missing.
+    report
+        Folder of ``structure.md``.
+    baseline
+        Whether to name the figures as those of a baseline, without real and mean images.
+
+    Returns
+    -------
+    dict
+        By name.
+    """
+    pack, weights = ImagePack.load(folder / "structure.npz"), folder / "read_back.pt"
+    if not weights.exists():
+        read_back.save(read_back.train(pack), weights)
+    network, bundled = read_back.load(weights), Bundled(model, pack)
+    measured_model = measure_model(bundled, pack, network)
+    report.mkdir(parents=True, exist_ok=True)
+    (report / "structure.md").write_text(measured_model.table, encoding="utf-8")
+    if baseline:
+        return _of_baseline(measured_model.figures, bundled.name)
+    return {
+        **measured_model.figures,
+        **_of_baseline(measure_real_images(pack, network), REAL),
+        **_of_baseline(measure_mean_images(bundled, pack), MEAN),
+    }
+
+
+def _of_baseline(figures: Mapping[str, Metric], name: str) -> dict[str, Metric]:
+    return {f"{figure} of the baseline '{name}'": metric for figure, metric in figures.items()}
 
 
 def measure_mean_images(model: Model, pack: ImagePack) -> dict[str, Metric]:

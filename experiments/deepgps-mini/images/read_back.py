@@ -69,13 +69,8 @@ def ready(protein: Floats, nuclei: Floats) -> Tensor:
     return torch.from_numpy(np.stack(pairs, 1).astype(np.float32))
 
 
-def train(
-    pack: ImagePack, start: ReadBack | None = None, *, steps: int = 450, batch: int = 48, seed: int = 0
-) -> ReadBack:
-    """Train on real images: each class as often, and within it domains by the root of their numbers.
-
-    `start` is a network to go on from, with another `seed`.
-    """
+def train(pack: ImagePack, *, steps: int = 900, batch: int = 48, seed: int = 0) -> ReadBack:
+    """Train on real images: each class as often, and within it domains by the root of their numbers."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     rows, slugs = single_class(pack, "train")
@@ -90,7 +85,7 @@ def train(
         weights[mine] = counts[domains[mine]] ** -0.5
         weights[mine] /= weights[mine].sum()
     weights /= weights.sum()
-    network = (start or ReadBack(classes)).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = ReadBack(classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     began = time.process_time()
@@ -157,16 +152,12 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, default=Path("runs/images/structure.npz"))
     parser.add_argument("--out", type=Path, default=Path("runs/images/read_back.pt"))
-    parser.add_argument("--steps", type=int, default=450)
-    parser.add_argument("--cycles", type=int, default=2, help="times that the learning rate rises and falls")
+    parser.add_argument("--steps", type=int, default=900)
     options = parser.parse_args()
     torch.set_num_threads(1)
     pack = ImagePack.load(options.data)
-    network = None
-    for cycle in range(options.cycles):
-        network = train(pack, network, steps=options.steps, seed=cycle)
-        save(network, options.out)
-    assert network is not None
+    network = train(pack, steps=options.steps)
+    save(network, options.out)
     rows, slugs = single_class(pack, "test")
     found, _ = read(network, *crops(pack, rows, SIZE))
     hits = np.array(network.classes)[found] == slugs

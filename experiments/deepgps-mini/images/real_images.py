@@ -9,11 +9,6 @@ SIZE = 96
 """Edge of a crop in pixels of the packed file."""
 MAX_PER_KIND = 150
 """Images of one source and class that are taken at most."""
-UNSEEN = (("gallery", "centrosome"), ("gallery", "golgi"))
-"""Start of a field's name, and a class that its images do not show though the protein is annotated with it.
-
-The gallery's tiles of centrosomal proteins show their cytosol: the brightest 1 % of the pixels have 4 % of
-the intensity, and 39 % in a tile that shows centrosomes."""
 
 
 def single_class(pack: ImagePack, split: str, per_kind: int = MAX_PER_KIND) -> tuple[Ints, Strings]:
@@ -29,9 +24,8 @@ def single_class(pack: ImagePack, split: str, per_kind: int = MAX_PER_KIND) -> t
     for row in np.random.default_rng(0).permutation(pack.rows(split)).tolist():
         classes, _, trust = pack.labels(row)
         number = int(pack.fields(np.array([row]))[0])
-        slug, name = str(names[classes.argmax()]), str(pack.arrays["name"][number])
-        unseen = any(name.startswith(start) and slug == other for start, other in UNSEEN)
-        if classes.sum() != 1 or not trust or unseen:
+        slug = str(names[classes.argmax()])
+        if classes.sum() != 1 or not trust:
             continue
         channel = int(pack.examples[row, 1])
         source = str(pack.arrays["source"][number]) if channel == PROTEIN else f"channel {channel}"
