@@ -12,7 +12,7 @@ from deepgps.training.mini.image_pack import ImagePack
 FOLDER = Path(__file__).parents[2] / "experiments" / "deepgps-mini" / "images"
 CLASSES = ("nucleoplasm", "cytoplasmic", "extracellular")
 SOURCES = ("opencell_crops", "hpa_u2os_cells")
-EDGE, EACH = 104, 6
+EDGE, EACH = 104, 4
 ROWS, COLUMNS = np.indices((EDGE, EDGE))
 
 
@@ -99,7 +99,7 @@ class Drawing:
 
 def figures_of(measuring, pack, model):
     wanted, kinds = measuring.class_images(pack, 4)
-    drawn = measuring.images_of(pack, wanted.rows, kinds, model.draw(wanted))
+    drawn = measuring.images_of(pack, wanted.rows, kinds, model.mean(wanted))
     real = measuring.by_class(measuring.real_references(pack))
     return measuring.distance_figures(real, measuring.by_class(drawn)), drawn
 

@@ -41,7 +41,7 @@ from models import Bundled, Model, Wanted, sure, worded
 LINES = {"HEK293T": (0, "opencell_crops"), "U-2 OS": (1, "hpa_u2os_cells")}
 """Domain of each cell line, and the source of the nuclei that each class is drawn into."""
 OTHER_LINES = 2
-"""Domain of other human cells, whose images stand for classes that U-2 OS has no real images of."""
+"""Domain of other images, which stand for classes that U-2 OS, with the rest of the HPA, has none of."""
 NUCLEI = 10
 """Nuclei of a cell line that each class is drawn into."""
 SEEDED = 3
@@ -50,6 +50,8 @@ REFERENCES = 40
 """Real images of a class and cell line at most."""
 OWN_PER_KIND = 15
 """Held-out images of a source and its classes that are drawn from their own labels at most."""
+OWN_SOURCES = ("hpa_u2os_cells", "opencell_crops", "opencell_tiles")
+"""Sources of images of the two cell lines."""
 FIVE = ("cytoplasmic", "nucleoplasm", "nucleolus", "er", "cytoskeleton")
 """Classes that most of the held-out U-2 OS images show."""
 REAL, MEAN = "real images", "mean images"
@@ -184,7 +186,7 @@ def own_images(pack: ImagePack, per_kind: int = OWN_PER_KIND) -> Wanted:
         classes, _, trust = pack.labels(row)
         number = int(pack.fields(np.array([row]))[0])
         key = str(pack.arrays["source"][number]), classes.tobytes()
-        if trust and pack.arrays["domain"][number] != OTHER_LINES and counts.get(key, 0) < per_kind:
+        if trust and key[0] in OWN_SOURCES and counts.get(key, 0) < per_kind:
             counts[key] = counts.get(key, 0) + 1
             chosen.append(row)
     return annotated(pack, np.array(chosen, np.int64))
