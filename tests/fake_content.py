@@ -237,13 +237,20 @@ def _hpa(found: list[Target], data: Path | None) -> dict[str, Content]:
             files.update(_hpa_images(f"/hpa-images/{antibody}/{view}", each.shown, number, data))
     table = "\n".join("\t".join(row) for row in [header, *rows]) + "\n"
     files["/hpa/download/tsv/subcellular_location.tsv.zip"] = Content(lambda: _zipped(table))
+    # Version 23 has its tables in another folder, and a list of proteins with their antibodies.
+    atlas = ["Gene\tEnsembl\tUniprot\tAntibody"]
+    atlas += [
+        f"{each.gene}\t{each.ensg}\t{each.accession}\tHPA{1000 + n:06}, CAB1" for n, each in enumerate(chosen)
+    ]
+    listed = "\n".join(atlas) + "\n"
+    files["/hpa/download/proteinatlas.tsv.zip"] = Content(lambda: _zipped(listed, "proteinatlas.tsv"))
     return files
 
 
-def _zipped(table: str) -> bytes:
+def _zipped(table: str, name: str = "subcellular_location.tsv") -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo("subcellular_location.tsv"), table)
+        archive.writestr(zipfile.ZipInfo(name), table)
     return file.getvalue()
 
 

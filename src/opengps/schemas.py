@@ -38,6 +38,8 @@ class PredictionRequest(StrictModel):
     """Pixel size of the nucleus images in micrometres, if the files do not contain it."""
     channel: int | None = Field(None, ge=0, le=15)
     """Channel of the nucleus in images with several, from 0; guessed if missing."""
+    image_checks: bool = True
+    """Whether to refuse images that show no nuclear stain or whose nuclei have an impossible size."""
 
 
 class PredictionForm(PredictionRequest):

@@ -32,6 +32,9 @@ _LZMA_BYTES = 1 << 26
 # Messages for the command line, in the words of a form.
 _FORM_WORDS: Mapping[str, str] = {
     " (--channel)": "",
+    " and give it with --pixel-size-um, or use --pixel-size-um auto": "",
+    "use --no-image-checks": "skip the checks of images",
+    "(--no-image-checks)": "(image_checks)",
     "--channel 0": "channel 0",
     "--channel": "the channel",
     "--pixel-size-um": "the pixel size",
@@ -93,6 +96,7 @@ def _load_cell(
         pixel_size_um=crop.pixel_size_um,
         channel=request.channel,
         image_pixel_size_um=request.pixel_size_um,
+        image_checks=request.image_checks,
         max_pixels=settings.max_image_pixels,
     )
 

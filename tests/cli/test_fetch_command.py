@@ -153,7 +153,7 @@ def test_the_atlas_structures_and_sequences(sources, capsys):
         (["structures", "--out", "raw"], "Nothing to fetch"),
         (["sequences", "TP53", "--out", "raw"], "'TP53' is not a UniProt accession"),
         (["opencell", "--out", "raw", "--bucket", "s3://x"], "'s3://x' is not a web address"),
-        (["hpa", "--out", "raw", "--proteins", "none.csv"], "No such file"),
+        (["hpa", "--out", "raw", "--proteins", "none.csv"], "was not found"),
     ],
 )
 def test_bad_usage_is_refused_before_anything_is_made(sources, tmp_path, capsys, arguments, said):

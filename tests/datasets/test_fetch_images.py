@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from deepgps.datasets.annotation.hpa import annotate_hpa
 from deepgps.datasets.fetch import download
 from deepgps.datasets.fetch.download import Client, UnreachableError
 from deepgps.datasets.fetch.folder import FIELD_COLUMNS
@@ -275,3 +276,38 @@ def test_two_sources_can_share_a_folder(sources, tmp_path):
     assert {row["source"] for row in rows(tmp_path / "fields.csv")} == {"hpa", "opencell"}
     assert rows(tmp_path / "problems.csv")[:-1] == problems
     assert set(manifest(tmp_path)["fetched"]) == {"hpa", "opencell"}
+
+
+def test_hpa_fetches_the_images_of_wanted_locations_only(sources, tmp_path):
+    fetched = hpa(sources, tmp_path, class_set_name="single-2")
+    labelled = {each.protein_id: each.single_class for each in annotated(tmp_path).proteins}
+    wanted = {gene for gene, place in labelled.items() if place in ("cytoplasmic", "nucleoplasm")}
+    assert 0 < len(wanted) < len(labelled)
+    assert {path.stem for path in (tmp_path / "xml").iterdir()} == wanted
+    assert {row["ensembl_gene_id"] for row in rows(tmp_path / "fields.csv")} <= wanted
+    assert fetched.fields
+    with pytest.raises(InputError, match="'single-9'"):
+        hpa(sources, tmp_path / "other", class_set_name="single-9")
+
+
+def test_hpa_takes_a_table_of_images_instead_of_xmls(sources, tmp_path):
+    images = tmp_path / "kaggle.csv"
+    base = "https://images.proteinatlas.org"
+    lines = [
+        f"{base}/1000/40_A1_1,Nucleoplasm,U-2 OS,False,0",
+        f'{base}/1000/40_A1_2,"Nucleoplasm,Cytosol",U-2 OS,False,0|16',
+        f"{base}/1000/80_B2_1,Nucleoplasm,A-431,False,0",
+        f"{base}/777777/1_A1_1,Nucleoplasm,U-2 OS,False,0",
+        "unknown,Nucleoplasm,U-2 OS,False,0",
+    ]
+    images.write_text("Image,Label,Cellline,in_trainset,Label_idx\n" + "\n".join(lines) + "\n")
+    hpa(sources, tmp_path / "all", image_table=images)
+    assert [row["field"] for row in rows(tmp_path / "all" / "fields.csv")] == ["1000_40_A1_1", "1000_40_A1_2"]
+    assert all(row["accession"] for row in rows(tmp_path / "all" / "fields.csv"))
+    assert not (tmp_path / "all" / "xml").exists()
+    hpa(sources, tmp_path / "some", image_table=images, class_set_name="single-2")
+    assert [row["field"] for row in rows(tmp_path / "some" / "fields.csv")] == ["1000_40_A1_1"]
+
+
+def annotated(folder):
+    return annotate_hpa([folder / "subcellular_location.tsv"], "U-2 OS")

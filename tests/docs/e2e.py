@@ -1,4 +1,4 @@
-"""Run the tutorial on training in a folder: from sources that answer from this machine to predictions.
+"""Run the tutorial on training, and how to evaluate, in a folder: from sources to predictions.
 
 ESM2 has random weights and few of them, networks are narrow and train for three epochs: what comes out has
 seen every step and knows little. Nuclei are real where the real data is there, else drawn.
@@ -37,6 +37,11 @@ def commands(encoder: Path, small: Mapping[str, str] = SMALL) -> Iterator[str]:
         for line in script.splitlines():
             command = line.replace(ENCODER, f"'{encoder}'")
             yield f"{command} {added}" if line.startswith("deepgps train") else command
+    how_to = document("docs/how-to/evaluate.md")
+    for script in blocks(how_to, "sh"):
+        yield from script.splitlines()
+    for code in blocks(how_to, "python"):
+        yield f"python - <<'END'\n{code}END"
 
 
 def main() -> int:

@@ -112,6 +112,8 @@ def fetch_hpa_command(
     fetching: Fetching,
     selection: ProteinSelection = ProteinSelection(),
     cell_line: str = "U-2 OS",
+    class_set: str | None = None,
+    image_table: Path | None = None,
     site: Annotated[str, Parameter(env_var="DEEPGPS_HPA_URL")] = "https://www.proteinatlas.org",
     images: Annotated[str, Parameter(env_var="DEEPGPS_HPA_IMAGES_URL")] = "https://images.proteinatlas.org",
 ) -> int:
@@ -121,6 +123,11 @@ def fetch_hpa_command(
     ----------
     cell_line
         Whose images, in any spelling.
+    class_set
+        Only proteins with a class of this class set, such as ``single-2``, as the paper: a sixth of all.
+    image_table
+        Table of images (``Image``, ``Label``, ``Cellline``), such as Kaggle's ``kaggle_2021.tsv``, to take
+        the images from instead of the XMLs.
     site
         Base address of the table and the XMLs; ``https://v23.proteinatlas.org`` is version 23.
     images
@@ -139,6 +146,8 @@ def fetch_hpa_command(
             cell_line=cell_line,
             ids=ids,
             limit=selection.limit,
+            class_set_name=class_set,
+            image_table=image_table,
         )
     return _report(fetched, fetching.out, ("fields.csv", "subcellular_location.tsv", "xml"))
 

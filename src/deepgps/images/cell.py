@@ -251,6 +251,8 @@ def _prepared(field: Field, um: float, image_checks: bool, max_pixels: int) -> t
 
         raw, more = check_nuclear_stain(field, image_um, um)
         notes += more
+    else:
+        notes += (f"Image '{name}' was used without checks of its stain and scale (--no-image-checks).",)
     pixels = _resampled(raw, field, um)
     if min(pixels.shape) < MIN_EDGE_PX:
         raise InputError(

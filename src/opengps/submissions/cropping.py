@@ -62,7 +62,8 @@ def _crop(fields: ImageFields, paths: Sequence[Path], max_pixels: int) -> tuple[
     # Before it is resampled for cropping.
     resampled_shape(channels.nucleus.shape, channels.pixel_size_um, CROP_SETTINGS.pixel_size_um, max_pixels)
     protein = {"localizations": "|".join(fields.localizations)}
-    cropped = crop_field(CropTask("field", row, protein, CropMethod(CROP_SETTINGS, SEGMENTERS[0])))
+    settings = CROP_SETTINGS.model_copy(update={"image_checks": fields.image_checks})
+    cropped = crop_field(CropTask("field", row, protein, CropMethod(settings, SEGMENTERS[0])))
     if cropped.problem is not None:
         raise InputError(cropped.problem)
     return channels, cropped

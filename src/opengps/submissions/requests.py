@@ -490,7 +490,10 @@ def prepare_image(
         cell_line=fields.cell_line,
         microscope=fields.microscope,
         pixel_size_um=channels.pixel_size_um,
-        provenance=_provenance(fields, list(uploads.values())),
+        provenance={
+            **_provenance(fields, list(uploads.values())),
+            "warnings": [_rewrite_message(each, uploads) for each in cropped.warnings],
+        },
         crops=crops,
         central_crop=_central_crop(crops, channels),
     )
@@ -535,6 +538,7 @@ def _provenance(fields: ImageFields, uploads: Sequence[Upload]) -> dict[str, Any
         "files": files,
         "nucleus_channel": fields.nucleus_channel,
         "protein_channel": fields.protein_channel,
+        "image_checks": fields.image_checks,
         "deepgps": deepgps.__version__,
     }
 

@@ -55,6 +55,8 @@ class ImageFields(StrictModel):
     """Channel of the nucleus, from 0, in an image with several."""
     protein_channel: int | None = Field(None, ge=0, le=15)
     """Channel of the protein."""
+    image_checks: bool = True
+    """Whether to refuse an image that shows no nuclear stain."""
 
     @field_validator("localizations", mode="before")
     @classmethod
@@ -78,6 +80,7 @@ class SubmissionForm(SubmissionFields):
     pixel_size_um: float | None = None
     nucleus_channel: int | None = None
     protein_channel: int | None = None
+    image_checks: bool = True
     nucleus_image: str | None = Field(None, json_schema_extra={"format": "binary"})
     """TIFF, OME-TIFF, PNG or JPEG of the nuclear stain."""
     protein_image: str | None = Field(None, json_schema_extra={"format": "binary"})

@@ -1,6 +1,5 @@
 """Download from the Human Protein Atlas: its table, the XML of each gene, and its images."""
 
-import csv
 import io
 import re
 import xml.etree.ElementTree as ET
@@ -9,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from deepgps.datasets.annotation.proteins import cell_line_key, cell_line_name
+from deepgps.datasets.annotation.hpa import annotate_hpa
+from deepgps.datasets.annotation.proteins import AnnotatedProtein, cell_line_key, cell_line_name
 from deepgps.datasets.fetch.download import Client, RefusedError, UnreachableError
 from deepgps.datasets.fetch.folder import (
     CsvRow,
@@ -24,13 +25,17 @@ from deepgps.datasets.fetch.folder import (
     select_proteins,
     strip_version,
 )
-from deepgps.errors import DeepGPSError
-from deepgps.files import atomic_path
+from deepgps.errors import DeepGPSError, InputError
+from deepgps.files import atomic_path, hash_file
+from deepgps.localization import HPA_TO_LOCALIZATIONS, ClassSet, class_set
+from deepgps.tables import read_table, strict_rows
 
 HPA_URL = "https://www.proteinatlas.org"
 HPA_IMAGES_URL = "https://images.proteinatlas.org"
 LOCATIONS_FILE = "subcellular_location.tsv"
 HPA_PIXEL_SIZE_UM = 0.08
+PROTEINS_FILE = "proteinatlas.tsv"
+_LISTED_IMAGE = re.compile(r"(?:^|/)(\d+)/(\d+_[A-Z]+\d+_\d+)$")
 _FIELD_URL = re.compile(r"/(\d+)/(\d+_[A-Z]+\d+_\d+)_[a-z_]+\.\w+$")
 # Best first: 16-bit; 8-bit JPEG; a composite, whose nucleus channel also shows the protein.
 _FILES = (("_blue.tif.gz", "_green.tif.gz"), ("_blue.jpg", "_green.jpg"), ("_blue_red_green.jpg",))
@@ -66,8 +71,15 @@ class HpaField:
             yield [self.base + ending for ending in endings], note
 
 
-def unpack_table(content: bytes) -> bytes:
-    """Return the table of subcellular locations from its ZIP archive.
+def unpack_table(content: bytes, name: str = LOCATIONS_FILE) -> bytes:
+    """Return a table of the Atlas from its ZIP archive.
+
+    Parameters
+    ----------
+    content
+        The archive.
+    name
+        The table in it.
 
     Returns
     -------
@@ -81,11 +93,93 @@ def unpack_table(content: bytes) -> bytes:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return archive.read(LOCATIONS_FILE)
+            return archive.read(name)
     except (zipfile.BadZipFile, KeyError):
         raise DeepGPSError(
-            f"The Atlas's archive of {LOCATIONS_FILE} cannot be read; remove it and fetch again."
+            f"The Atlas's archive of {name} cannot be read; remove it and fetch again."
         ) from None
+
+
+def _download_table(fetcher: Fetcher, site: str, name: str) -> bytes:
+    """Download the archive of a table; versions up to 23 have it in another folder than later ones."""
+    try:
+        return fetcher.get_required(f"{name}.zip", f"{site}/download/tsv/{name}.zip")
+    except RefusedError as error:
+        if not error.not_found:
+            raise
+        return fetcher.get_required(f"{name}.zip", f"{site}/download/{name}.zip")
+
+
+def _has_class(protein: AnnotatedProtein, classes: ClassSet) -> bool:
+    if classes.multi_label:
+        return bool(classes.of(protein.localizations))
+    return bool(classes.of((protein.single_class,) if protein.single_class else ()))
+
+
+class ListedImage(NamedTuple):
+    """A field in a table of images: its antibody's number, the field, and its locations."""
+
+    antibody: str
+    field: HpaField
+    locations: tuple[str, ...]
+
+
+def read_image_table(path: Path, cell_line: str, classes: ClassSet | None = None) -> list[ListedImage]:
+    """Read a table of images, such as Kaggle's ``kaggle_2021.tsv``.
+
+    Parameters
+    ----------
+    path
+        A table with the columns ``Image`` (an address without the colour and ending, such as
+        ``…/10580/1610_C1_2``), ``Label`` (locations joined by commas) and ``Cellline``.
+    cell_line
+        Only images of this cell line, in any spelling.
+    classes
+        Only images with locations in this class set; for a single-label set, with one location.
+
+    Returns
+    -------
+    list of ListedImage
+        In the order of the table.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be read.
+    """
+    found = []
+    for row in strict_rows(read_table(path, required=("image", "label", "cellline")), path):
+        place = _LISTED_IMAGE.search(row.cells["image"])
+        line = row.cells["cellline"]
+        if place is None or cell_line_key(line) != cell_line_key(cell_line):
+            continue
+        locations = tuple(name.strip() for name in row.cells["label"].split(",") if name.strip())
+        slugs = {slug for name in locations for slug in HPA_TO_LOCALIZATIONS.get(name, ())}
+        if classes is not None and not (
+            classes.of(sorted(slugs)) and (classes.multi_label or len(locations) == 1)
+        ):
+            continue
+        antibody = f"HPA{int(place[1]):06}"
+        field = HpaField(antibody, cell_line_name(line), f"{place[1]}/{place[2]}")
+        found.append(ListedImage(antibody, field, locations))
+    return found
+
+
+def _listed_fields(
+    images: Sequence[ListedImage], genes: Sequence[SourceProtein], atlas: str
+) -> Iterator[tuple[HpaField, SourceProtein]]:
+    """Yield the field and the gene of each image whose antibody the Atlas lists for one of the genes."""
+    known = {gene.ensg: gene for gene in genes}
+    proteins: dict[str, SourceProtein] = {}
+    table = read_table(io.StringIO(atlas), name=PROTEINS_FILE, required=("ensembl", "antibody"))
+    for row in strict_rows(table, PROTEINS_FILE):
+        if gene := known.get(strip_version(row.cells["ensembl"])):
+            accession = row.cells.get("uniprot", "").split(",")[0].strip()
+            for antibody in row.cells["antibody"].split(","):
+                proteins[antibody.strip()] = SourceProtein(gene.ensg, gene.gene, accession)
+    for image in images:
+        if protein := proteins.get(image.antibody):
+            yield image.field, protein
 
 
 def read_hpa_table(text: str) -> list[SourceProtein]:
@@ -100,14 +194,20 @@ def read_hpa_table(text: str) -> list[SourceProtein]:
     ------
     DeepGPSError
         If a column is missing.
+    InputError
+        If a row cannot be read.
     """
-    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), delimiter="\t")
-    if not {"Gene", "Gene name"} <= set(reader.fieldnames or ()):
+    try:
+        table = read_table(
+            io.StringIO(text, newline=None), name=LOCATIONS_FILE, required=("gene", "gene name")
+        )
+    except InputError:
         raise DeepGPSError(
             f"The Atlas's {LOCATIONS_FILE} has no columns 'Gene' and 'Gene name'; "
             "its format may have changed."
-        )
-    return [SourceProtein(strip_version(row["Gene"]), row["Gene name"]) for row in reader]
+        ) from None
+    rows = strict_rows(table, LOCATIONS_FILE)
+    return [SourceProtein(strip_version(row.cells["gene"]), row.cells["gene name"]) for row in rows]
 
 
 def read_gene(content: bytes, gene: SourceProtein, cell_line: str) -> tuple[SourceProtein, list[HpaField]]:
@@ -186,9 +286,12 @@ def fetch_hpa(
     cell_line: str = "U-2 OS",
     ids: Sequence[str] | None = None,
     limit: int | None = None,
+    class_set_name: str | None = None,
+    image_table: Path | None = None,
 ) -> FetchSummary:
     """Download the Human Protein Atlas's table, the XML of each gene, and the fields of one cell line.
 
+    The tables come first; with a class set, only the genes that they place in one of its classes go on.
     Images are 16-bit TIFFs if available, else JPEGs, else a composite; the column ``note`` says which.
 
     Parameters
@@ -207,6 +310,12 @@ def fetch_hpa(
         Only these proteins: Ensembl gene ids or gene symbols.
     limit
         Only this many genes, in the order of the table.
+    class_set_name
+        Only genes with a class of this class set, such as ``single-2``.
+    image_table
+        A table of images, with the columns ``Image``, ``Label`` and ``Cellline`` as in Kaggle's
+        ``kaggle_2021.tsv``, in place of the XMLs: its images and labels are taken, and genes are found by
+        antibody in the Atlas's ``proteinatlas.tsv``.
 
     Returns
     -------
@@ -216,24 +325,39 @@ def fetch_hpa(
     Raises
     ------
     InputError
-        If none of the ids is in the Atlas, or the folder cannot be used.
+        If none of the ids is in the Atlas, the folder or the table of images cannot be used, or there is no
+        such class set.
     DeepGPSError
         If the table cannot be downloaded.
     """
     parameters = {"site": site, "images": images, "cell_line": cell_line, "proteins": ids, "limit": limit}
+    parameters |= {"class_set": class_set_name, "image_table": image_table and hash_file(image_table)}
+    chosen = None if class_set_name is None else class_set(class_set_name)
     with DownloadFolder(folder, "hpa", parameters) as download_folder:
         fetcher = Fetcher(download_folder, client, progress)
-        archive = fetcher.get_required(f"{LOCATIONS_FILE}.zip", f"{site}/download/tsv/{LOCATIONS_FILE}.zip")
-        table = unpack_table(archive)
+        table = unpack_table(_download_table(fetcher, site, LOCATIONS_FILE))
         with atomic_path(folder / LOCATIONS_FILE) as draft:
             draft.write_bytes(table)
+        fields: list[tuple[HpaField, SourceProtein]] = []
         listed = read_hpa_table(table.decode("utf-8", errors="replace"))
         genes, unknown = select_proteins(listed, ids, "the Atlas's table")
+        if image_table is not None:
+            atlas = unpack_table(_download_table(fetcher, site, PROTEINS_FILE), PROTEINS_FILE)
+            listed_images = read_image_table(image_table, cell_line, chosen)
+            fields = list(_listed_fields(listed_images, genes, atlas.decode("utf-8", errors="replace")))
+            kept = list(dict.fromkeys(protein.ensg for _, protein in fields))[:limit]
+            fields = [each for each in fields if each[1].ensg in kept]
+            rows = list(_field_rows(fetcher, images, fields))
+            return fetcher.finish(rows, (row["ensembl_gene_id"] for row in rows), unknown)
+        if chosen is not None:
+            placed = annotate_hpa([folder / LOCATIONS_FILE], cell_line).proteins
+            wanted = {strip_version(each.protein_id) for each in placed if _has_class(each, chosen)}
+            genes = [gene for gene in genes if gene.ensg in wanted]
         xmls = {
             RemoteFile(f"xml/{gene.ensg}.xml", f"{site}/{gene.ensg}.xml", gene.ensg): gene
             for gene in genes[:limit]
         }
-        fields: list[tuple[HpaField, SourceProtein]] = []
+        fields = []
         for file in fetcher.get_all("genes", list(xmls)):
             protein, gene_fields = _gene(download_folder, file, xmls[file], cell_line)
             fields += [(hpa_field, protein) for hpa_field in gene_fields]
