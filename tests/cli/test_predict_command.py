@@ -297,3 +297,40 @@ def test_a_model_that_does_not_use_landmarks_refuses_them(predict, proteins_file
     code, _, err = predict(proteins_file, "--nucleus", tmp_path / "cell.png", "--er", tmp_path / "cell.png")
     assert code == 2
     assert "does not use" in err
+
+
+def test_proteins_after_the_nuclei_are_proteins(predict, proteins_file, tmp_path):
+    disc = np.where(np.hypot(*(np.indices((200, 200)) - 100)) < 40, 30_000, 200)
+    tifffile.imwrite(tmp_path / "n.tif", disc.astype(np.uint16))
+    code, out, _ = predict("--pixel-size-um", "0.2", "--nucleus", tmp_path / "n.tif", proteins_file)
+    assert code == 0
+    assert "2 predicted, 0 rejected" in out
+    assert {row["Nucleus"] for row in rows(tmp_path / "out/results.csv")} == {"n"}
+
+
+def test_dna_is_told_on_the_console(predict, tmp_path):
+    code, _, err = predict("--sequence", "ACGT" * 12, "--no-images")
+    assert code == 0
+    assert "'sequence' looks like nucleotides (100% of its letters" in err
+
+
+@pytest.mark.parametrize("checks", [True, False])
+def test_the_checks_of_images_can_be_skipped_and_the_run_says_so(predict, proteins_file, tmp_path, checks):
+    bright = np.where(np.hypot(*(np.indices((200, 200)) - 100)) < 40, 200, 30_000)
+    tifffile.imwrite(tmp_path / "n.tif", bright.astype(np.uint16))
+    option = [] if checks else ["--no-image-checks"]
+    nucleus = ["--nucleus", tmp_path / "n.tif", "--pixel-size-um", "0.2"]
+    code, _, err = predict(proteins_file, *nucleus, *option)
+    if checks:
+        assert code == 2
+        assert "transmitted light" in err
+    else:
+        assert code == 0
+        assert "without checks of its stain and scale" in err
+        assert json.loads((tmp_path / "out/run.json").read_text())["options"]["image_checks"] is False
+
+
+def test_a_command_without_stdout_ends_as_it_should(proteins_file, tmp_path, tiny_bundle):
+    command = f"exec '{sys.executable}' -c 'from deepgps.cli import main; main()' models list >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")

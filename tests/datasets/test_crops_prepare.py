@@ -337,8 +337,8 @@ def test_colour_images_of_one_stain_are_read(tmp_path):
     ("text", "message"),
     [
         (None, "was not found"),
-        (b"\xff\xfe\x00", "is not a CSV file in UTF-8"),
-        (b"field,protein\n", "has no column 'ensembl_gene_id'; it needs field"),
+        (b"\xff\xfe\x00", "has no column 'field'"),
+        (b"field,protein\n", "has no column 'ensembl_gene_id' .found: field, protein.; rename or add it"),
     ],
 )
 def test_a_list_that_cannot_be_used_is_refused(tmp_path, text, message):

@@ -160,12 +160,12 @@ def find_objects(pixels: Floats) -> Objects:
         return Objects(None, 0.0, 0.0, 0.0)
     bright = smooth > threshold_otsu(smooth)  # type: ignore[no-untyped-call]
     border = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
-    above = bright & (smooth > ndimage.gaussian_filter(smooth, min(small.shape) / 8))
+    above = bright & (smooth > ndimage.uniform_filter(smooth, min(small.shape) // 2 | 1))
     return Objects(_width(above, step), float(bright.mean()), float(border.mean()), _smoothness(smooth))
 
 
 def _reduced(pixels: Floats) -> tuple[Floats, int]:
-    step = max(1, round(max(pixels.shape) / _EDGE_PX))
+    step = -(-max(pixels.shape) // _EDGE_PX)
     if min(pixels.shape) < 2 * step:
         return pixels, 1
     height, width = (n // step * step for n in pixels.shape)
@@ -174,19 +174,23 @@ def _reduced(pixels: Floats) -> tuple[Floats, int]:
 
 
 def _width(mask: Mask, step: int) -> float | None:
-    mask = np.asarray(ndimage.binary_fill_holes(mask))
     labels, _ = ndimage.label(mask)
     areas = np.bincount(labels.ravel())[1:]
     numbers = np.flatnonzero(areas >= _MIN_OBJECT_PX) + 1
     if not numbers.size:
         return None
-    depths = np.asarray(ndimage.maximum(ndimage.distance_transform_edt(mask), labels, numbers))
+    # Along the axes: as good for round objects as Euclid's distance, and ten times as fast.
+    distances = ndimage.distance_transform_cdt(mask, "taxicab")
+    largest = np.zeros(len(areas) + 1, distances.dtype)
+    np.maximum.at(largest, labels[mask], distances[mask])
+    depths = largest[numbers]
     order = np.argsort(depths)
     total = np.cumsum(areas[numbers - 1][order])
     return float(2 * depths[order][np.searchsorted(total, total[-1] / 2)] * step)
 
 
 def _smoothness(smooth: Floats) -> float:
+    smooth = smooth[::4, ::4]
     y, x = np.mgrid[-1 : 1 : smooth.shape[0] * 1j, -1 : 1 : smooth.shape[1] * 1j].reshape(2, -1)
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y]).astype(np.float32)
     values = (smooth - smooth.mean()).ravel()
@@ -198,10 +202,11 @@ def _without_scale_bars(pixels: Floats, name: str) -> tuple[Floats, tuple[str, .
     """Set burned-in scale bars to the background: a segmenter takes them for nuclei."""
     low, high = float(pixels.min()), float(pixels.max())
     saturated = pixels >= low + 0.98 * (high - low)
-    if not 0 < saturated.mean() < 0.05:
+    shortest = max(_BAR_LENGTH * max(pixels.shape), _BAR_ASPECT)
+    longest = max(np.count_nonzero(saturated, axis=axis).max() for axis in (0, 1))
+    if longest < shortest or np.count_nonzero(saturated) > 0.05 * saturated.size:
         return pixels, ()
     labels, _ = ndimage.label(saturated)
-    shortest = _BAR_LENGTH * max(pixels.shape)
     middle = (low + high) / 2
     bars = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):

@@ -89,6 +89,8 @@ def read_fields(path: Path) -> Iterator[FieldRow | InvalidRow]:
     InputError
         If the file does not exist, is not text, or lacks a required column.
     """
+    if not path.exists():
+        raise InputError(f"List of fields '{path}' was not found; check its name and folder.")
     try:
         table = read_table(path, required=REQUIRED)
     except InputError as error:
