@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import groupby, islice
 from os import PathLike
 from pathlib import Path
@@ -14,6 +14,11 @@ import numpy as np
 from deepgps.arrays import Floats, Mask
 from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, FlowMatchingSpec, open_model, with_class_set
 from deepgps.errors import InputError
+from deepgps.explain.changes import Variant, parse_variant, silent_changes
+from deepgps.explain.explanation import Explanation
+from deepgps.explain.importance import importance
+from deepgps.explain.signals import find_signals
+from deepgps.explain.variants import VariantComparison, compare_variants
 from deepgps.images.cell import DEFAULT_CELLS, Cell
 from deepgps.images.processing import SAME_SIZE
 from deepgps.localization import CLASS_SETS, HPA_TO_WORDS, localizations_of
@@ -22,6 +27,7 @@ from deepgps.prediction.generator import Generator, open_generator
 from deepgps.prediction.overall import class_set_of, open_overall
 from deepgps.prediction.prediction import (
     NAMED_FROM,
+    UNCLEAR,
     Encoding,
     Prediction,
     class_probabilities,
@@ -41,6 +47,9 @@ PROTEIN_BATCH = 32
 IMAGE_BATCH = 8
 MAX_BUFFERED_IMAGES = 256
 """Images drawn cell by cell that may wait to be returned protein by protein."""
+MAX_VARIANT_IMAGES = 100
+SILENT_IMAGES = 4
+"""Silent changes that are drawn for the noise floor of images."""
 
 
 class Predictor:
@@ -319,11 +328,8 @@ class Predictor:
         >>> prediction.image is None
         True
         """
-        cleaned = clean_sequence(sequence)
-        if problem := check_sequence("sequence", cleaned):
-            raise InputError(problem)
         cells = None if cell is None else [cell]
-        return next(self.predict([Protein("sequence", cleaned)], cells, images=images))
+        return next(self.predict([_as_protein(sequence)], cells, images=images))
 
     def predict(
         self,
@@ -393,6 +399,146 @@ class Predictor:
             If a structure is needed and missing.
         """
         return self._encoder([each if isinstance(each, Protein) else Protein("", each) for each in proteins])
+
+    def explain(self, protein: Protein | str, *, seed: int = 0) -> Explanation:
+        """Explain a prediction: which residues it depends on, and which sorting signals the sequence has.
+
+        Parameters
+        ----------
+        protein
+            A checked protein, or a sequence as for `predict_one`.
+        seed
+            Of the random masks that measure the noise floor.
+
+        Returns
+        -------
+        Explanation
+            For each localization that was predicted.
+
+        Raises
+        ------
+        InputError
+            If the sequence cannot be used, or is too long to explain.
+
+        Examples
+        --------
+        >>> from deepgps import Predictor
+        >>> explanation = Predictor.load().explain("MAAKRPAATKKAGQAKKKKLDESGSPEESGSSSEDEQ")
+        >>> [str(signal) for signal in explanation.signals]
+        ['NLS 4-19']
+        """
+        protein = _as_protein(protein)
+        logits = partial(self._predicted_logits, protein)
+        [encoding] = self.encode([protein])
+        predicted = self._prediction(protein, encoding)
+        chosen = self._explained(predicted)
+        found = importance(protein.sequence, logits, seed=seed)
+        places = [self.classes.index(slug) for slug in chosen]
+        metadata = self.bundle.metadata
+        return Explanation(
+            protein=protein,
+            localizations=chosen,
+            probabilities=predicted.probabilities,
+            importance=found.values[places],
+            floor=found.floor[places],
+            width=found.width,
+            signals=find_signals([protein.sequence])[0],
+            evidence=encoding.evidence,
+            model=metadata.name,
+            version=metadata.version,
+        )
+
+    def variants(
+        self,
+        protein: Protein | str,
+        variants: Sequence[Variant | str],
+        cell: Cell | None = None,
+        *,
+        images: bool = True,
+    ) -> VariantComparison:
+        """Compare variants of a protein with the unchanged one.
+
+        Parameters
+        ----------
+        protein
+            A checked protein, or a sequence as for `predict_one`.
+        variants
+            Changes as in `deepgps.explain.changes.parse_variant`, or variants.
+        cell
+            The cell to draw into, the same for all; a default cell if None.
+        images
+            Whether to draw images, with the seed of the predictor.
+
+        Returns
+        -------
+        VariantComparison
+            One effect per variant, beside the noise floor of silent changes.
+
+        Raises
+        ------
+        InputError
+            If a sequence, change or cell cannot be used, or there are too many variants.
+
+        Examples
+        --------
+        >>> from deepgps import Predictor
+        >>> found = Predictor.load().variants("MAAKRPAATKKAGQAKKKKLDESGSPEESGSSSEDEQ", ["K15T"], images=False)
+        >>> found.effects[0].variant.sequence[14]
+        'T'
+        """
+        protein = _as_protein(protein)
+        parsed = [
+            parse_variant(each, protein.sequence) if isinstance(each, str) else each for each in variants
+        ]
+        compared = compare_variants(
+            protein.id,
+            protein.sequence,
+            parsed,
+            self.classes,
+            partial(self._probabilities, protein),
+            self._named,
+        )
+        return self._with_variant_images(compared, cell) if images else compared
+
+    def _with_variant_images(self, compared: VariantComparison, cell: Cell | None) -> VariantComparison:
+        if len(compared.effects) > MAX_VARIANT_IMAGES:
+            raise InputError(
+                f"{len(compared.effects):,} variants are too many to draw; give at most {MAX_VARIANT_IMAGES}, or "
+                "draw no images."
+            )
+        silent = silent_changes(compared.sequence, SILENT_IMAGES)
+        sequences = [compared.sequence, *silent, *(each.variant.sequence for each in compared.effects)]
+        cells = None if cell is None else [cell]
+        images = [each.image for each in self.predict([Protein("", each) for each in sequences], cells)]
+        first = np.asarray(images[0])
+        distances = [float(np.abs(np.asarray(image) - first).mean()) for image in images]
+        end = 1 + len(silent)
+        effects = [
+            replace(effect, image=image, image_change=distance)
+            for effect, image, distance in zip(compared.effects, images[end:], distances[end:], strict=True)
+        ]
+        return replace(
+            compared, effects=tuple(effects), image=first, image_floor=max(distances[1:end], default=0.0)
+        )
+
+    def _predicted_logits(self, protein: Protein, sequences: Sequence[str]) -> Floats:
+        """Return predicted logits (N, K) of sequences made of a protein's."""
+        encodings = self.encode([replace(protein, sequence=each) for each in sequences])
+        return np.stack([each.logits for each in encodings])
+
+    def _probabilities(self, protein: Protein, sequences: Sequence[str]) -> Floats:
+        multi_label = self.bundle.metadata.multi_label
+        logits = self._predicted_logits(protein, sequences)
+        return np.stack([class_probabilities(row, multi_label=multi_label) for row in logits])
+
+    def _named(self, probabilities: Floats) -> tuple[str, ...]:
+        return named_classes(probabilities, self.bundle.metadata)[0]
+
+    def _explained(self, predicted: Prediction) -> tuple[str, ...]:
+        """Return the localizations to explain: those named, or else the most probable one."""
+        if predicted.localizations != (UNCLEAR,):
+            return predicted.localizations
+        return (max(predicted.probabilities, key=lambda slug: predicted.probabilities[slug]),)
 
     def draw(self, cells: Sequence[Cell], latents: Sequence[Floats]) -> Floats:
         """Draw each protein into the cell at the same position.
@@ -546,6 +692,15 @@ def with_words(latent: Floats, statements: Sequence[Statement], flow: FlowMatchi
         for word in flow.words
     ]
     return np.concatenate([latent, np.array([applies], np.float32)], 1)
+
+
+def _as_protein(given: Protein | str) -> Protein:
+    if isinstance(given, Protein):
+        return given
+    cleaned = clean_sequence(given)
+    if problem := check_sequence("sequence", cleaned):
+        raise InputError(problem)
+    return Protein("sequence", cleaned)
 
 
 @lru_cache(maxsize=32)
