@@ -56,7 +56,9 @@ class Builder:
         start = np.eye(count)[0]
         transitions /= transitions.sum(1, keepdims=True)
         emission = np.array(self.emission)
-        return MarkovModel(start, transitions, _emissions(np.array(self.rows)[emission]), length, tuple(cuts)), emission
+        return MarkovModel(
+            start, transitions, _emissions(np.array(self.rows)[emission]), length, tuple(cuts)
+        ), emission
 
 
 def fit(model: MarkovModel, emission: Ints, codes: Ints) -> MarkovModel:
@@ -156,7 +158,12 @@ def plastid_peptide() -> tuple[MarkovModel, Ints]:
         {"M": START, "t": {"S": 2.6, "T": 1.4, "PLAR": 1.1, "DE": 0.15, "YW": 0.4, "C": 0.8}}
         | {"u": {"RVSAK": 1.5, "DE": 0.3}, "v": {"VIRL": 2}, "x": {"DE": 0.4}, "a": {"ACSRVM": 2}}
         | {"m1": {"ASC": 3}, "m2": {"AVST": 1.2}, "mature": {}}
-        | {"b": {"RKSDE": 1.3}, "r": {"RK": 12}, "h": {"LAVIFGSM": 2.4, **POLAR}, "c": {"SGAPL": 1.6, "KR": 0.4}}
+        | {
+            "b": {"RKSDE": 1.3},
+            "r": {"RK": 12},
+            "h": {"LAVIFGSM": 2.4, **POLAR},
+            "c": {"SGAPL": 1.6, "KR": 0.4},
+        }
         | {"c3": {"AVSTCGIL": 3, "DEKRFWYHQNM": 0.1}, "c2": {}, "c1": {"AGS": 6, "DEKRFWYHNMVILQPT": 0.05}}
         | {"q": {"AEDQ": 1.5}}
     )

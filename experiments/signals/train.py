@@ -26,7 +26,6 @@ from deepgps.explain.markov import MarkovModel
 from deepgps.explain.signals import (
     N_CLASSES,
     PATTERNS,
-    TERMINUS,
     _padded_codes,
     gpi_features,
     n_terminus_features,
@@ -49,7 +48,9 @@ Arrays = dict[str, Doubles]
 
 def main() -> None:
     """Train all taggers and write them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("taggers.npz"))
     given = parser.parse_args()
@@ -70,7 +71,9 @@ def main() -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: np.asarray(array, np.float32) for name, array in arrays.items()})
     given.out.write_bytes(buffer.getvalue())
-    print(f"{given.out}: {len(buffer.getvalue()):,} bytes, sha256 {hashlib.sha256(buffer.getvalue()).hexdigest()}")
+    print(
+        f"{given.out}: {len(buffer.getvalue()):,} bytes, sha256 {hashlib.sha256(buffer.getvalue()).hexdigest()}"
+    )
 
 
 def _markov_model(
@@ -116,7 +119,9 @@ def _network(
     return arrays
 
 
-def _membrane(model: MarkovModel, proteins: Sequence[LabelledProtein], labels: Sequence[str | None]) -> Arrays:
+def _membrane(
+    model: MarkovModel, proteins: Sequence[LabelledProtein], labels: Sequence[str | None]
+) -> Arrays:
     """Take the scale of hydrophobicity from the anchor's core, and its threshold from soluble proteins."""
     core, mature = model.emissions[2], model.emissions[-1]
     scale = np.append(np.log(core[:20] / mature[:20]), 0)
@@ -133,7 +138,11 @@ def _membrane(model: MarkovModel, proteins: Sequence[LabelledProtein], labels: S
 
 
 def _peroxisome(proteins: Sequence[LabelledProtein]) -> Doubles:
-    yes = [each for each in proteins if "Peroxisome" in each.compartments or re.search("Peroxisome(?! mem)", each.text)]
+    yes = [
+        each
+        for each in proteins
+        if "Peroxisome" in each.compartments or re.search("Peroxisome(?! mem)", each.text)
+    ]
     no = [
         each
         for each in proteins
@@ -145,13 +154,11 @@ def _peroxisome(proteins: Sequence[LabelledProtein]) -> Doubles:
 
 def _gpi(proteins: Sequence[LabelledProtein], rng: np.random.Generator) -> Doubles:
     yes = [each for each in proteins if "GPI-anchor" in each.text]
-    no = [
-        each
-        for each in proteins
-        if "GPI" not in each.text and re.search("Secreted|membrane", each.text)
-    ]
+    no = [each for each in proteins if "GPI" not in each.text and re.search("Secreted|membrane", each.text)]
     no = [no[place] for place in rng.permutation(len(no))[:2500]]
-    features = np.array([gpi_features(each.sequence, residue_codes(each.sequence))[0] for each in [*yes, *no]])
+    features = np.array(
+        [gpi_features(each.sequence, residue_codes(each.sequence))[0] for each in [*yes, *no]]
+    )
     return _regression(features, len(yes), GPI_RATE, LogisticRegression(class_weight="balanced"))
 
 

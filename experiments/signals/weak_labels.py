@@ -54,7 +54,11 @@ def n_terminus(protein: LabelledProtein) -> str | None:
         if "Mitochondrion" in text and not re.search("Nucle|Cytoplasm|Endopl|Cell mem", text):
             return "MT"
         inside = re.search("Nucleus|Cytoplasm", text)
-        return "OTHER" if inside and not re.search("itochon|Secret|ndoplasmic|Golgi|Cell mem|Lysos", text) else None
+        return (
+            "OTHER"
+            if inside and not re.search("itochon|Secret|ndoplasmic|Golgi|Cell mem|Lysos", text)
+            else None
+        )
     single = {"Extracellular": "SP", "Mitochondrion": "MT", "Plastid": "CH"}
     if len(sites) == 1 and (label := single.get(min(sites))):
         return label

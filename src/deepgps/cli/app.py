@@ -54,6 +54,21 @@ app.command(
     "Running the same command again continues an unfinished run. Exit codes: 0; 2 if some input "
     "could not be used (see rejected.csv; the rest is predicted); 1 for a failure.",
 )
+app.command(
+    "deepgps.cli.explain:explain",
+    name="explain",
+    usage="Usage: deepgps explain INPUT... [OPTIONS]",
+    help="Explain predictions: important residues and sorting signals.\n\n"
+    "Exit codes: 0; 2 if some input could not be used (see rejected.csv; the rest is explained); 1 for a "
+    "failure.",
+)
+app.command(
+    "deepgps.cli.explain:variants",
+    name="variants",
+    usage="Usage: deepgps variants PROTEIN CHANGE... [OPTIONS]",
+    help="Compare changed sequences with the unchanged one: substitutions, truncations, fusions, isoforms.\n\n"
+    "Exit codes: 0; 2 if some rows of a table could not be used (see variants.csv); 1 for a failure.",
+)
 app.command(models_app)
 app.command(nuclei_app)
 app.command("deepgps.cli.recipes:recipes", name="recipes", help="List the recipes, or print one in full.")

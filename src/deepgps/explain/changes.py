@@ -20,9 +20,29 @@ FUSIONS = {
 C-termini of ER proteins (KDEL), peroxisomal ones (SKL) and HRAS (CAAX)."""
 
 _THREE = {
-    **{"Ala": "A", "Arg": "R", "Asn": "N", "Asp": "D", "Cys": "C", "Gln": "Q", "Glu": "E", "Gly": "G"},
-    **{"His": "H", "Ile": "I", "Leu": "L", "Lys": "K", "Met": "M", "Phe": "F", "Pro": "P", "Ser": "S"},
-    **{"Thr": "T", "Trp": "W", "Tyr": "Y", "Val": "V", "Ter": "*", "Sec": "U", "Xaa": "X"},
+    "Ala": "A",
+    "Arg": "R",
+    "Asn": "N",
+    "Asp": "D",
+    "Cys": "C",
+    "Gln": "Q",
+    "Glu": "E",
+    "Gly": "G",
+    "His": "H",
+    "Ile": "I",
+    "Leu": "L",
+    "Lys": "K",
+    "Met": "M",
+    "Phe": "F",
+    "Pro": "P",
+    "Ser": "S",
+    "Thr": "T",
+    "Trp": "W",
+    "Tyr": "Y",
+    "Val": "V",
+    "Ter": "*",
+    "Sec": "U",
+    "Xaa": "X",
 }
 _TRIPLETS = re.compile("|".join(_THREE))
 _RESIDUE = rf"([{AMINO_ACIDS}])"
@@ -212,7 +232,9 @@ def _range_change(match: "re.Match[str]", text: str, sequence: str) -> Change:
         raise InputError(f"Change '{text}' inserts nothing; write the residues after '{kind}'.")
     if kind == "ins":
         if last != start + 1:
-            raise InputError(f"Change '{text}' inserts between two neighbours; name both, as in K23_L24insRS.")
+            raise InputError(
+                f"Change '{text}' inserts between two neighbours; name both, as in K23_L24insRS."
+            )
         return Change(last, last, inserted)
     if kind == "dup":
         return Change(last + 1, last + 1, sequence[start : last + 1])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepgps.arrays import Floats
+from deepgps.arrays import Floats, Mask
 from deepgps.explain.signals import SIGNALS, Signal
 from deepgps.proteins.neighbours import Neighbour
 from deepgps.proteins.protein import Protein
@@ -48,6 +48,9 @@ class Explanation:
         Sorting signals, in the order of their first residues.
     evidence
         The nearest annotated proteins.
+    shared
+        (E, L) the residues that lie in a k-mer of each of the E proteins in `evidence`: what it has in common
+        with its relatives.
     model, version
         The bundle's name and version.
     """
@@ -60,6 +63,7 @@ class Explanation:
     width: int
     signals: tuple[Signal, ...]
     evidence: tuple[Neighbour, ...]
+    shared: Mask
     model: str
     version: str
 

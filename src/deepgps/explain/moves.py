@@ -12,8 +12,8 @@ from deepgps.proteins.features import RESIDUES, SCALES, residue_codes
 
 FEATURES = ("severity", "disorder", "strand")
 """Minus the BLOSUM62 score; mean disorder of 21 residues around; mean strand propensity of 11."""
-WEIGHTS = (0.0, 0.0, 0.0)
-BIAS = 0.0
+WEIGHTS = (0.1116, -1.0422, 0.4443)
+BIAS = -1.5516
 
 _BLOSUM62 = """
  4  0 -2 -1 -2  0 -2 -1 -1 -1 -1 -2 -1 -1 -1  1  0  0 -3 -2

@@ -77,6 +77,11 @@ class Signal:
     score: float
     known_from: str
 
+    @property
+    def name(self) -> str:
+        """Name of the kind."""
+        return SIGNALS[self.kind]
+
     def __str__(self) -> str:
         return f"{self.kind} {self.start}-{self.end}"
 
@@ -198,7 +203,11 @@ def read_taggers(arrays: dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.floa
         float(values["membrane_threshold"]),
         (values["peroxisome"][:-1], float(values["peroxisome"][-1])),
         (values["gpi"][:-1], float(values["gpi"][-1])),
-        {name.removeprefix("rate/"): float(value) for name, value in values.items() if name.startswith("rate/")},
+        {
+            name.removeprefix("rate/"): float(value)
+            for name, value in values.items()
+            if name.startswith("rate/")
+        },
     )
 
 
@@ -369,7 +378,9 @@ def _gpi_signal(sequence: str, codes: Ints, taggers: Taggers) -> Signal | None:
     )
 
 
-_GROUPS = tuple(np.isin(np.arange(21), residue_codes(group)) for group in ("KR", "DE", "P", "ST", "LIVMFW", "G", "AQHN"))
+_GROUPS = tuple(
+    np.isin(np.arange(21), residue_codes(group)) for group in ("KR", "DE", "P", "ST", "LIVMFW", "G", "AQHN")
+)
 
 
 def peroxisome_features(codes: Ints) -> Doubles:
@@ -388,7 +399,9 @@ def _peroxisome_signals(sequence: str, codes: Ints, taggers: Taggers) -> list[Si
     weights, bias = taggers.peroxisome
     if (logit := float(peroxisome_features(codes) @ weights) + bias) >= 0:
         length = len(sequence)
-        found.append(Signal("PTS", length - 2, length, _sigmoid(logit), "regression of the C-terminus (PTS1)"))
+        found.append(
+            Signal("PTS", length - 2, length, _sigmoid(logit), "regression of the C-terminus (PTS1)")
+        )
     if match := _PTS2.match(sequence):
         start, end = match.span(1)
         found.append(_by_pattern("PTS", start, end, "pattern PTS2 (Petriv 2004)", taggers.rates["PTS2"]))
@@ -465,7 +478,9 @@ def _import_signals(sequence: str, codes: Ints, disorder: Doubles) -> list[Signa
     found = []
     for start, end, names in _merged(places):
         share = basic[start:end].mean()
-        score = _SURE + 0.5 * min(1.0, max(0.0, float(share) - 0.3) + 0.1 * max(0, int(basic[start:end].sum()) - 4))
+        score = _SURE + 0.5 * min(
+            1.0, max(0.0, float(share) - 0.3) + 0.1 * max(0, int(basic[start:end].sum()) - 4)
+        )
         found.append(Signal("NLS", start + 1, end, score, f"pattern, disordered: {names}"))
     return found
 

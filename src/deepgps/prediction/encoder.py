@@ -89,7 +89,7 @@ class Encoder:
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None, structures: Path | None = None) -> None:
         self._structures = _open_structures(bundle.metadata, structures)
-        index = _index(bundle)
+        index = neighbour_index(bundle)
         self.known = open_known(bundle, index)
         self._read = sequence_reader(bundle, threads, index, self.known)
         self._graph = open_graph(bundle.read("encoder.onnx"), threads)
@@ -254,7 +254,8 @@ def _one_window(length: int, **arrays: Floats) -> EncoderInputs:
     )
 
 
-def _index(bundle: Bundle) -> NeighbourIndex | None:
+def neighbour_index(bundle: Bundle) -> NeighbourIndex | None:
+    """Open the index of annotated proteins of a bundle; None if it has none."""
     if not bundle.has(NEIGHBOURS_FILE):
         return None
     return cached_index(bundle.metadata.files[NEIGHBOURS_FILE], lambda: bundle.read(NEIGHBOURS_FILE))

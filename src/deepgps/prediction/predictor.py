@@ -22,7 +22,7 @@ from deepgps.explain.variants import VariantComparison, compare_variants
 from deepgps.images.cell import DEFAULT_CELLS, Cell
 from deepgps.images.processing import SAME_SIZE
 from deepgps.localization import CLASS_SETS, HPA_TO_WORDS, localizations_of
-from deepgps.prediction.encoder import Encoder
+from deepgps.prediction.encoder import Encoder, neighbour_index
 from deepgps.prediction.generator import Generator, open_generator
 from deepgps.prediction.overall import class_set_of, open_overall
 from deepgps.prediction.prediction import (
@@ -444,9 +444,17 @@ class Predictor:
             width=found.width,
             signals=find_signals([protein.sequence])[0],
             evidence=encoding.evidence,
+            shared=self._shared_residues(protein.sequence, encoding),
             model=metadata.name,
             version=metadata.version,
         )
+
+    def _shared_residues(self, sequence: str, encoding: Encoding) -> Mask:
+        near = [each.accession for each in encoding.evidence]
+        index = neighbour_index(self.bundle) if near else None
+        if index is None:
+            return np.zeros((0, len(sequence)), np.bool_)
+        return np.stack([index.shared_residues(sequence, accession) for accession in near])
 
     def variants(
         self,

@@ -386,6 +386,38 @@ class NeighbourIndex:
         nearest = (near * has).max(0, initial=0)
         return np.concatenate([share, nearest, near.max(0, initial=0)]).astype(np.float32)
 
+    def shared_residues(self, sequence: str, accession: str) -> Mask:
+        """Find the residues of a sequence that lie in k-mers of a protein of the index.
+
+        Parameters
+        ----------
+        sequence
+            The query, L residues.
+        accession
+            A protein of the index, such as that of a `Neighbour`.
+
+        Returns
+        -------
+        Mask
+            (L,) whether the residue lies in a spaced k-mer that the protein has, too.
+
+        Raises
+        ------
+        KeyError
+            If the index has no such protein.
+        """
+        rows = np.flatnonzero(self.accessions == accession)
+        if not len(rows):
+            raise KeyError(accession)
+        row = int(rows[0])
+        start = int(self.lengths[:row].sum()) + row
+        theirs, their_known = _spaced_kmers(self.residues[start : start + int(self.lengths[row])])
+        ours, known = _spaced_kmers(residue_codes(sequence).astype(np.uint8))
+        hits = np.flatnonzero(known & np.isin(ours, theirs[their_known]))
+        shared = np.zeros(len(sequence), np.bool_)
+        shared[(hits[:, None] + np.arange(_SPAN)).ravel()] = True
+        return shared
+
     def _neighbour(self, row: int, similarity: float) -> Neighbour:
         has = (self.labels[row] >= 50) & (self.labels[row] != _UNKNOWN_LABEL)
         names = tuple(slug for slug, yes in zip(self.slugs, has, strict=True) if yes)
