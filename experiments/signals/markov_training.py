@@ -1,6 +1,7 @@
 """Hidden Markov models of targeting peptides: their states, first guesses from the literature, and EM."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -9,8 +10,10 @@ from deepgps.explain.markov import MarkovModel
 from deepgps.proteins.features import RESIDUES
 
 BACKGROUND = np.array(
-    [0.0826, 0.0137, 0.0546, 0.0674, 0.0386, 0.0708, 0.0228, 0.0593, 0.058, 0.0965]
-    + [0.0241, 0.0406, 0.0473, 0.0393, 0.0553, 0.066, 0.0535, 0.0687, 0.011, 0.0292]
+    (
+        *(0.0826, 0.0137, 0.0546, 0.0674, 0.0386, 0.0708, 0.0228, 0.0593, 0.058, 0.0965),
+        *(0.0241, 0.0406, 0.0473, 0.0393, 0.0553, 0.066, 0.0535, 0.0687, 0.011, 0.0292),
+    )
 )
 """Frequencies of the residues in Swiss-Prot, in the order of `RESIDUES`."""
 UNKNOWN_EMISSION = 0.05
@@ -35,7 +38,7 @@ class Builder:
     def chain(self, emissions: Sequence[str]) -> list[int]:
         """Add states that follow each other."""
         states = [self.state(each) for each in emissions]
-        for here, there in zip(states, states[1:], strict=False):
+        for here, there in pairwise(states):
             self.go(here, there, 1)
         return states
 
@@ -206,7 +209,7 @@ def signal_anchor() -> tuple[MarkovModel, Ints]:
 def other_terminus() -> tuple[MarkovModel, Ints]:
     """A terminus of one composition, then another."""
     build = Builder({"M": START, "n": {}, "mature": {}})
-    start, n, mature = build.chain(["M", "n", "mature"])
+    _, n, mature = build.chain(["M", "n", "mature"])
     build.loop(n, 19)
     build.loop(mature)
     return build.model(70)

@@ -2,7 +2,7 @@
 
     python experiments/signals/train.py --data ../shared/data --out src/deepgps/explain/taggers.npz
 
-Then write the printed sha256 into ``deepgps.explain.signals``, and measure (``experiments/signals/measure.py``).
+Then write the printed sha256 into ``deepgps.explain.signals``, and measure (``measure.py`` beside this).
 """
 
 import argparse
@@ -70,10 +70,9 @@ def main() -> None:
     arrays |= {f"rate/{name}": np.array(rate) for name, rate in _rates(proteins).items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: np.asarray(array, np.float32) for name, array in arrays.items()})
-    given.out.write_bytes(buffer.getvalue())
-    print(
-        f"{given.out}: {len(buffer.getvalue()):,} bytes, sha256 {hashlib.sha256(buffer.getvalue()).hexdigest()}"
-    )
+    content = buffer.getvalue()
+    given.out.write_bytes(content)
+    print(f"{given.out}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
 
 
 def _markov_model(

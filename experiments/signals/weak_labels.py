@@ -1,7 +1,7 @@
 """What UniProt states of whole proteins, turned into labels for the taggers of sorting signals.
 
-No residue of a known signal is used. Proteins that share a cluster (30 % identity) with one of the proteins that
-the taggers are measured on are left out.
+No residue of a known signal is used. Proteins that share a cluster (30 % identity) with one of the proteins
+that the taggers are measured on are left out.
 """
 
 import csv

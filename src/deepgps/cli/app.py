@@ -66,7 +66,7 @@ app.command(
     "deepgps.cli.explain:variants",
     name="variants",
     usage="Usage: deepgps variants PROTEIN CHANGE... [OPTIONS]",
-    help="Compare changed sequences with the unchanged one: substitutions, truncations, fusions, isoforms.\n\n"
+    help="Compare changed sequences with the unchanged one.\n\n"
     "Exit codes: 0; 2 if some rows of a table could not be used (see variants.csv); 1 for a failure.",
 )
 app.command(models_app)

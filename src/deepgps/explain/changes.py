@@ -1,8 +1,9 @@
-"""Changes of a sequence: substitutions, deletions, insertions, truncations and fusions, as people write them."""
+"""Changes of a sequence as people write them: substitutions, deletions, insertions, truncations, fusions."""
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from deepgps.errors import InputError
 from deepgps.proteins.check import AMINO_ACIDS, check_sequence
@@ -135,7 +136,7 @@ def parse_variant(text: str, sequence: str) -> Variant:
     )
     if not changes:
         raise InputError(f"Change '{text}' is empty; {_EXAMPLES}.")
-    for first, second in zip(changes, changes[1:], strict=False):
+    for first, second in pairwise(changes):
         if second.start < first.end:
             raise InputError(f"Change '{text}' changes residue {second.start + 1} twice; give it once.")
     return Variant(text, _checked(text, _apply(sequence, changes)), tuple(changes))
@@ -197,7 +198,7 @@ def silent_changes(sequence: str, count: int, seed: int = 0) -> list[str]:
     return [sequence[:at] + _SIMILAR[sequence[at]] + sequence[at + 1 :] for at in sorted(chosen)]
 
 
-_SIMILAR = {a: b for pair in ("IV", "KR", "DE", "ST", "FY", "NQ") for a, b in (pair, pair[::-1])}
+_SIMILAR = dict(zip("IVKRDESTFYNQ", "VIRKEDTSYFQN", strict=True))
 
 
 def _parse_change(part: str, text: str, sequence: str) -> Change:
@@ -246,8 +247,8 @@ def _fusion(match: "re.Match[str]", text: str, sequence: str) -> Change:
     if bad := set(added) - set(AMINO_ACIDS):
         names = ", ".join(FUSIONS)
         raise InputError(
-            f"Change '{text}' fuses '{match[2]}', in which '{min(bad)}' is no residue; give residues in capital "
-            f"letters or one of {names}."
+            f"Change '{text}' fuses '{match[2]}', in which '{min(bad)}' is no residue; give residues in "
+            f"capital letters or one of {names}."
         )
     if match[1] == "c":
         return Change(len(sequence), len(sequence), added)

@@ -69,8 +69,8 @@ def importance(sequence: str, logits: Logits, *, seed: int = 0) -> Importance:
             f"A sequence of {length:,} residues is too long to explain; give at most "
             f"{MAX_RESIDUES_EXPLAINED:,}, such as one domain."
         )
-    step = max(STEP, -(-length // MAX_WINDOWS))
-    width = min(max(WIDTH, 3 * step), max(1, length // 2))
+    step: int = max(STEP, -(-length // MAX_WINDOWS))
+    width: int = min(max(WIDTH, 3 * step), max(1, length // 2))
     # The first and the last window begin outside, so that termini are covered as often as the middle.
     starts = np.arange(step - width, length, step)
     masks = [np.arange(max(0, at), min(length, at + width)) for at in starts]

@@ -1,8 +1,8 @@
 """A score for whether a substitution moves a protein or disturbs it: `moves`, in [0, 1].
 
-A logistic regression of three features, fitted to the imaging hits of VarChAMP (``experiments/variants``). The
-change of the predicted probabilities, the signals and the conservation among relatives did not help there, and
-are left out.
+A logistic regression of three features, fitted to the imaging hits of VarChAMP (``experiments/variants``).
+The change of the predicted probabilities and the conservation among relatives did not help there, and are
+left out.
 """
 
 import numpy as np

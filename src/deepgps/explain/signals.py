@@ -2,10 +2,11 @@
 
 Some signals are published patterns; others are found by small taggers: hidden Markov models of targeting
 peptides with a small network that chooses between them, and logistic regressions of C-termini. The taggers
-were trained on proteins whose compartment UniProt states (``experiments/signals``), without a residue of a known
-signal and without a language model. They are one file, ``taggers.npz``.
+were trained on proteins whose compartment UniProt states (``experiments/signals``), without a residue of a
+known signal and without a language model. They are one file, ``taggers.npz``.
 
-A score is in [0, 1]; a signal is reported from 0.5.
+A score is in [0, 1]. A targeting peptide is reported where it is the most probable reading of the N-terminus,
+every other signal from 0.5.
 """
 
 import hashlib
@@ -66,7 +67,7 @@ class Signal:
     start, end
         First and last residue, from 1.
     score
-        In [0, 1]; at least 0.5.
+        In [0, 1].
     known_from
         What it was found with.
     """
@@ -213,7 +214,7 @@ def read_taggers(arrays: dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.floa
 
 def _normalized(rows: Doubles) -> Doubles:
     # Half precision in the file: rows sum to 1 only almost.
-    return rows / rows.sum(-1, keepdims=True)
+    return np.asarray(rows / rows.sum(-1, keepdims=True))
 
 
 def _padded_codes(sequences: Sequence[str], length: int) -> Ints:
@@ -253,11 +254,12 @@ def _n_termini(heads: Sequence[str], taggers: Taggers) -> list[tuple[Doubles, tu
     (first, first_bias), (second, second_bias) = taggers.layers
     logits = np.maximum(features @ first + first_bias, 0) @ second + second_bias
     powers = np.exp(logits - logits.max(1, keepdims=True))
-    shares = powers / powers.sum(1, keepdims=True)
+    # Rounded, because sums depend on how many sequences are computed at once.
+    shares = (powers / powers.sum(1, keepdims=True)).round(6)
     peptides: list[tuple[str, int] | None] = [None] * len(heads)
     for number, name in enumerate(("SP", "MT", "CH")):
-        rows = np.flatnonzero(shares[:, number] >= _SURE)
-        if not len(rows):
+        rows = np.flatnonzero(shares.argmax(1) == number).tolist()
+        if not rows:
             continue
         model = taggers.models[name]
         cuts = model.cut_probabilities(_padded_codes([heads[row] for row in rows], model.length))
@@ -273,7 +275,7 @@ def _n_termini(heads: Sequence[str], taggers: Taggers) -> list[tuple[Doubles, tu
 def _signals(
     sequence: str, shares: Doubles, peptide: tuple[str, int] | None, taggers: Taggers
 ) -> tuple[Signal, ...]:
-    secreted, mitochondrial, plastid = shares[:3]
+    secreted = shares[0]
     found, first = [], 0
     if peptide is not None:
         kind, first = peptide
@@ -290,7 +292,7 @@ def _signals(
     if secreted < _SURE and not segments:
         found += _peroxisome_signals(sequence, codes, taggers)
         found += _lipid_signals(sequence, taggers.rates)
-    if secreted < _MAYBE and mitochondrial < _SURE and plastid < _SURE:
+    if secreted < _MAYBE and peptide is None:
         found += _nuclear_signals(sequence, codes)
     return tuple(sorted(found, key=lambda each: (each.start, each.end)))
 
@@ -415,8 +417,8 @@ PATTERNS = {
     "RAB": r"(?:[^C]CC|C[^C]C)$",
     "MYRISTOYL": r"^MG[^EDRKHPFYW]..[STAGCN][^P]",
 }
-"""C- and N-terminal patterns: PROSITE PS00014, di-lysine (Jackson 1990), PS00294, Rab geranylgeranylation, and
-PS00008 at the start."""
+"""C- and N-terminal patterns: PROSITE PS00014, di-lysine (Jackson 1990), PS00294, geranylgeranylation of Rab
+proteins, and PS00008 at the start."""
 _COMPILED = {name: re.compile(pattern) for name, pattern in PATTERNS.items()}
 
 
@@ -455,6 +457,7 @@ _EXPORT = re.compile(r"(?=([LIVFM].{2,3}[LIVFM].{2,3}[LIVFM].[LIVFM]))")
 _DISORDER = np.array([*SCALES["disorder"], 0.0])
 # Of the candidates for an NES, those whose preference is as high are reported.
 _EXPORT_FROM = 1.5
+_END, _END_BONUS = 12, 0.4
 
 
 def _nuclear_signals(sequence: str, codes: Ints) -> list[Signal]:
@@ -467,7 +470,7 @@ def _import_signals(sequence: str, codes: Ints, disorder: Doubles) -> list[Signa
     basic = np.isin(codes, residue_codes("KR"))
     if basic.sum() < 3:
         return []
-    places = [(int(at), int(at) + 5, "classical") for at in _dense(basic, 5, 4)]
+    places = [(int(at), int(at) + width, "classical") for width in (4, 5) for at in _dense(basic, width, 4)]
     places += [(*match.span(1), "bipartite") for match in _BIPARTITE.finditer(sequence)]
     places += [
         (*match.span(1), "PY")
@@ -494,6 +497,8 @@ def _export_signals(sequence: str, disorder: Doubles) -> list[Signal]:
         charge = sum(letter in "DE" for letter in around) - sum(letter in "KR" for letter in around)
         value = 2 * float(disorder[start:end].mean()) + 0.15 * charge + 0.3 * core.count("L")
         value -= 0.5 * core.count("P") + 0.4 * sum(letter in "CWY" for letter in core)
+        # The ends of a chain are accessible, folded or not.
+        value += _END_BONUS * (start < _END or len(sequence) - end < _END)
         if value >= _EXPORT_FROM:
             values.append((value, start, end))
     found: list[Signal] = []
@@ -516,7 +521,7 @@ def _smooth(values: Doubles, half: int) -> Doubles:
     sums = np.cumsum(np.append(0, values))
     places = np.arange(len(values))
     start, end = np.maximum(0, places - half), np.minimum(len(values), places + half + 1)
-    return (sums[end] - sums[start]) / (end - start)
+    return np.asarray((sums[end] - sums[start]) / (end - start))
 
 
 def _merged(places: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]]:

@@ -1,6 +1,6 @@
 """What changes of a sequence change: probabilities, answer, signals, image."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -16,6 +16,8 @@ MAX_VARIANTS = 20_000
 SILENT = 32
 """Silent changes that make the noise floor."""
 FLOOR_PERCENTILE = 95
+SMALLEST_CHANGE = 0.05
+"""Changes of a probability up to this mean nothing, however little silent changes do."""
 _BATCH = 128
 
 Encode = Callable[[Sequence[str]], Floats]
@@ -110,14 +112,19 @@ class VariantComparison:
 
         The largest change of a probability, in units of its noise floor, ranks changes of every kind; the
         score `moves` ranks those that are equal.
+
+        Returns
+        -------
+        list of VariantEffect
+            All of them.
         """
         return sorted(self.effects, key=lambda each: (-self.strength(each), -(each.moves or 0)))
 
     def strength(self, effect: VariantEffect) -> float:
-        """Return the largest change of a probability in units of the noise floor (at least 0.01)."""
+        """Return the largest change of a probability in units of the noise floor, or of `SMALLEST_CHANGE`."""
         if not len(effect.change):
             return 0.0
-        return float((np.abs(effect.change) / np.maximum(self.floor, 0.01)).max())
+        return float((np.abs(effect.change) / np.maximum(self.floor, SMALLEST_CHANGE)).max())
 
 
 Named = Callable[[Floats], tuple[str, ...]]
@@ -198,6 +205,20 @@ def changed_signals(
     """Return the signals that a change destroys, and those that it creates.
 
     A signal is kept if the changed sequence has one of the same kind that overlaps it.
+
+    Parameters
+    ----------
+    sequence
+        The unchanged sequence.
+    variant
+        The changed one.
+    before, after
+        The signals of both.
+
+    Returns
+    -------
+    lost, gained : tuple of Signal
+        Each in the residues of its own sequence.
     """
     if tuple(before) == tuple(after) and len(variant.sequence) == len(sequence):
         return (), ()
@@ -233,20 +254,34 @@ def _old_places(sequence: str, variant: Variant) -> Ints:
     return places
 
 
+CANNOT_TELL = (
+    f"the model cannot tell: no probability changes by more than {SMALLEST_CHANGE:g} and by more than silent "
+    "changes do"
+)
+
+
 def summary(comparison: VariantComparison, effect: VariantEffect) -> str:
-    """Say in one sentence what a variant does."""
-    if not comparison.classes:
-        return f"{effect.variant.name}: {effect.signal_text() or 'no signal changes'}."
-    slug, change = comparison.classes[effect.largest], float(effect.change[effect.largest])
-    above = abs(change) > max(float(comparison.floor[effect.largest]), 0.01)
+    """Say in one sentence what a variant does.
+
+    Parameters
+    ----------
+    comparison
+        The comparison.
+    effect
+        One of its effects.
+
+    Returns
+    -------
+    str
+        What becomes of the answer, the most changed probability and the signals; `CANNOT_TELL` where no
+        probability changes by more than the noise floor and `SMALLEST_CHANGE`.
+    """
+    signals = effect.signal_text()
+    slug = comparison.classes[effect.largest] if comparison.classes else ""
+    change = float(effect.change[effect.largest]) if comparison.classes else 0.0
+    if comparison.strength(effect) <= 1:
+        return "; ".join(filter(None, [CANNOT_TELL, signals])) + "."
+    answer = "the answer stays"
     if effect.localizations != comparison.localizations:
         answer = f"the answer becomes {', '.join(effect.localizations)}"
-    else:
-        answer = "the answer stays"
-    size = f"{slug} {change:+.2f}" if above else "no probability changes by more than silent changes do"
-    return "; ".join(filter(None, [answer, size, effect.signal_text()])) + "."
-
-
-def by_class(classes: Sequence[str], values: Floats) -> Mapping[str, float]:
-    """Return values (K,) by class."""
-    return dict(zip(classes, (float(value) for value in values), strict=True))
+    return "; ".join(filter(None, [answer, f"{slug} {change:+.2f}", signals])) + "."

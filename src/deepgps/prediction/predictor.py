@@ -511,8 +511,8 @@ class Predictor:
     def _with_variant_images(self, compared: VariantComparison, cell: Cell | None) -> VariantComparison:
         if len(compared.effects) > MAX_VARIANT_IMAGES:
             raise InputError(
-                f"{len(compared.effects):,} variants are too many to draw; give at most {MAX_VARIANT_IMAGES}, or "
-                "draw no images."
+                f"{len(compared.effects):,} variants are too many to draw; give at most "
+                f"{MAX_VARIANT_IMAGES}, or draw no images."
             )
         silent = silent_changes(compared.sequence, SILENT_IMAGES)
         sequences = [compared.sequence, *silent, *(each.variant.sequence for each in compared.effects)]

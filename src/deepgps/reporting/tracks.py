@@ -115,7 +115,7 @@ def explanation_picture(explanation: Explanation) -> Picture:
     length = len(explanation.protein.sequence)
     unit = (_RIGHT - _LEFT) / length
     kinds = list(dict.fromkeys(each.kind for each in explanation.signals))
-    near = [place for place, each in enumerate(explanation.evidence) if each.similarity >= 0.02]
+    near = [place for place, each in enumerate(explanation.evidence) if 0.02 <= each.similarity < 0.999]
     plots = len(explanation.localizations)
     top = 8.0
     height = top + plots * (_PLOT + 12) + _ROW * (len(kinds) + len(near)) + 34

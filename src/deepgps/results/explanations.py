@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,11 @@ VARIANT_COLUMNS = (
 MAX_CARDS = 50
 MAX_RANKED = 200
 LIMITS = (
-    "The score `moves` is a logistic regression of BLOSUM62, disorder and strand propensity. On 489 variants of "
-    "64 genes (VarChAMP), in folds by gene, its AUROC for variants that change the picture of the cells is 0.63 "
-    "(95 % interval 0.54 to 0.73), 0.04 above minus BLOSUM62 (-0.04 to 0.16): it cannot be said to be better. The "
-    "largest change of a predicted probability is at chance there (0.51). Trust a change of a signal more than a "
-    "change of a probability, and neither without an experiment."
+    "The score 'moves' is a logistic regression of BLOSUM62, disorder and strand propensity. On 489 variants "
+    "of 64 genes (VarChAMP), in folds by gene, its AUROC for variants that change the cells' picture is "
+    "0.63 (95 % interval 0.54 to 0.73), 0.04 above minus BLOSUM62 (-0.04 to 0.16): it cannot be said to be "
+    "better. The largest change of a predicted probability is at chance there (0.51). Trust a change of a "
+    "signal more than a change of a probability, and neither without an experiment."
 )
 """What comparisons of variants can and cannot tell."""
 
@@ -98,41 +99,33 @@ def explain_to_folder(
     names, lines, cards, rejections = UniqueNames(), list[tuple[str, ...]](), list[dict[str, Any]](), 0
     done = 0
     with (
-        atomic_path(signals) as first,
-        atomic_path(values) as second,
-        atomic_path(out / "rejected.csv") as third,
+        _csv_rows(signals, SIGNAL_COLUMNS) as write_signal,
+        _csv_rows(values, IMPORTANCE_COLUMNS) as write_value,
+        _csv_rows(out / "rejected.csv", ("id", "source", "reason")) as write_rejection,
     ):
-        with (
-            _writer(first) as write_signals,
-            _writer(second) as write_values,
-            _writer(third) as write_rejected,
-        ):
-            write_signals(SIGNAL_COLUMNS)
-            write_values(IMPORTANCE_COLUMNS)
-            write_rejected(("id", "source", "reason"))
-            for each in proteins:
-                explanation = _explained(predictor, each)
-                if isinstance(explanation, Rejection):
-                    rejections += 1
-                    write_rejected((explanation.id, explanation.source, explanation.reason))
-                    if on_rejection:
-                        on_rejection(explanation)
-                    continue
-                done += 1
-                for row in _signal_rows(explanation):
-                    write_signals(row)
-                for row in _importance_rows(explanation):
-                    write_values(row)
-                picture = explanation_picture(explanation)
-                file = names.add(safe_file_name(explanation.protein.id))
-                (pictures / f"{file}.svg").write_text(picture.svg(), encoding="utf-8")
-                picture.png().save(pictures / f"{file}.png")
+        for each in proteins:
+            explanation = _explained(predictor, each)
+            if isinstance(explanation, Rejection):
+                rejections += 1
+                write_rejection((explanation.id, explanation.source, explanation.reason))
+                if on_rejection:
+                    on_rejection(explanation)
+                continue
+            done += 1
+            for row in _signal_rows(explanation):
+                write_signal(row)
+            for row in _importance_rows(explanation):
+                write_value(row)
+            picture = explanation_picture(explanation)
+            file = names.add(safe_file_name(explanation.protein.id))
+            (pictures / f"{file}.svg").write_text(picture.svg(), encoding="utf-8")
+            picture.png().save(pictures / f"{file}.png")
+            if len(cards) < MAX_CARDS:
                 found = ", ".join(map(str, explanation.signals))
                 lines.append((explanation.protein.id, ", ".join(explanation.localizations), found))
-                if len(cards) < MAX_CARDS:
-                    cards.append({"explanation": explanation, "picture": picture.svg()})
-                if on_protein:
-                    on_protein(explanation.protein.id)
+                cards.append({"explanation": explanation, "picture": picture.svg()})
+            if on_protein:
+                on_protein(explanation.protein.id)
     metadata = predictor.bundle.metadata
     report = write_page(
         out / "report.html",
@@ -211,19 +204,11 @@ def variants_to_folder(
     compared = predictor.variants(protein, variants, cell, images=images)
     out.mkdir(parents=True, exist_ok=True)
     table = out / "variants.csv"
-    classes = predictor.classes
-    with atomic_path(table) as draft, _writer(draft) as write:
-        write(("protein_id", "change", *VARIANT_COLUMNS, *_class_columns(classes)))
+    columns = [*VARIANT_COLUMNS, *_class_columns(predictor.classes)]
+    with _csv_rows(table, ("protein_id", "change", *columns)) as write:
         for effect in compared.ranked():
             row = _effect_row(compared, effect)
-            write(
-                (
-                    protein.id,
-                    effect.variant.name,
-                    *_cells(row, VARIANT_COLUMNS),
-                    *_cells(row, _class_columns(classes)),
-                )
-            )
+            write((protein.id, effect.variant.name, *_cells(row, columns)))
     files = [table]
     scan = None
     if len(variants) > 1 and all(each.substitution for each in variants):
@@ -302,8 +287,7 @@ def variant_table_to_folder(
             ranked.append((compared, effect, number))
     out.mkdir(parents=True, exist_ok=True)
     added = [each for each in (*VARIANT_COLUMNS, *_class_columns(predictor.classes)) if each not in header]
-    with atomic_path(out / "variants.csv") as draft, _writer(draft) as write:
-        write((*header, *added))
+    with _csv_rows(out / "variants.csv", (*header, *added)) as write:
         for row, result in zip(rows, results, strict=True):
             write((*(row.get(name, "") for name in header), *_cells(result, added)))
     ranked.sort(key=lambda each: -(each[1].moves or 0))
@@ -345,7 +329,8 @@ def _read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     names = {_standard(each) for each in header}
     if not ("change" in names or names >= {"wild_type", "position", "mutant"}):
         raise InputError(
-            f"Table '{path}' has the columns {', '.join(header)}; it needs wild_type, position and mutant, or change."
+            f"Table '{path}' has the columns {', '.join(header)}; it needs wild_type, position and mutant, "
+            "or change."
         )
     return header, [{key: value for key, value in row.items() if key is not None} for row in reader]
 
@@ -429,7 +414,7 @@ def _report_row(
 
 
 def _write_images(compared: VariantComparison, folder: Path) -> dict[str, str]:
-    """Write the image of each variant, and return them as data URIs by change; the unchanged one as ``''``."""
+    """Write the images, and return them as data URIs by change; that of the unchanged protein as ``''``."""
     from PIL import Image
 
     folder.mkdir(exist_ok=True)
@@ -449,15 +434,10 @@ def _pixels(image: Floats) -> Bytes:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-class _writer:
-    """Write rows to a CSV file in a ``with`` block."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> Callable[[Sequence[object]], object]:
-        self._file = self._path.open("w", encoding="utf-8", newline="")
-        return csv.writer(self._file, lineterminator="\n").writerow
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+@contextmanager
+def _csv_rows(path: Path, header: Sequence[str]) -> Iterator[Callable[[Sequence[object]], object]]:
+    """Return a function that writes a row of a CSV file, which is there once it is whole."""
+    with atomic_path(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        write = csv.writer(file, lineterminator="\n").writerow
+        write(header)
+        yield write

@@ -1,0 +1,27 @@
+"""Proteins whose sorting signals every cell biologist knows."""
+
+from pathlib import Path
+
+import deepgps.examples
+from deepgps.proteins.protein import Protein
+from deepgps.proteins.reading import read_proteins
+
+_EXAMPLES = {
+    each.id: each.sequence
+    for each in read_proteins(Path(deepgps.examples.__path__[0]) / "proteins.fasta")
+    if isinstance(each, Protein)
+}
+CALR, NPM1 = _EXAMPLES["CALR"], _EXAMPLES["NPM1"]
+NPM1C = NPM1[:287] + "CLAVEEVSLRK"
+"""Mutation A of acute myeloid leukaemia, p.Trp288CysfsTer12."""
+EGFP = (
+    "MVSKGEELFTGVVPILVELDGDVNGHKFSVSGEGEGDATYGKLTLKFICTTGKLPVPWPTLVTTLTYGVQCFSRYPDHMKQHDFFKSAMPEGYVQERT"
+    "IFFKDDGNYKTRAEVKFEGDTLVNRIELKGIDFKEDGNILGHKLEYNYNSHNVYIMADKQKNGIKVNFKIRHNIEDGSVQLADHYQQNTPIGDGPVLL"
+    "PDNHYLSTQSALSKDPNEKRDHMVLLEFVTAAGITLGMDELYK"
+)
+COX8A = "MSVLTPLLLRGLTGSARRLPVPRAKIHSLPPEGKLGIMELAVGLTSCFVTFLLPAGWILSHLETYRRPE"
+INSULIN = (
+    "MALWMRLLPLLALLALWGPDPAAAFVNQHLCGSHLVEALYLVCGERGFFYTPKTRREAEDLQVGQVELGGGPGAGSLQPLALEGSLQKRGIVEQCCTS"
+    "ICSLYQLENYCN"
+)
+HRAS_END = "KLNPPDESGPGCMSCKCVLS"
