@@ -4,13 +4,13 @@ The inputs of the encoder graph depend on the bundle: features of the sequence a
 annotated proteins, embeddings by a language model, or a point cloud of the structure.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class EncoderInputs:
         By input of the graph, (W, …): a row for each window.
     evidence
         The nearest annotated proteins, most similar first.
-    known, held_out
+    known, held_out, own_records
         As in `Encoding`.
     """
 
@@ -57,6 +57,7 @@ class EncoderInputs:
     evidence: tuple[Neighbour, ...] = ()
     known: KnownProtein | None = None
     held_out: Floats | None = None
+    own_records: tuple[int, ...] = ()
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -64,7 +65,14 @@ class EncoderInputs:
         return tuple(array.shape[1:] for array in self.arrays.values())
 
 
-ReadSequences = Callable[[Sequence[str]], list[EncoderInputs]]
+class ReadSequences(Protocol):
+    """Makes the graph's inputs from sequences."""
+
+    def __call__(
+        self, sequences: Sequence[str], hidden: tuple[int, ...] | None = None
+    ) -> list[EncoderInputs]:
+        """Return the inputs of each; hidden records neither vote nor count, see `Encoder`."""
+        ...
 
 
 class Encoder:
@@ -124,13 +132,17 @@ class Encoder:
             return str(error)
         return None
 
-    def __call__(self, proteins: Sequence[Protein]) -> list[Encoding]:
+    def __call__(
+        self, proteins: Sequence[Protein], *, hidden: tuple[int, ...] | None = None
+    ) -> list[Encoding]:
         """Encode proteins; one longer than the encoder's window is the weighted mean of its windows.
 
         Parameters
         ----------
         proteins
             Checked proteins.
+        hidden
+            Records of the index that neither vote nor count as relatives; each protein's own if None.
 
         Returns
         -------
@@ -143,12 +155,12 @@ class Encoder:
             If a structure is needed and missing.
         """
         encodings: list[Encoding] = []
-        for _, same_shapes in groupby(self._inputs(proteins), key=lambda each: each.shapes):
+        for _, same_shapes in groupby(self._inputs(proteins, hidden), key=lambda each: each.shapes):
             encodings += self._encode_batch(list(same_shapes))
         return encodings
 
-    def _inputs(self, proteins: Sequence[Protein]) -> list[EncoderInputs]:
-        inputs = self._read([protein.sequence for protein in proteins])
+    def _inputs(self, proteins: Sequence[Protein], hidden: tuple[int, ...] | None) -> list[EncoderInputs]:
+        inputs = self._read([protein.sequence for protein in proteins], hidden)
         if self._structures is None:
             return inputs
         clouds = [self._structures.cloud(protein) for protein in proteins]
@@ -177,6 +189,7 @@ class Encoder:
             votes,
             inputs.known,
             inputs.held_out,
+            inputs.own_records,
         )
 
     def class_set_logits(self, logits: Floats, votes: Floats) -> Floats:
@@ -230,16 +243,16 @@ def sequence_reader(
     """Return the function that makes the graph's inputs from sequences."""
     spec = bundle.metadata.encoder
     if spec.kind == "structure":
-        return lambda sequences: [_one_window(len(sequence)) for sequence in sequences]
+        return lambda sequences, _=None: [_one_window(len(sequence)) for sequence in sequences]
     if spec.kind == "esm2":
         return _embedding_reader(bundle, threads)
     if (spec.level, spec.name) == ("residue", RESIDUE_FEATURES_NAME):
-        return lambda sequences: [
+        return lambda sequences, _=None: [
             _one_window(len(each), residues=residue_features(each)) for each in sequences
         ]
     if (spec.level, spec.name) == ("protein", FEATURES_NAME):
         one = partial(_features, max_length=spec.max_length, index=index, known=known)
-        return lambda sequences: [one(sequence) for sequence in sequences]
+        return lambda sequences, hidden=None: [one(sequence, hidden=hidden) for sequence in sequences]
     raise BundleError(
         f"Bundle '{bundle.path}' needs the features '{spec.name}' of each {spec.level}; this deepGPS has "
         f"'{FEATURES_NAME}' of a protein and '{RESIDUE_FEATURES_NAME}' of a residue. Use a bundle made with "
@@ -262,7 +275,11 @@ def neighbour_index(bundle: Bundle) -> NeighbourIndex | None:
 
 
 def _features(
-    sequence: str, max_length: int | None, index: NeighbourIndex | None, known: KnownProteins | None
+    sequence: str,
+    max_length: int | None,
+    index: NeighbourIndex | None,
+    known: KnownProteins | None,
+    hidden: tuple[int, ...] | None,
 ) -> EncoderInputs:
     """Compute features and votes of each window of a sequence."""
     parts = windows(sequence, max_length or len(sequence))
@@ -272,17 +289,18 @@ def _features(
         return EncoderInputs(weights, arrays)
     similarities = [index.similarities(part) for part in parts]
     nearest = np.max(similarities, axis=0)
-    found = known.find(sequence, nearest) if known is not None else None
+    found = known.find(sequence, nearest) if known is not None and hidden is None else None
     if found is not None:
         # A protein's own record neither votes nor counts as a relative.
-        for each in (*similarities, nearest):
-            each[found.rows] = 0
+        hidden = tuple(found.rows.tolist())
+    for each in (*similarities, nearest):
+        each[list(hidden or ())] = 0
     arrays["votes"] = np.stack([index.vote(each) for each in similarities])
     # The evidence is the proteins most similar to any window.
     evidence = tuple(index.nearest(nearest))
     if found is None:
         return EncoderInputs(weights, arrays, evidence)
-    return EncoderInputs(weights, arrays, evidence, found.protein, found.held_out)
+    return EncoderInputs(weights, arrays, evidence, found.protein, found.held_out, hidden or ())
 
 
 def _embedding_reader(bundle: Bundle, threads: int | None) -> ReadSequences:
@@ -292,7 +310,7 @@ def _embedding_reader(bundle: Bundle, threads: int | None) -> ReadSequences:
     encoder = prepared_encoder(spec.name, spec.fingerprint, threads=threads)
     name = "residues" if spec.level == "residue" else "embedding"
 
-    def read(sequences: Sequence[str]) -> list[EncoderInputs]:
+    def read(sequences: Sequence[str], _: tuple[int, ...] | None = None) -> list[EncoderInputs]:
         vectors = embed_sequences(sequences, encoder, level=spec.level)
         return [
             _one_window(len(sequence), **{name: each})

@@ -99,6 +99,8 @@ class Encoding:
     held_out
         (K,) logits for the model's own classes, predicted by models that never saw the protein in training;
         None if it did not train.
+    own_records
+        Rows of the neighbour index that are the protein itself, and were left out.
 
     Examples
     --------
@@ -116,6 +118,7 @@ class Encoding:
     votes: Floats
     known: KnownProtein | None = None
     held_out: Floats | None = None
+    own_records: tuple[int, ...] = ()
 
 
 def named_line(localizations: Sequence[str], probabilities: Mapping[str, float]) -> str:

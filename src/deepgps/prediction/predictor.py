@@ -379,13 +379,18 @@ class Predictor:
             else:
                 yield from (prediction for prediction, _ in answers)
 
-    def encode(self, proteins: Sequence[Protein | str]) -> list[Encoding]:
+    def encode(
+        self, proteins: Sequence[Protein | str], *, hidden: tuple[int, ...] | None = None
+    ) -> list[Encoding]:
         """Encode proteins or sequences; a sequence longer than the model's window is a mean of its windows.
 
         Parameters
         ----------
         proteins
             Checked proteins, or sequences in upper case without blanks.
+        hidden
+            Rows of the neighbour index to leave out, such as the `own_records` of another encoding; each
+            protein's own if None.
 
         Returns
         -------
@@ -398,7 +403,8 @@ class Predictor:
         InputError
             If a structure is needed and missing.
         """
-        return self._encoder([each if isinstance(each, Protein) else Protein("", each) for each in proteins])
+        checked = [each if isinstance(each, Protein) else Protein("", each) for each in proteins]
+        return self._encoder(checked, hidden=hidden)
 
     def explain(self, protein: Protein | str, *, seed: int = 0) -> Explanation:
         """Explain a prediction: which residues it depends on, and which sorting signals the sequence has.
@@ -428,17 +434,17 @@ class Predictor:
         ['NLS 4-19']
         """
         protein = _as_protein(protein)
-        logits = partial(self._predicted_logits, protein)
-        [encoding] = self.encode([protein])
-        predicted = self._prediction(protein, encoding)
-        chosen = self._explained(predicted)
-        found = importance(protein.sequence, logits, seed=seed)
-        places = [self.classes.index(slug) for slug in chosen]
         metadata = self.bundle.metadata
+        [encoding] = self.encode([protein])
+        logits = partial(self._variant_logits, protein, encoding.own_records)
+        found = importance(protein.sequence, logits, seed=seed)
+        predicted = class_probabilities(encoding.logits, multi_label=metadata.multi_label)
+        chosen = self._explained(predicted)
+        places = [self.classes.index(slug) for slug in chosen]
         return Explanation(
             protein=protein,
             localizations=chosen,
-            probabilities=predicted.probabilities,
+            probabilities=dict(zip(self.classes, predicted.tolist(), strict=True)),
             importance=found.values[places],
             floor=found.floor[places],
             width=found.width,
@@ -498,17 +504,22 @@ class Predictor:
         parsed = [
             parse_variant(each, protein.sequence) if isinstance(each, str) else each for each in variants
         ]
+        [encoding] = self.encode([protein])
+        # The record of the unchanged protein does not vote for its variants either.
+        hidden = encoding.own_records
         compared = compare_variants(
             protein.id,
             protein.sequence,
             parsed,
             self.classes,
-            partial(self._probabilities, protein),
+            partial(self._variant_probabilities, protein, hidden),
             self._named,
         )
-        return self._with_variant_images(compared, cell) if images else compared
+        return self._with_variant_images(compared, protein, hidden, cell) if images else compared
 
-    def _with_variant_images(self, compared: VariantComparison, cell: Cell | None) -> VariantComparison:
+    def _with_variant_images(
+        self, compared: VariantComparison, protein: Protein, hidden: tuple[int, ...], cell: Cell | None
+    ) -> VariantComparison:
         if len(compared.effects) > MAX_VARIANT_IMAGES:
             raise InputError(
                 f"{len(compared.effects):,} variants are too many to draw; give at most "
@@ -516,37 +527,39 @@ class Predictor:
             )
         silent = silent_changes(compared.sequence, SILENT_IMAGES)
         sequences = [compared.sequence, *silent, *(each.variant.sequence for each in compared.effects)]
-        cells = None if cell is None else [cell]
-        images = [each.image for each in self.predict([Protein("", each) for each in sequences], cells)]
-        first = np.asarray(images[0])
-        distances = [float(np.abs(np.asarray(image) - first).mean()) for image in images]
+        cell = self.load_cell() if cell is None else cell
+        _check_scale(cell, self.bundle.metadata.crop)
+        encodings = self.encode([replace(protein, sequence=each) for each in sequences], hidden=hidden)
+        images = [self.draw([cell], [each.latent])[0] for each in encodings]
+        distances = [float(np.abs(image - images[0]).mean()) for image in images]
         end = 1 + len(silent)
         effects = [
             replace(effect, image=image, image_change=distance)
             for effect, image, distance in zip(compared.effects, images[end:], distances[end:], strict=True)
         ]
-        return replace(
-            compared, effects=tuple(effects), image=first, image_floor=max(distances[1:end], default=0.0)
-        )
+        floor = max(distances[1:end], default=0.0)
+        return replace(compared, effects=tuple(effects), image=images[0], image_floor=floor)
 
-    def _predicted_logits(self, protein: Protein, sequences: Sequence[str]) -> Floats:
-        """Return predicted logits (N, K) of sequences made of a protein's."""
-        encodings = self.encode([replace(protein, sequence=each) for each in sequences])
-        return np.stack([each.logits for each in encodings])
+    def _variant_logits(self, protein: Protein, hidden: tuple[int, ...], sequences: Sequence[str]) -> Floats:
+        """Return predicted logits (N, K) of sequences made of a protein's, without its own record."""
+        proteins = [replace(protein, sequence=each) for each in sequences]
+        return np.stack([each.logits for each in self.encode(proteins, hidden=hidden)])
 
-    def _probabilities(self, protein: Protein, sequences: Sequence[str]) -> Floats:
+    def _variant_probabilities(
+        self, protein: Protein, hidden: tuple[int, ...], sequences: Sequence[str]
+    ) -> Floats:
+        logits = self._variant_logits(protein, hidden, sequences)
         multi_label = self.bundle.metadata.multi_label
-        logits = self._predicted_logits(protein, sequences)
         return np.stack([class_probabilities(row, multi_label=multi_label) for row in logits])
 
     def _named(self, probabilities: Floats) -> tuple[str, ...]:
         return named_classes(probabilities, self.bundle.metadata)[0]
 
-    def _explained(self, predicted: Prediction) -> tuple[str, ...]:
+    def _explained(self, probabilities: Floats) -> tuple[str, ...]:
         """Return the localizations to explain: those named, or else the most probable one."""
-        if predicted.localizations != (UNCLEAR,):
-            return predicted.localizations
-        return (max(predicted.probabilities, key=lambda slug: predicted.probabilities[slug]),)
+        if (named := self._named(probabilities)) != (UNCLEAR,):
+            return named
+        return (self.classes[int(probabilities.argmax())],)
 
     def draw(self, cells: Sequence[Cell], latents: Sequence[Floats]) -> Floats:
         """Draw each protein into the cell at the same position.
