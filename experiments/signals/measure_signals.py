@@ -1,6 +1,6 @@
 """Measure the finders of sorting signals, beside plain published patterns.
 
-    python experiments/signals/measure.py --data ../shared/data
+    python experiments/signals/measure_signals.py --data ../shared/data
 
 For each kind: the MCC over the residues of all proteins of the collection, and of those that have the kind;
 the share of known signals of which half of the residues are found; the findings per 100 proteins without one.

@@ -3,9 +3,9 @@ r"""Pack the images of a data folder, and train the networks that draw, on a CPU
 Packing needs the data, training the packed file alone (under 60 MiB), so that it can be done on another
 machine; a second call goes on from the last checkpoint.
 
-    python experiments/deepgps-mini/images/train.py pack --data ../shared/data/images --out runs/images
-    python experiments/deepgps-mini/images/train.py structure --out runs/images --minutes 9
-    python experiments/deepgps-mini/images/train.py grain --out runs/images --images 64000
+    python experiments/deepgps-mini/images/train_images.py pack --data ../shared/data/images --out runs/images
+    python experiments/deepgps-mini/images/train_images.py structure --out runs/images --minutes 9
+    python experiments/deepgps-mini/images/train_images.py grain --out runs/images --images 64000
 
 In the folder are then ``structure.npz`` and ``grain.npz`` (packed), ``structure.safetensors`` and
 ``grain.safetensors`` (weights), and ``structure/`` and ``grain/`` (checkpoints, metrics, sample sheets). Put

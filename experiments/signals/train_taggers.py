@@ -1,6 +1,6 @@
 """Train the taggers of sorting signals, in about a minute on one core.
 
-    python experiments/signals/train.py --data ../shared/data --out src/deepgps/explain/taggers.npz
+    python experiments/signals/train_taggers.py --data ../shared/data --out src/deepgps/explain/taggers.npz
 
 Then write the printed sha256 into ``deepgps.explain.signals``, and measure (``measure.py`` beside this).
 """
