@@ -44,7 +44,15 @@ _MAPS = "maps"
 
 def levels_of(statements: Sequence[Statement]) -> tuple[str, ...]:
     """Return the levels that occur, by source and from the most reliable to the least."""
-    order = ("grade 3", "grade 2", "grade 1", "enhanced", "supported", "approved", "experimental")
+    order: tuple[str, ...] = (
+        "grade 3",
+        "grade 2",
+        "grade 1",
+        "enhanced",
+        "supported",
+        "approved",
+        "experimental",
+    )
     order += ("enhanced, additional", "supported, additional", "approved, additional", "uncertain")
     order += ("by similarity", "curated", "predicted", "map")
     found = {(each.source, order.index(each.reliability), level(each)) for each in statements}

@@ -137,11 +137,20 @@ def signal_peptide() -> tuple[MarkovModel, Ints]:
 
 def mitochondrial_peptide() -> tuple[MarkovModel, Ints]:
     """A basic stretch without acids, cut after R-2, R-3 or R-10 motifs or elsewhere (Gavel 1990)."""
-    build = Builder(
-        {"M": START, "t": {"R": 2.2, "ALS": 1.4, "DE": 0.12, "K": 0.8}, "R": {"R": 25}, "x": {"DE": 0.3}}
-        | {"o": {"FLIY": 3}, "s": {"SAT": 2, "DE": 0.2}, "y": {"YFLSA": 2.5}}
-        | {"m1": {"SAT": 2.5}, "m2": {"DEAST": 1.2}, "m3": {}, "mature": {}}
-    )
+    emissions: dict[str, dict[str, float]] = {
+        "M": START,
+        "t": {"R": 2.2, "ALS": 1.4, "DE": 0.12, "K": 0.8},
+        "R": {"R": 25},
+        "x": {"DE": 0.3},
+        "o": {"FLIY": 3},
+        "s": {"SAT": 2, "DE": 0.2},
+        "y": {"YFLSA": 2.5},
+        "m1": {"SAT": 2.5},
+        "m2": {"DEAST": 1.2},
+        "m3": {},
+        "mature": {},
+    }
+    build = Builder(emissions)
     start, stretch, mature = build.state("M"), build.chain("t" * 6), build.chain(["m1", "m2", "m3", "mature"])
     build.go(start, stretch[0], 1)
     for state in stretch:

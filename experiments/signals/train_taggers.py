@@ -13,6 +13,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markov_training import MODELS, fit
@@ -69,7 +70,8 @@ def main() -> None:
     arrays["gpi"] = _gpi(proteins, rng)
     arrays |= {f"rate/{name}": np.array(rate) for name, rate in _rates(proteins).items()}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: np.asarray(array, np.float32) for name, array in arrays.items()})
+    contents: dict[str, Any] = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    np.savez_compressed(buffer, **contents)
     content = buffer.getvalue()
     given.out.write_bytes(content)
     print(f"{given.out}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
@@ -101,8 +103,8 @@ def _network(
 ) -> Arrays:
     """Train the network that chooses the class of an N-terminus."""
     others = [place for place, label in enumerate(labels) if label == "OTHER"]
-    rows = [place for place, label in enumerate(labels) if label and label != "OTHER"]
-    rows = np.array([*rows, *rng.permutation(others)[:OTHERS]])
+    named = [place for place, label in enumerate(labels) if label and label != "OTHER"]
+    rows = np.array([*named, *rng.permutation(others)[:OTHERS]])
     features = n_terminus_features([proteins[row].sequence for row in rows], models)
     truth = np.array([N_CLASSES.index(str(labels[row])) for row in rows])
     means, deviations = features.mean(0), features.std(0) + 1e-6

@@ -95,7 +95,7 @@ def compare(
     rng = np.random.default_rng(0)
     names = np.unique(genes)
     places = {gene: np.flatnonzero(genes == gene) for gene in names}
-    draws = []
+    draws: list[list[float]] = []
     while len(draws) < DRAWS:
         chosen = np.concatenate([places[gene] for gene in rng.choice(names, len(names))])
         if 0 < hits[chosen].sum() < len(chosen):

@@ -101,7 +101,7 @@ def _patterns(routers: Iterable[APIRouter], prefix: str) -> Iterator[tuple[re.Pa
     for router in routers:
         for route in router.routes:
             if isinstance(route, APIRoute):
-                yield compile_path(prefix + route.path)[0], route.methods
+                yield compile_path(prefix + route.path)[0], route.methods or set()
 
 
 def _swagger_assets() -> Path:

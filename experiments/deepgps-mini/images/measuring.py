@@ -367,8 +367,8 @@ def mean_figures(model: Model, pack: ImagePack) -> dict[str, Metric]:
             means = model.mean(annotated(pack, chosen, landmarks=bool(given)))
             head = f"{line} mean images{given}"
             figures[f"{head}: Pearson r"] = mean_interval(pearson(images.protein, means), images.groups)
-            shares = [intranuclear(each, masks).astype(np.float64) for each in (images.protein, means)]
-            figures[f"{head}: intranuclear r"] = correlation_interval(*shares, images.groups)
+            real, drawn = (intranuclear(each, masks).astype(np.float64) for each in (images.protein, means))
+            figures[f"{head}: intranuclear r"] = correlation_interval(real, drawn, images.groups)
     return figures
 
 

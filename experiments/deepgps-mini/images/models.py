@@ -61,8 +61,7 @@ class Wanted:
 
     def part(self, rows: slice) -> "Wanted":
         """Return some of the images."""
-        parts = (each[rows] for each in (self.rows, self.classes, self.words, self.seeds))
-        return Wanted(*parts, self.landmarks)
+        return Wanted(self.rows[rows], self.classes[rows], self.words[rows], self.seeds[rows], self.landmarks)
 
 
 class Model(Protocol):
@@ -215,7 +214,7 @@ class Bundled:
             return np.concatenate([wanted.classes, wanted.words], 1)[:, None]
         squares = wanted.classes**2
         latents = (squares / squares.sum(1, keepdims=True))[..., None] * self.tokens
-        return latents.astype(np.float32)
+        return np.asarray(latents, np.float32)
 
 
 def _tokens(predictor: Predictor) -> Doubles:

@@ -85,7 +85,8 @@ def train(pack: ImagePack, *, steps: int = 900, batch: int = 48, seed: int = 0) 
         weights[mine] = counts[domains[mine]] ** -0.5
         weights[mine] /= weights[mine].sum()
     weights /= weights.sum()
-    network = ReadBack(classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = ReadBack(classes)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     began = time.process_time()
@@ -96,7 +97,7 @@ def train(pack: ImagePack, *, steps: int = 900, batch: int = 48, seed: int = 0) 
             logits, _ = network(images.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), targets[chosen], label_smoothing=0.05)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         if step % 50 == 49:
@@ -110,14 +111,14 @@ def _augmented(protein: Bytes, nuclei: Bytes, rng: np.random.Generator) -> Tenso
     cut = []
     for pair in np.stack([protein, nuclei], 1):
         top, left = rng.integers(2 * MARGIN + 1, size=2)
-        square = np.rot90(pair[:, top : top + SIZE, left : left + SIZE], rng.integers(4), (1, 2))
+        square = np.rot90(pair[:, top : top + SIZE, left : left + SIZE], int(rng.integers(4)), (1, 2))
         cut.append(square[:, :, ::-1] if rng.random() < 0.5 else square)
     images = np.stack(cut).astype(np.float32) / 255
     shape = (len(images), 2, 1, 1)
     images = images ** rng.uniform(0.75, 1.35, shape).astype(np.float32)
     noisy = (rng.uniform(0, 0.05, shape) * (rng.random(shape) < 0.5)).astype(np.float32)
     images = np.clip(images + noisy * rng.standard_normal(images.shape, np.float32), 0, 1)
-    return ready(images[:, 0], images[:, 1])
+    return ready(np.asarray(images[:, 0], np.float32), np.asarray(images[:, 1], np.float32))
 
 
 @torch.no_grad()

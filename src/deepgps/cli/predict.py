@@ -121,8 +121,8 @@ def predict(
     from deepgps.results.predict import predict_to_folder
     from deepgps.results.run import input_fingerprints
 
-    inputs, drawing = _inputs_after_nuclei(inputs, options.sequence, drawing)
-    sources = protein_sources(inputs, "predict")
+    given, drawing = _inputs_after_nuclei(inputs, options.sequence, drawing)
+    sources = protein_sources(given, "predict")
     predictor = Predictor.load(
         model,
         threads=options.threads,

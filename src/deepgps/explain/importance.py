@@ -73,7 +73,7 @@ def importance(sequence: str, logits: Logits, *, seed: int = 0) -> Importance:
     width: int = min(max(WIDTH, 3 * step), max(1, length // 2))
     # The first and the last window begin outside, so that termini are covered as often as the middle.
     starts = np.arange(step - width, length, step)
-    masks = [np.arange(max(0, at), min(length, at + width)) for at in starts]
+    masks = [np.arange(max(0, at), min(length, at + width)) for at in starts.tolist()]
     found = logits([sequence, *(_masked(sequence, mask) for mask in masks)])
     falls = found[0] - found[1:]
     sums, counts = np.zeros((length, falls.shape[1])), np.zeros((length, 1))

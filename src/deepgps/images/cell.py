@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -153,8 +153,8 @@ class Cell:
         (128, 128)
         """
         path, name = Path(path_or_name), fspath(path_or_name)
-        files = {"microtubules": microtubules, "er": er}
-        files = {landmark: Path(file) for landmark, file in files.items() if file is not None}
+        given = {"microtubules": microtubules, "er": er}
+        files = {landmark: Path(file) for landmark, file in given.items() if file is not None}
         if name in DEFAULT_CELLS and not path.is_file():
             if files:
                 listed = " and ".join(f"'{file}'" for file in files.values())
@@ -177,7 +177,9 @@ class Cell:
             source=field.source,
             warnings=(*field.warnings, *notes, *more),
             checked=image_checks,
-            **crops,
+            nucleus=crops["nucleus"],
+            microtubules=crops.get("microtubules"),
+            er=crops.get("er"),
         )
 
     @classmethod
@@ -220,7 +222,7 @@ class Cell:
         """
         if self.nucleus.shape == (size_px, size_px) and same_pixel_size(self.pixel_size_um, pixel_size_um):
             return self
-        images = {}
+        images: dict[str, Any] = {}
         for name, image in {"nucleus": self.nucleus, **self.landmarks}.items():
             pixels = resample(image, self.pixel_size_um, pixel_size_um)
             height, width = pixels.shape

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -308,7 +308,7 @@ def _over_black(
     if alpha is None or alpha.min() == alpha.max():
         return channels, ()
     if top is None:
-        top = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1.0
+        top = np.iinfo(alpha.dtype.name).max if alpha.dtype.kind in "ui" else 1.0
     opacity = alpha.astype(np.float32) / np.float32(top)
     note = f"Image '{path.name}' has transparent pixels; they were read as black, like the background."
     return channels.astype(np.float32) * opacity, (note,)
@@ -317,9 +317,9 @@ def _over_black(
 def _white_is_zero(channels: _Channels, bits: int) -> _Channels:
     """Invert channels so that bright is high."""
     if channels.dtype.kind == "u":
-        return np.asarray(channels.dtype.type(2**bits - 1) - channels)
+        return np.asarray(np.subtract(channels.dtype.type(2**bits - 1), channels))
     if channels.dtype.kind == "i":
-        return np.asarray(~channels)
+        return np.asarray(np.invert(channels))
     return np.asarray(channels.max() - channels)
 
 
@@ -352,7 +352,7 @@ def _decode_tiff(path: Path, stream: BinaryIO) -> Decoded:
     from tifffile import TiffFile
 
     # The name tells tifffile which planes of an OME-TIFF are in this file.
-    with TiffFile(_OneFile(stream), name=path.name) as tif:
+    with TiffFile(cast(BinaryIO, _OneFile(stream)), name=path.name) as tif:
         series = _first_series(tif)
         page = series.keyframe
         axes, shape = _squeezed(series.axes, series.shape)
@@ -382,7 +382,7 @@ def _first_series(tif: "TiffFile") -> "TiffPageSeries":
         return tif.series[0]
     except ValueError:
         # Metadata that contradict the planes: read these as any TIFF.
-        return tif._series_generic()[0]
+        return (tif._series_generic() or [])[0]
 
 
 def _squeezed(axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:

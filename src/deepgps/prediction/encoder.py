@@ -310,7 +310,7 @@ def _embedding_reader(bundle: Bundle, threads: int | None) -> ReadSequences:
     encoder = prepared_encoder(spec.name, spec.fingerprint, threads=threads)
     name = "residues" if spec.level == "residue" else "embedding"
 
-    def read(sequences: Sequence[str], _: tuple[int, ...] | None = None) -> list[EncoderInputs]:
+    def read(sequences: Sequence[str], hidden: tuple[int, ...] | None = None) -> list[EncoderInputs]:
         vectors = embed_sequences(sequences, encoder, level=spec.level)
         return [
             _one_window(len(sequence), **{name: each})

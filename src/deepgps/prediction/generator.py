@@ -208,7 +208,7 @@ def _decoded(encoded: Floats) -> Floats:
 def _halved(images: Floats) -> Floats:
     """Average each square of 2 x 2 pixels of (..., H, W)."""
     *rest, height, width = images.shape
-    return images.reshape(*rest, height // 2, 2, width // 2, 2).mean((-3, -1))
+    return np.asarray(images.reshape(*rest, height // 2, 2, width // 2, 2).mean((-3, -1)), np.float32)
 
 
 def _enlarged(images: Floats) -> Floats:

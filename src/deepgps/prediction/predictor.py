@@ -701,7 +701,7 @@ def with_words(latent: Floats, statements: Sequence[Statement], flow: FlowMatchi
     Floats
         (1, K + W); 1 for each word that applies.
     """
-    words = set()
+    words = set[str]()
     for each in statements:
         if each.source == "OpenCell" and each.reliability == "grade 3":
             words.update(each.localizations)

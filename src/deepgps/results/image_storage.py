@@ -87,8 +87,9 @@ class ImageFolder:
     def write(self, rows: Sequence[ResultRow]) -> None:
         """Write the images of further rows, and name them in the records."""
         for record, image in rows:
-            record["images"] = self._names.add(record["protein_id"], record["nucleus"])
-            self._write(record["images"], image)
+            name = self._names.add(record["protein_id"], record["nucleus"])
+            record["images"] = name
+            self._write(name, image)
         flush_to_disk(self._folder)
 
     def write_again(self, row: int, name: str, image: tuple[bytes, bytes] | Bytes | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deepgps.datasets.annotation.hpa import annotate_hpa
 from deepgps.datasets.annotation.proteins import AnnotatedProtein, cell_line_key, cell_line_name
@@ -330,7 +330,13 @@ def fetch_hpa(
     DeepGPSError
         If the table cannot be downloaded.
     """
-    parameters = {"site": site, "images": images, "cell_line": cell_line, "proteins": ids, "limit": limit}
+    parameters: dict[str, Any] = {
+        "site": site,
+        "images": images,
+        "cell_line": cell_line,
+        "proteins": ids,
+        "limit": limit,
+    }
     parameters |= {"class_set": class_set_name, "image_table": image_table and hash_file(image_table)}
     chosen = None if class_set_name is None else class_set(class_set_name)
     with DownloadFolder(folder, "hpa", parameters) as download_folder:

@@ -67,7 +67,8 @@ def fit_stage(task: "FlowTask", folder: Path) -> FlowMatchingUNet:
     """
     with quiet(), TrainingLog(task, folder) as log:
         Trainer.of(task, start("float32"), folder).fit(log)
-    network: FlowMatchingUNet = task.module.average.module
+    network = task.averaged.average.module
+    assert isinstance(network, FlowMatchingUNet)
     return network.cpu().eval()
 
 
@@ -176,7 +177,8 @@ class FlowTask(ABC):
 
     def __init__(self, network: FlowMatchingUNet, settings: StageSettings) -> None:
         self.settings, self.steps = settings, settings.batches
-        self.module = AveragedNetwork(network, settings.average)
+        self.averaged = AveragedNetwork(network, settings.average)
+        self.module: nn.Module = self.averaged
 
     @abstractmethod
     def examples(self, count: int, seed: Sequence[int]) -> ImageBatch:
@@ -192,12 +194,12 @@ class FlowTask(ABC):
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Return Muon for the kernels and AdamW for the rest; each step moves the average of the weights."""
-        settings, (kernels, others) = self.settings, _kernels(self.module.network)
+        settings, (kernels, others) = self.settings, _kernels(self.averaged.network)
         factor = settings.kernel_rate / settings.learning_rate
         optimizer = MuonAdamW(
             kernels, others, settings.learning_rate, factor, weight_decay=settings.weight_decay
         )
-        optimizer.register_step_post_hook(lambda *_: self.module.update())
+        optimizer.register_step_post_hook(lambda *_: self.averaged.update())
         return optimizer
 
     def schedule(self, step: int) -> Mapping[str, Any]:
@@ -281,7 +283,7 @@ class StructureTask(FlowTask):
     """
 
     grain = False
-    loss_names = ("loss", "drawn", "mean")
+    loss_names: tuple[str, ...] = ("loss", "drawn", "mean")
 
     def __init__(
         self,
@@ -458,5 +460,5 @@ def _kernels(network: FlowMatchingUNet) -> tuple[list[Tensor], list[Tensor]]:
     """Return the 3 x 3 kernels between features, and all other parameters."""
     ends, named = ("stem", "unfold", "finish"), list(network.named_parameters())
     inner = {name for name, each in named if each.shape[2:] == (3, 3) and not name.startswith(ends)}
-    kernels = [each for name, each in named if name in inner]
+    kernels: list[Tensor] = [each for name, each in named if name in inner]
     return kernels, [each for name, each in named if name not in inner]
