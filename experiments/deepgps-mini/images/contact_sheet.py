@@ -1,14 +1,17 @@
-r"""Draw twelve textbook proteins into three nuclei of HEK293T and U-2 OS each, as one image.
+r"""Draw twelve textbook proteins into several nuclei of HEK293T and U-2 OS, as one image.
 
-    python experiments/deepgps-mini/images/contact_sheet.py --data runs/images/structure.npz \
-        --checkpoint runs/images/structure/checkpoints/last.ckpt --out runs/images/sheet.png
+    python experiments/deepgps-mini/images/contact_sheet.py --bundle deepgps-mini --out docs/images/sheet.webp
+    python experiments/deepgps-mini/images/contact_sheet.py --bundle deepgps-mini \
+        --data runs/images/structure.npz --real --out runs/images/sheet.png
 
-A line of the sheet is a held-out nucleus, then each protein drawn into it. With ``--real``, a line of real
-images of the same localizations stands above those of each cell line (held out where there are any, else
-trained on: marked ``t``); such a sheet must not be published.
+A line of the sheet is a nucleus, then each protein drawn into it: the nuclei that ship or, with ``--data``,
+three held-out ones of each cell line, which must not be published. With ``--real``, a line of real images of
+the same localizations stands above those of each cell line (held out where there are any, else trained on:
+marked ``t``).
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +21,15 @@ from measuring import LINES, OTHER_LINES, held_out_nuclei
 from PIL import Image, ImageDraw
 from real_images import SIZE, crops, single_class
 
+from deepgps import Predictor
 from deepgps.arrays import Bytes, Floats
+from deepgps.images.cell import DEFAULT_CELLS, SIZE_PX
 from deepgps.training.mini.image_pack import ImagePack
-from models import Bundled, Checkpoint, Model, Wanted, sure, worded
+from models import NOT, SURE, Bundled, Checkpoint, Model, Wanted, sure, worded
 
 NUCLEI = 3
+DEFAULT_SIZE = SIZE_PX // 2
+"""Edge of the images of nuclei that ship."""
 HEAD = 14
 """Height of a line of text in pixels."""
 
@@ -96,12 +103,39 @@ def _line(images: list[Floats]) -> Bytes:
     return np.round(np.concatenate(images, axis=1) * 255).astype(np.uint8)
 
 
-def _text(words: list[str]) -> Bytes:
-    image = Image.new("L", ((len(TEXTBOOK) + 1) * SIZE, HEAD))
+def _text(words: list[str], width: int = SIZE) -> Bytes:
+    image = Image.new("L", ((len(TEXTBOOK) + 1) * width, HEAD))
     pen = ImageDraw.Draw(image)
     for number, word in enumerate(words):
-        pen.text((number * SIZE + 3, 1), word, fill=255)
+        pen.text((number * width + 3, 1), word, fill=255)
     return np.asarray(image)
+
+
+def default_sheet(predictor: Predictor) -> Bytes:
+    """Draw the sheet (H, W), 8 bit, into the nuclei that ship, at half of their resolution."""
+    flow = predictor.bundle.metadata.flow_matching
+    assert flow is not None
+    heads = ["nucleus", *(each.gene_symbol for each in TEXTBOOK)]
+    lines, shown = [_text(heads, DEFAULT_SIZE)], ""
+    for name in DEFAULT_CELLS:
+        line = "U-2 OS" if name.startswith("u2os") else "HEK293T"
+        if line != shown:
+            lines.append(_text([line], DEFAULT_SIZE))
+            shown = line
+        cell = replace(predictor.load_cell(name), cell_line=line)
+        latents = [
+            np.concatenate(
+                [
+                    np.where(np.isin(flow.classes, [each.slug]), SURE, NOT),
+                    np.isin(flow.words, each.words),
+                ]
+            ).astype(np.float32)[None]
+            for each in TEXTBOOK
+        ]
+        images = np.stack([cell.nucleus, *predictor.draw([cell] * len(latents), latents)])
+        edge = images.shape[-1] // 2
+        lines.append(_line(list(images.reshape(-1, edge, 2, edge, 2).mean((2, 4)))))
+    return np.concatenate(lines)
 
 
 def main() -> None:
@@ -109,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("runs/images/structure.npz"))
+    parser.add_argument("--data", type=Path, help="image pack, for held-out nuclei")
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--bundle")
     parser.add_argument("--real", action="store_true", help="with real images: not to be published")
@@ -118,6 +152,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/images/sheet.png"))
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.data is None:
+        Image.fromarray(default_sheet(Predictor.load(options.bundle, threads=1))).save(options.out)
+        return
     pack = ImagePack.load(options.data)
     model: Model = (
         Checkpoint(options.checkpoint, pack, steps=options.steps, guidance=options.guidance)
