@@ -81,6 +81,13 @@ def test_variants_are_a_ranked_table_images_and_a_page(predictor, tmp_path):
     assert summary.done == 3
 
 
+def test_variants_are_drawn_by_flow_matching_too(tiny_flow_bundle):
+    compared = Predictor(tiny_flow_bundle, threads=1).variants(CALR, ["L9R", "M1="])
+    changed, same = compared.effects
+    assert changed.image.shape == compared.image.shape
+    assert same.image_change == 0
+
+
 def test_a_scan_has_a_heat_map(predictor, tmp_path):
     variants = list(scan(CALR, 1, 3))
     variants_to_folder(predictor, Protein("CALR", CALR), variants, tmp_path, images=False)

@@ -530,7 +530,7 @@ class Predictor:
         cell = self.load_cell() if cell is None else cell
         _check_scale(cell, self.bundle.metadata.crop)
         encodings = self.encode([replace(protein, sequence=each) for each in sequences], hidden=hidden)
-        images = [self.draw([cell], [each.latent])[0] for each in encodings]
+        images = [self.draw([cell], [self._predicted_latent(each)])[0] for each in encodings]
         distances = [float(np.abs(image - images[0]).mean()) for image in images]
         end = 1 + len(silent)
         effects = [
@@ -539,6 +539,11 @@ class Predictor:
         ]
         floor = max(distances[1:end], default=0.0)
         return replace(compared, effects=tuple(effects), image=images[0], image_floor=floor)
+
+    def _predicted_latent(self, encoding: Encoding) -> Floats:
+        """Return the latent to draw what is predicted from, without what is known."""
+        flow = self.bundle.metadata.flow_matching
+        return encoding.latent if flow is None else with_words(encoding.latent, (), flow)
 
     def _variant_logits(self, protein: Protein, hidden: tuple[int, ...], sequences: Sequence[str]) -> Floats:
         """Return predicted logits (N, K) of sequences made of a protein's, without its own record."""
