@@ -33,10 +33,6 @@ from figures import read_figures
 MINI = class_set("mini").slugs
 TWO, FOUR = "OpenCell, cytoplasmic or nucleoplasm", "OpenCell, four classes"
 HIDDEN, ECE = "OpenCell hidden, overall answer", "calibration error (ECE)"
-CELLS, TILES = "Held-out U-2 OS cells", "Held-out OpenCell images of 5 proteins"
-HALVES = "OpenCell images of 35 proteins held out by halves, mean images"
-KINDS = ("", ", mean images")
-"""Endings of the subject by kind of image: drawn, or the mean of all."""
 WARNED = "with a warning or unclear in"
 
 
@@ -68,16 +64,6 @@ class Target:
     times: str | None = None
 
 
-def image_targets(subject: str) -> tuple[Target, ...]:
-    """Targets of drawn or mean images."""
-    baseline = f"{subject}: Pearson r of the baseline 'own nuclear mask'"
-    return (
-        Target(f"{subject}: Pearson r", 0.1, above=baseline),
-        Target(f"{subject}: intranuclear r", 0.88),
-        Target(f"{subject}: sequence_effect", 0.25),
-    )
-
-
 TARGETS = (
     Target(f"{HIDDEN}: macro-F1", 0, above=f"{HIDDEN}: macro-F1 of the baseline 'copy HPA'"),
     Target(f"{HIDDEN}: macro-F1", 0, above=f"{HIDDEN}: macro-F1 of the baseline 'prediction alone'"),
@@ -100,10 +86,6 @@ TARGETS = (
     Target("Independent protein CPSF6, nucleoplasm, B: probability", 0.5),
     Target("Independent protein CSTF2, nucleoplasm, B: probability", 0.5),
     Target("Independent protein EEF2, cytoplasmic, B: probability", 0.5),
-    *(target for kind in KINDS for target in image_targets(f"{CELLS}{kind}")),
-    *(Target(f"{CELLS}{kind}: classifier accuracy, five classes", 0.85) for kind in KINDS),
-    *image_targets(TILES),
-    *image_targets(HALVES),
     Target("HEK293T, crowded crops: cells drawn, PCNA", 0.95),
     Target("HEK293T, crowded crops: cells drawn, GAPDH", 0.95),
 )
