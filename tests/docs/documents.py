@@ -104,7 +104,10 @@ def draw_demo(path: Path) -> None:
     """Draw the README's image: a cytoplasmic and a nuclear protein of the examples in the same nucleus."""
     with tempfile.TemporaryDirectory() as folder:
         shell("deepgps predict example --out demo", Path(folder))
-        panels = [Image.open(Path(folder) / "demo" / "images" / f"{name}.png") for name in ("GAPDH", "PCNA")]
+        panels = [
+            Image.open(Path(folder) / "demo" / "images" / f"{name}.png")
+            for name in ("NPM1", "CALR", "COX4I1")
+        ]
         whole = Image.new("RGB", (panels[0].width, sum(panel.height for panel in panels)))
         for number, panel in enumerate(panels):
             whole.paste(panel, (0, number * panel.height))
