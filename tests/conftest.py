@@ -1,5 +1,6 @@
 """What tests of several rooms share."""
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -219,6 +220,17 @@ def window(served: Any, chromium: Any) -> Iterator[Callable[..., Any]]:
 def drawn_nucleus() -> Cell:
     """A round nucleus, brighter than its surroundings."""
     return round_nucleus("round")
+
+
+def replace_index(store: Path, index: Any) -> None:
+    """Write another index into a crop store, with its hash in the manifest."""
+    from deepgps.datasets.crops.store import CROPS_INDEX, CROPS_MANIFEST, HASHES
+    from deepgps.files import hash_file
+
+    index.write_parquet(store / CROPS_INDEX)
+    manifest = json.loads((store / CROPS_MANIFEST).read_text())
+    manifest[HASHES][CROPS_INDEX] = hash_file(store / CROPS_INDEX)
+    (store / CROPS_MANIFEST).write_text(json.dumps(manifest))
 
 
 def round_nucleus(name: str, radius_px: float = 45) -> Cell:

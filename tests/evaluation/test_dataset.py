@@ -1,6 +1,7 @@
 import polars as pl
 import pytest
 
+from conftest import replace_index
 from deepgps.datasets.crops.store import CROPS_INDEX
 from deepgps.errors import InputError
 from deepgps.evaluation.dataset import DatasetFiles, load_dataset
@@ -19,7 +20,7 @@ def store(tmp_path_factory):
 
 
 def change_index(store, **columns):
-    pl.read_parquet(store / CROPS_INDEX).with_columns(**columns).write_parquet(store / CROPS_INDEX)
+    replace_index(store, pl.read_parquet(store / CROPS_INDEX).with_columns(**columns))
 
 
 def test_a_store_gives_its_proteins_and_their_crops(predictor, store):
@@ -68,10 +69,11 @@ def test_leaks_are_reported(predictor, tmp_path):
     store = write_store(tmp_path / "store", train=2, changes={"cluster": pl.lit("one")})
     rows = pl.read_parquet(store / CROPS_INDEX).with_row_index("n")
     first_training = pl.col("n") == 6
-    rows.with_columns(
+    changed = rows.with_columns(
         protein_id=pl.when(first_training).then(pl.lit("N1")).otherwise(pl.col("protein_id")),
         field=pl.when(first_training).then(pl.lit("field0")).otherwise(pl.col("field")),
-    ).drop("n").write_parquet(store / CROPS_INDEX)
+    )
+    replace_index(store, changed.drop("n"))
     notes = " ".join(load_dataset(DatasetFiles(store), predictor).notes)
     assert "1 of the 4 proteins evaluated on have other crops in the split 'train'" in notes
     assert "1 fields have crops in both parts" in notes

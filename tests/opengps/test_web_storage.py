@@ -74,7 +74,11 @@ def away(tmp_path, visitor):
 
 def files(away):
     url = away.site.settings.storage_url
-    return sorted(path for path in fsspec.filesystem("memory").find(url) if not path.endswith("openGPS.txt"))
+    return sorted(
+        path
+        for path in fsspec.filesystem("memory").find(url)
+        if not path.endswith(("openGPS.txt", "visitors.key"))
+    )
 
 
 def results_zip(away, job):
@@ -133,7 +137,7 @@ def test_submissions_are_compared_exported_and_deleted(away, tmp_path):
     image = away.client.get(f"{API}/submissions/{sent['id']}").json()["images"][0]
     assert image["comparison"] is not None
     assert away.client.get(image["links"]["drawn.png"]).status_code == 200
-    moderate(away.site.sessions, [image["number"]], "accepted", None)
+    moderate(away.site.sessions, [image["number"]], "accepted", None, "a moderator")
     assert export_accepted(away.site, tmp_path / "store").images == 1
     assert np.load(tmp_path / "store" / "crops.npy").any()
     assert len(files(away)) == 3

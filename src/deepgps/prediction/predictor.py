@@ -496,8 +496,8 @@ class Predictor:
         Examples
         --------
         >>> from deepgps import Predictor
-        >>> found = Predictor.load().variants("MAAKRPAATKKAGQAKKKKLDESGSPEESGSSSEDEQ", ["K15T"], images=False)
-        >>> found.effects[0].variant.sequence[14]
+        >>> found = Predictor.load().variants("MAAKRPAATKKAGQAKKKKLDESGSPEESGSSSEDEQ", ["K16T"], images=False)
+        >>> found.effects[0].variant.sequence[15]
         'T'
         """
         protein = _as_protein(protein)

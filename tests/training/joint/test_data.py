@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from conftest import replace_index
 from deepgps.datasets.crops.store import CROPS_MANIFEST, PROTEINS
 from deepgps.datasets.splits import SPLIT_FILE, read_split
 from deepgps.errors import InputError
@@ -84,10 +85,9 @@ def test_a_table_without_the_classes_of_a_set_is_judged_by_its_localizations(tmp
 
 def test_one_protein_in_two_cell_lines_trains_on_the_crops_of_the_one_asked_for(tmp_path):
     store = write_store(tmp_path, proteins())
-    path = store / "index.parquet"
-    index = pl.read_parquet(path)
+    index = pl.read_parquet(store / "index.parquet")
     lines = ["U-2 OS" if number % 3 else "HEK293T" for number in range(len(index))]
-    index.with_columns(pl.Series("cell_line", lines)).write_parquet(path)
+    replace_index(store, index.with_columns(pl.Series("cell_line", lines)))
     data = load_training_data(recipe(cell_line="U2OS"), store)
     used = np.concatenate(list(data.rows.values()))
     assert set(np.array(lines)[used]) == {"U-2 OS"}
