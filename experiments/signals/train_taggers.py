@@ -2,7 +2,7 @@
 
     python experiments/signals/train_taggers.py --data ../shared/data --out src/deepgps/explain/taggers.npz
 
-Then write the printed sha256 into ``deepgps.explain.signals``, and measure (``measure.py`` beside this).
+Then write the printed sha256 into ``deepgps.explain.signals``, and measure (``measure_signals.py``).
 """
 
 import argparse

@@ -120,7 +120,7 @@ def test_cuts_are_probabilities():
 def test_the_collection_is_found_as_well_as_the_page_says(shared_data):
     sys.path.insert(0, str(ROOT / "experiments" / "signals"))
     try:
-        from measure import KINDS, measure, read_collection
+        from measure_signals import KINDS, measure, read_collection
     finally:
         sys.path.pop(0)
     sequences, known = read_collection(shared_data / "signals" / "sorting_signals.csv")
