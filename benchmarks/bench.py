@@ -32,8 +32,8 @@ from typing import Any
 import numpy as np
 
 from bench_figures import RECORDED, Figures, changed_ratios, record
-from costs import Layer, layers
-from deepgps.bundle import DEFAULT_MODEL
+from costs import layers
+from deepgps.bundle import DEFAULT_MODEL, GRAIN_FILE, Bundle
 from deepgps.images.cell import Cell
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
@@ -282,7 +282,7 @@ def measure_generators(figures: Figures, model: str, sizes: Sizes) -> dict[str, 
     # Threads that wait for each other count as busy, so that one is compared with one.
     torch.set_num_threads(1)
     exact, (run_eager, paper) = load_predictor(model, "cpu"), paper_network(sizes.unet_widths)
-    graphs = {"generator": exact.bundle.read("generator.onnx"), "paper-size generator": paper}
+    graphs = {"paper-size generator": paper, **generator_graphs(exact.bundle)}
     convolution, operations = workloads_of(torch.float32, torch.device("cpu"))["convolution"]
     workloads: dict[str, Callable[[], object]] = {
         "peak": convolution,
@@ -297,7 +297,9 @@ def measure_generators(figures: Figures, model: str, sizes: Sizes) -> dict[str, 
         workloads[f"paper{_BFLOAT16}"] = paper_runner(paper, "openvino")
     with torch.inference_mode():
         seconds = measure_alternately(workloads, sizes.rounds)
-    add_shares_of_peak(figures, seconds, operations, {name: layers(graph) for name, graph in graphs.items()})
+    flop = {"drawn": ("generator", drawing_flop(exact.bundle, BATCH))}
+    flop |= {"paper": ("paper-size generator", sum(each.flop for each in layers(paper)))}
+    add_shares_of_peak(figures, seconds, operations, flop)
     add_speedups(figures, seconds)
     measured = {name: peaks(dtype) for name, dtype in PRECISIONS.items()}
     giga = {name: {what: rate / 1e9 for what, rate in rates.items()} for name, rates in measured.items()}
@@ -347,18 +349,38 @@ def paper_runner(graph: bytes, runtime: str) -> Callable[[], object]:
     return lambda: opened.run(["image"], inputs)
 
 
+def generator_graphs(bundle: Bundle) -> dict[str, bytes]:
+    """Return the graphs that draw an image."""
+    graphs = {"generator": bundle.read("generator.onnx")}
+    if bundle.metadata.flow_matching is not None:
+        graphs["generator of the grain"] = bundle.read(GRAIN_FILE)
+    return graphs
+
+
+def drawing_flop(bundle: Bundle, images: int) -> float:
+    """Return the floating-point operations of a batch of images in one nucleus."""
+    structure, *grain = (layers(graph) for graph in generator_graphs(bundle).values())
+    flow = bundle.metadata.flow_matching
+    if flow is None:
+        # What depends on the nucleus alone is computed once.
+        return sum(each.flop * (1 if each.nucleus_only else images) for each in structure)
+    # A guided step predicts twice, with and without the protein.
+    passes = flow.steps * (1 if flow.guidance == 1 else 2)
+    flop = passes * sum(each.flop for each in structure)
+    flop += flow.grain_steps * sum(each.flop for each in grain[0])
+    return images * flop
+
+
 def add_shares_of_peak(
     figures: Figures,
     seconds: Mapping[str, Sequence[float]],
     operations: float,
-    graph_layers: Mapping[str, Sequence[Layer]],
+    flop: Mapping[str, tuple[str, float]],
 ) -> None:
     """Add the share of the convolution's rate that the generators reach in float32."""
-    for key, name, images in (("drawn", "generator", BATCH), ("paper", "paper-size generator", 1)):
-        # All images of a batch have one nucleus, which is computed once.
-        flop = sum(each.flop * (1 if each.nucleus_only else images) for each in graph_layers[name])
+    for key, (name, needed) in flop.items():
         pairs = zip(seconds[key], seconds["peak"], strict=True)
-        samples = [(flop / own) / (operations / best) for own, best in pairs]
+        samples = [(needed / own) / (operations / best) for own, best in pairs]
         description = f"{name}: share of the convolution's rate, float32"
         figures.add_ratio(f"{key} of peak", description, samples, "≥ 0.5")
 
