@@ -76,7 +76,7 @@ def test_nuclei_are_trained_and_shown(nuclei, folder, stage, monkeypatch):
 
 
 def test_epochs_fill_the_minutes(monkeypatch):
-    training, now, trained = script("train"), [0.0], []
+    training, now, trained = script("train_images"), [0.0], []
     monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
 
     def fit(epochs):
@@ -92,7 +92,7 @@ def test_epochs_fill_the_minutes(monkeypatch):
 def test_the_packed_file_is_all_that_training_needs(tmp_path, monkeypatch):
     from image_sources import RECIPE, write_images
 
-    training, images = script("train"), write_images(tmp_path / "images")
+    training, images = script("train_images"), write_images(tmp_path / "images")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     common = ["--out", str(tmp_path / "out"), "--recipe", str(tmp_path / "recipe.yaml"), "--workers", "0"]
     for arguments in (
@@ -100,7 +100,7 @@ def test_the_packed_file_is_all_that_training_needs(tmp_path, monkeypatch):
         ["structure", "--images", "16"],
         ["grain", "--images", "4"],
     ):
-        monkeypatch.setattr(sys, "argv", ["train.py", *arguments, *common])
+        monkeypatch.setattr(sys, "argv", ["train_images.py", *arguments, *common])
         training.main()
     for stage in ("structure", "grain"):
         assert load_file(tmp_path / "out" / f"{stage}.safetensors")

@@ -71,8 +71,8 @@ def test_it_answers_as_the_torch_module_does(home, tiny_esm2, level):
 def test_it_needs_no_torch(home):
     code = """
         import sys
-        from deepgps.proteins.embedding import embed, prepared_encoder
-        embed(["MKVLAAGIVG"], prepared_encoder("tiny_esm2"))
+        from deepgps.proteins.embedding import embed_sequences, prepared_encoder
+        embed_sequences(["MKVLAAGIVG"], prepared_encoder("tiny_esm2"))
         assert not {"torch", "transformers", "polars"} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
