@@ -142,7 +142,8 @@ class Place:
         """The stored files of jobs and submissions."""
         if not self.services:
             return [path for kind in ("jobs", "submissions") for path in (self.folder / kind).rglob("*.*")]
-        return [each for each in self.services.files(self.bucket) if "openGPS.txt" not in each]
+        own = ("openGPS.txt", "visitors.key")
+        return [each for each in self.services.files(self.bucket) if not each.endswith(own)]
 
 
 @contextmanager
