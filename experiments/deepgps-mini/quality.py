@@ -86,8 +86,6 @@ TARGETS = (
     Target("Independent protein CPSF6, nucleoplasm, B: probability", 0.5),
     Target("Independent protein CSTF2, nucleoplasm, B: probability", 0.5),
     Target("Independent protein EEF2, cytoplasmic, B: probability", 0.5),
-    Target("HEK293T, crowded crops: cells drawn, PCNA", 0.95),
-    Target("HEK293T, crowded crops: cells drawn, GAPDH", 0.95),
 )
 BEFORE = "deepgps-mini 0.4"
 """The model before images were drawn by flow matching."""
