@@ -114,8 +114,8 @@ class FlowMatchingUNet(nn.Module):
         drawn = 1 - mean
         noisy, time = noisy * drawn[:, None, None, None], time * drawn
         cell = (2 * images - 1) * given[:, :, None, None]
-        told = torch.cat([condition, given, mean[:, None]], 1)
-        embedding = F.silu(self.time(_waves(time)) + self.condition(told))
+        described = torch.cat([condition, given, mean[:, None]], 1)
+        embedding = F.silu(self.time(_waves(time)) + self.condition(described))
         seen = torch.cat([noisy, cell], 1)
         features = self.stem(F.pixel_unshuffle(seen, self.fold))
         skips = []
