@@ -156,10 +156,10 @@ class Usage(Base):
     proteins: Mapped[int]
 
 
-class Turn(Base):
-    """When a visitor last had a turn of a worker; deleted after an hour."""
+class ServedVisitor(Base):
+    """When a worker last served a visitor; deleted after an hour."""
 
-    __tablename__ = "turns"
+    __tablename__ = "served_visitors"
 
     visitor: Mapped[str] = mapped_column(String(32), primary_key=True)
     served_at: Mapped[float]

@@ -20,7 +20,7 @@ from opengps.database import (
     InputRecord,
     Job,
     Result,
-    Turn,
+    ServedVisitor,
     UploadedNucleus,
     Usage,
     forget_deleted,
@@ -197,13 +197,13 @@ def _queue_position(site: Site, job: Job) -> int | None:
     earlier = select(func.count()).where(
         unfinished, Job.visitor.is_not_distinct_from(job.visitor), Job.queued_at < job.queued_at
     )
-    served = func.coalesce(Turn.served_at, 0.0)
+    served = func.coalesce(ServedVisitor.served_at, 0.0)
     with site.sessions() as session:
         others = [(visitor, count) for visitor, count in session.execute(counts) if visitor != job.visitor]
         own = session.scalar(earlier) or 0
-        turns = {row[0]: row[1] for row in session.execute(select(Turn.visitor, served))}
-    last = turns.get(job.visitor or "", 0.0)
-    return 1 + own + sum(min(count, own + (turns.get(who or "", 0.0) < last)) for who, count in others)
+        served_at = {row[0]: row[1] for row in session.execute(select(ServedVisitor.visitor, served))}
+    last = served_at.get(job.visitor or "", 0.0)
+    return 1 + own + sum(min(count, own + (served_at.get(who or "", 0.0) < last)) for who, count in others)
 
 
 def _links(job: Job, root: str) -> dict[str, str]:
@@ -343,7 +343,7 @@ def purge_jobs(site: Site) -> None:
     now = time.time()
     with site.sessions.begin() as session:
         session.execute(delete(Usage).where(Usage.created_at < now - HOUR_S))
-        session.execute(delete(Turn).where(Turn.served_at < now - HOUR_S))
+        session.execute(delete(ServedVisitor).where(ServedVisitor.served_at < now - HOUR_S))
         expired = list(session.scalars(select(Job.id).where(Job.expires_at < now)))
     for job_id in expired:
         delete_job(site, job_id)

@@ -1,10 +1,11 @@
 """The job queue, which is the table of jobs: workers lease jobs, extend the lease, and release it.
 
-Visitors have turns: next is the visitor whose last turn is longest ago, and of their open jobs the one that
-has waited longest. A worker leases it for one chunk and releases it, and it waits again; so a single protein
-waits for one chunk of each other visitor, and neither for a large batch nor for many jobs. Every change of
-a leased job is one transaction with the condition that the lease is still held: a worker that was killed
-leaves a lease that expires, and one that was slow and lost its lease cannot change anything.
+Visitors are served round robin: next is the visitor whom a worker served longest ago, and of their open
+jobs the one that has waited longest. A worker leases it for one chunk and releases it, and it waits again;
+so a single protein waits for one chunk of each other visitor, and neither for a large batch nor for many
+jobs. Every change of a leased job is one transaction with the condition that the lease is still held: a
+worker that was killed leaves a lease that expires, and one that was slow and lost its lease cannot change
+anything.
 """
 
 import os
@@ -16,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select, update
 
-from opengps.database import OPEN_STATUSES, InputRecord, Job, Result, Turn
+from opengps.database import OPEN_STATUSES, InputRecord, Job, Result, ServedVisitor
 from opengps.site import Site
 
 # A new process may get the number of an old one.
@@ -40,9 +41,11 @@ def lease_job(site: Site) -> Job | None:
         if session.scalar(select(Job.id).where(_is_waiting(now)).limit(1)) is None:
             return None
     # One statement, so that two workers never lease the same job.
-    last_turn = func.coalesce(Turn.served_at, 0.0)
-    chosen = select(Job.id).outerjoin(Turn, Turn.visitor == Job.visitor).where(_is_waiting(now))
-    first = chosen.order_by(last_turn, Job.queued_at).limit(1).scalar_subquery()
+    last_served = func.coalesce(ServedVisitor.served_at, 0.0)
+    chosen = (
+        select(Job.id).outerjoin(ServedVisitor, ServedVisitor.visitor == Job.visitor).where(_is_waiting(now))
+    )
+    first = chosen.order_by(last_served, Job.queued_at).limit(1).scalar_subquery()
     statement = (
         update(Job)
         .where(Job.id == first, _is_waiting(now))
@@ -58,7 +61,7 @@ def lease_job(site: Site) -> Job | None:
     with site.sessions.begin() as session:
         job = session.scalars(statement).one_or_none()
         if job is not None and job.visitor is not None:
-            session.merge(Turn(visitor=job.visitor, served_at=now))
+            session.merge(ServedVisitor(visitor=job.visitor, served_at=now))
     if job is not None and job.attempts > site.settings.max_attempts:
         times = site.settings.max_attempts
         error = f"This job stopped {times} times at the same protein; leave that protein out and try again."

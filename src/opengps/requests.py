@@ -154,9 +154,9 @@ async def run_for_visitor(
     function, *args, **kwargs
         The function, and its arguments.
     """
-    turns = site.upload_turns
-    async with turns.of(visitor):
-        return await to_thread.run_sync(partial(function, *args, **kwargs), limiter=turns.limiter)
+    limits = site.upload_limits
+    async with limits.of(visitor):
+        return await to_thread.run_sync(partial(function, *args, **kwargs), limiter=limits.limiter)
 
 
 async def submit_job(

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from opengps.database import Sessions, connect
 from opengps.settings import Settings
 from opengps.storage import Storage
-from opengps.visitors import UploadTurns, visitor_key
+from opengps.visitors import UploadLimits, visitor_key
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Settings, database and file storage of a website, the key and the turns of its visitors."""
+    """Settings, database and file storage of a website, and the key and upload limits of its visitors."""
 
     settings: Settings
     sessions: Sessions
     storage: Storage
     visitor_key: bytes
-    upload_turns: UploadTurns
+    upload_limits: UploadLimits
 
 
 def open_site(settings: Settings) -> Site:
@@ -31,4 +31,4 @@ def open_site(settings: Settings) -> Site:
     sessions = connect(settings)
     storage = Storage(settings.storage_url or str(settings.data.absolute()))
     storage.check()
-    return Site(settings, sessions, storage, visitor_key(storage), UploadTurns(settings.uploads_at_once))
+    return Site(settings, sessions, storage, visitor_key(storage), UploadLimits(settings.uploads_at_once))

@@ -54,8 +54,8 @@ def visitor_of(request: Request) -> str:
     return hmac.new(key, address.encode(), hashlib.sha256).hexdigest()[: 2 * _DIGEST_BYTES]
 
 
-class UploadTurns:
-    """Turns to read uploads in a server process: one of a visitor at a time, and a few of all.
+class UploadLimits:
+    """Limits of reading uploads in a server process: one of a visitor at a time, and a few of all.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class UploadTurns:
 
     @asynccontextmanager
     async def of(self, visitor: str) -> AsyncIterator[None]:
-        """Wait until none of the visitor's other requests has a turn."""
+        """Wait until no other upload of the visitor is being read."""
         lock = self._locks.get(visitor)
         if lock is None:
             lock = self._locks[visitor] = Lock()

@@ -231,7 +231,7 @@ def test_many_jobs_of_one_visitor_do_not_starve_a_single_one(visitor):
     assert visitor.status(single)["status"] == "finished"
 
 
-def test_visitors_and_then_their_jobs_have_turns(visitor):
+def test_visitors_and_then_their_jobs_are_served_round_robin(visitor):
     jobs = {
         name: [of(visitor, visitor.send(fasta(30)).json()["id"], name) for _ in range(2)] for name in "ab"
     }

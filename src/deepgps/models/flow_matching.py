@@ -247,6 +247,11 @@ def velocity_loss(predicted: Tensor, encoded: Tensor, time: Tensor) -> Tensor:
         (B, 1, H, W) predicted and true clean images, encoded.
     time
         (B,); counts as `LATEST` where it is later.
+
+    Returns
+    -------
+    Tensor
+        (B,).
     """
     left = (1 - time).clamp(min=1 - LATEST)
     return ((predicted - encoded) ** 2).mean((1, 2, 3)) / left**2

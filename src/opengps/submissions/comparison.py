@@ -14,7 +14,7 @@ from deepgps.images.segmentation import OtsuWatershed
 from deepgps.images.similarity import intranuclear, pearson, psnr, ssim
 from deepgps.prediction import Prediction
 from deepgps.proteins.protein import Protein
-from opengps.database import ImagePair, Submission, Turn
+from opengps.database import ImagePair, ServedVisitor, Submission
 from opengps.models import available_model, load_predictor
 from opengps.site import Site
 from opengps.submissions.cropping import CROP_SETTINGS
@@ -41,9 +41,13 @@ def compare_next(site: Site) -> bool:
 def _lease_image(site: Site) -> ImagePair | None:
     now = time.time()
     waiting = ImagePair.lease_expires_at < now
-    # Visitors have turns, as in the queue of jobs.
-    chosen = select(ImagePair.number).join(Submission).outerjoin(Turn, Turn.visitor == Submission.visitor)
-    order = (ImagePair.attempts, func.coalesce(Turn.served_at, 0.0), ImagePair.number)
+    # Round robin by visitor, as in the queue of jobs.
+    chosen = (
+        select(ImagePair.number)
+        .join(Submission)
+        .outerjoin(ServedVisitor, ServedVisitor.visitor == Submission.visitor)
+    )
+    order = (ImagePair.attempts, func.coalesce(ServedVisitor.served_at, 0.0), ImagePair.number)
     first = chosen.where(waiting).order_by(*order).limit(1)
     with site.sessions() as session:
         # An idle worker only reads: writing would lock SQLite.
@@ -55,7 +59,7 @@ def _lease_image(site: Site) -> ImagePair | None:
         image = session.scalars(statement.returning(ImagePair)).one_or_none()
         sender = session.get(Submission, image.submission_id) if image is not None else None
         if sender is not None and sender.visitor is not None:
-            session.merge(Turn(visitor=sender.visitor, served_at=now))
+            session.merge(ServedVisitor(visitor=sender.visitor, served_at=now))
     if image is not None and image.attempts > site.settings.max_attempts:
         _save(site, image, problem=_GAVE_UP, lease_expires_at=None)
         return _lease_image(site)

@@ -29,7 +29,7 @@ def upgrade() -> None:
     with op.batch_alter_table("image_pairs") as table:
         table.add_column(sa.Column("decided_by", sa.Text()))
     op.create_table(
-        "turns",
+        "served_visitors",
         sa.Column("visitor", sa.String(32), primary_key=True),
         sa.Column("served_at", sa.Double(), nullable=False),
     )
