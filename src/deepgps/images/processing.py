@@ -136,6 +136,13 @@ def resample(pixels: Floats, from_um: float | tuple[float, float], to_um: float)
     return np.asarray(resized, np.float32)
 
 
+def halved(images: Floats) -> Floats:
+    """Return the means of squares of two by two pixels of images (..., H, W), without an odd last line."""
+    height, width = (n // 2 for n in images.shape[-2:])
+    squares = images[..., : 2 * height, : 2 * width].reshape(*images.shape[:-2], height, 2, width, 2)
+    return np.asarray(squares.mean((-3, -1)), np.float32)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Crop:
     """A square crop of a field around one nucleus.

@@ -14,6 +14,7 @@ import numpy as np
 from deepgps.arrays import Floats
 from deepgps.bundle import GRAIN_FILE, Bundle
 from deepgps.images.cell import Cell
+from deepgps.images.processing import halved
 from deepgps.runtime import Graph, open_graph
 
 
@@ -138,7 +139,7 @@ class FlowMatchingGenerator:
         blank = np.zeros_like(cells[0].nucleus)
         stacks = np.stack([[blank if each is None else each for each in stack] for stack in channels])
         given = np.array([[float(each is not None) for each in stack] for stack in channels], np.float32)
-        return _halved(stacks.astype(np.float32)), given
+        return halved(stacks.astype(np.float32)), given
 
     def _structures(
         self, start: Floats, images: Floats, given: Floats, known: Floats, unknown: Floats
@@ -203,12 +204,6 @@ def _noise(seed: int, cell: Cell, shape: tuple[int, int]) -> Floats:
 def _decoded(encoded: Floats) -> Floats:
     """Return the intensities (B, H, W) that are encoded as ``2 sqrt(p) - 1`` in (B, 1, H, W)."""
     return np.asarray(np.clip((encoded[:, 0] + 1) / 2, 0, 1) ** 2, np.float32)
-
-
-def _halved(images: Floats) -> Floats:
-    """Average each square of 2 x 2 pixels of (..., H, W)."""
-    *rest, height, width = images.shape
-    return np.asarray(images.reshape(*rest, height // 2, 2, width // 2, 2).mean((-3, -1)), np.float32)
 
 
 def _enlarged(images: Floats) -> Floats:

@@ -20,7 +20,7 @@ from deepgps.datasets.crops.store import CropStore
 from deepgps.errors import InputError
 from deepgps.evaluation.images.structure import measured
 from deepgps.files import atomic_path
-from deepgps.images.processing import percentile_normalise, resample
+from deepgps.images.processing import halved, percentile_normalise, resample
 from deepgps.images.segmentation import OtsuWatershed
 from deepgps.localization import WORDS, ClassSet, localizations_of
 
@@ -407,13 +407,6 @@ def normalised(pixels: Floats, from_um: float, to_um: float) -> Floats:
     if from_um < 0.3 and to_um > 0.4:
         return halved(percentile_normalise(resample(pixels, from_um, to_um / 2)))
     return percentile_normalise(resample(pixels, from_um, to_um))
-
-
-def halved(images: Floats) -> Floats:
-    """Return the means of squares of two by two pixels of images (..., H, W)."""
-    height, width = (n // 2 for n in images.shape[-2:])
-    squares = images[..., : 2 * height, : 2 * width].reshape(*images.shape[:-2], height, 2, width, 2)
-    return np.asarray(squares.mean((-3, -1)), np.float32)
 
 
 def cell_centres(nucleus: Floats, um: float, *, whole: bool) -> NDArray[np.int32]:
