@@ -48,6 +48,8 @@ class Table:
     ----------
     columns
         Names of its columns.
+    header
+        The same as they are written.
     rows
         Its rows, read as they are asked for; empty rows are skipped.
     decimal_comma
@@ -55,6 +57,7 @@ class Table:
     """
 
     columns: tuple[str, ...]
+    header: tuple[str, ...]
     rows: Iterator[TableRow]
     decimal_comma: bool
 
@@ -105,11 +108,12 @@ def read_table(
         first, skipped = next(lines, ""), 1
     header, count = _whole_header(first, lines)
     delimiter = stated[1] if stated else _delimiter(header, required)
-    columns = tuple((names or {}).get(each, each) for each in _header_cells(header, delimiter))
+    written = _header_cells(header, delimiter)
+    columns = tuple((names or {}).get(each.lower(), each.lower()) for each in written)
     if missing := [column for column in required if column not in columns]:
         found = ", ".join(columns[:12])
         raise InputError(f"'{shown}' has no column '{missing[0]}' (found: {found}); rename or add it.")
-    return Table(columns, _rows(lines, columns, delimiter, skipped + count), delimiter == ";")
+    return Table(columns, tuple(written), _rows(lines, columns, delimiter, skipped + count), delimiter == ";")
 
 
 def strict_rows(table: Table, source: str | Path) -> Iterator[TableRow]:
@@ -149,11 +153,15 @@ def _whole_header(first: str, lines: Iterator[str]) -> tuple[str, int]:
 
 def _header_cells(header: str, delimiter: str) -> list[str]:
     reader = csv.reader(io.StringIO(header, newline=""), delimiter=delimiter, skipinitialspace=True)
-    return [" ".join(cell.split()).lower() for cell in next(reader, [])]
+    return [" ".join(cell.split()) for cell in next(reader, [])]
 
 
 def _delimiter(header: str, required: Collection[str]) -> str:
-    fitting = (mark for mark in KNOWN_DELIMITERS if set(required) <= set(_header_cells(header, mark)))
+    fitting = (
+        mark
+        for mark in KNOWN_DELIMITERS
+        if set(required) <= {each.lower() for each in _header_cells(header, mark)}
+    )
     bare = re.sub(r'"[^"]*"', "", header)
     commonest = max(KNOWN_DELIMITERS, key=bare.count)
     return next(fitting, commonest) if required else commonest

@@ -117,6 +117,16 @@ def test_a_table_keeps_its_rows_and_columns(predictor, tmp_path):
     assert float(found[0]["moves"]) == pytest.approx(alone.moves, abs=1e-4)
 
 
+def test_a_lone_quote_and_semicolons_lose_no_row(predictor, tmp_path):
+    table = tmp_path / "in.csv"
+    table.write_text(f'sep=;\nchange;sequence;Note\nL9R;{CALR};"a\nA10V;{CALR};b\n', encoding="utf-8-sig")
+    summary = variant_table_to_folder(predictor, table, tmp_path / "out")
+    assert (summary.done, summary.rejected) == (0, 1)
+    found = rows(tmp_path / "out" / "variants.csv")
+    assert "quotes" in found[0]["problem"]
+    assert "Note" in found[0]
+
+
 def test_a_table_like_vcf_names_the_proteins_given(predictor, tmp_path):
     table = tmp_path / "in.vcf"
     table.write_text("##made up\n#CHROM\tPOS\tREF\tALT\nCALR\t9\tL\tR\n")

@@ -9,13 +9,13 @@ import numpy as np
 from deepgps.arrays import Floats, Ints
 from deepgps.errors import InputError
 from deepgps.explain.changes import Variant, silent_changes
+from deepgps.explain.importance import FLOOR_PERCENTILE
 from deepgps.explain.moves import moves
 from deepgps.explain.signals import SIGNALS, Signal, find_signals
 
 MAX_VARIANTS = 20_000
 SILENT = 32
 """Silent changes that make the noise floor."""
-FLOOR_PERCENTILE = 95
 SMALLEST_CHANGE = 0.05
 """Changes of a probability up to this mean nothing, however little silent changes do."""
 _BATCH = 128

@@ -23,6 +23,7 @@ from deepgps.proteins.protein import Protein, Rejection
 from deepgps.reporting.images import image_uri
 from deepgps.reporting.pages import write_page
 from deepgps.reporting.tracks import explanation_picture, scan_picture
+from deepgps.tables import Table, TableRow, read_table, text_lines
 
 SIGNAL_COLUMNS = ("protein_id", "signal", "start", "end", "score")
 IMPORTANCE_COLUMNS = ("protein_id", "position", "residue", "localization", "importance", "noise_floor")
@@ -265,7 +266,7 @@ def variant_table_to_folder(
     InputError
         If the table cannot be read.
     """
-    header, rows = _read_table(table)
+    read, rows = _read_variants(table)
     known = {each.id: each.sequence for each in proteins}
     results: list[Mapping[str, str]] = [{} for _ in rows]
     by_sequence: dict[str, list[tuple[int, Variant]]] = {}
@@ -278,7 +279,7 @@ def variant_table_to_folder(
         by_sequence.setdefault(sequence, []).append((number, variant))
     ranked: list[tuple[VariantComparison, VariantEffect, int]] = []
     for sequence, numbered in by_sequence.items():
-        name = _label(rows[numbered[0][0]])
+        name = _label(rows[numbered[0][0]].cells)
         compared = predictor.variants(
             Protein(name, sequence), [variant for _, variant in numbered], images=False
         )
@@ -286,10 +287,11 @@ def variant_table_to_folder(
             results[number] = _effect_row(compared, effect)
             ranked.append((compared, effect, number))
     out.mkdir(parents=True, exist_ok=True)
-    added = [each for each in (*VARIANT_COLUMNS, *_class_columns(predictor.classes)) if each not in header]
-    with _csv_rows(out / "variants.csv", (*header, *added)) as write:
+    computed = (*VARIANT_COLUMNS, *_class_columns(predictor.classes))
+    added = [each for each in computed if each not in read.columns]
+    with _csv_rows(out / "variants.csv", (*read.header, *added)) as write:
         for row, result in zip(rows, results, strict=True):
-            write((*(row.get(name, "") for name in header), *_cells(result, added)))
+            write((*(row.cells.get(name, "") for name in read.columns), *_cells(result, added)))
     ranked.sort(key=lambda each: -(each[1].moves or 0))
     rejected = sum("problem" in each and bool(each["problem"]) for each in results)
     report = write_page(
@@ -314,46 +316,33 @@ def variant_table_to_folder(
 _ALIASES = {"ref": "wild_type", "pos": "position", "alt": "mutant", "chrom": "protein_id"}
 
 
-def _read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read a table with its columns as written; lines that begin with ``##`` are left out."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"Table '{path}' is not UTF-8 text; save it as CSV.") from None
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("##")]
-    if not lines:
-        raise InputError(f"Table '{path}' is empty; give a row for each variant.")
-    delimiter = "\t" if "\t" in lines[0] else ","
-    reader = csv.DictReader([lines[0].lstrip("#"), *lines[1:]], delimiter=delimiter, restval="")
-    header = list(reader.fieldnames or ())
-    names = {_standard(each) for each in header}
-    if not ("change" in names or names >= {"wild_type", "position", "mutant"}):
+def _read_variants(path: Path) -> tuple[Table, list[TableRow]]:
+    """Read a table of variants; lines that begin with ``##`` are left out, as in VCF."""
+    lines = (line.removeprefix("#") for line in text_lines(str(path)) if not line.startswith("##"))
+    table = read_table(lines, name=str(path), names=_ALIASES)
+    if not ("change" in table.columns or {"wild_type", "position", "mutant"} <= set(table.columns)):
         raise InputError(
-            f"Table '{path}' has the columns {', '.join(header)}; it needs wild_type, position and mutant, "
-            "or change."
+            f"Table '{path}' has the columns {', '.join(table.header)}; it needs wild_type, position and "
+            "mutant, or change."
         )
-    return header, [{key: value for key, value in row.items() if key is not None} for row in reader]
+    return table, list(table.rows)
 
 
-def _standard(column: str) -> str:
-    name = column.strip().lower()
-    return _ALIASES.get(name, name)
-
-
-def _table_variant(row: Mapping[str, str], known: Mapping[str, str]) -> tuple[str, Variant]:
-    values = {_standard(name): value.strip() for name, value in row.items()}
+def _table_variant(row: TableRow, known: Mapping[str, str]) -> tuple[str, Variant]:
+    if row.problem:
+        raise InputError(row.problem)
+    values = row.cells
     sequence = clean_sequence(values.get("sequence", "")) or known.get(values.get("protein_id", ""), "")
     if not sequence:
         raise InputError("The row has no sequence, and names no protein that was given.")
-    if problem := check_sequence(_label(row), sequence):
+    if problem := check_sequence(_label(values), sequence):
         raise InputError(problem)
     text = values.get("change") or f"{values['wild_type']}{values['position']}{values['mutant']}"
     return sequence, parse_variant(text, sequence)
 
 
-def _label(row: Mapping[str, str]) -> str:
+def _label(values: Mapping[str, str]) -> str:
     """Return a name of the protein of a row."""
-    values = {_standard(name): value for name, value in row.items()}
     names = (values.get(name) for name in ("protein_id", "gene_symbol", "gene", "accession", "id"))
     return next(filter(None, names), "protein")
 
