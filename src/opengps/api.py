@@ -25,7 +25,7 @@ from opengps.jobs import (
 )
 from opengps.models import crop_of, default_cell, default_cell_png, get_model, model_info, models
 from opengps.rendering import nucleus_image_url
-from opengps.requests import content_type, parse_form, receive_form, receive_json, submit_job
+from opengps.requests import content_type, max_files, parse_form, receive_form, receive_json, submit_job
 from opengps.schemas import (
     API,
     MAX_INTEGER,
@@ -138,11 +138,9 @@ async def create_prediction(request: Request, site: SiteDep) -> Response:
     """Send proteins to predict; the response says where to find the results."""
     kind = content_type(request)
     if kind == _JSON:
-        job_id = await submit_job(
-            site, visitor_of(request), await receive_json(request, site.settings), None, []
-        )
+        job_id = await submit_job(site, visitor_of(request), await receive_json(request, site.settings))
     elif kind in _FORMS:
-        form = await receive_form(request, site.settings, site.settings.max_nuclei + 1)
+        form = await receive_form(request, site.settings, max_files(site.settings))
         job_id = await submit_job(site, visitor_of(request), *await parse_form(form))
     else:
         message = f"'{kind[:80]}' is not supported; send {_JSON} or {_FORMS[0]}."

@@ -67,8 +67,12 @@ class Job(Base):
     """Whether images are drawn."""
     mean: Mapped[bool] = mapped_column(default=False)
     """Whether each image is the mean of all possible images."""
+    seed: Mapped[int] = mapped_column(default=0)
+    """Which of the possible images are drawn."""
     nuclei: Mapped[list[str]] = mapped_column(JSON)
     """Names of the nucleus images; empty without images."""
+    landmarks: Mapped[dict[str, list[str]]] = mapped_column(JSON, default=dict)
+    """Names of the landmarks of each cell that has any, by the name of its nucleus image."""
     total: Mapped[int]
     """Number of input records, including rejected ones."""
     predicted: Mapped[int] = mapped_column(default=0)
@@ -112,7 +116,7 @@ class InputRecord(Base):
 
 
 class UploadedNucleus(Base):
-    """A visitor's nucleus image, cropped and normalised."""
+    """A visitor's nucleus image and the landmarks of the same cell, cropped and normalised."""
 
     __tablename__ = "uploaded_nuclei"
 
@@ -120,9 +124,15 @@ class UploadedNucleus(Base):
     name: Mapped[str] = mapped_column(String(200), primary_key=True)
     pixels: Mapped[bytes] = mapped_column(LargeBinary)
     """float32 in [0, 1], row by row."""
+    microtubules: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """As `pixels`; None if it is not given."""
+    er: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """As `microtubules`."""
     size_px: Mapped[int]
     pixel_size_um: Mapped[float]
     warnings: Mapped[list[str]] = mapped_column(JSON)
+    checked: Mapped[bool] = mapped_column(default=True)
+    """Whether it was checked for a nuclear stain at a plausible scale."""
 
 
 class Result(Base):

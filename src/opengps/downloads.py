@@ -109,7 +109,7 @@ def image_png(site: SiteDep, job: JobDep, number: ResultNumber) -> Response:
 
 @router.get("/predictions/{job_id}/results/{number}/image.ome.tif", **file_route("image/tiff"))
 def image_tiff(site: SiteDep, job: JobDep, number: ResultNumber) -> Response:
-    """Get the intensities of one result: OME-TIFF of nucleus and protein, with the pixel size."""
+    """Get the intensities of one result: OME-TIFF of nucleus, protein and landmarks, with the pixel size."""
     name, content = _read_image(site, job, number, ".ome.tif")
     disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(content, media_type="image/tiff", headers={**_IMAGE_CACHE, **disposition})
@@ -229,7 +229,8 @@ def _no_image(number: int) -> RequestError:
 def _draw_layer(content: bytes, layer: str) -> bytes:
     import tifffile
 
-    nucleus, protein = tifffile.imread(io.BytesIO(content)).astype(np.float32) / FULL_SCALE
+    # The first two of its channels; landmarks follow.
+    nucleus, protein = tifffile.imread(io.BytesIO(content))[:2].astype(np.float32) / FULL_SCALE
     if layer in ("nucleus", "protein"):
         return grey_png(nucleus if layer == "nucleus" else protein)
     blue, yellow = stretch(nucleus), stretch(protein)

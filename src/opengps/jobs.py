@@ -11,6 +11,7 @@ import numpy as np
 from fastapi import Depends, Path, Request
 from sqlalchemy import ColumnElement, asc, delete, desc, func, or_, select, update
 
+from deepgps.arrays import Floats
 from deepgps.bundle import Bundle
 from deepgps.images.cell import Cell
 from deepgps.proteins.protein import Protein, Rejection
@@ -89,6 +90,8 @@ class JobRequest:
         Nucleus images to draw into; empty without images.
     mean
         Whether to draw mean images.
+    seed
+        Which of the possible images to draw.
     """
 
     model: str
@@ -96,6 +99,7 @@ class JobRequest:
     records: Sequence[Protein | Rejection | str]
     cells: Sequence[Cell] = field(default=())
     mean: bool = False
+    seed: int = 0
 
 
 def create_job(site: Site, request: JobRequest, visitor: str) -> str:
@@ -119,7 +123,9 @@ def create_job(site: Site, request: JobRequest, visitor: str) -> str:
         classes=list(metadata.classes),
         images=bool(request.cells),
         mean=request.mean,
+        seed=request.seed,
         nuclei=[cell.name for cell in request.cells],
+        landmarks={cell.name: list(cell.landmarks) for cell in request.cells if cell.landmarks},
         total=len(request.records),
         rejected=sum(isinstance(each, Rejection) for each in request.records),
         visitor=visitor,
@@ -153,11 +159,17 @@ def _uploaded(job_id: str, cell: Cell) -> UploadedNucleus:
     return UploadedNucleus(
         job_id=job_id,
         name=cell.name,
-        pixels=np.ascontiguousarray(cell.nucleus, np.float32).tobytes(),
+        pixels=_content(cell.nucleus),
+        **{name: _content(image) for name, image in cell.landmarks.items()},
         size_px=cell.nucleus.shape[0],
         pixel_size_um=cell.pixel_size_um,
         warnings=list(cell.warnings),
+        checked=cell.checked,
     )
+
+
+def _content(pixels: Floats) -> bytes:
+    return np.ascontiguousarray(pixels, np.float32).tobytes()
 
 
 def job_exists(site: Site, job_id: str) -> bool:
@@ -175,6 +187,8 @@ def job_status(site: Site, job: Job) -> JobStatus:
         version=job.version,
         nuclei=job.nuclei,
         mean=job.mean,
+        seed=job.seed,
+        landmarks=job.landmarks,
         total=job.total,
         predicted=job.predicted,
         rejected=job.rejected,
@@ -220,7 +234,8 @@ def prediction_result(site: Site, job: Job, result: Result) -> PredictionResult:
     if result.record["images"]:
         names = ("image.png", "nucleus.png", "protein.png", "overlay.png", "image.ome.tif")
         links |= {name: f"{url}/{name}" for name in names}
-    return PredictionResult(number=result.number, links=links, **result.record)
+    landmarks = job.landmarks.get(result.nucleus or "", [])
+    return PredictionResult(number=result.number, landmarks=landmarks, links=links, **result.record)
 
 
 @dataclass(frozen=True, slots=True)

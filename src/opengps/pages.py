@@ -37,7 +37,7 @@ from opengps.jobs import (
 )
 from opengps.models import available_model, default_cell, get_model, models
 from opengps.rendering import form_errors, page
-from opengps.requests import parse_form, receive_form, submit_job
+from opengps.requests import max_files, parse_form, receive_form, submit_job
 from opengps.visitors import visitor_of
 
 router = APIRouter()
@@ -70,12 +70,12 @@ async def create_prediction_page(request: Request, site: SiteDep) -> Response:
     """Receive the form; show errors beside their fields."""
     form = FormData()
     try:
-        form = await receive_form(request, site.settings, site.settings.max_nuclei + 1)
-        sent, file, images = await parse_form(form)
+        form = await receive_form(request, site.settings, max_files(site.settings))
+        sent, files = await parse_form(form)
         if not sent.images:
             # The form always sends a nucleus.
-            sent = sent.model_copy(update={"nuclei": [], "mean": False})
-        job_id = await submit_job(site, visitor_of(request), sent, file, images)
+            sent = sent.model_copy(update={"nuclei": [], "mean": False, "seed": 0})
+        job_id = await submit_job(site, visitor_of(request), sent, files)
     except RequestError as error:
         values = {name: value for name, value in form.items() if isinstance(value, str)}
         nuclei = [name for name in form.getlist("nuclei") if isinstance(name, str)]
@@ -184,6 +184,7 @@ def show_result(request: Request, site: SiteDep, job: JobDep, number: ResultNumb
         ranked=sorted(result.record["probabilities"].items(), key=lambda item: -item[1]),
         bundle=bundle,
         thresholds=_thresholds(bundle),
+        landmarks=job.landmarks.get(result.nucleus or "", []),
         same_protein=results_of_protein(site, job.id, result.protein_id),
         input=record,
         as_table=_as_table(record) if record else "",

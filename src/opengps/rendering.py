@@ -59,7 +59,12 @@ def _static_hash() -> str:
     return digest.hexdigest()[:8]
 
 
-templates.env.filters |= {"class_name": display_name, "time": format_time, "bytes": format_bytes}
+templates.env.filters |= {
+    "class_name": display_name,
+    "landmark_name": {"microtubules": "microtubules", "er": "ER"}.get,
+    "time": format_time,
+    "bytes": format_bytes,
+}
 templates.env.globals |= {
     "version": __version__,
     "bar": bar,

@@ -1,6 +1,6 @@
 """Requests to predict: received as JSON or as a form, and checked against everything this site can do."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from deepgps.bundle import Bundle
 from deepgps.errors import InputError
-from deepgps.images.cell import DEFAULT_CELLS, Cell, with_unique_name
+from deepgps.images.cell import DEFAULT_CELLS, LANDMARKS, Cell, with_unique_name
 from deepgps.proteins.protein import Protein, Rejection
 from opengps.errors import ErrorDetail, RequestError, TooLargeError, request_error, validation_error
 from opengps.jobs import JobRequest, create_job
@@ -24,7 +24,7 @@ from opengps.quotas import check_disk, check_job_quota
 from opengps.schemas import PredictionRequest
 from opengps.settings import Settings
 from opengps.site import Site
-from opengps.uploads import Upload, load_uploaded_nucleus
+from opengps.uploads import Upload, UploadError, check_size, load_uploaded_cell
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,7 +35,8 @@ _MAX_NAME = 120
 # What a request has beside its proteins.
 _JSON_BYTES = 100_000
 _LIST_FIELDS = ("nuclei", "nucleus_images")
-_FILE_FIELDS = ("file", "nucleus_images")
+_LANDMARK_FIELDS = {"microtubules": "microtubules_image", "er": "er_image"}
+_FILE_FIELDS = ("file", "nucleus_images", *_LANDMARK_FIELDS.values())
 
 
 # Receiving.
@@ -68,6 +69,34 @@ async def receive_json(request: Request, settings: Settings) -> PredictionReques
         raise validation_error(error.errors()) from None
 
 
+@dataclass(frozen=True, slots=True)
+class RequestFiles:
+    """The files of a request to predict.
+
+    Attributes
+    ----------
+    proteins
+        The protein file, if any.
+    nuclei
+        Nucleus images.
+    landmarks
+        Images of each landmark, one for each nucleus image, in that order; empty if none were sent.
+    """
+
+    proteins: Upload | None = None
+    nuclei: Sequence[Upload] = ()
+    landmarks: Mapping[str, Sequence[Upload]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.proteins or self.nuclei or any(self.landmarks.values()))
+
+
+def max_files(settings: Settings) -> int:
+    """Return how many files a form to predict may have."""
+    return 1 + settings.max_nuclei * (1 + len(LANDMARKS))
+
+
 async def receive_form(request: Request, settings: Settings, max_files: int) -> FormData:
     """Read a form, urlencoded or multipart.
 
@@ -87,8 +116,8 @@ async def receive_form(request: Request, settings: Settings, max_files: int) -> 
         raise request_error(422, "malformed_form", message) from None
 
 
-async def parse_form(form: FormData) -> tuple[PredictionRequest, Upload | None, list[Upload]]:
-    """Return the fields of a form, its protein file and its nucleus images.
+async def parse_form(form: FormData) -> tuple[PredictionRequest, RequestFiles]:
+    """Return the fields of a form, and its files.
 
     Raises
     ------
@@ -106,7 +135,9 @@ async def parse_form(form: FormData) -> tuple[PredictionRequest, Upload | None, 
     except ValidationError as error:
         raise validation_error(error.errors()) from None
     files = await read_uploads(form, "file")
-    return request, (files[0] if files else None), await read_uploads(form, "nucleus_images")
+    landmarks = {name: await read_uploads(form, each) for name, each in _LANDMARK_FIELDS.items()}
+    nuclei = await read_uploads(form, "nucleus_images")
+    return request, RequestFiles(files[0] if files else None, nuclei, landmarks)
 
 
 def refuse_file_field(form: FormData, name: str, allowed: Sequence[str]) -> None:
@@ -160,7 +191,7 @@ async def run_for_visitor(
 
 
 async def submit_job(
-    site: Site, visitor: str, request: PredictionRequest, file: Upload | None, images: Sequence[Upload]
+    site: Site, visitor: str, request: PredictionRequest, files: RequestFiles = RequestFiles()
 ) -> str:
     """Check a request, add a job to the queue, and return the job's id.
 
@@ -174,9 +205,9 @@ async def submit_job(
         with site.sessions() as session:
             check_job_quota(session, site.settings, visitor, jobs=1)
             check_disk(session, site, visitor)
-        return create_job(site, check_request(request, file, images, site.settings), visitor)
+        return create_job(site, check_request(request, files, site.settings), visitor)
 
-    if file or images or len(request.proteins) > LONG_TEXT_BYTES:
+    if files or len(request.proteins) > LONG_TEXT_BYTES:
         return await run_for_visitor(site, visitor, submit)
     return await run_in_threadpool(submit)
 
@@ -197,19 +228,15 @@ class _Errors:
         self.errors.append(ErrorDetail(code=code, message=message, field=field))
 
 
-def check_request(
-    request: PredictionRequest, file: Upload | None, images: Sequence[Upload], settings: Settings
-) -> JobRequest:
+def check_request(request: PredictionRequest, files: RequestFiles, settings: Settings) -> JobRequest:
     """Check a request.
 
     Parameters
     ----------
     request
         Its fields.
-    file
-        The protein file, if any.
-    images
-        The uploaded nucleus images.
+    files
+        Its files.
     settings
         The limits.
 
@@ -220,8 +247,8 @@ def check_request(
     """
     errors = _Errors()
     bundle = _check_model(request, errors)
-    records = _read_records(request.proteins, file, settings, errors)
-    cells = _load_cells(request, images, bundle, settings, errors)
+    records = _read_records(request.proteins, files.proteins, settings, errors)
+    cells = _load_cells(request, files, bundle, settings, errors)
     count = len(records) * len(cells)
     if count > settings.max_images:
         errors.add(
@@ -232,7 +259,7 @@ def check_request(
         )
     if errors.errors or bundle is None:
         raise RequestError(errors.status, errors.errors)
-    return JobRequest(request.model, bundle, records, cells, request.mean)
+    return JobRequest(request.model, bundle, records, cells, request.mean, request.seed)
 
 
 def _check_model(request: PredictionRequest, errors: _Errors) -> Bundle | None:
@@ -291,16 +318,20 @@ def _check_records(
 
 def _load_cells(
     request: PredictionRequest,
-    images: Sequence[Upload],
+    files: RequestFiles,
     bundle: Bundle | None,
     settings: Settings,
     errors: _Errors,
 ) -> list[Cell]:
+    images = files.nuclei
     if not request.images:
         if request.mean:
             message = "Mean images need images; leave out mean, or request images."
             errors.add("images_disabled", message, "mean")
-        if images or request.nuclei:
+        if request.seed:
+            message = "A seed chooses an image; leave it out, or request images."
+            errors.add("images_disabled", message, "seed")
+        if images or request.nuclei or any(files.landmarks.values()):
             message = "Nuclei are only used for images; leave out the nuclei, or request images."
             errors.add("images_disabled", message, "nuclei")
         return []
@@ -315,16 +346,42 @@ def _load_cells(
     if count > settings.max_nuclei:
         message = f"There are {count} nuclei; the limit is {settings.max_nuclei} per job. Choose fewer."
         errors.add("too_many_nuclei", message, "nuclei")
+    _check_landmarks(files, bundle, settings, errors)
     if errors.errors or bundle is None:
         return []
     cells = [default_cell(name, bundle.metadata.crop) for name in dict.fromkeys(names)]
-    for upload in images:
+    for number, upload in enumerate(images):
+        landmarks = {name: sent[number] for name, sent in files.landmarks.items() if sent}
         try:
-            cell = load_uploaded_nucleus(upload, request, bundle.metadata.crop, settings)
+            cell = load_uploaded_cell(upload, landmarks, request, bundle.metadata.crop, settings)
         except TooLargeError as error:
             errors.add("payload_too_large", str(error), "nucleus_images", 413)
-        except InputError as error:
-            errors.add("invalid_image", str(error), "nucleus_images")
+        except UploadError as error:
+            where = _LANDMARK_FIELDS[error.landmark] if error.landmark else "nucleus_images"
+            errors.add("invalid_image", str(error), where)
         else:
             cells.append(with_unique_name(cell, cells))
     return cells
+
+
+def _check_landmarks(files: RequestFiles, bundle: Bundle | None, settings: Settings, errors: _Errors) -> None:
+    flow = bundle.metadata.flow_matching if bundle else None
+    nuclei = len(files.nuclei)
+    for name, sent in ((name, sent) for name, sent in files.landmarks.items() if sent):
+        if bundle is not None and name not in (flow.landmarks if flow else ()):
+            message = (
+                f"Model '{bundle.metadata.name}' does not use the image '{sent[0].name}' ({name}); "
+                "leave it out."
+            )
+            errors.add("unused_landmark", message, _LANDMARK_FIELDS[name])
+        if len(sent) != nuclei:
+            message = (
+                f"There are {len(sent)} images of {name} and {nuclei} nucleus images; send one for each "
+                "nucleus image, in the same order."
+            )
+            errors.add("unmatched_landmarks", message, _LANDMARK_FIELDS[name])
+        for upload in sent:
+            try:
+                check_size(upload, settings)
+            except TooLargeError as error:
+                errors.add("payload_too_large", str(error), _LANDMARK_FIELDS[name], 413)

@@ -34,8 +34,11 @@ class PredictionRequest(StrictModel):
     """Whether to draw images; labels alone are many times faster."""
     mean: bool = False
     """Whether to draw the mean of all possible images, which is smoother than any single cell."""
+    seed: int = Field(0, ge=0, le=MAX_INTEGER)
+    """Which of the possible images to draw; the same seed gives the same image."""
     pixel_size_um: float | None = Field(None, gt=0, le=10, allow_inf_nan=False)
-    """Pixel size of the nucleus images in micrometres, if the files do not contain it."""
+    """Pixel size of the nucleus images in micrometres, if the files do not contain it; landmarks have the
+    same."""
     channel: int | None = Field(None, ge=0, le=15)
     """Channel of the nucleus in images with several, from 0; guessed if missing."""
     image_checks: bool = True
@@ -48,7 +51,14 @@ class PredictionForm(PredictionRequest):
     file: str | None = Field(None, json_schema_extra={"format": "binary"})
     """A FASTA, CSV or TSV file, plain or gzip, instead of `proteins`."""
     nucleus_images: list[str] = Field([], json_schema_extra={"items": {"type": "string", "format": "binary"}})
-    """TIFF, OME-TIFF, PNG or JPEG images of a nuclear stain to draw into."""
+    """TIFF, OME-TIFF, PNG or JPEG images of a nuclear stain to draw into. Channels that are named like
+    microtubules or ER are taken for landmarks."""
+    microtubules_image: list[str] = Field(
+        [], json_schema_extra={"items": {"type": "string", "format": "binary"}}
+    )
+    """Images of the microtubules of the same fields, one for each nucleus image, in that order."""
+    er_image: list[str] = Field([], json_schema_extra={"items": {"type": "string", "format": "binary"}})
+    """Images of the endoplasmic reticulum, likewise."""
 
 
 class JobStatus(StrictModel):
@@ -62,6 +72,10 @@ class JobStatus(StrictModel):
     """Names of the nucleus images; empty without images."""
     mean: bool
     """Whether images are mean images."""
+    seed: int
+    """Which of the possible images are drawn."""
+    landmarks: dict[str, list[str]]
+    """Landmarks of each cell that has any (`microtubules`, `er`), by the name of its nucleus image."""
     total: int
     """Number of input records, including rejected ones."""
     predicted: int
@@ -147,6 +161,8 @@ class PredictionResult(StrictModel):
     model: str
     version: str
     nucleus: str | None
+    landmarks: list[str]
+    """Landmarks of the cell it is drawn into: `microtubules`, `er`."""
     images: str | None
     """File name of its images, without extension."""
     evidence: list[EvidenceRow]

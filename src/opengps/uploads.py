@@ -49,17 +49,39 @@ class Upload:
     content: bytes
 
 
-def load_uploaded_nucleus(
-    upload: Upload, request: PredictionRequest, crop: CropSpec, settings: Settings
+class UploadError(InputError):
+    """An image that cannot be used.
+
+    Parameters
+    ----------
+    message
+        Why.
+    landmark
+        Which landmark it was sent as; None for a nucleus image.
+    """
+
+    def __init__(self, message: str, landmark: str | None = None) -> None:
+        super().__init__(message)
+        self.landmark = landmark
+
+
+def load_uploaded_cell(
+    upload: Upload,
+    landmarks: Mapping[str, Upload],
+    request: PredictionRequest,
+    crop: CropSpec,
+    settings: Settings,
 ) -> Cell:
-    """Cut a nucleus out of an uploaded image, as `Cell.load` does.
+    """Cut a cell out of uploaded images, as `Cell.load` does.
 
     Parameters
     ----------
     upload
-        The image.
+        The nucleus image.
+    landmarks
+        Images of its landmarks, by their names in `deepgps.images.cell.LANDMARKS`.
     request
-        Its pixel size and channel, if the visitor gave them.
+        Pixel size and channel of the nucleus, if the visitor gave them.
     crop
         The crops of the model.
     settings
@@ -67,35 +89,48 @@ def load_uploaded_nucleus(
 
     Raises
     ------
-    InputError
-        If it is not a TIFF, PNG or JPEG, has too many pixels, or cannot be used.
+    UploadError
+        If an image is not a TIFF, PNG or JPEG, has too many pixels, or cannot be used.
     TooLargeError
-        If it has too many bytes.
+        If the nucleus image has too many bytes; `check_size` checks the others.
     """
     check_size(upload, settings)
     stem = safe_file_name(image_stem(upload.name))
     # Made here, so that it is removed however the other process ends.
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / stem
+        uploads = {Path(folder) / "nucleus" / stem: upload}
+        uploads |= {Path(folder) / name / stem: each for name, each in landmarks.items()}
+
+        def in_words(message: str) -> str:
+            for path, each in uploads.items():
+                message = message.replace(str(path), each.name)
+            return form_message(message)
+
         try:
-            cell = run_isolated(settings, Path(folder), _load_cell, path, upload, request, crop, settings)
+            cell = run_isolated(settings, Path(folder), _load_cell, uploads, request, crop, settings)
         except InputError as error:
-            raise InputError(form_message(str(error).replace(str(path), upload.name))) from None
-    warnings = tuple(form_message(each.replace(str(path), upload.name)) for each in cell.warnings)
-    return replace(cell, name=stem, source="uploaded", warnings=warnings)
+            named = (path.parent.name for path in uploads if str(path) in str(error))
+            wrong = next(named, None)
+            raise UploadError(in_words(str(error)), wrong if wrong in landmarks else None) from None
+    return replace(cell, name=stem, source="uploaded", warnings=tuple(map(in_words, cell.warnings)))
 
 
 def _load_cell(
-    path: Path, upload: Upload, request: PredictionRequest, crop: CropSpec, settings: Settings
+    uploads: Mapping[Path, Upload], request: PredictionRequest, crop: CropSpec, settings: Settings
 ) -> Cell:
-    check_image(path, upload.content, settings)
-    path.write_bytes(upload.content)
+    for path, upload in uploads.items():
+        check_image(path, upload.content, settings)
+        path.parent.mkdir()
+        path.write_bytes(upload.content)
+    nucleus, *landmarks = uploads
     return Cell.load(
-        path,
+        nucleus,
         size_px=crop.size_px,
         pixel_size_um=crop.pixel_size_um,
         channel=request.channel,
         image_pixel_size_um=request.pixel_size_um,
+        microtubules=next((path for path in landmarks if path.parent.name == "microtubules"), None),
+        er=next((path for path in landmarks if path.parent.name == "er"), None),
         image_checks=request.image_checks,
         max_pixels=settings.max_image_pixels,
     )

@@ -21,6 +21,7 @@ import numpy as np
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
+from deepgps.arrays import Floats
 from deepgps.bundle import DEFAULT_MODEL
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.images.cell import Cell
@@ -196,6 +197,8 @@ def _predictor(job: Job) -> Predictor:
         predictor = load_predictor(job.model)
     if predictor.bundle.sha256 != job.model_sha256:
         raise InputError(f"Model '{job.model}' was replaced after this job was sent; send it again.")
+    if job.seed:
+        predictor = predictor.with_seed(job.seed)
     return predictor.with_mean_images() if job.mean else predictor
 
 
@@ -208,8 +211,19 @@ def _cells(site: Site, job: Job, predictor: Predictor) -> list[Cell]:
 
 
 def _uploaded_cell(stored: UploadedNucleus) -> Cell:
-    pixels = np.frombuffer(stored.pixels, np.float32).reshape(stored.size_px, stored.size_px)
-    return Cell(stored.name, pixels, stored.pixel_size_um, "uploaded", tuple(stored.warnings))
+    def image(content: bytes) -> Floats:
+        return np.frombuffer(content, np.float32).reshape(stored.size_px, stored.size_px)
+
+    return Cell(
+        stored.name,
+        image(stored.pixels),
+        stored.pixel_size_um,
+        "uploaded",
+        tuple(stored.warnings),
+        microtubules=None if stored.microtubules is None else image(stored.microtubules),
+        er=None if stored.er is None else image(stored.er),
+        checked=stored.checked,
+    )
 
 
 def _next_records(site: Site, job: Job, images_per_protein: int) -> list[InputRecord]:
@@ -312,7 +326,10 @@ def _run_record(
         table="json",
         images=job.images,
         mean=predictor.mean,
+        seed=predictor.seed,
+        image_checks=all(cell.checked for cell in cells),
         nuclei=tuple(map(cell_fingerprint, cells)),
+        landmarks=tuple((cell.name, tuple(cell.landmarks)) for cell in cells if cell.landmarks),
         inputs=(("openGPS", None),),
     )
     with site.sessions() as session:

@@ -153,7 +153,8 @@ def test_the_form_is_filled_in_and_sent_with_the_keyboard_alone(window):
             visit.page.keyboard.insert_text(f">hand\n{SEQUENCE}\n")
         if name == "Predict":
             break
-    order = ["proteins", "file", "nuclei", "nucleus_images", "pixel_size_um", "channel", "model", "images"]
+    order = ["proteins", "file", "nuclei", "nucleus_images", "pixel_size_um", "channel"]
+    order += ["microtubules_image", "er_image", "model", "images", "seed"]
     assert [name for name in dict.fromkeys(reached) if name in order] == order
     visit.page.keyboard.press("Enter")
     visit.page.wait_for_url("**/predictions/*")

@@ -3,7 +3,7 @@ from visitor import API, SEQUENCE, error_of, fasta, visit
 
 from deepgps.proteins.protein import Protein, Rejection
 from opengps.errors import RequestError
-from opengps.requests import check_request
+from opengps.requests import RequestFiles, check_request
 from opengps.schemas import PredictionRequest
 from opengps.settings import Settings
 from opengps.uploads import Upload
@@ -11,7 +11,7 @@ from opengps.uploads import Upload
 
 def checked(text="", file=None, uploads=(), settings=None, **fields):
     request = PredictionRequest(proteins=text, **fields)
-    return check_request(request, file, uploads, settings or Settings())
+    return check_request(request, RequestFiles(file, uploads), settings or Settings())
 
 
 def ids(records):
