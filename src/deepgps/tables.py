@@ -279,7 +279,9 @@ class _WithHead(io.RawIOBase):
         return len(chunk)
 
 
-def text_lines(source: str, stdin: BinaryIO | None = None) -> Iterator[str]:
+def text_lines(
+    source: str, stdin: BinaryIO | None = None, *, name: str | None = None
+) -> Iterator[str]:
     r"""Read lines, one in memory at a time.
 
     Parameters
@@ -290,6 +292,8 @@ def text_lines(source: str, stdin: BinaryIO | None = None) -> Iterator[str]:
         ``\n``, ``\r\n`` or ``\r``. Marks at the start of further lines, as in joined files, are dropped.
     stdin
         A stream to read instead of the process's stdin.
+    name
+        What messages call the source.
 
     Yields
     ------
@@ -302,7 +306,7 @@ def text_lines(source: str, stdin: BinaryIO | None = None) -> Iterator[str]:
         If there is no such file, or it cannot be read, is a folder, is not text, has a line of `MAX_LINE`
         characters or more, is a ZIP of several files, or is damaged (then after the lines before the damage).
     """
-    shown = "stdin" if source == "-" else source
+    shown = name or ("stdin" if source == "-" else source)
     with _opened(source, stdin) as stream:
         try:
             yield from _decoded(stream, shown)

@@ -98,5 +98,6 @@ def _sentence(text: str) -> str:
 
 
 def _field_name(location: Sequence[str | int]) -> str | None:
-    parts = [str(part) for part in location if part not in ("body", "query", "path")]
+    # Neither the place of a parameter nor the kind of a pixel size is a field.
+    parts = [str(part) for part in location if part not in ("body", "query", "path", "number")]
     return ".".join(parts) or None

@@ -1,8 +1,8 @@
 """Requests and responses of the API; ``/api/v1/openapi.json`` is generated from these classes."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from deepgps.bundle import DEFAULT_MODEL, Metric
 from opengps.settings import Settings
@@ -10,6 +10,13 @@ from opengps.settings import Settings
 API = "/api/v1"
 MAX_INTEGER = 2**31 - 1
 """The largest integer of the database."""
+
+PixelSize = Annotated[
+    Annotated[float, Field(gt=0, le=10, allow_inf_nan=False), Tag("number")]
+    | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(lambda value: "auto" if value == "auto" else "number"),
+]
+"""Micrometres per pixel, or ``auto``; discriminated, so that a wrong number has one error and not two."""
 
 Status = Literal["queued", "running", "finished", "failed", "cancelled"]
 
@@ -36,9 +43,9 @@ class PredictionRequest(StrictModel):
     """Whether to draw the mean of all possible images, which is smoother than any single cell."""
     seed: int = Field(0, ge=0, le=MAX_INTEGER)
     """Which of the possible images to draw; the same seed gives the same image."""
-    pixel_size_um: float | None = Field(None, gt=0, le=10, allow_inf_nan=False)
-    """Pixel size of the nucleus images in micrometres, if the files do not contain it; landmarks have the
-    same."""
+    pixel_size_um: PixelSize | None = None
+    """Pixel size of the nucleus images in micrometres, if the files do not contain it; `auto` estimates it
+    from the nuclei. Landmarks have the same."""
     channel: int | None = Field(None, ge=0, le=15)
     """Channel of the nucleus in images with several, from 0; guessed if missing."""
     image_checks: bool = True

@@ -1,3 +1,5 @@
+import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,44 @@ def test_metamorph(tmp_path: Path, state: str, x: float, unit: str, expected: fl
 def test_aperio(tmp_path: Path) -> None:
     text = "Aperio Image Library v12.0.15 \r\n40x40 (256x256) |AppMag = 20|MPP = 0.4990|Left = 25"
     assert described(tmp_path / "a.svs", text) == pytest.approx(0.499)
+
+
+def test_zeiss_lsm(tmp_path: Path) -> None:
+    info = np.zeros((), tifffile.TIFF.CZ_LSMINFO)
+    info["MagicNumber"], info["StructureSize"] = 67127628, info.itemsize
+    info["DimensionX"] = info["DimensionY"] = 40
+    info["DimensionZ"] = info["DimensionChannels"] = info["DimensionTime"] = 1
+    info["VoxelSizeX"] = info["VoxelSizeY"] = 1.3e-7
+    with tifffile.TiffWriter(tmp_path / "a.lsm", byteorder="<") as file:
+        file.write(GREY, extratags=[(34412, 1, info.itemsize, info.tobytes(), True)], metadata=None)
+        file.write(GREY[::2, ::2], subfiletype=1, metadata=None)  # LSM files have a thumbnail of each plane
+    field = read_field(tmp_path / "a.lsm")
+    assert field.pixel_size_um == pytest.approx(0.13)
+    np.testing.assert_array_equal(field.pixels, GREY)
+
+
+def test_olympus_sis(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    head = struct.pack("<4s6xhhhhh6x32sH", b"SIS0", 30, 12, 1, 0, 124, b"x", 1)
+    # Calibrations are multiples of a power of ten metres.
+    data = struct.pack("<10xhdd8xd2x34s32s", -6, 0.325, 0.325, 20.0, b"camera", b"Intensity")
+    tag = head + bytes(8) + data
+    tifffile.imwrite(path, GREY, extratags=[(33560, 1, len(tag), tag, True)], metadata=None, byteorder="<")
+    with tifffile.TiffFile(path) as tif:
+        offset = tif.pages.first.tags[33560].valueoffset
+    with path.open("r+b") as file:
+        file.seek(offset + len(head))
+        file.write(struct.pack("<hhI", 1, 1, offset + len(head) + 8))
+    assert read_field(path).pixel_size_um == pytest.approx(0.325)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"), [({"PixelSizeUm": 0.65}, 0.65), ({"PixelSizeUm": 0}, None), ({}, None)]
+)
+def test_micro_manager(tmp_path: Path, metadata: dict[str, float], expected: float | None) -> None:
+    found = json.dumps(metadata)
+    tifffile.imwrite(tmp_path / "a.tif", GREY, extratags=[(51123, 2, 0, found, True)], metadata=None)
+    assert read_field(tmp_path / "a.tif").pixel_size_um == expected
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,24 @@ def test_not_an_image(tmp_path: Path, content: bytes) -> None:
         read_field(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"ZISRAWFILE", "Zeiss"),
+        (b"\xda\xce\xbe\x0a", "Nikon"),
+        (b"\x70\0\0\0", "Leica"),
+        (b"\xd0\xcf\x11\xe0", "Olympus"),
+        (b"\x89HDF\r\n\x1a\n", "Imaris"),
+    ],
+)
+def test_files_of_microscopes_that_cannot_be_read_are_named(
+    tmp_path: Path, start: bytes, kind: str
+) -> None:
+    (tmp_path / "a.bin").write_bytes(start + bytes(100))
+    with pytest.raises(InputError, match=f"is a file of {kind}.*save it as OME-TIFF"):
+        read_field(tmp_path / "a.bin")
+
+
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.tif", tmp_path):
         with pytest.raises(InputError, match="cannot be opened"):

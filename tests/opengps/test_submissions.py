@@ -230,6 +230,17 @@ def test_a_batch_as_loose_files_and_a_tsv(visitor):
     assert len(answer.json()["images"]) == 2
 
 
+def test_a_batch_as_excel_saves_it_where_commas_are_decimal(visitor):
+    files = batch(1, folder="")
+    header = HEADER.strip().replace(",", ";") + ";microscope;pixel_size_um"
+    row = "n0.tif;p0.tif;x;er;Zeiss µ;0,25"
+    files["table.csv"] = f"sep=;\r\n{header}\r\n{row}\r\n".encode("utf-16")
+    answer = submit_files(visitor, *files.items())
+    assert answer.status_code == 201, answer.text
+    (image_pair,) = answer.json()["images"]
+    assert (image_pair["microscope"], image_pair["pixel_size_um"]) == ("Zeiss µ", 0.25)
+
+
 def test_a_cell_of_the_table_takes_precedence_over_the_form(visitor):
     files = batch(1, folder="")
     header = "\ufeff" + HEADER.replace("\n", ",cell_line\n")
@@ -245,6 +256,8 @@ def test_a_cell_of_the_table_takes_precedence_over_the_form(visitor):
         ("nucleus_image,shape\na,b\n", "unknown column 'shape'"),
         (HEADER, "no rows"),
         (HEADER + "a.tif,b.tif,x,er\n", "'a.tif' is not among the files"),
+        (HEADER + '"a.tif,b.tif,x,er\nc.tif,d.tif,y,er\n', "Lines 2 to 3 cannot be read"),
+        (HEADER + "a.tif,b.tif,x,er,golgi\n", "Line 2 has 5 cells for 4 columns"),
     ],
 )
 def test_unusable_tables_are_refused(visitor, table, message):

@@ -179,6 +179,7 @@ def test_other_media_types_are_415(visitor):
         ('{"proteins": "x", "colour": "red"}', "colour"),
         ('{"proteins": "x", "channel": -1}', "channel"),
         ('{"proteins": "x", "pixel_size_um": 0}', "pixel_size_um"),
+        ('{"proteins": "x", "pixel_size_um": "guess"}', "pixel_size_um"),
     ],
 )
 def test_invalid_json_is_422(visitor, body, field):

@@ -115,6 +115,19 @@ def test_an_uploaded_nucleus_is_drawn_into(visitor):
     assert "does not say its pixel size" not in page
 
 
+def test_the_pixel_size_is_estimated_where_that_is_ticked(visitor):
+    files = {"nucleus_images": ("my nucleus.png", nucleus_png(), "image/png")}
+    # A browser sends both the empty number and the ticked box.
+    fields = {"proteins": f">a\n{SEQUENCE}", "model": "tiny", "pixel_size_um": ["", "auto"], "images": "true"}
+    answer = visitor.form(fields, files)
+    visitor.work()
+    page = text_of(visitor.page(f"{answer.headers['location']}/results/0"))
+    assert "was estimated from its nuclei" in page
+    refused = visitor.form({**fields, "proteins": ">x\nMK1\n"}, files, status=422)
+    boxes = [each for each in Page(refused.text).all("input") if each.get("name") == "pixel_size_um"]
+    assert [("checked" in each, each.get("value")) for each in boxes] == [(False, ""), (True, "auto")]
+
+
 def test_labels_only_show_no_images(visitor):
     answer = visitor.form({**FORM, "proteins": fasta(2), "images": "false"})
     visitor.work()

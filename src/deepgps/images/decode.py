@@ -159,6 +159,15 @@ def decode_image(path: Path) -> Decoded:
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG, _JPEG, _GZIP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\x1f\x8b"
 
+# Files of microscopes that are often given, by their first bytes.
+_MICROSCOPE_FILES = {
+    b"ZISRAWFI": "Zeiss (CZI)",
+    b"\xda\xce\xbe\x0a": "Nikon (ND2)",
+    b"\x70\0\0\0": "Leica (LIF)",
+    b"\xd0\xcf\x11\xe0": "Olympus (OIB) or Zeiss (ZVI)",
+    b"\x89HDF": "Imaris or another program (HDF5)",
+}
+
 
 def is_image(path: Path) -> bool:
     """Return whether a file begins like an image, plain or gzipped, and not like text."""
@@ -184,7 +193,10 @@ def _decode_stream(path: Path, stream: BinaryIO) -> Decoded:
     elif start.startswith(_JPEG):
         reader = _decode_jpeg
     else:
-        raise InputError(f"'{path}' is not an image deepGPS can read; give a TIFF, OME-TIFF or PNG file.")
+        kind = next((kind for magic, kind in _MICROSCOPE_FILES.items() if start.startswith(magic)), None)
+        remedy = "save it as OME-TIFF, for example in Fiji" if kind else "give a TIFF, OME-TIFF or PNG file"
+        what = f"a file of {kind}, which deepGPS cannot read" if kind else "not an image deepGPS can read"
+        raise InputError(f"'{path}' is {what}; {remedy}.")
     try:
         return reader(path, stream)
     except InputError:

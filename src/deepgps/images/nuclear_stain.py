@@ -181,8 +181,10 @@ def _reduced(pixels: Floats) -> tuple[Floats, int]:
     if min(pixels.shape) < 2 * step:
         return pixels, 1
     height, width = (n // step * step for n in pixels.shape)
-    blocks = pixels[:height, :width].reshape(height // step, step, width // step, step)
-    return np.asarray(blocks.mean((1, 3), dtype=np.float32)), step
+    # Sums of rows, then of columns: several times as fast as the mean over two axes of blocks.
+    rows = pixels[:height, :width].reshape(height // step, step, width).sum(1, dtype=np.float32)
+    blocks = sum(rows[:, column::step] for column in range(step))
+    return np.asarray(blocks / np.float32(step**2)), step
 
 
 def _width(mask: Mask, step: int) -> float | None:
@@ -222,6 +224,8 @@ def _without_scale_bars(pixels: Floats, name: str) -> tuple[Floats, tuple[str, .
     middle = (low + high) / 2
     bars = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        if max(rows.stop - rows.start, columns.stop - columns.start) < shortest:
+            continue  # saturated pixels of nuclei are many, and small
         inside = labels[rows, columns] == number
         around = (_wider(rows), _wider(columns))
         # Its edge is sharp: a few pixels away, most of its surroundings are dark.

@@ -1,6 +1,5 @@
 """The pixel size that an image file states: OME-XML, ImageJ, other programs' metadata, resolution tags."""
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -161,16 +160,9 @@ def _olympus(tif: "TiffFile") -> _Sizes:
 
 
 def _micro_manager(tif: "TiffFile") -> _Sizes:
-    tag = tif.pages.first.tags.get(51123)  # MicroManagerMetadata of the page
-    page: Any = tag.value if tag else None
-    if isinstance(page, str | bytes):
-        page = json.loads(page)
-    summary: Any = (tif.micromanager_metadata or {}).get("Summary") or {}
-    for each in (page or {}, summary):
-        for key in ("PixelSizeUm", "PixelSize_um"):
-            if size := _scaled(each.get(key), "µm"):
-                return size, size
-    return _NONE
+    page: Any = tif.pages.first.tags.valueof(51123) or {}  # MicroManagerMetadata
+    size = _scaled(page.get("PixelSizeUm"), "µm")
+    return size, size
 
 
 def _tags(tif: "TiffFile") -> _Sizes:

@@ -1,6 +1,5 @@
 """From a form to a submission: each image is read, checked, cropped as for training, and stored."""
 
-import csv
 import hashlib
 import io
 import stat
@@ -25,6 +24,7 @@ from deepgps.errors import InputError
 from deepgps.files import safe_file_name
 from deepgps.proteins.check import check_sequence, clean_sequence
 from deepgps.proteins.names import is_accession
+from deepgps.tables import Table, read_table, strict_rows, text_lines
 from opengps.database import ImagePair
 from opengps.errors import ErrorDetail, RequestError, TooLargeError, request_error, validation_error
 from opengps.isolation import run_isolated
@@ -188,7 +188,7 @@ def _requested_images(request: SubmissionRequest, settings: Settings) -> list[_I
 def _batch(fields: Mapping[str, Any], uploads: Sequence[Upload], settings: Settings) -> list[_ImageRequest]:
     try:
         files = unpack_files(uploads, settings)
-        rows = _table_rows(_read_table(files, settings), fields, files)
+        rows = _table_rows(*_read_table(files, settings), fields, files)
         images = list(islice(rows, settings.max_submission_images + 1))
     except InputError as error:
         raise request_error(422, "unreadable_file", str(error), "files") from None
@@ -203,7 +203,8 @@ def _batch(fields: Mapping[str, Any], uploads: Sequence[Upload], settings: Setti
     return images
 
 
-def _read_table(files: Mapping[str, ReadFile], settings: Settings) -> "csv.DictReader[str]":
+def _read_table(files: Mapping[str, ReadFile], settings: Settings) -> tuple[str, Table]:
+    """Return the name of the table of a batch, and the table, read row by row."""
     tables = [name for name in files if name.lower().endswith(_TABLE_EXTENSIONS)]
     if len(tables) != 1:
         raise InputError(
@@ -214,46 +215,36 @@ def _read_table(files: Mapping[str, ReadFile], settings: Settings) -> "csv.DictR
     if len(content) > settings.max_table_bytes:
         limit = settings.max_table_bytes
         raise TooLargeError(f"'{name}' has more than {limit:,} bytes, the limit; split it.")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"'{name}' is not UTF-8 text; save it as a CSV in UTF-8.") from None
-    header = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max("\t;,", key=header.count))
-    columns = [each.strip().lower() for each in reader.fieldnames or []]
-    reader.fieldnames = columns
-    if unknown := [each for each in columns if each not in TABLE_COLUMNS]:
+    table = read_table(_lines(content, name), name=name, required=("nucleus_image",))
+    if unknown := [each for each in table.columns if each not in TABLE_COLUMNS]:
         known = ", ".join(TABLE_COLUMNS)
         raise InputError(f"'{name}' has an unknown column '{unknown[0][:80]}'; use {known}.")
-    if "nucleus_image" not in columns:
-        raise InputError(f"'{name}' has no column 'nucleus_image'; name a file of the batch in each row.")
-    return reader
+    return name, table
+
+
+def _lines(content: bytes, name: str) -> Iterator[str]:
+    # Empty rows count: a table of nothing else would never end.
+    for number, line in enumerate(text_lines("-", io.BytesIO(content), name=name)):
+        if number > _MAX_ROWS:
+            raise InputError(f"The table has more than {_MAX_ROWS:,} rows; leave out the empty ones.")
+        yield line
 
 
 def _table_rows(
-    table: "csv.DictReader[str]", shared: Mapping[str, Any], files: Mapping[str, ReadFile]
+    name: str, table: Table, shared: Mapping[str, Any], files: Mapping[str, ReadFile]
 ) -> Iterator[_ImageRequest]:
-    try:
-        for number, row in enumerate(table, start=2):
-            if number > _MAX_ROWS:
-                raise InputError(f"The table has more than {_MAX_ROWS:,} rows; leave out the empty ones.")
-            cells = {
-                name: value.strip()
-                for name, value in row.items()
-                if isinstance(name, str) and isinstance(value, str) and value.strip()
-            }
-            if not cells:
-                continue
-            nucleus, protein = (base_name(cells.pop(name, "")) for name in FILE_FIELDS[:2])
-            yield _ImageRequest(
-                f"{number}: {nucleus}",
-                {**shared, **cells},
-                files.get(nucleus),
-                files.get(protein),
-                (nucleus, protein),
-            )
-    except csv.Error as error:
-        raise InputError(f"The table cannot be read ({error}); save it as a CSV in UTF-8.") from None
+    for row in strict_rows(table, name):
+        cells = {column: cell for column, cell in row.cells.items() if cell}
+        if table.decimal_comma and "pixel_size_um" in cells:
+            cells["pixel_size_um"] = cells["pixel_size_um"].replace(",", ".")
+        nucleus, protein = (base_name(cells.pop(column, "")) for column in FILE_FIELDS[:2])
+        yield _ImageRequest(
+            f"{row.line}: {nucleus}",
+            {**shared, **cells},
+            files.get(nucleus),
+            files.get(protein),
+            (nucleus, protein),
+        )
 
 
 def unpack_files(uploads: Sequence[Upload], settings: Settings) -> Mapping[str, ReadFile]:
