@@ -279,9 +279,7 @@ class _WithHead(io.RawIOBase):
         return len(chunk)
 
 
-def text_lines(
-    source: str, stdin: BinaryIO | None = None, *, name: str | None = None
-) -> Iterator[str]:
+def text_lines(source: str, stdin: BinaryIO | None = None, *, name: str | None = None) -> Iterator[str]:
     r"""Read lines, one in memory at a time.
 
     Parameters

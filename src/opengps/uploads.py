@@ -32,8 +32,9 @@ _LZMA_BYTES = 1 << 26
 # Messages for the command line, in the words of a form.
 _FORM_WORDS: Mapping[str, str] = {
     " (--channel)": "",
-    " and give it with --pixel-size-um, or use --pixel-size-um auto": ", or have it estimated from the nuclei "
-    "(auto)",
+    " and give it with --pixel-size-um, or use --pixel-size-um auto": (
+        ", or have it estimated from the nuclei (auto)"
+    ),
     "use --no-image-checks": "skip the checks of images",
     "(--no-image-checks)": "(image_checks)",
     "--channel 0": "channel 0",

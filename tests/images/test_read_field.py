@@ -234,9 +234,7 @@ def test_not_an_image(tmp_path: Path, content: bytes) -> None:
         (b"\x89HDF\r\n\x1a\n", "Imaris"),
     ],
 )
-def test_files_of_microscopes_that_cannot_be_read_are_named(
-    tmp_path: Path, start: bytes, kind: str
-) -> None:
+def test_files_of_microscopes_that_cannot_be_read_are_named(tmp_path: Path, start: bytes, kind: str) -> None:
     (tmp_path / "a.bin").write_bytes(start + bytes(100))
     with pytest.raises(InputError, match=f"is a file of {kind}.*save it as OME-TIFF"):
         read_field(tmp_path / "a.bin")
