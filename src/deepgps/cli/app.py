@@ -165,6 +165,11 @@ annotate_app.command(
     "deepgps.cli.data:annotate_hpa_command", name="hpa", help="Label the Human Protein Atlas's proteins."
 )
 data_app.command(
+    "deepgps.cli.data:records_command",
+    name="records",
+    help="Turn a manifest into records for deepgps predict --records.",
+)
+data_app.command(
     "deepgps.cli.data:split", name="split", help="Split proteins into train, validation and test."
 )
 

@@ -1,4 +1,4 @@
-"""``deepgps data``: annotate, split."""
+"""``deepgps data``: annotate, split, records."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -147,3 +147,29 @@ def split(
     if nameless := table["protein_id"].null_count():
         print(f"{nameless:,} rows without a 'protein_id' are in no part.")
     print(f"{len(found.parts):,} proteins in {out}; details are in {manifest}.")
+
+
+def records_command(manifest: Path, *, out: Path = Path("records.json"), prefix: str | None = None) -> None:
+    """Turn a manifest into the records that ``deepgps predict --records`` takes.
+
+    Parameters
+    ----------
+    manifest
+        TSV or CSV with ``prediction_id``, ``nucleus_image`` and ``fasta_file`` or ``aa_sequence_fasta_path``;
+        optionally ``microtubules_image``, ``er_image``, ``cell_line`` and ``pixel_size_um``.
+    out
+        The records file to write.
+    prefix
+        What to put before relative paths, such as ``gs://bucket/folder``; by default the folder of the
+        manifest.
+    """
+    import json
+
+    from deepgps.files import atomic_path
+    from deepgps.results.cell_records import records_of_manifest
+
+    records = records_of_manifest(manifest, prefix)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(out) as draft:
+        draft.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{len(records):,} records\n{out}")

@@ -1,7 +1,7 @@
 """``deepgps predict``."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -95,6 +95,7 @@ def predict(
     format: Literal["csv", "tsv", "json", "parquet"] = "csv",
     workers: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     scheduler: str | None = None,
+    records: Path | None = None,
     options: Predicting = Predicting(),
 ) -> int:
     """Predict where proteins go: labels with probabilities, and images drawn into a nucleus.
@@ -114,7 +115,16 @@ def predict(
         Local processes to predict in.
     scheduler
         Address of a Dask scheduler whose workers predict instead (extra ``scale``).
+    records
+        JSON list of proteins, each with images of its own, ``{prediction_id, nucleus_image,
+        microtubules_image, er_image, fasta_file}``, instead of inputs and nuclei: writes
+        ``{prediction_id}.tiff`` of the size of the nucleus image, and ``prediction_results.tsv``.
     """
+    if records is not None:
+        others = {"an input": bool(inputs), "--workers": workers > 1, "--scheduler": bool(scheduler)}
+        return _predict_records(
+            records, out, model, drawing, options, {**others, "--format": format != "csv"}
+        )
     from deepgps.cli.console import RecordProgress, count_records, print_summary
     from deepgps.prediction import Predictor
     from deepgps.proteins.reading import read_proteins
@@ -134,8 +144,8 @@ def predict(
         sources, sequence=options.sequence, offline=options.offline, known=predictor.known
     )
     cells = _cells(predictor, drawing)
-    records = count_records(sources, options.sequence)
-    with RecordProgress("predicting", records, unit="proteins") as progress:
+    total = count_records(sources, options.sequence)
+    with RecordProgress("predicting", total, unit="proteins") as progress:
         summary = predict_to_folder(
             predictor,
             progress.tell_nucleotides(proteins),
@@ -154,6 +164,60 @@ def predict(
     progress.print_rejected()
     print_summary(summary)
     return 2 if summary.rejected else 0
+
+
+def _predict_records(
+    path: Path, out: Path, model: str, drawing: Drawing, options: Predicting, others: Mapping[str, bool]
+) -> int:
+    from deepgps.cli.console import MAX_MESSAGES, ProgressBar, print_files, printable
+    from deepgps.prediction import Predictor
+    from deepgps.results.cell_records import predict_cell_records, read_cell_records
+
+    without_effect = {
+        **others,
+        "--sequence": options.sequence is not None,
+        "--nucleus": bool(drawing.nucleus),
+        "--microtubules": bool(drawing.microtubules),
+        "--er": bool(drawing.er),
+        "--channel": drawing.channel is not None,
+        "--no-images": not drawing.images,
+        "--image-format": drawing.image_format != "files",
+    }
+    if name := next((name for name, is_given in without_effect.items() if is_given), None):
+        raise InputError(f"--records says what to predict, so {name} has no effect; leave it out.")
+    asked = read_cell_records(path)
+    predictor = Predictor.load(
+        model,
+        threads=options.threads,
+        structures=options.structures,
+        mean=drawing.mean,
+        seed=drawing.seed,
+    )
+    failed = 0
+    with ProgressBar("drawing", len(asked)) as progress:
+
+        def finish(id: str, problem: str | None) -> None:
+            nonlocal failed
+            progress.advance()
+            if problem is not None:
+                failed += 1
+                progress.print_some(printable(f"'{id}': {problem}"))
+
+        done = predict_cell_records(
+            predictor,
+            asked,
+            out,
+            pixel_size_um=drawing.pixel_size_um,
+            image_checks=drawing.image_checks,
+            overwrite=options.overwrite,
+            on_record=finish,
+        )
+        if failed > MAX_MESSAGES:
+            progress.print(f"{failed - MAX_MESSAGES:,} more records failed; see {done.table}.")
+    earlier = f" ({done.resumed:,} by an earlier run)" if done.resumed else ""
+    print(f"{done.predicted:,} predicted{earlier}, {done.failed:,} failed")
+    print_files([done.table, out])
+    return 2 if done.failed else 0
 
 
 def _inputs_after_nuclei(

@@ -14,6 +14,7 @@ from deepgps.errors import InputError
 from deepgps.files import UniqueNames
 from deepgps.images.decode import MAX_PIXELS, MIN_EDGE_PX
 from deepgps.images.processing import (
+    background_level,
     cut,
     percentile_normalise,
     resample,
@@ -153,8 +154,7 @@ class Cell:
         (128, 128)
         """
         path, name = Path(path_or_name), fspath(path_or_name)
-        given = {"microtubules": microtubules, "er": er}
-        files = {landmark: Path(file) for landmark, file in given.items() if file is not None}
+        files = _landmark_files(microtubules, er)
         if name in DEFAULT_CELLS and not path.is_file():
             if files:
                 listed = " and ".join(f"'{file}'" for file in files.values())
@@ -162,14 +162,10 @@ class Cell:
             return cls._default(name).resampled(size_px=size_px, pixel_size_um=pixel_size_um)
         if not path.exists():
             raise InputError(f"Nucleus '{name}' is neither a file nor one of {', '.join(DEFAULT_CELLS)}.")
-        field = read_field(path, channel=channel, pixel_size_um=image_pixel_size_um)
-        landmarks = dict(field.landmarks)
-        for landmark, file in files.items():
-            landmarks[landmark] = read_landmark(file, landmark, field)
-        pixels, notes = _prepared(field, pixel_size_um, image_checks, max_pixels)
-        (row, column), more = _central_nucleus(pixels, pixel_size_um, size_px, segmenter, path)
-        images = {"nucleus": pixels}
-        images |= {name: _resampled(each, field, pixel_size_um) for name, each in landmarks.items()}
+        field, images, notes = _read_images(
+            path, files, channel, image_pixel_size_um, pixel_size_um, image_checks, max_pixels
+        )
+        (row, column), more = _central_nucleus(images["nucleus"], pixel_size_um, size_px, segmenter, path)
         crops = {name: cut(image, row, column, size_px) for name, image in images.items()}
         return cls(
             image_stem(path),
@@ -230,12 +226,154 @@ class Cell:
         return replace(self, pixel_size_um=pixel_size_um, **images)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class WholeField:
+    """A whole image of nuclei, to draw into as if it were one cell.
+
+    Attributes
+    ----------
+    cell
+        Its images, (H, W) float32 in [0, 1] at the pixel size of a model, padded with background to even
+        height and width of at least a crop.
+    shape
+        Height and width before padding.
+    stored_shape
+        Height and width of the file's image.
+    stored_pixel_size_um
+        Height and width of a pixel of the file's image in micrometres, as stated or assumed.
+    """
+
+    cell: Cell
+    shape: tuple[int, int]
+    stored_shape: tuple[int, int]
+    stored_pixel_size_um: tuple[float, float]
+
+    @classmethod
+    def load(
+        cls,
+        path: str | PathLike[str],
+        *,
+        size_px: int = SIZE_PX,
+        pixel_size_um: float = OPENCELL_PIXEL_SIZE_UM,
+        image_pixel_size_um: float | Literal["auto"] | None = None,
+        microtubules: str | PathLike[str] | None = None,
+        er: str | PathLike[str] | None = None,
+        cell_line: str | None = None,
+        image_checks: bool = True,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Self:
+        """Load a whole image of nuclei at the pixel size of a model.
+
+        Parameters
+        ----------
+        path, image_pixel_size_um, microtubules, er, image_checks, max_pixels
+            As in `Cell.load`.
+        size_px
+            Least height and width of the result in pixels, an even number.
+        pixel_size_um
+            Pixel size of the result in micrometres.
+        cell_line
+            The cell line, if it is known.
+
+        Returns
+        -------
+        WholeField
+            The field, normalised and padded.
+
+        Raises
+        ------
+        InputError
+            If an image cannot be used, as in `Cell.load`; no nucleus need be found.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise InputError(f"Image '{path}' was not found; check its name and folder.")
+        field, images, notes = _read_images(
+            path,
+            _landmark_files(microtubules, er),
+            None,
+            image_pixel_size_um,
+            pixel_size_um,
+            image_checks,
+            max_pixels,
+        )
+        height, width = images["nucleus"].shape
+        padding = [(0, max(size_px, edge + edge % 2) - edge) for edge in (height, width)]
+        padded = {
+            name: np.pad(image, padding, constant_values=background_level(image))
+            for name, image in images.items()
+        }
+        cell = Cell(
+            image_stem(path),
+            pixel_size_um=pixel_size_um,
+            source=field.source,
+            warnings=(*field.warnings, *notes),
+            cell_line=cell_line,
+            checked=image_checks,
+            nucleus=padded["nucleus"],
+            microtubules=padded.get("microtubules"),
+            er=padded.get("er"),
+        )
+        stored, square = field.stored_shape, field.pixels.shape
+        um = field.pixel_size_um or pixel_size_um
+        sizes = um * square[0] / stored[0], um * square[1] / stored[1]
+        return cls(cell, (height, width), (stored[0], stored[1]), sizes)
+
+    def as_stored(self, image: Floats) -> Floats:
+        """Bring an image that was drawn into the field to the size of the file's image.
+
+        Parameters
+        ----------
+        image
+            (H, W) as large as the images of `cell`.
+
+        Returns
+        -------
+        Floats
+            (H', W') of `stored_shape`, interpolated linearly.
+        """
+        from skimage.transform import resize
+
+        inside = image[: self.shape[0], : self.shape[1]]
+        resized = resize(  # type: ignore[no-untyped-call]
+            inside, self.stored_shape, order=1, mode="edge", preserve_range=True
+        )
+        return np.asarray(resized, np.float32)
+
+
 def with_unique_name(cell: Cell, others: Sequence[Cell]) -> Cell:
     """Append a number to the name of a cell if another has it already; see `UniqueNames`."""
     names = UniqueNames()
     for other in others:
         names.add(other.name)
     return replace(cell, name=names.add(cell.name))
+
+
+def _landmark_files(
+    microtubules: str | PathLike[str] | None, er: str | PathLike[str] | None
+) -> dict[str, Path]:
+    given = {"microtubules": microtubules, "er": er}
+    return {landmark: Path(file) for landmark, file in given.items() if file is not None}
+
+
+def _read_images(
+    path: Path,
+    files: dict[str, Path],
+    channel: int | None,
+    image_pixel_size_um: float | Literal["auto"] | None,
+    um: float,
+    image_checks: bool,
+    max_pixels: int,
+) -> tuple[Field, dict[str, Floats], tuple[str, ...]]:
+    """Read nucleus and landmarks of a field at a pixel size, by name, normalised; with warnings."""
+    field = read_field(path, channel=channel, pixel_size_um=image_pixel_size_um)
+    landmarks = dict(field.landmarks)
+    for landmark, file in files.items():
+        landmarks[landmark] = read_landmark(file, landmark, field)
+    pixels, notes = _prepared(field, um, image_checks, max_pixels)
+    images = {"nucleus": pixels}
+    images |= {name: _resampled(each, field, um) for name, each in landmarks.items()}
+    return field, images, notes
 
 
 def _prepared(field: Field, um: float, image_checks: bool, max_pixels: int) -> tuple[Floats, tuple[str, ...]]:

@@ -1,6 +1,7 @@
-"""Write images: OME-TIFF with pixel size and channel names, and PNG."""
+"""Write images: TIFF and OME-TIFF with pixel size, and PNG."""
 
 import io
+import json
 import struct
 import uuid
 import zlib
@@ -48,6 +49,41 @@ def png(pixels: Bytes) -> bytes:
 
 def _chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def float_tiff(image: Floats, pixel_size_um: tuple[float, float], facts: Mapping[str, object]) -> bytes:
+    """Encode an image as an uncompressed TIFF of one page, which every program reads.
+
+    Parameters
+    ----------
+    image
+        (H, W) float32, stored as it is.
+    pixel_size_um
+        Height and width of a pixel in micrometres, for the resolution tags.
+    facts
+        What else to say of the image, as JSON in the tag ``ImageDescription``.
+
+    Returns
+    -------
+    bytes
+        The content of a ``.tiff``; equal images and facts have equal bytes.
+    """
+    import tifffile
+
+    height_um, width_um = pixel_size_um
+    described = {**facts, "pixel_size_um": [round(height_um, 6), round(width_um, 6)]}
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file,
+        image.astype(np.float32),
+        photometric="minisblack",
+        software=f"deepgps {__version__}",
+        description=json.dumps(described),
+        metadata=None,
+        resolution=(1e4 / width_um, 1e4 / height_um),
+        resolutionunit="CENTIMETER",
+    )
+    return file.getvalue()
 
 
 def ome_tiff(channels: Mapping[str, Floats], pixel_size_um: float) -> bytes:

@@ -7,6 +7,7 @@ and removes it step by step, first for the structure, at twice the pixel size, t
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,9 @@ from deepgps.bundle import GRAIN_FILE, Bundle
 from deepgps.images.cell import Cell
 from deepgps.images.processing import halved
 from deepgps.runtime import Graph, open_graph
+
+TILE_BATCH = 8
+"""Tiles of a field that are drawn at a time."""
 
 
 class Generator(Protocol):
@@ -27,7 +31,8 @@ class Generator(Protocol):
         Parameters
         ----------
         cells
-            B cells of the model's crop size.
+            B cells of one size: the model's crop size, or a larger field of even height and width, which is
+            drawn in overlapping tiles.
         latents
             B latents of the same shape (T, D).
         seed
@@ -67,9 +72,14 @@ class OnePassGenerator:
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         self._graph = open_graph(bundle.read("generator.onnx"), threads, reduced=True)
+        self._size = bundle.metadata.crop.size_px
 
     def draw(self, cells: Sequence[Cell], latents: Sequence[Floats], *, seed: int, mean: bool) -> Floats:
         """Draw, as `Generator.draw`; a repeated cell is looked at only once."""
+        if cells[0].nucleus.shape != (self._size, self._size):
+            return np.stack(
+                [self._field(cell, latent, mean) for cell, latent in zip(cells, latents, strict=True)]
+            )
         distinct = {id(cell): cell for cell in cells}
         positions = {key: position for position, key in enumerate(distinct)}
         which = np.array([positions[id(cell)] for cell in cells], np.int64)
@@ -81,12 +91,23 @@ class OnePassGenerator:
         images: Floats = self._graph.run([output], inputs)[0]
         return images[:, 0]
 
+    def _field(self, cell: Cell, latent: Floats, mean: bool) -> Floats:
+        tiling = Tiling.of(cell.nucleus.shape, self._size)
+        tiles = [replace(cell, nucleus=tile[0]) for tile in tiling.split(cell.nucleus[None])]
+        parts = (tiles[start : start + TILE_BATCH] for start in range(0, len(tiles), TILE_BATCH))
+        drawn = [self.draw(part, [latent] * len(part), seed=0, mean=mean) for part in parts]
+        merged = tiling.merge(np.concatenate(drawn)[:, None])
+        return np.asarray(merged[0], np.float32)
+
 
 class FlowMatchingGenerator:
     """Draws by flow matching: structure by ``generator.onnx``, then grain by ``grain.onnx``.
 
     The start is noise that depends on the seed and the nucleus, so proteins drawn into one cell with one seed
     differ by the protein alone. An image does not depend on what is drawn beside it.
+
+    A field larger than the graphs' images is drawn in overlapping tiles, whose predictions are averaged at
+    every step, so that the image has no seams (as in MultiDiffusion, Bar-Tal et al. 2023, arXiv:2302.08113).
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
@@ -94,6 +115,8 @@ class FlowMatchingGenerator:
         self._spec = bundle.metadata.flow_matching
         self._structure = open_graph(bundle.read("generator.onnx"), threads, reduced=True)
         self._grain = open_graph(bundle.read(GRAIN_FILE), threads, reduced=True)
+        size = bundle.metadata.crop.size_px
+        self._sizes = {id(self._structure): size // 2, id(self._grain): size}
 
     def draw(self, cells: Sequence[Cell], latents: Sequence[Floats], *, seed: int, mean: bool) -> Floats:
         """Draw, as `Generator.draw`.
@@ -182,6 +205,12 @@ class FlowMatchingGenerator:
         condition: Floats,
         mean: float = 0,
     ) -> Floats:
+        """Predict clean images (B, 1, H, W), in tiles where they are larger than the graph's."""
+        size = self._sizes[id(graph)]
+        if noisy.shape[-2:] != (size, size):
+            tiling = Tiling.of(noisy.shape[-2:], size)
+            known = zip(noisy, images, given, condition, strict=True)
+            return np.stack([self._clean_field(graph, time, tiling, mean, *each) for each in known])
         count = len(noisy)
         inputs: dict[str, Any] = {
             "noisy": noisy,
@@ -193,6 +222,78 @@ class FlowMatchingGenerator:
         }
         clean: Floats = graph.run(["clean"], inputs)[0]
         return clean
+
+    def _clean_field(
+        self,
+        graph: Graph,
+        time: float,
+        tiling: "Tiling",
+        mean: float,
+        noisy: Floats,
+        images: Floats,
+        given: Floats,
+        condition: Floats,
+    ) -> Floats:
+        """Predict the clean image (1, H, W) of one field."""
+        noisy_tiles, image_tiles = tiling.split(noisy), tiling.split(images)
+        found = []
+        for start in range(0, len(noisy_tiles), TILE_BATCH):
+            part = slice(start, start + TILE_BATCH)
+            count = len(noisy_tiles[part])
+            known = np.repeat(given[None], count, 0), np.repeat(condition[None], count, 0)
+            found.append(self._clean(graph, noisy_tiles[part], time, image_tiles[part], *known, mean))
+        return tiling.merge(np.concatenate(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How a field is divided into overlapping square tiles, and put together again.
+
+    Attributes
+    ----------
+    shape
+        Height and width of the field.
+    size
+        Edge of a tile.
+    rows, columns
+        First row and column of the tiles.
+    """
+
+    shape: tuple[int, int]
+    size: int
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], size: int) -> "Tiling":
+        """Divide a field (H, W), at least as large as a tile, so that neighbours share a quarter or more."""
+        height, width = shape
+        return cls((height, width), size, _starts(height, size), _starts(width, size))
+
+    def split(self, images: Floats) -> Floats:
+        """Cut images (C, H, W) into tiles (T, C, size, size), row by row."""
+        size = self.size
+        return np.stack(
+            [images[:, top : top + size, left : left + size] for top in self.rows for left in self.columns]
+        )
+
+    def merge(self, tiles: Floats) -> Floats:
+        """Average tiles (T, C, size, size), each weighted less towards its border, to (C, H, W)."""
+        ramp = np.sin(np.pi * (np.arange(self.size) + 0.5) / self.size).astype(np.float32) ** 2 + 1e-3
+        weight = np.outer(ramp, ramp)
+        total = np.zeros((tiles.shape[1], *self.shape), np.float32)
+        weights = np.zeros(self.shape, np.float32)
+        places = [(top, left) for top in self.rows for left in self.columns]
+        for (top, left), tile in zip(places, tiles, strict=True):
+            place = slice(top, top + self.size), slice(left, left + self.size)
+            total[:, *place] += tile * weight
+            weights[place] += weight
+        return total / weights
+
+
+def _starts(length: int, size: int) -> tuple[int, ...]:
+    count = 1 + max(0, -(-(length - size) // (size * 3 // 4)))
+    return tuple(np.linspace(0, length - size, count).round().astype(int).tolist())
 
 
 def _noise(seed: int, cell: Cell, shape: tuple[int, int]) -> Floats:

@@ -19,7 +19,7 @@ from deepgps.explain.explanation import Explanation
 from deepgps.explain.importance import importance
 from deepgps.explain.signals import find_signals
 from deepgps.explain.variants import VariantComparison, compare_variants
-from deepgps.images.cell import DEFAULT_CELLS, Cell
+from deepgps.images.cell import DEFAULT_CELLS, Cell, WholeField
 from deepgps.images.processing import SAME_SIZE
 from deepgps.localization import CLASS_SETS, HPA_TO_WORDS, localizations_of
 from deepgps.prediction.encoder import Encoder, neighbour_index
@@ -208,6 +208,12 @@ class Predictor:
         """The model's class slugs; empty if it predicts images only."""
         return self.bundle.metadata.classes
 
+    @property
+    def landmarks(self) -> tuple[str, ...]:
+        """The images beside the nucleus that the model uses if they are given."""
+        flow = self.bundle.metadata.flow_matching
+        return tuple(flow.landmarks) if flow else ()
+
     def load_cell(
         self,
         path_or_name: str | PathLike[str] = DEFAULT_CELLS[0],
@@ -242,10 +248,9 @@ class Predictor:
         >>> Predictor.load().load_cell("u2os-1").nucleus.shape
         (208, 208)
         """
-        crop, flow = self.bundle.metadata.crop, self.bundle.metadata.flow_matching
-        used = flow.landmarks if flow else ()
+        crop = self.bundle.metadata.crop
         for landmark, file in {"microtubules": microtubules, "er": er}.items():
-            if file is not None and landmark not in used:
+            if file is not None and landmark not in self.landmarks:
                 name = self.bundle.metadata.name
                 raise InputError(
                     f"Model '{name}' does not use the image '{file}' ({landmark}); leave it out."
@@ -260,6 +265,45 @@ class Predictor:
             er=er,
             image_checks=image_checks,
             segmenter=segmenter,
+        )
+
+    def load_field(
+        self,
+        path: str | PathLike[str],
+        *,
+        image_pixel_size_um: float | Literal["auto"] | None = None,
+        microtubules: str | PathLike[str] | None = None,
+        er: str | PathLike[str] | None = None,
+        cell_line: str | None = None,
+        image_checks: bool = True,
+    ) -> WholeField:
+        """Load a whole image of nuclei at the model's pixel size, to draw into all of it.
+
+        Parameters
+        ----------
+        path, image_pixel_size_um, microtubules, er, cell_line, image_checks
+            As in `WholeField.load`; landmarks that the model does not use are not read.
+
+        Returns
+        -------
+        WholeField
+            Its cell is one to predict into.
+
+        Raises
+        ------
+        InputError
+            If an image cannot be used.
+        """
+        crop, used = self.bundle.metadata.crop, self.landmarks
+        return WholeField.load(
+            path,
+            size_px=crop.size_px,
+            pixel_size_um=crop.pixel_size_um,
+            image_pixel_size_um=image_pixel_size_um,
+            microtubules=microtubules if "microtubules" in used else None,
+            er=er if "er" in used else None,
+            cell_line=cell_line,
+            image_checks=image_checks,
         )
 
     def reject_unusable(self, records: Iterable[Protein | Rejection]) -> Iterator[Protein | Rejection]:
@@ -345,7 +389,8 @@ class Predictor:
         proteins
             Checked proteins, such as those from `deepgps.read_proteins`; read lazily, a few at a time.
         cells
-            Cells of the model's crop size and pixel size; one default cell if None.
+            Cells of the model's crop size and pixel size, or whole fields from `load_field`; one default cell
+            if None.
         images
             Whether to draw images; without them there is one prediction per protein.
 
@@ -357,8 +402,8 @@ class Predictor:
         Raises
         ------
         InputError
-            If a cell has another size or pixel size than the model's crops, the structure of a protein is
-            needed and missing, or there is nothing to predict.
+            If a cell is smaller or of another pixel size than the model's crops, a structure is needed and
+            missing, or there is nothing to predict.
 
         Examples
         --------
@@ -572,7 +617,7 @@ class Predictor:
         Parameters
         ----------
         cells
-            B cells of the model's crop size.
+            B cells of one size: the model's crop size, or whole fields.
         latents
             B latents of the same shape (T, D), from `encode`.
 
@@ -610,7 +655,9 @@ class Predictor:
     def _draw_batches(self, pairs: Iterator[tuple[Prediction, Floats, Cell, Mask]]) -> Iterator[Prediction]:
         while batch := list(islice(pairs, IMAGE_BATCH)):
             _, latents, cells, _ = zip(*batch, strict=True)
-            for (prediction, _, cell, mask), image in zip(batch, self.draw(cells, latents), strict=True):
+            by_size = groupby(zip(cells, latents, strict=True), key=lambda pair: pair[0].nucleus.shape)
+            images = (image for _, same in by_size for image in self.draw(*zip(*same, strict=True)))
+            for (prediction, _, cell, mask), image in zip(batch, images, strict=True):
                 yield replace(
                     prediction,
                     cell=cell,
@@ -739,7 +786,8 @@ def _nucleus_mask(cell: Cell) -> Mask:
 def _check_scale(cell: Cell, crop: CropSpec) -> None:
     shape, size = cell.nucleus.shape, crop.size_px
     same_scale = abs(cell.pixel_size_um / crop.pixel_size_um - 1) <= SAME_SIZE
-    if shape != (size, size) or not same_scale:
+    is_field = min(shape) >= size and not any(edge % 2 for edge in shape)
+    if not (shape == (size, size) or is_field) or not same_scale:
         edges = " x ".join(str(edge) for edge in shape)
         raise InputError(
             f"Nucleus '{cell.name}' is {edges} px of {cell.pixel_size_um:g} µm; this model draws "
