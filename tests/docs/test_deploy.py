@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -38,12 +39,42 @@ def test_the_dockerfile_is_linted():
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_dockerfile_installs_no_torch_and_runs_as_nobody_special():
-    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
-    (extra,) = re.findall(r"pip install .*\.\[(.+?)\]", text)
-    extras = document("pyproject.toml")
-    assert extra == "web-cluster" and re.search(rf"^{extra} = ", extras, re.M)
-    assert re.search(r"^USER [1-9]", text, re.M) and "HEALTHCHECK" in text
+def stages():
+    """The stages of the Dockerfile, by name, and all that each builds on."""
+    found, text = {}, (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    for parent, name, body in re.findall(r"^FROM (\S+) AS (\S+)$(.*?)(?=^FROM|\Z)", text, re.M | re.S):
+        copied = "".join(found[each] for each in re.findall(r"--from=(\S+)", body))
+        found[name] = found.get(parent, "") + copied + body
+    return found
+
+
+@pytest.mark.parametrize(
+    ("target", "extras"), [("base", set()), ("train", {"train", "scale"}), ("web", {"web-cluster"})]
+)
+def test_each_image_installs_its_extras_and_runs_as_nobody_special(target, extras):
+    text = stages()[target]
+    installed = {each for names in re.findall(r"'\.\[(.+?)\]'", text) for each in names.split(",")}
+    known = tomllib.loads(document("pyproject.toml"))["project"]["optional-dependencies"]
+    assert installed == extras <= set(known)
+    assert (
+        installed
+        == extras
+        <= set(tomllib.loads(document("pyproject.toml"))["project"]["optional-dependencies"])
+    )
+    assert ("torch" in text) == (target == "train")
+    assert re.findall(r"^USER (.+)$", text, re.M) == ["10001"]
+    assert f"--target {target} " in document("docs/deploy/Dockerfile")
+    assert f"| `{target}` |" in document("docs/how-to/run-in-containers.md")
+
+
+def test_the_image_for_training_has_the_torch_of_the_makefile():
+    (torch,) = re.findall(r"^ARG TORCH=(.+)$", stages()["train"], re.M)
+    assert f"TORCH ?= {torch}\n" in document("Makefile")
+
+
+def test_the_website_is_built_where_no_target_is_named():
+    assert list(stages())[-1] == "web" == COMPOSE["x-opengps"]["build"]["target"]
+    assert "HEALTHCHECK" in stages()["web"] and "ENTRYPOINT" not in stages()["base"]
 
 
 def test_what_the_image_copies_is_there_and_not_ignored():
