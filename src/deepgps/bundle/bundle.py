@@ -104,6 +104,18 @@ class Bundle:
         """
         return name in self.metadata.files
 
+    def copy_to(self, folder: Path) -> None:
+        """Write the bundle's files, unchanged, to a folder; ``bundle.json`` is written last.
+
+        Parameters
+        ----------
+        folder
+            An existing folder.
+        """
+        for name in self.metadata.files:
+            (folder / name).write_bytes(self.read(name))
+        (folder / METADATA_FILE).write_bytes(_read(self.path, METADATA_FILE))
+
 
 def _read(path: Path, name: str) -> bytes:
     try:

@@ -119,6 +119,11 @@ models_app.command("deepgps.cli.models:list_models_command", name="list", help="
 models_app.command(
     "deepgps.cli.models:info", name="info", help="Show one model: classes, quality, data, licence."
 )
+models_app.command(
+    "deepgps.cli.models:package",
+    name="package",
+    help="Write a model for the Hugging Face Hub or the BioImage Model Zoo.",
+)
 nuclei_app.command("deepgps.cli.nuclei:list_nuclei_command", name="list", help="List the default nuclei.")
 app.command(
     "deepgps.cli.embed:embed", name="embed", help="Embed proteins with a language model (extra 'train')."

@@ -1,6 +1,9 @@
 """``deepgps models``."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from deepgps.errors import BundleError
 
@@ -54,6 +57,32 @@ def info(name: str) -> None:
         print(f"{label + ':':<13}{fact}")
     print("quality:", *(f"  {line}" for line in metric_lines(metadata.metrics)), sep="\n")
     print("trained on:" + "".join(f"\n  {key}: {what}" for key, what in metadata.training_data.items()))
+
+
+def package(
+    name: str,
+    *,
+    registry: Annotated[Literal["hugging-face", "bioimage-io"], Parameter(name="--for")],
+    to: Path,
+) -> None:
+    """Write a model as another registry keeps it; nothing is uploaded.
+
+    Parameters
+    ----------
+    name
+        Name of an installed model, or a path to a bundle.
+    registry
+        ``hugging-face``: the whole bundle with a model card, which deepGPS loads as it is; ``bioimage-io``:
+        one graph that draws mean images, for the BioImage Model Zoo (extra ``train``).
+    to
+        The folder to write.
+    """
+    from deepgps.bundle import find_bundle, open_bundle
+    from deepgps.registries.bioimage_io import write_package
+    from deepgps.registries.hugging_face import write_snapshot
+
+    bundle = open_bundle(find_bundle(name))
+    print(write_snapshot(bundle, to) if registry == "hugging-face" else write_package(bundle, to))
 
 
 def _classes(metadata: "BundleMetadata") -> str:
