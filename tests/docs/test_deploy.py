@@ -151,19 +151,11 @@ def test_the_proxy_takes_what_the_site_takes():
     assert text.count("{") == text.count("}")
 
 
-def test_the_workflow_of_records_is_checked_and_its_image_installs_no_extra(tmp_path):
-    folder = DEPLOY / "records"
+def test_the_workflow_of_records_is_checked():
     checker = Path(sys.executable).with_name("miniwdl")
-    check = [checker, "check", "--strict", folder / "records.wdl"]
+    check = [checker, "check", "--strict", DEPLOY / "records" / "records.wdl"]
     done = subprocess.run(check, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    linter = Path(sys.executable).with_name("hadolint")
-    lint = subprocess.run([linter, folder / "Dockerfile"], capture_output=True, text=True)
-    assert (lint.returncode, lint.stdout) == (0, "")
-    text = (folder / "Dockerfile").read_text(encoding="utf-8")
-    assert re.search(r"pip install [^\[]*? \.$", text, re.M) and re.search(r"^USER [1-9]", text, re.M)
-    same = (DEPLOY / "Dockerfile.dockerignore").read_bytes()
-    assert (folder / "Dockerfile.dockerignore").read_bytes() == same
 
 
 def test_the_workflow_of_records_calls_a_command_and_passes_the_fields_of_a_record():

@@ -73,7 +73,7 @@ task predict_records {
 
     parameter_meta {
         records: "What deepgps data records writes"
-        docker: "The image of docs/deploy/records/Dockerfile"
+        docker: "The image of docs/deploy/Dockerfile, target base"
         pixel_size_um: "Pixel size in micrometres of images whose record gives none"
     }
 }
