@@ -1,13 +1,12 @@
 """Templates, and errors as a page or as JSON."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -16,6 +15,7 @@ from starlette.templating import Jinja2Templates
 from deepgps import __version__
 from deepgps.localization import display_name
 from deepgps.reporting.charts import bar
+from deepgps.reporting.pages import source_link
 from opengps.errors import RequestError
 from opengps.models import describe_classes, unavailable_reason
 from opengps.schemas import API
@@ -39,16 +39,6 @@ def format_bytes(count: int) -> str:
 def nucleus_image_url(name: str, model: str, root: str) -> str:
     """Return the address of the image of a default nucleus, fitted to a model's crops if one is named."""
     return f"{root}{API}/nuclei/{name}/image.png" + (f"?{urlencode({'model': model})}" if model else "")
-
-
-def source_link(source: str, known: Mapping[str, Any]) -> str:
-    """Return the address of what a source says of a known protein; empty where there is no page."""
-    accession, symbol = quote(known["accession"]), quote(known["gene_symbol"] or "")
-    if source == "UniProt":
-        return f"https://www.uniprot.org/uniprotkb/{accession}#subcellular_location"
-    if source == "HPA" and symbol:
-        return f"https://www.proteinatlas.org/search/{symbol}"
-    return "https://opencell.czbiohub.org" if source == "OpenCell" else ""
 
 
 def _static_hash() -> str:

@@ -69,6 +69,14 @@ app.command(
     help="Compare changed sequences with the unchanged one.\n\n"
     "Exit codes: 0; 2 if some rows of a table could not be used (see variants.csv); 1 for a failure.",
 )
+app.command(
+    "deepgps.cli.atlas:atlas",
+    name="atlas",
+    usage="Usage: deepgps atlas PROTEINS... --out SITE [OPTIONS]",
+    help="Build a static website of many proteins.\n\n"
+    "Running it again, with more proteins, another nucleus or a newer model, computes only what changed. "
+    "Exit codes: 0; 2 if some input could not be used (the rest is in the atlas); 1 for a failure.",
+)
 app.command(models_app)
 app.command(nuclei_app)
 app.command("deepgps.cli.recipes:recipes", name="recipes", help="List the recipes, or print one in full.")

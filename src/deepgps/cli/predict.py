@@ -143,7 +143,7 @@ def predict(
     proteins = read_proteins(
         sources, sequence=options.sequence, offline=options.offline, known=predictor.known
     )
-    cells = _cells(predictor, drawing)
+    cells = load_cells(predictor, drawing)
     total = count_records(sources, options.sequence)
     with RecordProgress("predicting", total, unit="proteins") as progress:
         summary = predict_to_folder(
@@ -250,7 +250,7 @@ def _example() -> Path:
     return Path(deepgps.examples.__path__[0]) / "proteins.fasta"
 
 
-def _cells(predictor: "Predictor", drawing: Drawing) -> "list[Cell] | None":
+def load_cells(predictor: "Predictor", drawing: Drawing) -> "list[Cell] | None":
     """Load the cells to draw into, with unique names."""
     from deepgps.images.cell import with_unique_name
 

@@ -1,14 +1,18 @@
 """Render templates into self-contained HTML pages."""
 
 import math
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from deepgps.files import atomic_path
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_page(path: Path, template: str, **context: Any) -> Path:
@@ -30,7 +34,7 @@ def write_page(path: Path, template: str, **context: Any) -> Path:
     pathlib.Path
         ``path``.
     """
-    pieces = _environment().get_template(template).generate(context)
+    pieces = environment().get_template(template).generate(context)
     with atomic_path(path) as draft, draft.open("w", encoding="utf-8", errors="replace") as page:
         page.writelines(pieces)
     return path
@@ -41,25 +45,60 @@ def yes_no(answer: bool | None) -> str:
     return "" if answer is None else "yes" if answer else "no"
 
 
+def source_link(source: str, known: Mapping[str, Any]) -> str:
+    """Return the address of what a source says of a known protein.
+
+    Parameters
+    ----------
+    source
+        As in `deepgps.proteins.known.Statement`.
+    known
+        The known protein, as in `deepgps.results.records.Known`.
+
+    Returns
+    -------
+    str
+        The address; empty where there is no page.
+    """
+    accession, symbol = quote(known["accession"]), quote(known["gene_symbol"] or "")
+    if source == "UniProt":
+        return f"https://www.uniprot.org/uniprotkb/{accession}#subcellular_location"
+    if source == "HPA" and symbol:
+        return f"https://www.proteinatlas.org/search/{symbol}"
+    return "https://opencell.czbiohub.org" if source == "OpenCell" else ""
+
+
 @cache
-def _environment() -> "Environment":
+def environment(templates: Path = TEMPLATES) -> "Environment":
+    """Return an environment of templates: text is escaped, and a missing value is an error.
+
+    Parameters
+    ----------
+    templates
+        Folder of the templates.
+
+    Returns
+    -------
+    jinja2.Environment
+        With the charts and filters that pages share.
+    """
     # Imported here, so that a prediction does not wait for it at its start.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from deepgps.localization import display_name
     from deepgps.reporting.charts import bar
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    found = Environment(
+        loader=FileSystemLoader(templates),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.globals["bar"] = bar
-    environment.filters |= {"number": _number, "yes_no": yes_no, "display_name": display_name}
-    environment.tests["finite"] = _is_finite
-    return environment
+    found.globals["bar"] = bar
+    found.filters |= {"number": _number, "yes_no": yes_no, "display_name": display_name}
+    found.tests["finite"] = _is_finite
+    return found
 
 
 def _number(value: float | None, digits: int = 2, sign: str = "") -> str:

@@ -166,10 +166,10 @@ def _predict_chunk(task: PredictionTask, proteins: list[Protein]) -> list[Result
         raise DeepGPSError(
             f"A worker has deepGPS {deepgps.__version__} and not {task.version}; install the same on all."
         )
-    return list(_rows(_predictor(task), task, proteins))
+    return list(_rows(loaded_predictor(task), task, proteins))
 
 
-def _predictor(task: PredictionTask) -> Predictor:
+def loaded_predictor(task: PredictionTask) -> Predictor:
     """Load the task's model once per process, in which Dask may use several threads."""
     settings = {name: getattr(task, name) for name in ("threads", "structures", "mean", "seed")}
     key = task.bundle.sha256, task.bundle.metadata.name, *settings.values()
