@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deepgps.prediction import Encoding, Prediction, Predictor
     from deepgps.proteins.protein import Protein, Rejection
     from deepgps.proteins.reading import read_proteins
+    from deepgps.results.frames import predict_table
     from deepgps.results.predict import predict_to_folder
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "compare_cells",
     "evaluate",
     "open_model",
+    "predict_table",
     "predict_to_folder",
     "read_proteins",
 ]
@@ -58,6 +60,7 @@ _MODULES = {
     "compare_cells": "deepgps.comparison.compare",
     "evaluate": "deepgps.evaluation.evaluate",
     "open_model": "deepgps.bundle",
+    "predict_table": "deepgps.results.frames",
     "predict_to_folder": "deepgps.results.predict",
     "read_proteins": "deepgps.proteins.reading",
 }

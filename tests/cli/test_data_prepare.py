@@ -73,7 +73,7 @@ def test_segment_goes_on_after_an_image_that_cannot_be_used(tmp_path, capsys):
     Image.fromarray(nuclei).save(same)
     bad.write_text("no image")
     options = ["--pixel-size-um", str(UM), "--out", str(tmp_path / "labels")]
-    assert run(["data", "segment", str(bad), str(good), str(same), *options]) == 2
+    assert run(["data", "segment", str(bad), str(good), str(same), *options]) == 3
     err = capsys.readouterr().err
     assert "is not an image" in err
     assert "would both become good_labels.tif" in err

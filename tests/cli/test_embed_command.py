@@ -48,6 +48,19 @@ def embedded(tiny_esm2, *more):
     return run(["embed", *more, "--encoder", str(tiny_esm2), "--precision", "float32"])
 
 
+def test_anndata_has_the_vectors(folder, tiny_esm2, capsys):
+    anndata = pytest.importorskip("anndata")
+    assert embedded(tiny_esm2, "proteins.fasta", "--out", "e.h5ad") == 0
+    found = anndata.read_h5ad("e.h5ad")
+    assert embedded(tiny_esm2, "proteins.fasta") == 0
+    table = pl.read_parquet("embeddings.parquet")
+    np.testing.assert_array_equal(found.X, table["embedding"].to_numpy())
+    assert list(found.obs_names) == table["protein_id"].to_list()
+    assert list(found.obs["length"]) == table["length"].to_list()
+    assert embedded(tiny_esm2, "proteins.fasta", "--level", "residue", "--out", "e.h5ad") == 2
+    assert "residues do not fit into 'e.h5ad'" in capsys.readouterr().err
+
+
 def test_proteins_become_a_table(folder, tiny_esm2, encoder, capsys):
     assert embedded(tiny_esm2, "proteins.fasta") == 0
     table = pl.read_parquet("embeddings.parquet")
@@ -121,7 +134,7 @@ def test_a_cache_may_be_named(folder, tiny_esm2):
 
 def test_records_that_cannot_be_used_are_listed(folder, tiny_esm2, capsys):
     (folder / "proteins.fasta").write_text(">a\nMKVLAAGIVGLCAKWDEYHR\n>bad\nMJMJMJMJMJMJ\n")
-    assert embedded(tiny_esm2, "proteins.fasta") == 2
+    assert embedded(tiny_esm2, "proteins.fasta") == 3
     assert "'bad' has 'J' at residue 2" in capsys.readouterr().err
     assert pl.read_csv("embeddings_rejected.csv")["id"].to_list() == ["bad"]
     assert pl.read_parquet("embeddings.parquet")["protein_id"].to_list() == ["a"]
@@ -144,7 +157,7 @@ def write_store(path):
 @pytest.mark.parametrize("given", ["store", "store/proteins.parquet"])
 def test_a_crop_store_and_its_table_are_read(folder, tiny_esm2, given, capsys):
     write_store(folder / "store")
-    assert embedded(tiny_esm2, given) == 2
+    assert embedded(tiny_esm2, given) == 3
     assert "Protein 'E3' has no sequence" in capsys.readouterr().err
     table = pl.read_parquet("embeddings.parquet")
     assert table.select("protein_id", "gene_symbol").rows() == [("E1", "G1"), ("E2", None)]
@@ -153,7 +166,7 @@ def test_a_crop_store_and_its_table_are_read(folder, tiny_esm2, given, capsys):
 def test_an_id_of_a_table_is_used_once(folder, tiny_esm2, capsys):
     write_store(folder / "store")
     (folder / "proteins.fasta").write_text(">E1\nMKVLAAGIVGLCAKWDEYHR\n>z\nMKVLAAGIVG\n")
-    assert embedded(tiny_esm2, "proteins.fasta", "store") == 2
+    assert embedded(tiny_esm2, "proteins.fasta", "store") == 3
     assert "Id 'E1' is in 'store' too" in capsys.readouterr().err
     assert pl.read_parquet("embeddings.parquet")["protein_id"].to_list() == ["E1", "E2", "z"]
 

@@ -40,7 +40,7 @@ def test_explain_writes_signals_and_prints_them(call, calr, tmp_path):
 def test_explain_goes_on_after_a_bad_record(call, calr, tmp_path):
     calr.write_text(calr.read_text() + ">bad\nMKJ\n")
     code, out, err = call("explain", calr)
-    assert code == 2
+    assert code == 3
     assert "has 'J' at residue 3" in err
     assert "1 explained, 1 rejected" in out
 

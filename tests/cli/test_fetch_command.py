@@ -107,7 +107,7 @@ def test_a_summary_and_no_progress_bar_where_nobody_looks(sources, capsys):
 
 def test_proteins_come_from_a_file(sources, tmp_path, capsys):
     (tmp_path / "mine.csv").write_text("gene_symbol\nZGOLG1\nNOPE\n")
-    assert run(["data", "fetch", "opencell", "--out", "raw", "--proteins", "mine.csv"]) == 2
+    assert run(["data", "fetch", "opencell", "--out", "raw", "--proteins", "mine.csv"]) == 3
     out, err = capsys.readouterr()
     assert "1 proteins, 1 fields" in out
     assert "raw/problems.csv" in out

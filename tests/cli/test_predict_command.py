@@ -59,14 +59,94 @@ def test_a_file_becomes_a_folder_of_results(predict, proteins_file, tmp_path):
     assert str(tmp_path / "out/report.html") in out
 
 
-def test_bad_records_are_named_the_others_predicted_and_the_code_is_2(predict, proteins_file, tmp_path):
+def test_bad_records_are_named_the_others_predicted_and_the_code_is_3(predict, proteins_file, tmp_path):
     proteins_file.write_text(FASTA + ">bad\nMKVLAAGJVGLCAKWDEYHR\n")
     code, out, err = predict(proteins_file, "--no-images")
-    assert code == 2
+    assert code == 3
     assert "'bad'" in err
     assert "'J'" in err
     assert "2 predicted, 1 rejected" in out
     assert [row["Protein_ID"] for row in rows(tmp_path / "out/rejected.csv")] == ["bad"]
+
+
+def test_an_option_is_no_folder(predict, proteins_file):
+    code, _, err = predict(proteins_file, out="--format")
+    assert code == 2
+    assert "--out '--format' is an option and no folder" in err
+
+
+def test_without_any_usable_record_the_code_is_2(predict, proteins_file):
+    proteins_file.write_text(">bad\nMJJJJJJJJJJJ\n>worse\nMJ\n")
+    code, out, _ = predict(proteins_file, "--no-images")
+    assert code == 2
+    assert "0 predicted, 2 rejected" in out
+
+
+@pytest.mark.parametrize(("kind", "delimiter"), [("csv", ","), ("tsv", "\t")])
+def test_a_table_is_printed_and_nothing_is_written(
+    predict, proteins_file, tmp_path, monkeypatch, kind, delimiter
+):
+    monkeypatch.chdir(tmp_path)
+    proteins_file.write_text(FASTA + ">bad\nMKVLAAGJVGLCAKWDEYHR\n")
+    code, out, err = predict(proteins_file, "--format", kind, out="-")
+    assert code == 3
+    assert "'J'" in err
+    printed = list(csv.DictReader(out.splitlines(), delimiter=delimiter))
+    assert [row["Protein_ID"] for row in printed] == ["sp|P1|A", "b"]
+    predict(proteins_file, "--format", kind, "--no-images")
+    assert printed == list(
+        csv.DictReader((tmp_path / f"out/results.{kind}").open(encoding="utf-8"), delimiter=delimiter)
+    )
+    assert not (tmp_path / "-").exists()
+
+
+def test_json_lines_are_printed_sorted_and_cut(predict, proteins_file):
+    proteins_file.write_text(fasta(6))
+    code, out, _ = predict(proteins_file, "--format", "json", "--sort", "golgi", "--top", "3", out="-")
+    values = [json.loads(line)["probabilities"]["golgi"] for line in out.splitlines()]
+    assert code == 0
+    assert len(values) == 3
+    everything = predict(proteins_file, "--format", "json", out="-")[1].splitlines()
+    golgi = [json.loads(line)["probabilities"]["golgi"] for line in everything]
+    assert values == sorted(golgi, reverse=True)[:3]
+    assert golgi != sorted(golgi, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        (["--format", "parquet"], "--format parquet is a file"),
+        (["--nucleus", "hek-1"], "prints the table alone, so --nucleus"),
+        (["--sort", "height"], "--sort 'height' is unknown; use one of confidence"),
+    ],
+)
+def test_what_cannot_be_printed_is_refused(predict, proteins_file, tokens, said):
+    code, out, err = predict(proteins_file, *tokens, out="-")
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_the_summary_is_sorted_and_counts_what_is_unclear(predict, proteins_file, tmp_path):
+    proteins_file.write_text(fasta(6))
+    _, out, _ = predict(proteins_file, "--no-images", "--sort", "confidence", "--top", "2")
+    shown = [line.split("\t") for line in out.splitlines()[1:3]]
+    written = rows(tmp_path / "out/results.csv")
+    best = sorted((float(row["Confidence"]) for row in written), reverse=True)
+    assert [float(line[2]) for line in shown] == pytest.approx(best[:2], abs=0.006)
+    assert "…" in out
+    unclear = sum(row["Localizations"] == "unclear" for row in written)
+    assert (f"{unclear} unclear" in out) == bool(unclear)
+
+
+def test_doubtful_predictions_are_counted_once_for_each_protein():
+    from deepgps.cli.console import _Tally
+
+    far = {"localizations": ["unclear"], "warnings": ["no annotated relative (similarity 0.01): x"]}
+    near = {"localizations": ["er"], "warnings": []}
+    tally = _Tally()
+    list(tally.count([{**each, "nucleus": name} for each in (far, near) for name in ("a", "b")]))
+    assert (tally.rows, str(tally)) == (4, ", 1 unclear, 1 unlike any annotated protein")
+    assert str(_Tally()) == ""
 
 
 def test_many_bad_records_do_not_flood_the_terminal(predict, proteins_file):

@@ -40,7 +40,7 @@ def ids(out):
 
 
 def test_those_with_a_structure_are_predicted_and_the_others_rejected(command, structures, tmp_path, capsys):
-    assert run([*command, "--structures", str(structures)]) == 2
+    assert run([*command, "--structures", str(structures)]) == 3
     out = tmp_path / "out"
     assert ids(out) == ["P1", "sp|P3|HEAD_HUMAN"]
     with (out / "rejected.csv").open() as file:
@@ -53,9 +53,9 @@ def test_those_with_a_structure_are_predicted_and_the_others_rejected(command, s
 
 
 def test_other_structures_are_another_input(command, structures, tmp_path, capsys):
-    assert run([*command, "--structures", str(structures)]) == 2
+    assert run([*command, "--structures", str(structures)]) == 3
     moved = structures.rename(tmp_path / "moved")
-    assert run([*command, "--structures", str(moved)]) == 2
+    assert run([*command, "--structures", str(moved)]) == 3
     assert "(2 by an earlier run), 1 rejected" in capsys.readouterr().out
     (moved / "AF-P2-F1-model_v4.pdb").write_text(pdb(fold(40, 2)))
     assert run([*command, "--structures", str(moved)]) == 2

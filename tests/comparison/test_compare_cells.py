@@ -270,10 +270,10 @@ def test_three_models_and_two_of_one_name(compare, tiny_bundle, negated, variant
     assert "negated and tiny:" in out
 
 
-def test_rejected_records_are_named_once_and_the_code_is_2(compare, fasta, tiny_bundle, negated, tmp_path):
+def test_rejected_records_are_named_once_and_the_code_is_3(compare, fasta, tiny_bundle, negated, tmp_path):
     fasta.write_text(FASTA + ">bad\nMKVLAAGJVGLCAKWDEYHR\n")
     code, out, err = compare(tiny_bundle, negated)
-    assert code == 2
+    assert code == 3
     assert err.count("'bad'") == 1
     assert "4 compared, 1 rejected" in out
     assert [row["Protein_ID"] for row in rows(tmp_path / "out" / "rejected.csv")] == ["bad"]

@@ -13,8 +13,9 @@ from deepgps.errors import BundleError, InputError
 from deepgps.prediction import Predictor
 from deepgps.prediction.prediction import NAMED_FROM
 from deepgps.prediction.predictor import PROTEIN_BATCH, intranuclear_fraction
+from deepgps.proteins.known import KnownProtein, Statement
 from deepgps.proteins.neighbours import NeighbourIndex
-from deepgps.proteins.protein import Protein
+from deepgps.proteins.protein import Protein, Rejection
 from deepgps.proteins.windows import windows
 
 RNG = np.random.default_rng(7)
@@ -234,21 +235,55 @@ def test_without_an_index_there_is_no_evidence(predictor):
     assert next(predictor.predict(PROTEINS, images=False)).evidence == ()
 
 
-def test_a_nucleus_of_another_size_or_scale_is_refused_before_a_protein_is_read(predictor, drawn_nucleus):
+def test_a_nucleus_of_another_size_or_scale_is_resampled(predictor, drawn_nucleus):
     small = replace(drawn_nucleus, name="small", nucleus=drawn_nucleus.nucleus[:100])
     coarse = replace(drawn_nucleus, name="coarse", pixel_size_um=0.325)
+    drawn = list(predictor.predict(PROTEINS[:1], [drawn_nucleus, small, coarse]))
+    assert [each.image.shape for each in drawn] == [(208, 208)] * 3
+    assert [each.cell.nucleus.shape for each in drawn] == [(208, 208)] * 3
+    padded = "Nucleus 'small' is smaller than this model's images; its border was padded."
+    assert [padded in " ".join(each.warnings) for each in drawn] == [False, True, False]
+    # Twice as many pixels of half the size are the same field.
+    fine = replace(
+        drawn_nucleus,
+        nucleus=np.kron(drawn_nucleus.nucleus, np.ones((2, 2), np.float32)),
+        pixel_size_um=drawn_nucleus.pixel_size_um / 2,
+    )
+    again = predictor.fit_cell(fine)
+    assert np.abs(again.nucleus - drawn_nucleus.nucleus).mean() < 0.01
+    assert predictor.fit_cell(drawn_nucleus) is drawn_nucleus
 
-    def unread():
-        raise AssertionError
-        yield
 
-    for nucleus, said in (
-        (small, "Nucleus 'small' is 100 x 208 px of 0.206 µm"),
-        (coarse, "Nucleus 'coarse' is 208 x 208 px of 0.325 µm"),
+def test_sequences_and_records_of_other_packages_are_predicted(predictor):
+    sequence = PROTEINS[0].sequence
+    given = [sequence.lower(), PROTEINS[1], SimpleNamespace(id="theirs", seq=sequence)]
+    found = list(predictor.predict(given, images=False))
+    assert [each.protein.id for each in found] == ["sequence_1", PROTEINS[1].id, "theirs"]
+    assert found[0].probabilities == found[2].probabilities
+    for wrong, said in (
+        (["MKJ"], "sequence_1"),
+        ([Rejection("x", "f", "Record x is bad.")], "Record x is bad."),
+        ([3], "Protein 1 is a 'int'"),
     ):
-        remedy = r"; this model draws 208 x 208 px of 0.206 µm: load it with Predictor.load_cell\(\)\."
-        with pytest.raises(InputError, match=said + remedy):
-            next(predictor.predict(unread(), [drawn_nucleus, nucleus]))
+        with pytest.raises(InputError, match=said):
+            list(predictor.predict(wrong, images=False))
+
+
+def test_a_notebook_shows_image_bars_and_what_is_known(predictor, drawn_nucleus):
+    protein = replace(PROTEINS[0], id="<script>", gene_symbol="G&H")
+    [drawn] = predictor.predict([protein], [drawn_nucleus])
+    html = drawn._repr_html_()
+    assert "&lt;script&gt; · G&amp;H" in html
+    assert html.count("data:image/png;base64,") == 2
+    best = max(drawn.predicted, key=drawn.predicted.get)
+    assert f"Predicted: {best} {drawn.predicted[best]:.2f}" in html
+    assert "Known" not in html
+    assert html.count("<tr>") == 6
+    statement = Statement("HPA", "supported", "Golgi apparatus", ("golgi",))
+    known = KnownProtein("P9", "G", (), True, len(protein.sequence), (statement,))
+    told = replace(drawn, known=known, image=None)._repr_html_()
+    assert "Known (P9): Golgi: HPA supported" in told
+    assert "<img" not in told
 
 
 def test_the_warnings_of_a_nucleus_reach_its_predictions(predictor, drawn_nucleus):

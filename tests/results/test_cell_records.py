@@ -111,7 +111,7 @@ def test_no_record_is_skipped_and_each_failure_has_a_sentence(tiny_flow_bundle, 
         (record("help", fasta_file="a.faa", er_image="small.tiff"), "Drawn without the er image"),
     ]
     write(folder, [each for each, _ in cases])
-    assert predict(tiny_flow_bundle, folder) == 2
+    assert predict(tiny_flow_bundle, folder) == 3
     table = rows(folder / "out")
     assert len(table) == len(cases)
     for row, (each, said) in zip(table, cases, strict=True):
@@ -126,7 +126,7 @@ def test_no_record_is_skipped_and_each_failure_has_a_sentence(tiny_flow_bundle, 
 
 def test_a_second_call_draws_only_what_is_missing_or_changed(tiny_flow_bundle, folder):
     write(folder, [record("a"), record("b"), record("c", fasta_file="missing.faa")])
-    assert predict(tiny_flow_bundle, folder) == 2
+    assert predict(tiny_flow_bundle, folder) == 3
     (folder / "missing.faa").write_text((folder / "a.faa").read_text())
     (folder / "b.faa").write_text((folder / "a.faa").read_text())
     predictor = Predictor.load(tiny_flow_bundle.path)

@@ -52,11 +52,11 @@ task predict_records {
         Int disk_gb = 50
     }
 
-    # Exit code 2: some records failed, and the table says why; the others were predicted.
+    # Exit code 3: some records failed, and the table says why; the others were predicted.
     command <<<
         deepgps predict --records '~{write_json(records)}' --out predictions --offline \
             --seed ~{seed} ~{true="--mean" false="" mean} ~{"--pixel-size-um " + pixel_size_um} \
-            || [ $? -eq 2 ]
+            || [ $? -eq 3 ]
     >>>
 
     output {

@@ -1,6 +1,7 @@
 """The table of commands, and how errors are shown.
 
-Exit codes: 0; 2 for input or usage that cannot be used; 1 for a failure; 130 when interrupted.
+Exit codes: 0; 3 if some records cannot be used, and the others were; 2 if nothing can be used, or for wrong
+usage; 1 for a failure; 130 when interrupted.
 """
 
 import os
@@ -21,6 +22,7 @@ _EXTRA_OF = dict.fromkeys(
     ),
     "train",
 ) | dict.fromkeys(("dask", "distributed", "zarr"), "scale")
+_EXTRA_OF |= {"xlsxwriter": "xlsx", "anndata": "anndata", "pandas": "anndata"}
 _EXTRA_OF |= dict.fromkeys(
     (
         *("alembic", "fastapi", "fastapi_offline", "fsspec", "jinja2", "pydantic_settings"),
@@ -51,23 +53,24 @@ app.command(
     name="predict",
     usage="Usage: deepgps predict INPUT... [OPTIONS]",
     help="Predict where proteins go: labels, images and a report.\n\n"
-    "Running the same command again continues an unfinished run. Exit codes: 0; 2 if some input "
-    "could not be used (see rejected.csv; the rest is predicted); 1 for a failure.",
+    "Running the same command again continues an unfinished run. Exit codes: 0; 3 if some records could not "
+    "be used (see rejected.csv; the rest is predicted); 2 if none could; 1 for a failure.",
 )
 app.command(
     "deepgps.cli.explain:explain",
     name="explain",
     usage="Usage: deepgps explain INPUT... [OPTIONS]",
     help="Explain predictions: important residues and sorting signals.\n\n"
-    "Exit codes: 0; 2 if some input could not be used (see rejected.csv; the rest is explained); 1 for a "
-    "failure.",
+    "Exit codes: 0; 3 if some records could not be used (see rejected.csv; the rest is explained); 2 if none "
+    "could; 1 for a failure.",
 )
 app.command(
     "deepgps.cli.explain:variants",
     name="variants",
     usage="Usage: deepgps variants PROTEIN CHANGE... [OPTIONS]",
     help="Compare changed sequences with the unchanged one.\n\n"
-    "Exit codes: 0; 2 if some rows of a table could not be used (see variants.csv); 1 for a failure.",
+    "Exit codes: 0; 3 if some rows of a table could not be used (see variants.csv); 2 if none could; 1 for a "
+    "failure.",
 )
 app.command(
     "deepgps.cli.atlas:atlas",
@@ -115,8 +118,8 @@ app.command(
     name="compare-cells",
     usage="Usage: deepgps compare-cells INPUT... --model A --model B [OPTIONS]",
     help="Compare the models of several cell lines on the same proteins.\n\n"
-    "Running the same command again continues an unfinished run. Exit codes: 0; 2 if some input "
-    "could not be used (see rejected.csv; the rest is compared); 1 for a failure.",
+    "Running the same command again continues an unfinished run. Exit codes: 0; 3 if some records could not "
+    "be used (see rejected.csv; the rest is compared); 2 if none could; 1 for a failure.",
 )
 app.command(evaluate_app)
 evaluate_app.default(evaluate_command)

@@ -62,7 +62,7 @@ def compare_cells_command(
     format
         Format of the table.
     """
-    from deepgps.cli.console import RecordProgress
+    from deepgps.cli.console import RecordProgress, exit_code
     from deepgps.comparison.compare import compare_cells
     from deepgps.proteins.reading import read_proteins
     from deepgps.results.run import input_fingerprints
@@ -87,7 +87,7 @@ def compare_cells_command(
         )
     progress.print_rejected()
     _print_result(comparison)
-    return 2 if comparison.rejected else 0
+    return exit_code(len(comparison.proteins), comparison.rejected)
 
 
 def _load(models: Sequence[str], threads: int | None, structures: Path | None) -> "list[Predictor]":

@@ -2,8 +2,8 @@
 
 import gzip
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -143,27 +143,78 @@ class RecordProgress(ProgressBar):
                 self.print_some(f"'{each.id}' {note}.")
             yield each
 
-    def print_rejected(self) -> None:
-        """Print how many more records were rejected than were printed."""
+    def count_all(self, records: "Iterable[Protein | Rejection]") -> "Iterator[Protein]":
+        """Yield the proteins among records, and count all; print why one is rejected."""
+        from deepgps.proteins.protein import Protein
+
+        for each in records:
+            if isinstance(each, Protein):
+                self.advance()
+                yield each
+            else:
+                self.reject(each)
+
+    def print_rejected(self, *, listed: bool = True) -> None:
+        """Print how many more records were rejected than were printed; `listed`: all are in a file."""
         if self.rejected > MAX_MESSAGES:
             more = self.rejected - MAX_MESSAGES
-            self.print(f"{more:,} more records were rejected; see rejected.csv.")
+            self.print(f"{more:,} more records were rejected{'; see rejected.csv' if listed else ''}.")
 
 
-def print_summary(summary: "ResultsSummary") -> None:
-    """Print the first rows of a results folder, the counts and the files."""
+def exit_code(used: int, rejected: int) -> int:
+    """Return 0 if no record was rejected, 3 if some were and others were used, 2 if none could be used."""
+    if not rejected:
+        return 0
+    return 3 if used else 2
+
+
+def print_summary(summary: "ResultsSummary", *, sort: str | None = None, top: int | None = None) -> None:
+    """Print the first rows of a results folder in an order, the counts and the files."""
+    from deepgps.cli.table import first_rows
     from deepgps.results.records import read_records
 
-    rows = list(islice(read_records(summary.folder / "results.jsonl"), MAX_PRINTED_ROWS + 1))
+    tally, records = _Tally(), read_records(summary.folder / "results.jsonl")
+    counted = tally.count(records)
+    most = top or MAX_PRINTED_ROWS
+    rows = first_rows(counted, sort, most)
+    deque(counted, maxlen=0)
     header = ("Protein", "Localizations", "Confidence", "Known", "Intranuclear", "Nucleus")
-    print_table(header, [_cells(row) for row in rows[:MAX_PRINTED_ROWS]])
-    if len(rows) > MAX_PRINTED_ROWS:
+    print_table(header, [_cells(row) for row in rows])
+    if tally.rows > most:
         print("…")
     if rows and not rows[0]["probabilities"]:
         print("This model draws images and predicts no label.")
     earlier = f" ({summary.resumed:,} by an earlier run)" if summary.resumed else ""
-    print(f"{summary.predicted:,} predicted{earlier}, {summary.rejected:,} rejected")
+    print(f"{summary.predicted:,} predicted{earlier}, {summary.rejected:,} rejected{tally}")
     print_files(summary.files)
+
+
+class _Tally:
+    """Counts the rows of a table, and its proteins whose prediction is doubtful."""
+
+    def __init__(self) -> None:
+        self.rows = self.unclear = self.unlike = 0
+
+    def count(self, records: "Iterable[Record]") -> "Iterator[Record]":
+        from deepgps.prediction.prediction import UNCLEAR
+        from deepgps.proteins.known import UNLIKE
+
+        first: str | None = None
+        for record in records:
+            first = record["nucleus"] if not self.rows else first
+            self.rows += 1
+            if record["nucleus"] == first:  # a protein has a row for each nucleus
+                self.unclear += record["localizations"] == [UNCLEAR]
+                self.unlike += any(each.startswith(UNLIKE) for each in record["warnings"])
+            yield record
+
+    def __str__(self) -> str:
+        doubts = [
+            f"{count:,} {what}"
+            for count, what in ((self.unclear, "unclear"), (self.unlike, "unlike any annotated protein"))
+            if count
+        ]
+        return "".join(f", {each}" for each in doubts)
 
 
 def print_files(paths: Iterable[Path]) -> None:

@@ -42,7 +42,8 @@ def embed(
     encoder
         An ESM2 by name (``esm2_t33_650M_UR50D``, ``t30_150M``) or folder, or ``segments-1``.
     out
-        The table to write, Parquet; vectors of residues lie beside it, ``.npz``.
+        The table to write, Parquet; vectors of residues lie beside it, ``.npz``. Or ``.h5ad`` for AnnData
+        (extra ``anndata``).
     level
         One vector per protein, or one per residue.
     cache
@@ -58,7 +59,7 @@ def embed(
     scheduler
         Address of a Dask scheduler whose workers embed instead.
     """
-    from deepgps.cli.console import ProgressBar
+    from deepgps.cli.console import ProgressBar, exit_code
     from deepgps.training.embedding import EmbeddingOptions, embed_proteins, proteins_to_embed
 
     accepted, rejected = _separate(proteins_to_embed(proteins, offline=offline))
@@ -80,7 +81,7 @@ def embed(
     if done.windowed:
         print(f"{done.windowed:,} of more than {identity.max_length:,} residues were encoded in windows.")
     print("\n".join(map(str, done.files)))
-    return 2 if rejected else 0
+    return exit_code(len(accepted), len(rejected))
 
 
 def prepare_encoder_command(

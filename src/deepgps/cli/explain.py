@@ -47,7 +47,7 @@ def explain(
     threads
         Threads to compute with; all cores by default.
     """
-    from deepgps.cli.console import RecordProgress, count_records
+    from deepgps.cli.console import RecordProgress, count_records, exit_code
     from deepgps.prediction import Predictor
     from deepgps.proteins.reading import read_proteins
     from deepgps.results.explanations import explain_to_folder
@@ -65,7 +65,7 @@ def explain(
         )
     progress.print_rejected()
     _print(("Protein", "Localizations", "Signals"), summary, "explained")
-    return 2 if summary.rejected else 0
+    return exit_code(summary.done, summary.rejected)
 
 
 def variants(
@@ -113,6 +113,7 @@ def variants(
     threads
         Threads to compute with; all cores by default.
     """
+    from deepgps.cli.console import exit_code
     from deepgps.explain.changes import parse_variant
     from deepgps.prediction import Predictor
     from deepgps.results.explanations import variant_table_to_folder, variants_to_folder
@@ -127,7 +128,7 @@ def variants(
         named = _proteins(words, None, offline=offline) if words else []
         summary = variant_table_to_folder(predictor, table, out, named)
         _print(("Variant", "Moves", "What changes"), summary, "compared")
-        return 2 if summary.rejected else 0
+        return exit_code(summary.done, summary.rejected)
     sources, changes = (words[:1], words[1:]) if sequence is None else ([], words)
     proteins = _proteins(sources, sequence, offline=offline)
     if len(proteins) != 1:

@@ -262,7 +262,9 @@ def _accessions(names: Sequence[str]) -> list[str]:
 
 
 def _report(fetched: "FetchSummary", out: Path, names: Sequence[str]) -> int:
-    """Print what was fetched; return 1 if a retry may fetch more, 2 if an id is unknown, else 0."""
+    """Print what was fetched; return 1 if a retry may fetch more, 3 if an id is unknown, else 0."""
+    from deepgps.cli.console import exit_code
+
     fields = f", {fetched.fields:,} fields" if fetched.fields else ""
     print(
         f"{fetched.proteins:,} proteins{fields}: {fetched.new:,} files fetched "
@@ -276,7 +278,7 @@ def _report(fetched: "FetchSummary", out: Path, names: Sequence[str]) -> int:
         return 1
     if fetched.unknown:
         _print_error(f"Unknown in the source: {_shorten(fetched.unknown)}.")
-        return 2
+        return exit_code(fetched.proteins, len(fetched.unknown))
     return 0
 
 

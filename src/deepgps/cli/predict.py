@@ -91,8 +91,10 @@ def predict(
     *inputs: Annotated[str, Parameter(allow_leading_hyphen=True)],
     drawing: Drawing = Drawing(),
     model: str = "deepgps-mini",
-    out: Path = Path("deepgps-results"),
-    format: Literal["csv", "tsv", "json", "parquet"] = "csv",
+    out: Annotated[Path, Parameter(allow_leading_hyphen=True)] = Path("deepgps-results"),
+    format: Literal["csv", "tsv", "json", "parquet", "xlsx", "h5ad"] = "csv",
+    sort: str | None = None,
+    top: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     workers: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     scheduler: str | None = None,
     records: Path | None = None,
@@ -103,14 +105,20 @@ def predict(
     Parameters
     ----------
     inputs
-        FASTA, CSV or TSV files (gzip too), - for stdin, UniProt accessions, human gene symbols, or the word
-        ``example`` for the six proteins that come with deepGPS.
+        FASTA, CSV or TSV files (gzip too), lists of accessions or gene symbols, - for stdin, UniProt
+        accessions, human gene symbols, or the word ``example`` for the six proteins that come with deepGPS.
     model
         Name of an installed model (``deepgps models list``), or a path to a bundle.
     out
-        Folder for the results.
+        Folder for the results; - prints the table to stdout instead, without images, and nothing else.
     format
-        Format of the table; ``json`` is JSON Lines; ``parquet`` needs the extra ``scale``.
+        Format of the table; ``json`` is JSON Lines; ``parquet`` needs the extra ``scale``, ``xlsx`` (Excel)
+        and ``h5ad`` (AnnData) the extra of that name.
+    sort
+        What to print first: the highest ``confidence``, ``similarity``, ``intranuclear`` fraction, or
+        probability of a class such as ``golgi``. Files keep the order of the input.
+    top
+        How many rows to print, 12 by default, and all with ``--out -``.
     workers
         Local processes to predict in.
     scheduler
@@ -120,12 +128,23 @@ def predict(
         microtubules_image, er_image, fasta_file}``, instead of inputs and nuclei: writes
         ``{prediction_id}.tiff`` of the size of the nucleus image, and ``prediction_results.tsv``.
     """
+    to_stdout = str(out) == "-"
+    # The parser lets "-" through as a folder, and with it every option.
+    if str(out).startswith("-") and not to_stdout:
+        raise InputError(f"--out '{out}' is an option and no folder; name a folder, or write ./{out}.")
     if records is not None:
-        others = {"an input": bool(inputs), "--workers": workers > 1, "--scheduler": bool(scheduler)}
-        return _predict_records(
-            records, out, model, drawing, options, {**others, "--format": format != "csv"}
-        )
-    from deepgps.cli.console import RecordProgress, count_records, print_summary
+        others = {
+            "an input": bool(inputs),
+            "--workers": workers > 1,
+            "--scheduler": bool(scheduler),
+            "--format": format != "csv",
+            "--sort": sort is not None,
+            "--top": top is not None,
+            "--out -": to_stdout,
+        }
+        return _predict_records(records, out, model, drawing, options, others)
+    from deepgps.cli.console import RecordProgress, count_records, exit_code, print_summary
+    from deepgps.cli.table import check_order, check_streamed, print_rows
     from deepgps.prediction import Predictor
     from deepgps.proteins.reading import read_proteins
     from deepgps.results.predict import predict_to_folder
@@ -133,6 +152,10 @@ def predict(
 
     given, drawing = _inputs_after_nuclei(inputs, options.sequence, drawing)
     sources = protein_sources(given, "predict")
+    if to_stdout:
+        check_streamed(format)
+        _check_not_drawn(drawing, "--out - prints the table alone")
+        drawing = replace(drawing, images=False)
     predictor = Predictor.load(
         model,
         threads=options.threads,
@@ -140,12 +163,20 @@ def predict(
         mean=drawing.mean,
         seed=drawing.seed,
     )
+    check_order(sort, predictor.classes)
     proteins = read_proteins(
         sources, sequence=options.sequence, offline=options.offline, known=predictor.known
     )
     cells = load_cells(predictor, drawing)
     total = count_records(sources, options.sequence)
     with RecordProgress("predicting", total, unit="proteins") as progress:
+        if to_stdout:
+            read = progress.count_all(progress.tell_nucleotides(proteins))
+            predicted = print_rows(
+                predictor, read, format, sort=sort, top=top, workers=workers, scheduler=scheduler
+            )
+            progress.print_rejected(listed=False)
+            return exit_code(predicted, progress.rejected)
         summary = predict_to_folder(
             predictor,
             progress.tell_nucleotides(proteins),
@@ -162,8 +193,8 @@ def predict(
             on_rejection=progress.reject,
         )
     progress.print_rejected()
-    print_summary(summary)
-    return 2 if summary.rejected else 0
+    print_summary(summary, sort=sort, top=top)
+    return exit_code(summary.predicted, summary.rejected)
 
 
 def _predict_records(
@@ -217,7 +248,8 @@ def _predict_records(
     earlier = f" ({done.resumed:,} by an earlier run)" if done.resumed else ""
     print(f"{done.predicted:,} predicted{earlier}, {done.failed:,} failed")
     print_files([done.table, out])
-    return 2 if done.failed else 0
+    # Also if all failed: the table says so of each.
+    return 3 if done.failed else 0
 
 
 def _inputs_after_nuclei(
@@ -254,16 +286,8 @@ def load_cells(predictor: "Predictor", drawing: Drawing) -> "list[Cell] | None":
     """Load the cells to draw into, with unique names."""
     from deepgps.images.cell import with_unique_name
 
-    for option, is_set in (
-        ("--nucleus", drawing.nucleus),
-        ("--image-format", drawing.image_format != "files"),
-        ("--mean", drawing.mean),
-        ("--seed", drawing.seed),
-        ("--microtubules", drawing.microtubules),
-        ("--er", drawing.er),
-    ):
-        if is_set and not drawing.images:
-            raise InputError(f"--no-images draws nothing, so {option} has no effect; leave one of them out.")
+    if not drawing.images:
+        _check_not_drawn(drawing, "--no-images draws nothing")
     nuclei = drawing.nucleus or []
     landmarks = {
         "microtubules": _one_per_nucleus("--microtubules", drawing.microtubules, nuclei),
@@ -282,6 +306,20 @@ def load_cells(predictor: "Predictor", drawing: Drawing) -> "list[Cell] | None":
         cells.append(with_unique_name(cell, cells))
     print_warnings(cells)
     return cells or None
+
+
+def _check_not_drawn(drawing: Drawing, reason: str) -> None:
+    """Refuse options of images where none are drawn."""
+    for option, is_set in (
+        ("--nucleus", drawing.nucleus),
+        ("--image-format", drawing.image_format != "files"),
+        ("--mean", drawing.mean),
+        ("--seed", drawing.seed),
+        ("--microtubules", drawing.microtubules),
+        ("--er", drawing.er),
+    ):
+        if is_set:
+            raise InputError(f"{reason}, so {option} has no effect; leave one of them out.")
 
 
 def _one_per_nucleus(option: str, files: Sequence[str] | None, nuclei: Sequence[str]) -> Sequence[str | None]:

@@ -35,6 +35,7 @@ def segment(
     pixel_size_um
         Pixel size in micrometres; read from the file by default.
     """
+    from deepgps.cli.console import exit_code
     from deepgps.errors import InputError
     from deepgps.images.read import image_stem, read_field
     from deepgps.images.segmentation import LABELS_SUFFIX, get_segmenter, segment_field, write_labels
@@ -57,7 +58,7 @@ def segment(
             continue
         written[target.name] = image
         print(f"{target}\t{labels.max()} nuclei")
-    return 2 if failed else 0
+    return exit_code(len(written), failed)
 
 
 def prepare(

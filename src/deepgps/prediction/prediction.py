@@ -79,6 +79,12 @@ class Prediction:
     known: KnownProtein | None = None
     predicted: Mapping[str, float] = field(default_factory=dict)
 
+    def _repr_html_(self) -> str:
+        # Jupyter shows it.
+        from deepgps.prediction.html import prediction_html
+
+        return prediction_html(self)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoding:

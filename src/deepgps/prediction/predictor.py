@@ -7,12 +7,12 @@ from functools import cached_property, lru_cache, partial
 from itertools import groupby, islice
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 
 from deepgps.arrays import Floats, Mask
-from deepgps.bundle import DEFAULT_MODEL, Bundle, CropSpec, FlowMatchingSpec, open_model, with_class_set
+from deepgps.bundle import DEFAULT_MODEL, Bundle, FlowMatchingSpec, open_model, with_class_set
 from deepgps.errors import InputError
 from deepgps.explain.changes import Variant, parse_variant, silent_changes
 from deepgps.explain.explanation import Explanation
@@ -20,7 +20,7 @@ from deepgps.explain.importance import importance
 from deepgps.explain.signals import find_signals
 from deepgps.explain.variants import VariantComparison, compare_variants
 from deepgps.images.cell import DEFAULT_CELLS, Cell, WholeField
-from deepgps.images.processing import SAME_SIZE
+from deepgps.images.processing import SAME_SIZE, same_pixel_size
 from deepgps.localization import CLASS_SETS, HPA_TO_WORDS, localizations_of
 from deepgps.prediction.encoder import Encoder, neighbour_index
 from deepgps.prediction.generator import Generator, open_generator
@@ -50,6 +50,21 @@ MAX_BUFFERED_IMAGES = 256
 MAX_VARIANT_IMAGES = 100
 SILENT_IMAGES = 4
 """Silent changes that are drawn for the noise floor of images."""
+
+
+class SeqRecordLike(Protocol):
+    """A record of another package, such as Biopython's ``SeqRecord``.
+
+    Attributes
+    ----------
+    id
+        Its name.
+    seq
+        Its residues; text, or an object that becomes text.
+    """
+
+    id: Any
+    seq: Any
 
 
 class Predictor:
@@ -306,6 +321,32 @@ class Predictor:
             image_checks=image_checks,
         )
 
+    def fit_cell(self, cell: Cell) -> Cell:
+        """Resample a cell of another size or scale than the model's crops.
+
+        Parameters
+        ----------
+        cell
+            A cell.
+
+        Returns
+        -------
+        Cell
+            The cell itself if it fits, or is a whole field of the model's pixel size; with a warning if it is smaller than a crop, so that it was padded.
+        """
+        size, um = self.bundle.metadata.crop.size_px, self.bundle.metadata.crop.pixel_size_um
+        shape = cell.nucleus.shape
+        is_field = min(shape) >= size and not any(edge % 2 for edge in shape)
+        if (shape == (size, size) or is_field) and same_pixel_size(cell.pixel_size_um, um):
+            return cell
+        fitted = cell.resampled(size_px=size, pixel_size_um=um)
+        if min(cell.nucleus.shape) * cell.pixel_size_um * (1 + SAME_SIZE) >= size * um:
+            return fitted
+        note = (
+            f"Nucleus '{cell.name}' is smaller than this model's images; its border was padded. Load it with "
+        )
+        return replace(fitted, warnings=(*cell.warnings, f"{note}Predictor.load_cell()."))
+
     def reject_unusable(self, records: Iterable[Protein | Rejection]) -> Iterator[Protein | Rejection]:
         """Replace each protein that this model cannot use, because its structure is missing, by a rejection.
 
@@ -351,7 +392,8 @@ class Predictor:
         sequence
             Amino acids in one-letter code; blanks, line breaks and a final ``*`` are removed.
         cell
-            The cell to draw into, of the model's crop size and pixel size; a default cell if None.
+            The cell to draw into; a default cell if None. One of another size or scale than the model's crops
+            is resampled.
         images
             Whether to draw an image.
 
@@ -363,7 +405,7 @@ class Predictor:
         Raises
         ------
         InputError
-            If the sequence or the cell cannot be used.
+            If the sequence cannot be used.
 
         Examples
         --------
@@ -377,7 +419,7 @@ class Predictor:
 
     def predict(
         self,
-        proteins: Iterable[Protein],
+        proteins: Iterable[Protein | Rejection | str | SeqRecordLike],
         cells: Sequence[Cell] | None = None,
         *,
         images: bool = True,
@@ -387,10 +429,11 @@ class Predictor:
         Parameters
         ----------
         proteins
-            Checked proteins, such as those from `deepgps.read_proteins`; read lazily, a few at a time.
+            Proteins, such as those from `deepgps.read_proteins`; sequences, as for `predict_one`, which are
+            called ``sequence_1`` and so on; or records with ``id`` and ``seq``, such as Biopython's. They are
+            read lazily, a few at a time.
         cells
-            Cells of the model's crop size and pixel size, or whole fields from `load_field`; one default cell
-            if None.
+            As for `predict_one`, or whole fields from `load_field`; one default cell if None.
         images
             Whether to draw images; without them there is one prediction per protein.
 
@@ -402,8 +445,7 @@ class Predictor:
         Raises
         ------
         InputError
-            If a cell is smaller or of another pixel size than the model's crops, a structure is needed and
-            missing, or there is nothing to predict.
+            If a protein cannot be used, its structure is needed and missing, or there is nothing to predict.
 
         Examples
         --------
@@ -416,7 +458,7 @@ class Predictor:
         """
         self.check_output(images=images)
         segmented = self._segmented(cells) if images else []
-        stream = iter(proteins)
+        stream = (_numbered_protein(number, each) for number, each in enumerate(proteins, start=1))
         while batch := list(islice(stream, PROTEIN_BATCH)):
             answers = [self._answer(*pair) for pair in zip(batch, self.encode(batch), strict=True)]
             if images:
@@ -572,8 +614,7 @@ class Predictor:
             )
         silent = silent_changes(compared.sequence, SILENT_IMAGES)
         sequences = [compared.sequence, *silent, *(each.variant.sequence for each in compared.effects)]
-        cell = self.load_cell() if cell is None else cell
-        _check_scale(cell, self.bundle.metadata.crop)
+        cell = self.load_cell() if cell is None else self.fit_cell(cell)
         encodings = self.encode([replace(protein, sequence=each) for each in sequences], hidden=hidden)
         images = [self.draw([cell], [self._predicted_latent(each)])[0] for each in encodings]
         distances = [float(np.abs(image - images[0]).mean()) for image in images]
@@ -633,11 +674,9 @@ class Predictor:
         return open_generator(self.bundle, self.threads)
 
     def _segmented(self, cells: Sequence[Cell] | None) -> list[tuple[Cell, Mask]]:
-        """Check the cells, and pair each with the mask of its nuclei."""
-        cells = list(cells or [self.load_cell()])
-        for cell in cells:
-            _check_scale(cell, self.bundle.metadata.crop)
-        return [(cell, _nucleus_mask(cell)) for cell in cells]
+        """Fit the cells to the model, and pair each with the mask of its nuclei."""
+        fitted = [self.fit_cell(cell) for cell in cells or [self.load_cell()]]
+        return [(cell, _nucleus_mask(cell)) for cell in fitted]
 
     def _with_images(
         self, predictions: Sequence[tuple[Prediction, Floats]], cells: Sequence[tuple[Cell, Mask]]
@@ -767,13 +806,27 @@ def with_words(latent: Floats, statements: Sequence[Statement], flow: FlowMatchi
     return np.concatenate([latent, np.array([applies], np.float32)], 1)
 
 
-def _as_protein(given: Protein | str) -> Protein:
+def _as_protein(given: Protein | str, id: str = "sequence") -> Protein:
     if isinstance(given, Protein):
         return given
     cleaned = clean_sequence(given)
-    if problem := check_sequence("sequence", cleaned):
+    if problem := check_sequence(id, cleaned):
         raise InputError(problem)
-    return Protein("sequence", cleaned)
+    return Protein(id, cleaned)
+
+
+def _numbered_protein(number: int, given: Protein | Rejection | str | SeqRecordLike) -> Protein:
+    if isinstance(given, Rejection):
+        raise InputError(given.reason)
+    if isinstance(given, Protein | str):
+        return _as_protein(given, f"sequence_{number}")
+    try:
+        return _as_protein(str(given.seq), str(given.id))
+    except AttributeError:
+        raise InputError(
+            f"Protein {number} is a '{type(given).__name__}'; give a sequence, a Protein, or a record with "
+            "id and seq."
+        ) from None
 
 
 @lru_cache(maxsize=32)
@@ -781,15 +834,3 @@ def _nucleus_mask(cell: Cell) -> Mask:
     from deepgps.images.segmentation import OtsuWatershed
 
     return OtsuWatershed()(cell.nucleus, cell.pixel_size_um) > 0
-
-
-def _check_scale(cell: Cell, crop: CropSpec) -> None:
-    shape, size = cell.nucleus.shape, crop.size_px
-    same_scale = abs(cell.pixel_size_um / crop.pixel_size_um - 1) <= SAME_SIZE
-    is_field = min(shape) >= size and not any(edge % 2 for edge in shape)
-    if not (shape == (size, size) or is_field) or not same_scale:
-        edges = " x ".join(str(edge) for edge in shape)
-        raise InputError(
-            f"Nucleus '{cell.name}' is {edges} px of {cell.pixel_size_um:g} µm; this model draws "
-            f"{size} x {size} px of {crop.pixel_size_um:g} µm: load it with Predictor.load_cell()."
-        )

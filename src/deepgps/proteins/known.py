@@ -554,6 +554,10 @@ def _short(statement: Statement) -> str:
     return f"{statement.source} {statement.reliability.removeprefix('grade ').replace(', additional', '')}"
 
 
+UNLIKE = "no annotated relative"
+"""How the warning begins that a prediction rests on the sequence alone."""
+
+
 def known_warnings(
     known: KnownProtein | None, said: Collection[str], evidence: Sequence[Neighbour], unlike_below: float
 ) -> tuple[str, ...]:
@@ -583,4 +587,4 @@ def known_warnings(
     if nearest >= unlike_below:
         distant = f"only distant annotated relatives (similarity {nearest:.3f})"
         return (*warnings, f"{distant}: predicted mostly from the sequence")
-    return (*warnings, f"no annotated relative (similarity {nearest:.3f}): predicted from the sequence alone")
+    return (*warnings, f"{UNLIKE} (similarity {nearest:.3f}): predicted from the sequence alone")

@@ -3,7 +3,7 @@
 A folder holds the results of one *run*: one model, one set of options, one input.
 
 - ``results.jsonl``: one line of JSON per protein and cell, with everything, including the evidence;
-- ``results.csv``, ``results.tsv`` or ``results.parquet``: the same as a table;
+- ``results.csv``, ``.tsv``, ``.parquet``, ``.xlsx`` or ``.h5ad``: the same as a table;
 - ``images/``: for each row a labelled PNG and the raw images (OME-TIFF, axes ``CYX``); or ``images.zarr``,
   one store for all rows;
 - ``report.html``: a self-contained page;

@@ -14,6 +14,7 @@ from deepgps.errors import InputError
 from deepgps.files import AppendFile, lock_folder, offset_after, remove_temporary_files
 from deepgps.images.cell import Cell
 from deepgps.proteins.protein import Protein, Rejection
+from deepgps.results.exports import EXPORTED_FILES
 from deepgps.results.image_storage import IMAGE_STORE, ImageFolder, ImageStore, remove_images
 from deepgps.results.records import (
     DELIMITERS,
@@ -38,12 +39,11 @@ from deepgps.results.run import (
 )
 
 RECORDS_FILE = "results.jsonl"
-PARQUET_FILE = "results.parquet"
 REJECTED_FILE = "rejected.csv"
 REJECTED_COLUMNS = ("Protein_ID", "Source", "Reason")
 REPORT_FILE = "report.html"
 _SYNC_S = 1.0
-TABLES = ("results.csv", "results.tsv", PARQUET_FILE)
+TABLES = ("results.csv", "results.tsv", *EXPORTED_FILES)
 
 
 class ResultsFolder:
@@ -100,7 +100,7 @@ class ResultsFolder:
             check_same_run(self.path, earlier, self._document)
             self._document["started"] = earlier.get("started", self._document["started"])
         remove_temporary_files(self.path)
-        for name in (REJECTED_FILE, PARQUET_FILE):
+        for name in (REJECTED_FILE, *EXPORTED_FILES):
             (self.path / name).unlink(missing_ok=True)
         self.predicted = self.rejected = self.resumed = 0
         self._synced = time.monotonic()

@@ -10,9 +10,10 @@ from deepgps.errors import InputError
 from deepgps.images.cell import Cell
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
-from deepgps.results.folder import PARQUET_FILE, RECORDS_FILE, REJECTED_FILE, REPORT_FILE, ResultsFolder
+from deepgps.results.exports import check_export, export_table
+from deepgps.results.folder import RECORDS_FILE, REJECTED_FILE, REPORT_FILE, ResultsFolder
 from deepgps.results.image_storage import IMAGE_FOLDER, IMAGE_STORE, check_zarr
-from deepgps.results.records import ImageFormat, ResultRow, TableFormat, check_parquet, write_parquet
+from deepgps.results.records import ImageFormat, ResultRow, TableFormat
 from deepgps.results.report import write_report
 from deepgps.results.rows import PredictionTask, predict_rows
 from deepgps.results.run import PredictionRun, cell_fingerprint
@@ -83,7 +84,7 @@ def predict_to_folder(
     image_format
         ``files`` for two files per row, or ``zarr`` for one store.
     table
-        ``csv``, ``tsv``, ``json`` or ``parquet``.
+        ``csv``, ``tsv``, ``json``, ``parquet``, ``xlsx`` or ``h5ad``.
     inputs
         Source and SHA-256 of each input, for the run record.
     overwrite
@@ -125,8 +126,7 @@ def predict_to_folder(
     predictor.check_output(images=images)
     if images and image_format == "zarr":
         check_zarr()
-    if table == "parquet":
-        check_parquet()
+    check_export(table)
     usable = predictor.reject_unusable(proteins)
     usable = chain(list(islice(usable, 1)), usable)
     chosen = _cells(predictor, cells) if images else ()
@@ -164,8 +164,7 @@ def predict_to_folder(
         finished = limit is None or next(remaining, None) is None
         folder.write_run_record(finished=finished)
         if finished:
-            if table == "parquet":
-                write_parquet(out / RECORDS_FILE, out / PARQUET_FILE, run.classes)
+            export_table(table, out / RECORDS_FILE, run.classes)
             write_report(out)
         return ResultsSummary(
             out, folder.predicted, folder.resumed, folder.rejected, _files(out, run), finished
@@ -173,7 +172,7 @@ def predict_to_folder(
 
 
 def _cells(predictor: Predictor, cells: Sequence[Cell] | None) -> tuple[Cell, ...]:
-    chosen = tuple(cells or (predictor.load_cell(),))
+    chosen = tuple(predictor.fit_cell(cell) for cell in cells or (predictor.load_cell(),))
     names = [cell.name for cell in chosen]
     if duplicate := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"Two cells are called '{duplicate}'; give each its own name.")

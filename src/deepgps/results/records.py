@@ -1,4 +1,4 @@
-"""Predictions as records: JSON Lines, tables (CSV, TSV) and Parquet."""
+"""Predictions as records: JSON Lines, and the lines of tables (CSV, TSV)."""
 
 import csv
 import hashlib
@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
@@ -16,13 +16,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from deepgps.arrays import Bytes
-from deepgps.errors import MissingExtraError
-from deepgps.files import atomic_path
 from deepgps.prediction import Prediction
 from deepgps.prediction.overall import said_classes
 from deepgps.proteins.known import KnownProtein, agreement, main_statements
 
-TableFormat = Literal["csv", "tsv", "json", "parquet"]
+TableFormat = Literal["csv", "tsv", "json", "parquet", "xlsx", "h5ad"]
 """Format of the table beside ``results.jsonl``; ``json`` is ``results.jsonl`` alone."""
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 ImageFormat = Literal["files", "zarr"]
@@ -196,6 +194,17 @@ def table_row(record: Record, classes: Sequence[str]) -> list[str]:
     ]
 
 
+NUMBERS = ("Length", "Confidence", "Similarity", "Intranuclear_Fraction")
+"""Columns of the table with numbers, beside the classes."""
+
+
+def typed_row(record: Record, classes: Sequence[str]) -> list[str | float | None]:
+    """Return a row of the table in which numbers are numbers; one that is missing is None."""
+    numbers = {*NUMBERS, *classes}
+    cells = zip(table_columns(classes), table_row(record, classes), strict=True)
+    return [(float(cell) if cell else None) if name in numbers else cell for name, cell in cells]
+
+
 def table_line(values: Sequence[str], delimiter: str = ",") -> bytes:
     """Encode a line of a table in UTF-8, with quotes where a value needs them."""
     line = io.StringIO()
@@ -244,90 +253,3 @@ def parse_record(line: bytes) -> Record | None:
 @cache
 def _record_type() -> TypeAdapter[Record]:
     return TypeAdapter(Record)
-
-
-def check_parquet() -> None:
-    """Check that Parquet can be written.
-
-    Raises
-    ------
-    MissingExtraError
-        If a library is missing.
-    """
-    try:
-        import polars  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"--format parquet needs '{error.name}', which is not installed: pip install 'deepgps[scale]'."
-        ) from None
-
-
-def write_parquet(records: Path, target: Path, classes: Sequence[str]) -> None:
-    """Write records as Parquet, a few at a time, whole or not at all.
-
-    Parameters
-    ----------
-    records
-        A complete ``results.jsonl``.
-    target
-        The file to write. Its columns are those of `Record`; ``probabilities`` is a struct with a field for
-        each class, and left out if there are no classes.
-    classes
-        The model's class slugs.
-    """
-    import polars as pl
-
-    with atomic_path(target) as draft:
-        pl.scan_ndjson(records, schema=_parquet_schema(classes), low_memory=True).sink_parquet(draft)
-
-
-def _parquet_schema(classes: Sequence[str]) -> dict[str, Any]:
-    import polars as pl
-
-    text, number = pl.String(), pl.Float64()
-    evidence = {"accession": text, "localizations": pl.List(text), "similarity": number}
-    known = {
-        "accession": text,
-        "gene_symbol": text,
-        "human": pl.Boolean(),
-        "identity": number,
-        "coverage": number,
-        "match": text,
-        "others": pl.List(text),
-        "localizations": pl.List(text),
-        "agreement": text,
-        "statements": pl.List(
-            pl.Struct(
-                {
-                    "source": text,
-                    "reliability": text,
-                    "word": text,
-                    "localizations": pl.List(text),
-                    "part": text,
-                }
-            )
-        ),
-    }
-    schema = {
-        "protein_id": text,
-        "accession": text,
-        "gene_symbol": text,
-        "sequence_sha256": text,
-        "length": pl.Int64(),
-        "localizations": pl.List(text),
-        "probabilities": pl.Struct(dict.fromkeys(classes, number)),
-        "confidence": number,
-        "known": pl.Struct(known),
-        "predicted": pl.Struct(dict.fromkeys(classes, number)),
-        "intranuclear_fraction": number,
-        "model": text,
-        "version": text,
-        "nucleus": text,
-        "images": text,
-        "evidence": pl.List(pl.Struct(evidence)),
-        "warnings": pl.List(text),
-    }
-    if not classes:
-        # Parquet has no struct without fields.
-        del schema["probabilities"], schema["predicted"]
-    return schema

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -35,11 +35,12 @@ from deepgps.proteins.features import FEATURES_NAME, feature_names, sequence_fea
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.proteins.reading import Seen, SequenceRecord, check_records, read_proteins
 from deepgps.proteins.windows import window_count
+from deepgps.results.exports import check_export
 
 if TYPE_CHECKING:
     from deepgps.models.esm2 import Esm2
 
-SUFFIX = ".parquet"
+SUFFIX, ANNDATA_SUFFIX = ".parquet", ".h5ad"
 PROTEINS_TABLE = "proteins.parquet"
 
 _COLUMNS = ("protein_id", "sequence", "gene_symbol", "accession")
@@ -116,7 +117,8 @@ def embed_proteins(
     options
         Encoder and how to use it.
     out
-        The table to write, ``.parquet``; vectors of residues are written beside it, into an ``.npz``.
+        The table to write, ``.parquet``; vectors of residues are written beside it, into an ``.npz``. Or
+        AnnData, ``.h5ad``, with a vector per protein as ``X``.
     cache
         Folder of the `EmbeddingCache`.
     workers
@@ -138,8 +140,14 @@ def embed_proteins(
     DeepGPSError
         If some proteins could not be embedded; the others are then in the cache, and no table is written.
     """
-    if out.suffix != SUFFIX:
-        raise InputError(f"'{out}' does not end in {SUFFIX}; give the table such a name.")
+    if out.suffix not in (SUFFIX, ANNDATA_SUFFIX):
+        raise InputError(f"'{out}' does not end in {SUFFIX} or {ANNDATA_SUFFIX}; give the table such a name.")
+    if out.suffix == ANNDATA_SUFFIX:
+        if options.level != "protein":
+            raise InputError(
+                f"Vectors of residues do not fit into '{out}'; give a table that ends in {SUFFIX}."
+            )
+        check_export("h5ad")
     encoder = _identify(options, workers, scheduler)
     computed = 0
 
@@ -191,12 +199,26 @@ def _write_table(
         "windows": pl.Series(windows, dtype=pl.Int64),
         "sequence_sha256": pl.Series([sha256(each.sequence.encode()).hexdigest() for each in proteins]),
     }
+    made = {"deepgps": deepgps.__version__, "encoder": asdict(encoder), "level": level}
+    if out.suffix == ANNDATA_SUFFIX and vectors is not None:
+        _write_anndata(out, columns, vectors, made)
+        return sum(count > 1 for count in windows)
     if vectors is not None:
         columns["embedding"] = pl.Series(vectors, dtype=pl.Array(pl.Float32, encoder.dimension))
-    made = {"deepgps": deepgps.__version__, "encoder": asdict(encoder), "level": level}
     with atomic_path(out) as draft:
         pl.DataFrame(columns).write_parquet(draft, metadata={"deepgps": json.dumps(made)})
     return sum(count > 1 for count in windows)
+
+
+def _write_anndata(out: Path, columns: dict[str, pl.Series], vectors: Floats, made: dict[str, Any]) -> None:
+    import anndata
+    import pandas as pd
+
+    obs = pd.DataFrame({name: values.to_list() for name, values in columns.items()})
+    obs = obs.fillna({"gene_symbol": "", "accession": ""}).set_index("protein_id")
+    obs.index.name = None
+    with atomic_path(out) as draft:
+        anndata.AnnData(vectors, obs=obs, uns={"deepgps": json.dumps(made)}).write_h5ad(draft)
 
 
 @contextmanager
