@@ -116,8 +116,8 @@ def _frame(package: str, rows: Sequence[dict[str, Any]], classes: Sequence[str],
     if package == "polars":
         import polars as pl
 
-        kinds = {name: pl.Float64 if name in numbers else pl.String for name in names}
-        return pl.DataFrame(cells, schema=kinds)
+        schema = {name: pl.Float64 if name in numbers else pl.String for name in names}
+        return pl.DataFrame(cells, schema=schema)
     import pandas as pd
 
     kinds = {name: "float64" if name in numbers else "object" for name in names}
