@@ -332,7 +332,8 @@ class Predictor:
         Returns
         -------
         Cell
-            The cell itself if it fits, or is a whole field of the model's pixel size; with a warning if it is smaller than a crop, so that it was padded.
+            The cell itself if it fits, or is a whole field of the model's pixel size; with a warning if it is
+            smaller than a crop, so that it was padded.
         """
         size, um = self.bundle.metadata.crop.size_px, self.bundle.metadata.crop.pixel_size_um
         shape = cell.nucleus.shape
