@@ -18,7 +18,9 @@ from deepgps.evaluation.images.measure import (
     ImageGenerator,
     wrong_proteins,
 )
+from deepgps.evaluation.labelled_predictions import read_labelled_predictions
 from deepgps.evaluation.labels import knowledge_notes
+from deepgps.evaluation.peers.compare import compare_peers
 from deepgps.evaluation.report import choose_cells
 from deepgps.prediction import Predictor
 from evaluated_store import write_store
@@ -53,12 +55,23 @@ def read(out):
 def test_everything_is_written_and_nothing_else(done):
     _, out = done
     names = {path.name for path in out.iterdir() if not path.name.startswith(".deepgps.lock")}
-    assert names == {"metrics.json", "metrics.csv", "left_out.csv", "report.html"}
+    written = {"metrics.json", "metrics.csv", "labelled_predictions.csv", "left_out.csv", "report.html"}
+    assert names == written
     with (out / "metrics.csv").open() as file:
         rows = {row["metric"]: float(row["value"]) for row in csv.DictReader(file)}
     metrics = read(out)["metrics"]
     assert rows.keys() == metrics.keys()
     assert rows["images/drawn/psnr"] == pytest.approx(metrics["images/drawn/psnr"]["value"], rel=1e-5)
+
+
+def test_the_table_of_predictions_is_what_compare_reads_and_gives_the_same_metrics(done):
+    evaluation, out = done
+    table = read_labelled_predictions(out / "labelled_predictions.csv")
+    assert table.classes == evaluation.predictor.classes
+    assert set(table.proteins) == {each.protein.id for each in evaluation.dataset.proteins}
+    ours = compare_peers(table, {}).models["deepGPS"].metrics
+    report = evaluation.labels.report
+    assert ours["auroc_macro"].value == pytest.approx(report.metrics["protein/auroc_macro"].value, abs=1e-4)
 
 
 def test_metrics_stand_beside_baselines(done):

@@ -126,6 +126,11 @@ evaluate_app.default(evaluate_command)
 evaluate_app.command(
     "deepgps.cli.evaluate:cross", name="cross", help="Draw several proteins into each of several nuclei."
 )
+evaluate_app.command(
+    "deepgps.cli.evaluate:images",
+    name="images",
+    help="Measure the images of any model beside true ones.",
+)
 models_app.command("deepgps.cli.models:list_models_command", name="list", help="List the installed models.")
 models_app.command(
     "deepgps.cli.models:info", name="info", help="Show one model: classes, quality, data, licence."

@@ -1,4 +1,4 @@
-"""``deepgps evaluate``, ``deepgps evaluate cross``."""
+"""``deepgps evaluate``, ``deepgps evaluate cross``, ``deepgps evaluate images``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +145,59 @@ def cross(
         line = ", ".join(f"{what} {share:.0%}" for what, share in shares.items())
         print(f"{name}: {line}")
     for path in write_cross(assay, out):
+        print(path)
+
+
+def images(
+    true: Path,
+    predicted: Path,
+    /,
+    *,
+    nucleus: Path | None = None,
+    labels: Path | None = None,
+    pixel_size_um: float | None = None,
+    out: Path = Path("deepgps-images"),
+    seed: int = 0,
+) -> None:
+    """Measure the predicted images of any model beside the true ones, paired by name.
+
+    Parameters
+    ----------
+    true
+        Folder of the true images: TIFF, PNG or JPEG, of any depth and scale.
+    predicted
+        Folder of the predicted images, named as the true ones.
+    nucleus
+        Folder of the nucleus images, named alike, for the intranuclear fraction and measures of structure.
+    labels
+        CSV or TSV with ``name`` and ``label``, to read labels back, and optionally ``group``, such as the
+        protein, for the bootstrap.
+    pixel_size_um
+        Pixel size of the true images in micrometres; read from the files by default.
+    out
+        Folder for the results.
+    seed
+        Seed of the bootstrap, the controls and the gallery.
+    """
+    from deepgps.evaluation.images.evaluate_pairs import evaluate_images
+
+    with _StageProgress("reading") as progress:
+        done = evaluate_images(
+            true,
+            predicted,
+            out,
+            nucleus=nucleus,
+            labels=labels,
+            pixel_size_um=pixel_size_um,
+            seed=seed,
+            on_progress=progress.update_stage,
+        )
+    for note in done.notes:
+        print(f"Warning: {note}")
+    for name in ("psnr", "ssim", "pearson"):
+        values = {kind: done.metrics.get(f"images/{kind}/{name}") for kind in done.measurements.values}
+        print(name, *(f"{kind} {each.value:.3f}" for kind, each in values.items() if each), sep="\t")
+    for path in done.files:
         print(path)
 
 

@@ -22,12 +22,15 @@ from deepgps.evaluation.images.measure import (
 )
 from deepgps.evaluation.images.metrics import ImageMetrics, image_metrics
 from deepgps.evaluation.images.reference import TrainingReference, fit_training_reference
+from deepgps.evaluation.labelled_predictions import write_labelled_predictions
 from deepgps.evaluation.labels import LabelEvaluation, evaluate_labels
 from deepgps.evaluation.report import write_evaluation_report
 from deepgps.files import TEMPORARY_PREFIX, atomic_path, hash_files, lock_folder, write_csv
 from deepgps.prediction import Predictor
 
 METRICS, METRICS_TABLE, REPORT, LEFT_OUT = "metrics.json", "metrics.csv", "report.html", "left_out.csv"
+LABELLED = "labelled_predictions.csv"
+"""The table that ``deepgps compare`` reads."""
 _RECORDS, _STARTED = f"{TEMPORARY_PREFIX}crops.f32", f"{TEMPORARY_PREFIX}evaluation.json"
 
 OnProgress = Callable[[str, int, int], None]
@@ -89,7 +92,7 @@ def evaluate(
     seed: int = 0,
     on_progress: OnProgress = lambda *_: None,
 ) -> Evaluation:
-    """Evaluate a model and write ``metrics.json``, ``metrics.csv``, ``left_out.csv`` and ``report.html``.
+    """Evaluate a model and write metrics, ``labelled_predictions.csv``, ``left_out.csv`` and ``report.html``.
 
     A run that was killed continues after the last crop measured, if nothing has changed.
 
@@ -221,6 +224,10 @@ def _write_tables(done: Evaluation, out: Path) -> None:
     )
     write_csv(out / METRICS_TABLE, ("metric", "value", "low", "high", "n"), rows)
     write_csv(out / LEFT_OUT, LeftOut._fields, done.dataset.left_out)
+    if done.labels.predictions is None:
+        (out / LABELLED).unlink(missing_ok=True)
+    else:
+        write_labelled_predictions(done.labels.predictions, out / LABELLED)
 
 
 def _rounded(value: float | None) -> str:

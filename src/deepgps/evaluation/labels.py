@@ -24,6 +24,7 @@ from deepgps.evaluation.label_metrics import (
     label_metrics,
     table_reliability,
 )
+from deepgps.evaluation.labelled_predictions import LabelledPredictions
 from deepgps.prediction import Predictor
 
 KNOWN = 0.95
@@ -204,12 +205,16 @@ class LabelEvaluation:
         (P,) similarity of each protein to the nearest of the model's index; NaN if it has none.
     notes
         What a reader must know.
+    predictions
+        What was predicted of each protein and what is true, as `deepgps.evaluation.peers` compares it; None
+        for a model that only draws.
     """
 
     report: LabelReport | None
     new: LabelReport | None
     nearest: Doubles
     notes: tuple[str, ...]
+    predictions: LabelledPredictions | None = None
 
     @property
     def is_test(self) -> bool:
@@ -275,7 +280,25 @@ def evaluate_labels(
         new_rows = [row for row, is_new in zip(rows, new, strict=True) if is_new]
         new_report = _report_on_proteins(predictor, new_rows, seed)
     return LabelEvaluation(
-        _report_on_proteins(predictor, rows, seed), new_report, nearest, knowledge_notes(nearest)
+        _report_on_proteins(predictor, rows, seed),
+        new_report,
+        nearest,
+        knowledge_notes(nearest),
+        _labelled(predictor.classes, rows),
+    )
+
+
+def _labelled(
+    classes: tuple[str, ...], rows: list[tuple[EvaluatedProtein, list[float], int]]
+) -> LabelledPredictions:
+    proteins = [protein for protein, _, _ in rows]
+    clustered = any(each.cluster is not None for each in proteins)
+    return LabelledPredictions(
+        classes,
+        tuple(each.protein.id for each in proteins),
+        np.array([chances for _, chances, _ in rows], np.float64),
+        np.array([[slug in each.classes for slug in classes] for each in proteins], np.bool_),
+        tuple(each.cluster or f"of {each.protein.id}" for each in proteins) if clustered else None,
     )
 
 
