@@ -78,7 +78,8 @@ app.command(
     usage="Usage: deepgps atlas PROTEINS... --out SITE [OPTIONS]",
     help="Build a static website of many proteins.\n\n"
     "Running it again, with more proteins, another nucleus or a newer model, computes only what changed. "
-    "Exit codes: 0; 2 if some input could not be used (the rest is in the atlas); 1 for a failure.",
+    "Exit codes: 0; 3 if some records could not be used (the rest is in the atlas); 2 if none could; 1 for a "
+    "failure.",
 )
 app.command(models_app)
 app.command(nuclei_app)

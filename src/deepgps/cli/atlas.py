@@ -104,7 +104,7 @@ def atlas(
         Name of an installed model (``deepgps models list``), or a path to a bundle.
     """
     from deepgps.atlas import build_atlas
-    from deepgps.cli.console import RecordProgress, count_records, print_files
+    from deepgps.cli.console import RecordProgress, count_records, exit_code, print_files
     from deepgps.prediction import Predictor
     from deepgps.proteins.reading import read_proteins
     from deepgps.results.run import input_fingerprints
@@ -154,7 +154,7 @@ def atlas(
     for name, extra in summary.left_out:
         print(f"not written: tables/{name} (pip install 'deepgps[{extra}]')")
     print_files([out / "index.html", out / "tables", out / "manifest.json"])
-    return 2 if summary.rejected else 0
+    return exit_code(summary.proteins, summary.rejected)
 
 
 def _drawing(chosen: AtlasDrawing) -> Drawing:
