@@ -8,10 +8,10 @@ from typing import Any
 import torch
 import yaml
 from safetensors.torch import save_file
-from torch import nn
 
 from deepgps.localization import CLASS_SETS
 from deepgps.models.deepgps import DeepGPS
+from deepgps.models.latents import StructureLatent
 from deepgps.proteins.features import FEATURES_NAME, RESIDUE_DIMENSION, RESIDUE_FEATURES_NAME, feature_names
 from deepgps.training.joint.task import build_model
 from deepgps.training.recipe import JointRecipe
@@ -44,9 +44,12 @@ SPECS: Mapping[str, dict[str, Any]] = {
 def joint_recipe(
     inputs: tuple[str, ...] = ("sequence",), fusion: str = "residual", label: float = 1, **more: Any
 ) -> JointRecipe:
-    """A recipe of a tiny network."""
+    """A recipe of a tiny network; fusion ``paper`` brings what else the paper's code has."""
     model = {"widths": (4, 8), "latent_dim": 8, "heads": 2, "fusion": fusion}
-    tokens = 1 if fusion == "paper" else 3
+    tokens = 3
+    if fusion == "paper":
+        model |= {"conv_bias": True, "initialisation": "paper", "structure_encoder": "paper"}
+        more["split"], tokens = {"validate_on": "test"}, 1
     return JointRecipe.model_validate(
         {
             "kind": "joint",
@@ -82,6 +85,7 @@ def write_run(folder: Path, recipe: JointRecipe, spec: Mapping[str, Any] = SPECS
 VARIANTS: Mapping[str, tuple[JointRecipe, str]] = {
     "sequence": (joint_recipe(), "features"),
     "paper": (joint_recipe(fusion="paper"), "features"),
+    "paper, both": (joint_recipe(("sequence", "structure"), fusion="paper", label=0), "features"),
     "both": (joint_recipe(("sequence", "structure"), class_set="all"), "features"),
     "structure": (joint_recipe(("structure",)), "structure"),
     "residues": (joint_recipe(fusion="per_residue"), "residues"),
@@ -104,7 +108,7 @@ def _calibration(recipe: JointRecipe) -> dict[str, Any]:
     return {"classes": classes.slugs, "scale": scale, "bias": bias, "thresholds": [0.4] * count}
 
 
-def _lived(model: nn.Module) -> None:
+def _lived(model: DeepGPS) -> None:
     """Move what begins as zero, one or the identity away from there, and let no answer be nearly constant."""
     for name, value in model.state_dict().items():
         if name == "generator.head.weight":
@@ -113,7 +117,9 @@ def _lived(model: nn.Module) -> None:
             value.fill_(1)
         if name in ("classifier.0.weight", "classifier.2.weight", "classifier.4.weight"):
             value.mul_(2)
-        if "pointnet" in name and value.ndim == 3:
+        if name in ("classifier.0.weight", "classifier.2.weight"):
+            value.abs_()  # latents are at least 0, so no unit is dead for all of them
+        if "pointnet" in name and value.ndim == 3 and isinstance(model.structure, StructureLatent):
             value.mul_(3)
         if name.endswith(("running_var", "sequence.scale")):
             value.uniform_(0.5, 2)

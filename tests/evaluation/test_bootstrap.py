@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import pearsonr
+from skimage.metrics import peak_signal_noise_ratio
 from sklearn.metrics import balanced_accuracy_score
 
-from deepgps.evaluation.bootstrap import balanced_interval, correlation_interval, mean_interval
+from deepgps.evaluation.bootstrap import balanced_interval, correlation_interval, mean_interval, stacked_psnr
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.normal(2, 1, 60)
@@ -39,6 +40,17 @@ def test_a_single_group_has_no_interval_and_nothing_at_all_is_undefined():
     assert np.isnan(nothing.value)
     assert nothing.n == 0
     assert np.isnan(correlation_interval(np.array([np.nan]), np.array([1.0]), np.zeros(1, int)).value)
+
+
+def test_the_stacked_psnr_is_that_of_one_image():
+    real, drawn = RNG.random((2, 5, 8, 8))
+    errors = ((real - drawn) ** 2).mean((1, 2))
+    metric = stacked_psnr(-10 * np.log10(errors), np.array([0, 0, 1, 2, 2]))
+    assert metric.value == pytest.approx(peak_signal_noise_ratio(real, drawn, data_range=1))
+    assert metric.low < metric.value < metric.high
+    assert metric.n == 5
+    equal = stacked_psnr(np.array([np.inf, 10.0, np.nan]), np.arange(3))
+    assert (equal.value, equal.n) == (pytest.approx(-10 * np.log10(0.05)), 2)
 
 
 def test_correlation_is_scipys_and_undefined_for_a_constant():

@@ -82,6 +82,7 @@ def test_paper_fusion_gives_the_deepest_block_and_the_query_no_gradient():
     net(torch.rand(2, 1, 32, 32), torch.rand(2, 1, 12)).mean().backward()
     for name in ("down.4.0.weight", "fusion.query.weight", "fusion.key.weight"):
         assert net.get_parameter(name).grad.abs().max() < 1e-9
+    assert net.get_parameter("fusion.out.weight").grad.abs().max() > 1e-9
     assert net.get_parameter("fusion.value.weight").grad.abs().max() > 1e-9
 
 
@@ -111,9 +112,32 @@ def test_per_residue_ignores_padding_but_not_order():
     assert not torch.allclose(bottleneck(net, nucleus, latent), bottleneck(net, nucleus, latent.flip(1)))
 
 
-def test_paper_fusion_refuses_several_tokens():
-    with pytest.raises(ValueError, match="takes one latent token, not 3; use 'residual'"):
-        narrow("paper")(torch.rand(1, 1, 32, 32), torch.rand(1, 3, 12))
+def test_paper_fusion_chooses_between_two_tokens_by_position():
+    net = narrow("paper")
+    fused = net.fusion(torch.randn(1, 16, 13, 13) * 5, torch.randn(1, 2, 12) * 5)
+    assert fused.std((2, 3)).max() > 1e-2
+
+
+def test_biases_before_batch_norms_change_no_image():
+    torch.manual_seed(0)
+    bare, biased = narrow("paper"), narrow("paper", conv_bias=True)
+    biased.load_state_dict(bare.state_dict(), strict=False)
+    nuclei, latent, which = torch.rand(2, 1, 32, 32), torch.rand(3, 1, 12), torch.tensor([0, 1, 1])
+    shifts = {
+        f"{name}.bias": torch.randn(part.bias.shape)
+        for name, part in biased.named_modules()
+        if isinstance(part, torch.nn.Conv2d) and f"{name}.bias" not in bare.state_dict()
+    }
+    moved = {}
+    for name, shift in shifts.items():
+        place, number = name.removesuffix(".bias").rpartition(".")[::2]
+        mean = f"{place}.{int(number) + 1}.running_mean"
+        moved[mean] = bare.state_dict()[mean] + shift
+    biased.load_state_dict(shifts | moved, strict=False)
+    assert len(shifts) == 18
+    expected = bare(nuclei, latent, which=which)
+    torch.testing.assert_close(biased(nuclei, latent, which=which), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(biased(nuclei[which], latent), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("fusion", ["paper", "residual", "per_residue"])

@@ -22,6 +22,10 @@ def answers(graph: bytes, *inputs: torch.Tensor) -> list[np.ndarray]:
 GIVEN = {
     "sequence": {"embedding": torch.rand(3, SPECS["features"]["dimension"])},
     "paper": {"embedding": torch.rand(3, SPECS["features"]["dimension"])},
+    "paper, both": {
+        "embedding": torch.rand(3, SPECS["features"]["dimension"]),
+        "points": torch.randn(3, 64, 6),
+    },
     "both": {
         "embedding": torch.rand(3, SPECS["features"]["dimension"]),
         "points": torch.randn(3, 64, 6),
@@ -52,7 +56,7 @@ def test_a_bundle_answers_nearly_as_the_model_that_was_trained_and_calibrated(jo
     np.testing.assert_allclose(image, drawn.image, atol=6e-3)
     assert image.std() > 2e-3
     calibration = bundle.path.parent / "run" / "calibration.json"
-    assert calibration.exists() == bool(logits) == (name != "image only")
+    assert calibration.exists() == bool(logits) == (model.classifier is not None)
     if logits:
         said = json.loads(calibration.read_text())
         assert_near(logits[0], drawn.logits * torch.tensor(said["scale"]) + torch.tensor(said["bias"]))
@@ -110,8 +114,10 @@ def test_the_card_gives_figures_beside_baselines_and_says_what_the_model_is(join
     assert "(fusion `paper`)" in card
     assert "its bottleneck is the same at every place" in card
     assert "{" not in card
+    assert "The test part was the validation part" in card
     residual = joint_export("both")[1].read("CARD.md").decode()
     assert "its bottleneck is the same" not in residual
+    assert "The test part was the validation part" not in residual
     assert "features of the sequence (`segments-1`) and 64 atoms of its predicted structure" in residual
     assert "**It predicts no label**" in joint_export("image only")[1].read("CARD.md").decode()
 

@@ -98,6 +98,15 @@ def test_a_recipe_is_read_by_path_and_fills_in_defaults(recipe):
         ),
         (GOOD.replace("208", "212"), "a crop, 212 px, is no multiple of 8 px"),
         (JOINT + "model: {fusion: paper}\n", "field 'model': fusion 'paper' takes latent_tokens: 1"),
+        (JOINT + "model: {structure_encoder: paper}\n", "structure_encoder 'paper' takes latent_tokens: 1"),
+        (
+            JOINT + "model: {initialisation: paper}\n",
+            "initialisation 'paper' takes fusion: paper",
+        ),
+        (
+            JOINT.replace("single-2", "all") + "losses: {label_softmax: true}\n",
+            "losses.label_softmax takes one class a protein, not 'all'; leave it out",
+        ),
         (JOINT + "training: {batch_size: 30, accumulate: 4}\n", "yaml': batch_size is no multiple of"),
         ("kind: mini\nname: toy\n", "field 'version': Field required"),
         ("name: toy\n", "has no kind; write 'kind: joint' for a model of the paper"),

@@ -104,6 +104,9 @@ def test_the_exact_recipe_is_the_papers():
     assert (training.warm_up, training.max_epochs, training.batch_size) == (0, 50, 32)
     assert (training.balanced, training.augment, training.patience) == (False, False, None)
     assert (training.keep, training.precision) == ("last", "float32")
+    assert (training.weight_decay, training.eps, training.accumulate) == (0, 1e-6, 4)
+    assert (model.conv_bias, model.initialisation, model.structure_encoder) == (True, "paper", "paper")
+    assert (losses.label_softmax, losses.orthogonality, exact.split.validate_on) == (True, 0, "test")
     assert (exact.protein.encoder, exact.protein.standardise) == ("esm2_t33_650M_UR50D", False)
 
 

@@ -58,6 +58,7 @@ IMAGE_SUMMARY = {
 # Key, heading and digits of the columns of each table.
 SIMILARITY_COLUMNS = (
     ("psnr", "PSNR (dB)", 2),
+    ("psnr_stacked", "PSNR, stacked (dB)", 2),
     ("ssim", "SSIM", 3),
     ("pearson", "Pearson r", 3),
     ("intranuclear_r", "intranuclear r", 2),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from deepgps.models.latents import SequenceLatent, StructureLatent
+from deepgps.models.latents import PaperStructureLatent, SequenceLatent, StructureLatent
 from deepgps.models.unet import UNet
 
 NetworkInputs = Mapping[str, Tensor]
@@ -93,7 +93,7 @@ class DeepGPS(nn.Module):
         generator: UNet,
         *,
         sequence: SequenceLatent | None = None,
-        structure: StructureLatent | None = None,
+        structure: StructureLatent | PaperStructureLatent | None = None,
         latent_dim: int = 1024,
         classes: int = 2,
         dropout: float = 0.0,
@@ -139,8 +139,6 @@ class DeepGPS(nn.Module):
             mask = F.pad(mask, (0, tokens.shape[1] - mask.shape[1]), value=True)
         mean = _masked_mean(tokens, mask)
         logits = self.classifier(self.dropout(mean)) if self.classifier else mean[:, :0]
-        if self.generator.one_token:
-            tokens, mask = mean[:, None], None
         return Encoded(tokens, mask, logits, penalty)
 
     def _tokens(self, protein: NetworkInputs) -> tuple[Tensor, Tensor]:

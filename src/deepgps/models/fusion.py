@@ -3,8 +3,9 @@
 Four ways, one signature: image (B, C, H, W), latent (B, T, D), optional mask (B, T) → (B, C, H, W).
 
 ``paper``
-    As published: one latent token is both key and value of a one-head attention without a residual. A softmax
-    over one key is 1, so every position receives the same vector and the deepest nucleus features are lost.
+    As published: one latent token for each input is key and value of a one-head attention without a residual.
+    A softmax over one key is 1, so with one input every position receives the same vector and the deepest
+    nucleus features are lost.
 ``residual``
     Layer normalisation, positions, several heads and a residual; several latent tokens to choose from.
 ``per_residue``
@@ -39,23 +40,23 @@ def grid_sinusoids(height: int, width: int, dimension: int, device: torch.device
 
 
 class PaperFusion(nn.Module):
-    """The published fusion; constant over positions, kept for comparison (paper, figure 1 and methods)."""
+    """The published fusion (paper, figure 1 and methods): attention of one head, with output projection."""
 
     def __init__(self, channels: int, latent_dim: int) -> None:
         super().__init__()
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(latent_dim, channels)
         self.value = nn.Linear(latent_dim, channels)
+        self.out = nn.Linear(channels, channels)
 
     def forward(self, image: Tensor, latent: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Fuse; the latent must be one token, (B, 1, D)."""
-        if latent.shape[1] != 1:
-            raise ValueError(f"fusion 'paper' takes one latent token, not {latent.shape[1]}; use 'residual'.")
+        """Fuse; with one token, (B, 1, D), the result is the same at every position."""
         tokens = image.flatten(2).transpose(1, 2)
         # One head, named as an axis, which ONNX wants.
         query, key, value = self.query(tokens), self.key(latent), self.value(latent)
-        fused = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
-        return fused.transpose(1, 2).reshape_as(image)
+        attended = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
+        fused: Tensor = self.out(attended).transpose(1, 2).reshape_as(image)
+        return fused
 
 
 class AttentionFusion(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from deepgps.models.pointnet import GLOBAL_FEATURE, PointNet, orthogonality_loss
+from deepgps.models.pointnet import GLOBAL_FEATURE, PaperPointNet, PointNet, orthogonality_loss
 
 
 class SequenceLatent(nn.Module):
@@ -61,3 +61,22 @@ class StructureLatent(nn.Module):
         feature, transform = self.pointnet.encode(points)
         latent = self.project(feature).reshape(points.shape[0], -1, self.latent_dim)
         return latent, orthogonality_loss(transform)
+
+
+class PaperStructureLatent(nn.Module):
+    """Point clouds through the paper's PointNet; its global feature is the one latent token.
+
+    Parameters
+    ----------
+    latent_dim
+        Size of the token.
+    """
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.pointnet = PaperPointNet(latent_dim)
+
+    def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode (B, n, 6) to (B, 1, D), and a penalty () as `StructureLatent` has it."""
+        feature, transform = self.pointnet.encode(points)
+        return feature[:, None], orthogonality_loss(transform)

@@ -5,6 +5,7 @@ for laptops folds ``fold`` x ``fold`` pixels into channels at the stem, which sa
 last step works at full resolution, beside the nucleus image.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,12 +20,13 @@ PAPER_WIDTHS = (64, 128, 256, 512, 1024)
 HEAD_CHANNELS = 8
 
 
-def double_conv(inputs: int, outputs: int) -> nn.Sequential:
+def double_conv(inputs: int, outputs: int, *, bias: bool = False) -> nn.Sequential:
     """Return two 3 x 3 convolutions with batch norm and ReLU (Ronneberger et al. 2015, plus batch norm)."""
+    # A bias before a batch norm changes nothing but the number of weights.
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
         layers += [
-            nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
+            nn.Conv2d(channels, outputs, 3, padding=1, bias=bias),
             nn.BatchNorm2d(outputs),
             nn.ReLU(inplace=True),
         ]
@@ -72,6 +74,8 @@ class UNet(nn.Module):
     margin
         Pixels of reflected padding around the nucleus image while drawing, against border artefacts of zero
         padding; 0 for the paper's network.
+    conv_bias
+        Biases of the convolutions before batch norms; the paper's network has them.
     """
 
     def __init__(
@@ -82,18 +86,21 @@ class UNet(nn.Module):
         heads: int = 4,
         fold: int = 1,
         margin: int = 0,
+        *,
+        conv_bias: bool = False,
     ) -> None:
         super().__init__()
         self.fold = fold
         self.margin = margin
-        self.one_token = fusion == "paper"
         self.multiple = fold * 2 ** (len(widths) - 1)
         inputs = [fold**2, *widths[:-1]]
-        self.down = nn.ModuleList(double_conv(i, o) for i, o in zip(inputs, widths, strict=True))
+        self.down = nn.ModuleList(
+            double_conv(i, o, bias=conv_bias) for i, o in zip(inputs, widths, strict=True)
+        )
         self.fusion = build_fusion(fusion, widths[-1], latent_dim, heads)
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.up = nn.ModuleList(nn.ConvTranspose2d(deep, flat, 2, stride=2) for deep, flat in pairs)
-        self.merge = nn.ModuleList(double_conv(2 * flat, flat) for _, flat in pairs)
+        self.merge = nn.ModuleList(double_conv(2 * flat, flat, bias=conv_bias) for _, flat in pairs)
         self.head = nn.Conv2d(widths[0], 1, 1) if fold == 1 else FoldedHead(widths[0], fold)
 
     def encode(self, nucleus: Tensor) -> list[Tensor]:
@@ -148,6 +155,30 @@ class UNet(nn.Module):
         return torch.sigmoid(drawn[..., inner, inner])
 
 
+def initialise_as_paper(generator: UNet) -> None:
+    """Draw fresh weights as the paper's code does: Kaiming-uniform convolutions, Xavier-uniform attention.
+
+    Biases are 0. Torch draws the output projection of the attention, and all weights outside the generator.
+
+    Parameters
+    ----------
+    generator
+        A U-Net of fusion ``paper`` and fold 1.
+    """
+    for part in generator.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_uniform_(part.weight)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+    fusion: Any = generator.fusion
+    for projection in (fusion.query, fusion.key, fusion.value):
+        # Of one matrix for all three, as torch's multi-head attention holds them.
+        outputs, inputs = projection.weight.shape
+        nn.init.uniform_(projection.weight, -(bound := math.sqrt(6 / (inputs + 3 * outputs))), bound)
+        nn.init.zeros_(projection.bias)
+    nn.init.zeros_(fusion.out.bias)
+
+
 def _each(of_nuclei: Tensor, which: Tensor | None) -> Tensor:
     """Select the features of nuclei (N, ...) for each image (B, ...)."""
     return of_nuclei if which is None else of_nuclei.index_select(0, which)
@@ -163,7 +194,8 @@ def _merged(merge: nn.Sequential, skip: Tensor, wide: Tensor, which: Tensor | No
     first: nn.Conv2d = merge[0]  # type: ignore[assignment]
     norm: Any = merge[1]
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    shift = norm.bias - norm.running_mean * scale
+    mean = norm.running_mean if first.bias is None else norm.running_mean - first.bias
+    shift = norm.bias - mean * scale
     kernels = torch.split(first.weight * scale[:, None, None, None], [skip.shape[1], wide.shape[1]], 1)
     of_nuclei = F.conv2d(skip, kernels[0], shift, padding=1)
     of_images = F.conv2d(wide, kernels[1], padding=1)

@@ -27,13 +27,16 @@ def joint_card(fields: Mapping[str, Any], recipe: JointRecipe) -> str:
     """
     classes, settings = fields["classes"], recipe.model
     sections = _sections("joint")
-    only_draws, constant = (
+    only_draws, constant, no_validation = (
         sections.pop("summary of a model that only draws"),
         sections.pop("limits of fusion paper"),
+        sections.pop("protocol of validation on the test part"),
     )
     if not classes:
         sections["summary"] = only_draws
-    if settings.fusion == "paper":
+    if recipe.split.validate_on == "test":
+        sections["protocol"] += f" {no_validation}"
+    if settings.fusion == "paper" and len(recipe.protein.inputs) == 1:
         sections["limits"] += f"\n{constant}"
     return _card(
         fields,

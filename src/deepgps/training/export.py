@@ -244,7 +244,7 @@ def _joint_parts(run: Path, recipe: JointRecipe, metrics: Mapping[str, Metric]) 
     inputs = _joint_inputs(fields["encoder"])
     scale, bias = (torch.tensor(calibration.get(each, []), dtype=torch.float32) for each in ("scale", "bias"))
     settings = recipe.model
-    tokens = 1 if settings.fusion == "paper" else len(recipe.protein.inputs) * settings.latent_tokens
+    tokens = len(recipe.protein.inputs) * settings.latent_tokens
     any_length = settings.fusion == "per_residue"
     generator = generator_graph(
         model.generator,

@@ -99,7 +99,9 @@ class ModelSettings(RecipeSettings):
     latent_dim: PositiveInt = 1024
     """Size of a latent token."""
     latent_tokens: PositiveInt = 4
-    """Latent tokens made from one embedding; 1 with fusion `paper`."""
+    """Latent tokens made from one embedding or structure; 1 with fusion `paper`."""
+    structure_encoder: Literal["pointnet", "paper"] = "pointnet"
+    """PointNet as its authors published it, or as the paper's code has it."""
     fusion: FusionMode = "residual"
     """How protein and nucleus are combined: `paper`, `residual`, `per_residue` or `film`."""
     heads: PositiveInt = 4
@@ -108,13 +110,23 @@ class ModelSettings(RecipeSettings):
     """Edge of the pixel blocks folded into channels at the stem; 1 in the paper."""
     margin: NonNegativeInt = 0
     """Pixels of reflected padding around the nucleus image while drawing; 0 in the paper."""
+    conv_bias: bool = False
+    """Whether convolutions before batch norms have biases: weights without an effect, which the paper has."""
+    initialisation: Literal["torch", "paper"] = "torch"
+    """Fresh weights of the U-Net: torch's defaults, or as the paper's code draws them."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout before the classifier."""
 
     @model_validator(mode="after")
-    def _one_token_for_paper(self) -> Self:
+    def _parts_of_the_paper_fit(self) -> Self:
         if self.fusion == "paper" and self.latent_tokens != 1:
             raise ValueError("fusion 'paper' takes latent_tokens: 1; set it, or use fusion 'residual'")
+        if self.structure_encoder == "paper" and self.latent_tokens != 1:
+            raise ValueError("structure_encoder 'paper' takes latent_tokens: 1; set it, or use 'pointnet'")
+        if self.initialisation == "paper" and (self.fusion != "paper" or self.fold != 1):
+            raise ValueError(
+                "initialisation 'paper' takes fusion: paper and fold: 1; set both, or use 'torch'"
+            )
         return self
 
 
@@ -130,6 +142,12 @@ class LossSettings(RecipeSettings):
     label: NonNegativeFloat = 1.0
     """Cross-entropy of the classes (binary per class in a multi-label set); at 0 the model has no classifier
     and only draws."""
+    label_softmax: bool = False
+    """Whether a softmax comes before the cross-entropy, which has one of its own: what the paper's code does.
+    The loss of two classes then lies between 0.31 and 1.31. Only with single-label sets."""
+    orthogonality: NonNegativeFloat = 0.001
+    """Distance of PointNet's feature transform from an orthogonal one, where structures are used; 0 in the
+    paper's code."""
 
     @model_validator(mode="after")
     def _some_image(self) -> Self:
@@ -139,10 +157,13 @@ class LossSettings(RecipeSettings):
 
 
 class SplitSettings(RecipeSettings):
-    """The split made when the store has no `split.csv` and none is given."""
+    """The split: how it is made where the store has no `split.csv` and none is given, and how it is used."""
 
     by: Literal["protein", "cluster"] = "protein"
     """Split by protein, as in the paper, or by homology cluster."""
+    validate_on: Literal["validation", "test"] = "validation"
+    """Part that validates. With `test` the validation part is trained on too, and no part is left that has
+    neither trained nor validated: what the paper did."""
 
 
 class TrainingSettings(LoopSettings):
@@ -158,6 +179,8 @@ class TrainingSettings(LoopSettings):
     """Highest learning rate of AdamW."""
     weight_decay: NonNegativeFloat = 0.01
     """Weight decay of AdamW."""
+    eps: PositiveFloat = 1e-8
+    """Number that AdamW adds to the denominator."""
     schedule: Literal["cosine", "exponential", "constant"] = "cosine"
     """Schedule of the learning rate: cosine to 0 over all steps, times `gamma` each epoch, or constant."""
     gamma: float = Field(0.9, gt=0, le=1)
@@ -206,7 +229,7 @@ class JointRecipe(RecipeSettings):
     losses: LossSettings = LossSettings()
     """Weights of the terms of the loss."""
     split: SplitSettings = SplitSettings()
-    """The split where none is given."""
+    """The split."""
     training: TrainingSettings = TrainingSettings()
     """The training loop."""
 
@@ -229,6 +252,10 @@ class JointRecipe(RecipeSettings):
             raise ValueError(
                 "a part of a batch is one crop, too few to normalise structures; raise batch_size or lower "
                 "accumulate"
+            )
+        if self.losses.label_softmax and class_set(self.class_set).multi_label and self.losses.label:
+            raise ValueError(
+                f"losses.label_softmax takes one class a protein, not '{self.class_set}'; leave it out"
             )
         return self
 

@@ -67,6 +67,17 @@ def test_rows_are_the_crops_of_the_proteins_of_a_part(store):
     assert set(index["protein_id"].to_numpy()[data.protein_of_row < 0]) == set(reasons(data))
 
 
+def test_the_test_part_validates_if_asked(store):
+    usual, as_paper = (
+        load_training_data(recipe(split={"validate_on": part}), store) for part in ("validation", "test")
+    )
+    np.testing.assert_array_equal(as_paper.rows["validation"], usual.rows["test"])
+    np.testing.assert_array_equal(as_paper.rows["test"], usual.rows["test"])
+    both = np.union1d(usual.rows["train"], usual.rows["validation"])
+    np.testing.assert_array_equal(as_paper.rows["train"], both)
+    assert set(as_paper.split.values()) == {"train", "test"}
+
+
 def test_a_set_of_several_classes_takes_the_multi_localized_too(store):
     data = load_training_data(recipe(class_set="all"), store)
     row = data.protein_ids.index("ENSG060")

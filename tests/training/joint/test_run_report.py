@@ -103,7 +103,7 @@ def test_images_stand_beside_what_anybody_can_draw(page):
     assert [row[0] for row in table[1:]] == [
         *("drawn", "drawn as another protein", "constant mean", "class mean")
     ]
-    assert table[3][2:] == ["–", "–"]
+    assert table[3][3:] == ["–", "–"]
 
 
 def test_the_curves_are_those_of_metrics_csv(run, page):

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from deepgps.arrays import Doubles, Mask, Strings
 from deepgps.bundle import Metric
-from deepgps.evaluation.bootstrap import balanced_interval, correlation_interval, mean_interval
+from deepgps.evaluation.bootstrap import (
+    balanced_interval,
+    correlation_interval,
+    mean_interval,
+    stacked_psnr,
+)
 from deepgps.evaluation.dataset import EvaluationDataset
 from deepgps.evaluation.images.baselines import CLASS_MEAN, IMAGE_BASELINES
 from deepgps.evaluation.images.distances import Moments, frechet_distance
@@ -101,6 +106,7 @@ def _similarity(
         name: mean_interval(measurements.measure(kind, name), groups, seed=seed)
         for name in ("psnr", "ssim", "pearson")
     }
+    metrics["psnr_stacked"] = stacked_psnr(measurements.measure(kind, "psnr"), groups, seed=seed)
     metrics["intranuclear_r"] = correlation_interval(real, drawn, groups, seed=seed)
     metrics["intranuclear_mae"] = mean_interval(np.abs(real - drawn), groups, seed=seed)
     return metrics

@@ -56,7 +56,8 @@ class TrainingData:
     classes
         The K classes, also for a recipe without a classifier.
     rows
-        Numbers of the crops in ``train``, ``validation`` and ``test``: (n,) int64, ascending.
+        Numbers of the crops in ``train``, ``validation`` and ``test``: (n,) int64, ascending. Validation and
+        test are the same where a recipe validates on the test part.
     protein_of_row
         (N,) int64: number of the protein that a crop shows, -1 for an unused crop.
     left_out
@@ -257,7 +258,7 @@ def read_parts(settings: SplitSettings, store: Path, split: Path | None) -> Mapp
     Returns
     -------
     Mapping
-        Part by protein.
+        Part by protein; ``train`` in place of ``validation`` where the test part validates.
 
     Raises
     ------
@@ -265,8 +266,12 @@ def read_parts(settings: SplitSettings, store: Path, split: Path | None) -> Mapp
         If it cannot be read or made.
     """
     if split is not None or (store / SPLIT_FILE).exists():
-        return read_split(split or store / SPLIT_FILE)
-    return split_proteins(read_proteins_to_split(store), settings.by, 0).parts
+        parts: Mapping[str, str] = read_split(split or store / SPLIT_FILE)
+    else:
+        parts = split_proteins(read_proteins_to_split(store), settings.by, 0).parts
+    if settings.validate_on == "test":
+        return {id: "train" if part == "validation" else part for id, part in parts.items()}
+    return parts
 
 
 def _check_structures(recipe: JointRecipe, structures: Path | None) -> None:
@@ -331,6 +336,9 @@ def _training_data(
         np.int64,
     )
     part_of_row = np.array([*(parts[id] for id in ids), ""])[protein_of_row]
+    rows = {part: np.flatnonzero(part_of_row == part) for part in PARTS}
+    if recipe.split.validate_on == "test":
+        rows["validation"] = rows["test"]
     return TrainingData(
         store=store,
         protein_ids=ids,
@@ -338,7 +346,7 @@ def _training_data(
         accessions=tuple(row.get("accession") for row, _ in kept),
         targets=np.array([[slug in classes for slug in slugs] for _, classes in kept], np.float32),
         classes=slugs,
-        rows={part: np.flatnonzero(part_of_row == part) for part in PARTS},
+        rows=rows,
         protein_of_row=protein_of_row,
         left_out=left_out,
         split={id: parts[id] for id in ids},
@@ -348,7 +356,7 @@ def _training_data(
 
 def _check_parts(data: TrainingData, recipe: JointRecipe, store: Path, every_class: bool) -> None:
     """Check that both parts have crops, and, if asked, each single-label class training proteins."""
-    for part in PARTS[:2]:
+    for part in (PARTS[0], recipe.split.validate_on):
         if not len(data.rows[part]):
             raise InputError(
                 f"None of the {len(data.protein_ids):,} proteins of crop store '{store}' that recipe "

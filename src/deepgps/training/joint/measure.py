@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from deepgps.arrays import Doubles, Ints
 from deepgps.bundle import Metric
-from deepgps.evaluation.bootstrap import percentile_interval, resampled
+from deepgps.evaluation.bootstrap import percentile_interval, resampled, stacked_psnr
 from deepgps.evaluation.labels import LabelReport, label_report
 from deepgps.training.joint.data import TrainingData
 from deepgps.training.joint.task import IMAGE_METRICS, CropMetrics, JointTask, label_loss
@@ -21,6 +21,8 @@ LABEL_METRICS = {
     True: ("exact_match", "f1_macro", "f1_micro", "auroc_macro", "auprc_macro", "ece"),
 }
 """Metrics of labels in ``metrics.json``, of single- and of multi-label models."""
+STACKED_PSNR = "psnr_stacked"
+"""Name of the PSNR of all crops as one image."""
 MAJORITY = "majority class"
 """The baseline in ``metrics.json``; the report has the others, too."""
 PRIOR = 5.0
@@ -138,13 +140,15 @@ def other_proteins(data: TrainingData, proteins: Ints) -> Ints:
 
 
 def mean_image_metrics(crops: CropMetrics, values: Mapping[str, Doubles]) -> dict[str, Metric]:
-    """Return means over proteins with their 95 % confidence intervals over proteins."""
+    """Return means over proteins, and the PSNR of all crops as one image, with intervals over proteins."""
     found = {}
     for name in (name for name in IMAGE_METRICS if name in values):
         each = crops.by_protein(values[name])
         draws = resampled(lambda weights, each=each: {"": weights @ each / weights.sum(1)}, len(each))  # type: ignore[misc]
         low, high = percentile_interval(draws[""]) if len(each) > 1 else (np.nan, np.nan)
         found[name] = _metric(float(each.mean()), low, high, len(each))
+    if "psnr" in values:
+        found[STACKED_PSNR] = stacked_psnr(values["psnr"], crops.proteins)
     return found
 
 

@@ -16,7 +16,7 @@ from deepgps.reporting.charts import epoch_axis, line_chart, round_axis
 from deepgps.reporting.images import image_uri
 from deepgps.reporting.pages import write_page
 from deepgps.training.joint.data import TrainingData
-from deepgps.training.joint.measure import LABEL_METRICS, RunMetrics
+from deepgps.training.joint.measure import LABEL_METRICS, STACKED_PSNR, RunMetrics
 from deepgps.training.joint.task import IMAGE_LOSS, JointTask
 from deepgps.training.loop import Progress
 
@@ -24,7 +24,12 @@ RUN_REPORT = "report.html"
 _MAX_LEFT_OUT = 500
 
 _CLASS_METRICS = ("sensitivity", "specificity", "precision", "f1", "auroc")
-_IMAGE_COLUMNS = (("psnr", "PSNR (dB)", 2), ("ssim", "SSIM", 2), ("pearson", "Pearson r", 2))
+_IMAGE_COLUMNS = (
+    ("psnr", "PSNR (dB)", 2),
+    (STACKED_PSNR, "PSNR, stacked (dB)", 2),
+    ("ssim", "SSIM", 2),
+    ("pearson", "Pearson r", 2),
+)
 _CHART_TITLES = {"loss": "Loss", "psnr": "PSNR (dB)", "ssim": "SSIM", "pearson": "Pearson r"}
 
 

@@ -16,8 +16,8 @@ from deepgps.arrays import Doubles, Floats, Ints
 from deepgps.images.similarity import SSIM_WINDOW
 from deepgps.localization import class_set
 from deepgps.models.deepgps import DeepGPS, Drawn
-from deepgps.models.latents import SequenceLatent, StructureLatent
-from deepgps.models.unet import UNet
+from deepgps.models.latents import PaperStructureLatent, SequenceLatent, StructureLatent
+from deepgps.models.unet import UNet, initialise_as_paper
 from deepgps.results.labelled_images import write_text
 from deepgps.training.joint.data import (
     Batch,
@@ -34,8 +34,8 @@ IMAGE_LOSS = "loss_image"
 """The terms of the loss that come from the images, weighted as in training."""
 IMAGE_METRICS = ("psnr", "ssim", "pearson")
 """Of a drawn against the real image: dB, and two that are at most 1."""
-ORTHOGONALITY = 0.001
-"""Weight of PointNet's penalty on its feature transform (Qi et al. 2017)."""
+LOSS_TERMS = ("mae", "mse", "ssim", "label")
+"""Terms of the loss that every crop has."""
 _C1, _C2 = 0.01**2, 0.03**2
 
 
@@ -63,10 +63,25 @@ def build_model(recipe: JointRecipe, embedding_dim: int | None) -> DeepGPS:
     if "sequence" in inputs and embedding_dim is None:
         raise ValueError("the recipe uses sequences; give the embedding's dimension.")
     dim, tokens = settings.latent_dim, 1 if settings.fusion == "per_residue" else settings.latent_tokens
+    generator = UNet(
+        settings.widths,
+        dim,
+        settings.fusion,
+        settings.heads,
+        settings.fold,
+        settings.margin,
+        conv_bias=settings.conv_bias,
+    )
+    if settings.initialisation == "paper":
+        initialise_as_paper(generator)
+    structure: StructureLatent | PaperStructureLatent | None = None
+    if "structure" in inputs:
+        paper = settings.structure_encoder == "paper"
+        structure = PaperStructureLatent(dim) if paper else StructureLatent(dim, tokens)
     return DeepGPS(
-        UNet(settings.widths, dim, settings.fusion, settings.heads, settings.fold, settings.margin),
+        generator,
         sequence=SequenceLatent(embedding_dim or 0, dim, tokens) if "sequence" in inputs else None,
-        structure=StructureLatent(dim, tokens) if "structure" in inputs else None,
+        structure=structure,
         latent_dim=dim,
         classes=len(class_set(recipe.class_set).slugs) if recipe.losses.label else 0,
         dropout=settings.dropout,
@@ -104,10 +119,11 @@ class JointTask:
         self.accumulate, self.patience = self.settings.accumulate, self.settings.patience
         self.steps = max(len(data.rows["train"]) // self.settings.batch_size, 1)
         self.multi_label = class_set(recipe.class_set).multi_label
-        self.weights = {name: weight for name, weight in recipe.losses.model_dump().items() if weight}
+        settings = recipe.losses
+        self.weights = {name: weight for name in LOSS_TERMS if (weight := getattr(settings, name))}
         self.terms = tuple(self.weights)
-        if "structure" in recipe.protein.inputs:
-            self.weights["orthogonality"] = ORTHOGONALITY
+        if "structure" in recipe.protein.inputs and settings.orthogonality:
+            self.weights["orthogonality"] = settings.orthogonality
         self.loss_names = ("loss", *self.weights)
 
     def optimizer(self) -> torch.optim.Optimizer:
@@ -115,6 +131,7 @@ class JointTask:
         return torch.optim.AdamW(
             self.module.parameters(),
             self.settings.learning_rate,
+            eps=self.settings.eps,
             weight_decay=self.settings.weight_decay,
             fused=True,
         )
@@ -141,18 +158,16 @@ class JointTask:
         """Return the loss and its terms, means over the crops."""
         nucleus, real = images(batch)
         drawn: Drawn = model(nucleus, batch.protein)
-        terms = loss_terms(
-            drawn.image.float(),
-            drawn.logits.float(),
-            real,
-            batch.targets,
-            self.terms,
-            multi_label=self.multi_label,
-        )
+        terms = self._terms(drawn.image.float(), drawn.logits.float(), real, batch.targets)
         means = {name: value.mean() for name, value in terms.items()}
         if "orthogonality" in self.loss_names:
             means["orthogonality"] = drawn.penalty.float()
         return torch.stack([weighted_sum(means, self.weights), *means.values()])
+
+    def _terms(self, image: Tensor, logits: Tensor, real: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        if self.recipe.losses.label_softmax:
+            logits = logits.softmax(1)
+        return loss_terms(image, logits, real, targets, self.terms, multi_label=self.multi_label)
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Return the means of all metrics over the validation proteins."""
@@ -200,7 +215,7 @@ class JointTask:
         nucleus, real = images(batch)
         drawn: Drawn = model(nucleus, batch.protein)
         image, logits = drawn.image.float(), drawn.logits.float()
-        terms = loss_terms(image, logits, real, batch.targets, self.terms, multi_label=self.multi_label)
+        terms = self._terms(image, logits, real, batch.targets)
         found = {f"loss_{name}": value for name, value in terms.items()}
         found["loss"] = weighted_sum(terms, self.weights)
         of_images = {name: value for name, value in terms.items() if name != "label"}
