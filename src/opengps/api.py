@@ -44,16 +44,16 @@ from opengps.visitors import visitor_of
 
 router = APIRouter()
 
-_REFUSED: dict[int | str, dict[str, Any]] = {
+REFUSED: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse} for status in (400, 401, 403, 408, 413, 415, 422, 429, 503)
 }
-_JSON, _FORMS = "application/json", ("multipart/form-data", "application/x-www-form-urlencoded")
+JSON, FORMS = "application/json", ("multipart/form-data", "application/x-www-form-urlencoded")
 _BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            _JSON: {"schema": PredictionRequest.model_json_schema()},
-            _FORMS[0]: {"schema": PredictionForm.model_json_schema()},
+            JSON: {"schema": PredictionRequest.model_json_schema()},
+            FORMS[0]: {"schema": PredictionForm.model_json_schema()},
         },
     }
 }
@@ -131,19 +131,20 @@ def _nucleus_info(site: Site, name: str, model: str, crop: CropSpec | None) -> N
     tags=["predictions"],
     status_code=202,
     response_model=JobStatus,
-    responses=_REFUSED,
+    responses=REFUSED,
     openapi_extra=_BODY,
 )
 async def create_prediction(request: Request, site: SiteDep) -> Response:
     """Send proteins to predict; the response says where to find the results."""
     kind = content_type(request)
-    if kind == _JSON:
-        job_id = await submit_job(site, visitor_of(request), await receive_json(request, site.settings))
-    elif kind in _FORMS:
+    if kind == JSON:
+        sent = await receive_json(request, site.settings, PredictionRequest)
+        job_id = await submit_job(site, visitor_of(request), sent)
+    elif kind in FORMS:
         form = await receive_form(request, site.settings, max_files(site.settings))
         job_id = await submit_job(site, visitor_of(request), *await parse_form(form))
     else:
-        message = f"'{kind[:80]}' is not supported; send {_JSON} or {_FORMS[0]}."
+        message = f"'{kind[:80]}' is not supported; send {JSON} or {FORMS[0]}."
         raise request_error(415, "unsupported_media_type", message, "Content-Type")
     status = job_status(site, get_job(site, job_id))
     return JSONResponse(status.model_dump(), 202, {"Location": f"{API}/predictions/{job_id}"})

@@ -23,7 +23,8 @@ from starlette.routing import compile_path
 
 from deepgps import __version__
 from opengps import api, downloads, pages
-from opengps.database import OPEN_STATUSES, ImagePair, Job
+from opengps.analyses import routes as analyses
+from opengps.database import OPEN_STATUSES, Analysis, ImagePair, Job
 from opengps.errors import RequestError, request_error, validation_error
 from opengps.jobs import SiteDep
 from opengps.quotas import storage_full
@@ -60,12 +61,12 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.site = open_site(settings)
     described = (
-        *(api.router, downloads.router, submissions.api_router, submissions.files_router),
-        moderation.api_router,
+        *(api.router, analyses.api_router, downloads.router, analyses.files_router),
+        *(submissions.api_router, submissions.files_router, moderation.api_router),
     )
     undescribed = (
-        *(downloads.router, submissions.files_router, pages.router, submissions.pages_router),
-        moderation.pages_router,
+        *(downloads.router, analyses.files_router, submissions.files_router),
+        *(pages.router, analyses.pages_router, submissions.pages_router, moderation.pages_router),
     )
     for router in described:
         _set_summaries(router)
@@ -120,7 +121,7 @@ def health(site: SiteDep) -> Response:
 
 
 def metrics(site: SiteDep) -> Response:
-    """Report jobs and submitted images by status, and the longest wait, for Prometheus."""
+    """Report jobs, analyses and submitted images by status, and the longest wait, for Prometheus."""
     media_type = "text/plain; version=0.0.4; charset=utf-8"
     return Response("\n".join(_metric_lines(site)) + "\n", media_type=media_type)
 
@@ -129,10 +130,14 @@ def _metric_lines(site: Site) -> Iterator[str]:
     waiting = select(func.min(Job.queued_at)).where(Job.status.in_(OPEN_STATUSES), Job.worker.is_(None))
     with site.sessions() as session:
         jobs, images = _count_by_status(session, Job.status), _count_by_status(session, ImagePair.status)
+        analysed = _count_by_status(session, Analysis.status)
         first = session.scalar(waiting)
     yield from _gauge("opengps_jobs", "Jobs by status")
     for status in (*OPEN_STATUSES, "finished", "failed", "cancelled"):
         yield f'opengps_jobs{{status="{status}"}} {jobs.get(status, 0)}'
+    yield from _gauge("opengps_analyses", "Explanations and comparisons of variants by status")
+    for status in (*OPEN_STATUSES, "finished", "failed"):
+        yield f'opengps_analyses{{status="{status}"}} {analysed.get(status, 0)}'
     yield from _gauge("opengps_submitted_images", "Submitted images by status")
     for status in STATUSES:
         yield f'opengps_submitted_images{{status="{status}"}} {images.get(status, 0)}'

@@ -154,8 +154,39 @@ class Result(Base):
     """A line of ``results.jsonl``."""
 
 
+class Analysis(Base):
+    """An explanation of a result, or a comparison of variants of its protein."""
+
+    __tablename__ = "analyses"
+    # The address of one must never lead to another.
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    result: Mapped[int]
+    """Number of the result."""
+    kind: Mapped[str] = mapped_column(String(16))
+    """``explanation`` or ``variants``."""
+    changes: Mapped[list[str]] = mapped_column(JSON)
+    """Changes of the sequence, as they were written."""
+    scan: Mapped[str] = mapped_column(String(40), default="")
+    """A region of which every substitution is made, or empty."""
+    images: Mapped[bool] = mapped_column(default=False)
+    """Whether variants are drawn."""
+    status: Mapped[str] = mapped_column(String(16), default="queued", index=True)
+    """As of a job."""
+    visitor: Mapped[str] = mapped_column(String(32))
+    """Who sent it, see `opengps.visitors`."""
+    created_at: Mapped[float]
+    finished_at: Mapped[float | None]
+    lease_expires_at: Mapped[float] = mapped_column(default=0.0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str | None] = mapped_column(Text)
+    """Why it failed."""
+
+
 class Usage(Base):
-    """A job that a visitor started; deleted after an hour."""
+    """A job or an analysis that a visitor started; deleted after an hour."""
 
     __tablename__ = "usage"
     __table_args__ = (Index("ix_usage_visitor_created_at", "visitor", "created_at"),)

@@ -12,7 +12,7 @@ from fastapi import Depends, Path, Request
 from sqlalchemy import ColumnElement, asc, delete, desc, func, or_, select, update
 
 from deepgps.arrays import Floats
-from deepgps.bundle import Bundle
+from deepgps.bundle import Bundle, CropSpec
 from deepgps.images.cell import Cell
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.image_storage import IMAGE_EXTENSIONS, IMAGE_FOLDER
@@ -28,6 +28,7 @@ from opengps.database import (
     iso_time,
 )
 from opengps.errors import not_found
+from opengps.models import default_cell
 from opengps.quotas import HOUR_S, check_disk, check_job_quota, job_bytes, lock_quotas
 from opengps.schemas import API, JobStatus, PredictionResult
 from opengps.site import Site
@@ -172,6 +173,30 @@ def _content(pixels: Floats) -> bytes:
     return np.ascontiguousarray(pixels, np.float32).tobytes()
 
 
+def job_cells(site: Site, job: Job, crop: CropSpec) -> list[Cell]:
+    """Return the cells that a job draws into, at the size and scale of a model's crops."""
+    with site.sessions() as session:
+        stored = session.scalars(select(UploadedNucleus).filter_by(job_id=job.id))
+        uploaded = {each.name: _uploaded_cell(each) for each in stored}
+    return [uploaded.get(name) or default_cell(name, crop) for name in job.nuclei]
+
+
+def _uploaded_cell(stored: UploadedNucleus) -> Cell:
+    def image(content: bytes) -> Floats:
+        return np.frombuffer(content, np.float32).reshape(stored.size_px, stored.size_px)
+
+    return Cell(
+        stored.name,
+        image(stored.pixels),
+        stored.pixel_size_um,
+        "uploaded",
+        tuple(stored.warnings),
+        microtubules=None if stored.microtubules is None else image(stored.microtubules),
+        er=None if stored.er is None else image(stored.er),
+        checked=stored.checked,
+    )
+
+
 def job_exists(site: Site, job_id: str) -> bool:
     """Return whether a job is in the database."""
     with site.sessions() as session:
@@ -231,6 +256,7 @@ def prediction_result(site: Site, job: Job, result: Result) -> PredictionResult:
     root, path = site.settings.root_path, f"/predictions/{job.id}/results/{result.number}"
     url = f"{root}{API}{path}"
     links = {"self": url, "page": f"{root}{path}"}
+    links |= {name: f"{url}/{name}" for name in ("explanation", "variants")}
     if result.record["images"]:
         names = ("image.png", "nucleus.png", "protein.png", "overlay.png", "image.ome.tif")
         links |= {name: f"{url}/{name}" for name in names}

@@ -21,12 +21,13 @@ from deepgps.bundle import (
     open_bundle,
     with_class_set,
 )
-from deepgps.errors import BundleError
+from deepgps.errors import BundleError, InputError
 from deepgps.images.cell import Cell
 from deepgps.localization import display_name
 from deepgps.prediction import Predictor
 from deepgps.proteins.embedding import encoders_folder
 from deepgps.results.labelled_images import stretch
+from opengps.database import Job
 from opengps.errors import ErrorDetail, not_found
 from opengps.schemas import ModelInfo
 
@@ -162,9 +163,23 @@ def _load(name: str) -> Predictor:
     return Predictor.load(find_bundle(name), threads=max(1, (os.cpu_count() or 1) - 1))
 
 
-def forget_predictors() -> None:
-    """Load models anew when they are next used."""
-    _load.cache_clear()
+def job_predictor(job: Job) -> Predictor:
+    """Load the model of a job, to draw as the job says.
+
+    Raises
+    ------
+    InputError
+        If the model was replaced after the job was sent.
+    """
+    predictor = load_predictor(job.model)
+    if predictor.bundle.sha256 != job.model_sha256:
+        _load.cache_clear()
+        predictor = load_predictor(job.model)
+    if predictor.bundle.sha256 != job.model_sha256:
+        raise InputError(f"Model '{job.model}' was replaced after this job was sent; send it again.")
+    if job.seed:
+        predictor = predictor.with_seed(job.seed)
+    return predictor.with_mean_images() if job.mean else predictor
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,7 @@ import time
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from opengps.database import OPEN_STATUSES, ImagePair, Job, Submission, Usage
+from opengps.database import OPEN_STATUSES, Analysis, ImagePair, Job, Submission, Usage
 from opengps.errors import RequestError, request_error
 from opengps.settings import Settings
 from opengps.site import Site
@@ -70,8 +70,8 @@ def check_job_quota(
     recent = used.where(Usage.visitor == visitor, Usage.created_at > now - HOUR_S)
     count, sent, first = session.execute(recent).one()
     count, sent = count + jobs, sent + proteins
-    unfinished = select(func.count()).where(Job.status.in_(OPEN_STATUSES))
-    queued = (session.scalar(unfinished) or 0) + jobs
+    unfinished = (select(func.count()).where(each.status.in_(OPEN_STATUSES)) for each in (Job, Analysis))
+    queued = sum(session.scalar(each) or 0 for each in unfinished) + jobs
     if queued > settings.max_open_jobs:
         raise request_error(
             429,

@@ -1,5 +1,6 @@
 """Templates, and errors as a page or as JSON."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -31,6 +32,11 @@ def format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%-d %B %Y, %H:%M UTC")
 
 
+def largest(changes: Mapping[str, float], count: int) -> list[str]:
+    """Return the names of the changes that are furthest from 0."""
+    return sorted(changes, key=lambda name: -abs(changes[name]))[:count]
+
+
 def format_bytes(count: int) -> str:
     """Format a number of bytes for a page."""
     return f"{count / 1e6:g} MB" if count >= 1e5 else f"{count:,} bytes"
@@ -52,6 +58,7 @@ def _static_hash() -> str:
 templates.env.filters |= {
     "class_name": display_name,
     "landmark_name": {"microtubules": "microtubules", "er": "ER"}.get,
+    "largest": largest,
     "time": format_time,
     "bytes": format_bytes,
 }

@@ -21,13 +21,14 @@ from opengps.jobs import JobRequest, create_job
 from opengps.models import check_model, default_cell, models
 from opengps.protein_input import LONG_TEXT_BYTES, TEXT_NAME, read_records
 from opengps.quotas import check_disk, check_job_quota
-from opengps.schemas import PredictionRequest
+from opengps.schemas import PredictionRequest, StrictModel
 from opengps.settings import Settings
 from opengps.site import Site
 from opengps.uploads import Upload, UploadError, check_size, load_uploaded_cell
 
 P = ParamSpec("P")
 T = TypeVar("T")
+AnyRequest = TypeVar("AnyRequest", bound=StrictModel)
 
 _MAX_SHOWN = 5
 _MAX_FIELDS = 200
@@ -47,24 +48,34 @@ def content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def receive_json(request: Request, settings: Settings) -> PredictionRequest:
+async def receive_json(
+    request: Request, settings: Settings, kind: type[AnyRequest], what: str = "proteins"
+) -> AnyRequest:
     """Read a request in JSON.
+
+    Parameters
+    ----------
+    request, settings
+        The request, and the limits.
+    kind
+        The class of its fields.
+    what
+        The longest of its fields.
 
     Raises
     ------
     RequestError
-        If it has more bytes than a file of proteins may have, is not JSON, or does not match
-        `PredictionRequest`.
+        If it has more bytes than a file of proteins may have, is not JSON, or does not match `kind`.
     """
     body, limit = bytearray(), settings.max_table_bytes
     async for part in request.stream():
         body += part
         # JSON writes a line break and a tab in two characters.
         if len(body) > 2 * limit + _JSON_BYTES:
-            message = f"The request has too many bytes; the proteins may have {limit:,}. Split them."
-            raise request_error(413, "payload_too_large", message, "proteins")
+            message = f"The request has too many bytes; the {what} may have {limit:,}. Split them."
+            raise request_error(413, "payload_too_large", message, what)
     try:
-        return PredictionRequest.model_validate_json(bytes(body), strict=True)
+        return kind.model_validate_json(bytes(body), strict=True)
     except ValidationError as error:
         raise validation_error(error.errors()) from None
 

@@ -228,6 +228,7 @@ class SiteInfo(StrictModel):
 
 LIMITS = (
     *("max_proteins", "max_residues", "max_total_residues", "max_nuclei", "max_images"),
+    *("max_explained_residues", "max_variants", "max_variant_images"),
     *("max_table_bytes", "max_image_bytes", "max_image_pixels", "max_image_planes", "max_request_bytes"),
     *("max_submission_images", "max_unpacked_bytes", "images_per_hour"),
     *("jobs_per_hour", "proteins_per_hour", "requests_per_minute", "retention_days"),

@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     """Nucleus images of a job."""
     max_images: int = Field(1_500, ge=1)
     """Images of a job: proteins times nucleus images."""
+    max_explained_residues: int = Field(5_000, ge=10, le=10_000)
+    """Residues of a protein that is explained, or whose variants are compared."""
+    max_variants: int = Field(1_000, ge=1, le=20_000)
+    """Variants that are compared at once; times the residues, no more than `max_total_residues`."""
+    max_variant_images: int = Field(20, ge=1, le=100)
+    """Variants that are drawn at once."""
     max_table_bytes: int = Field(5_000_000, ge=1)
     """Bytes of a protein file or text, unpacked."""
     max_image_bytes: int = Field(30_000_000, ge=1)

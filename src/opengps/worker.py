@@ -17,11 +17,9 @@ from itertools import islice, takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
-from deepgps.arrays import Floats
 from deepgps.bundle import DEFAULT_MODEL
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.images.cell import Cell
@@ -35,9 +33,10 @@ from deepgps.results.records import Record, ResultRow, json_line
 from deepgps.results.report import MAX_CARDS, write_report
 from deepgps.results.rows import encode_rows
 from deepgps.results.run import RUN_FILE, PredictionRun, cell_fingerprint, now, package_versions
-from opengps.database import InputRecord, Job, Result, UploadedNucleus, forget_deleted, iso_time
-from opengps.jobs import image_keys, iterate_results, job_exists, purge_jobs
-from opengps.models import default_cell, forget_predictors, load_predictor
+from opengps.analyses.computing import analyse_next
+from opengps.database import InputRecord, Job, Result, forget_deleted, iso_time
+from opengps.jobs import image_keys, iterate_results, job_cells, job_exists, purge_jobs
+from opengps.models import job_predictor, load_predictor
 from opengps.queue import (
     LeaseLostError,
     lease_job,
@@ -92,8 +91,8 @@ def run_worker(settings: Settings, *, stop_with_stdin: bool = False) -> None:
             if time.monotonic() - cleaned > _CLEAN_UP_S:
                 clean_up(site)
                 cleaned = time.monotonic()
-            # One of each in turn, so that neither waits for all of the other.
-            if not any([run_chunk(site), compare_next(site)]):
+            # One of each in turn, so that none waits for all of another.
+            if not any([run_chunk(site), analyse_next(site), compare_next(site)]):
                 stop.wait(_POLL_S)
         except Exception:
             logging.getLogger("opengps").exception("The worker continues after an error.")
@@ -165,8 +164,8 @@ def _measure_disk(site: Site, job: Job) -> None:
 
 def _predict_chunk(site: Site, job: Job) -> bool:
     """Predict the next proteins of a job; return whether all are done."""
-    predictor = _predictor(job)
-    cells = _cells(site, job, predictor) if job.images else []
+    predictor = job_predictor(job)
+    cells = job_cells(site, job, predictor.bundle.metadata.crop) if job.images else []
     records = _next_records(site, job, len(cells))
     _look_up_names(site, job, records, predictor.known)
     # In input order: up to the first name that there was no time to look up.
@@ -188,42 +187,6 @@ def _predict_chunk(site: Site, job: Job) -> bool:
         return False
     _write_report(site, job, _run_record(site, job, predictor, cells, finished=True))
     return True
-
-
-def _predictor(job: Job) -> Predictor:
-    predictor = load_predictor(job.model)
-    if predictor.bundle.sha256 != job.model_sha256:
-        forget_predictors()
-        predictor = load_predictor(job.model)
-    if predictor.bundle.sha256 != job.model_sha256:
-        raise InputError(f"Model '{job.model}' was replaced after this job was sent; send it again.")
-    if job.seed:
-        predictor = predictor.with_seed(job.seed)
-    return predictor.with_mean_images() if job.mean else predictor
-
-
-def _cells(site: Site, job: Job, predictor: Predictor) -> list[Cell]:
-    with site.sessions() as session:
-        stored = session.scalars(select(UploadedNucleus).filter_by(job_id=job.id))
-        uploaded = {each.name: _uploaded_cell(each) for each in stored}
-    crop = predictor.bundle.metadata.crop
-    return [uploaded.get(name) or default_cell(name, crop) for name in job.nuclei]
-
-
-def _uploaded_cell(stored: UploadedNucleus) -> Cell:
-    def image(content: bytes) -> Floats:
-        return np.frombuffer(content, np.float32).reshape(stored.size_px, stored.size_px)
-
-    return Cell(
-        stored.name,
-        image(stored.pixels),
-        stored.pixel_size_um,
-        "uploaded",
-        tuple(stored.warnings),
-        microtubules=None if stored.microtubules is None else image(stored.microtubules),
-        er=None if stored.er is None else image(stored.er),
-        checked=stored.checked,
-    )
 
 
 def _next_records(site: Site, job: Job, images_per_protein: int) -> list[InputRecord]:

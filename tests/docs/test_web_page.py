@@ -9,6 +9,8 @@ from documents import ROOT, document, rows, section
 from fastapi.routing import APIRoute
 
 from opengps import api, downloads, pages
+from opengps.analyses import routes as analyses
+from opengps.analyses.schemas import VariantsRequest
 from opengps.schemas import PredictionForm
 from opengps.settings import PREFIX, Settings
 from opengps.submissions import moderation
@@ -57,9 +59,12 @@ def routes(*routers: object) -> Iterator[list[str]]:
 TABLES = {
     "## Settings": list(settings()),
     "### Fields of a prediction": list(fields(PredictionForm)),
+    "### Fields of a comparison of variants": list(fields(VariantsRequest)),
     "### Fields of a submission": list(fields(SubmissionForm)),
-    "### API": list(routes(api.router, submissions.api_router, moderation.api_router)),
-    "### Downloads": [[row[0], row[2]] for row in routes(downloads.router, submissions.files_router)],
+    "### API": list(routes(api.router, analyses.api_router, submissions.api_router, moderation.api_router)),
+    "### Downloads": [
+        [row[0], row[2]] for row in routes(downloads.router, analyses.files_router, submissions.files_router)
+    ],
 }
 
 
@@ -79,7 +84,8 @@ def test_the_settings_for_other_places_are_settings():
 
 
 def test_the_pages_are_those_of_the_code():
-    paths = {row[0] for row in routes(pages.router, submissions.pages_router, moderation.pages_router)}
+    routers = (pages.router, analyses.pages_router, submissions.pages_router, moderation.pages_router)
+    paths = {row[0] for row in routes(*routers)}
     assert set(re.findall(r"`[^`]+`", section(PAGE, "### Pages"))) == paths
 
 

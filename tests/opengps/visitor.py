@@ -8,6 +8,7 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
+from opengps.analyses.computing import analyse_next
 from opengps.app import create_app
 from opengps.settings import Settings
 from opengps.site import Site
@@ -53,6 +54,11 @@ class Visitor:
     def chunk(self):
         """Compute one chunk; return whether there was one."""
         return run_chunk(self.site)
+
+    def analyse(self):
+        """Compute explanations and comparisons until none waits."""
+        while analyse_next(self.site):
+            pass
 
     def job_folder(self, job_id):
         return self.site.settings.data / "jobs" / job_id

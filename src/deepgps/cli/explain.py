@@ -1,6 +1,5 @@
 """``deepgps explain`` and ``deepgps variants``."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -163,14 +162,9 @@ def _proteins(sources: list[str], sequence: str | None, *, offline: bool) -> "li
 
 
 def _scanned(region: str | None, protein: "Protein") -> "list[Variant]":
-    from deepgps.explain.changes import scan
+    from deepgps.explain.changes import parse_region, scan
 
-    if region is None:
-        return []
-    match = re.fullmatch(r"(\d+)-(\d+)", region.strip())
-    if not match:
-        raise InputError(f"Region '{region}' cannot be read; give the first and last residue, as in 10-60.")
-    return list(scan(protein.sequence, int(match[1]), int(match[2])))
+    return [] if region is None else list(scan(protein.sequence, *parse_region(region)))
 
 
 def _isoforms(path: Path | None) -> "list[Variant]":

@@ -142,6 +142,30 @@ def parse_variant(text: str, sequence: str) -> Variant:
     return Variant(text, _checked(text, _apply(sequence, changes)), tuple(changes))
 
 
+def parse_region(text: str) -> tuple[int, int]:
+    """Read a region, such as ``10-60``.
+
+    Parameters
+    ----------
+    text
+        First and last residue, from 1.
+
+    Returns
+    -------
+    tuple of int
+        Both; `scan` checks that they lie in a sequence.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", text.strip())
+    if not match:
+        raise InputError(f"Region '{text}' cannot be read; give the first and last residue, as in 10-60.")
+    return int(match[1]), int(match[2])
+
+
 def scan(sequence: str, start: int, end: int) -> Iterator[Variant]:
     """Make every substitution of a region.
 

@@ -205,11 +205,7 @@ def variants_to_folder(
     compared = predictor.variants(protein, variants, cell, images=images)
     out.mkdir(parents=True, exist_ok=True)
     table = out / "variants.csv"
-    columns = [*VARIANT_COLUMNS, *_class_columns(predictor.classes)]
-    with _csv_rows(table, ("protein_id", "change", *columns)) as write:
-        for effect in compared.ranked():
-            row = _effect_row(compared, effect)
-            write((protein.id, effect.variant.name, *_cells(row, columns)))
+    write_variants(table, compared)
     files = [table]
     scan = None
     if len(variants) > 1 and all(each.substitution for each in variants):
@@ -236,6 +232,23 @@ def variants_to_folder(
         for each in compared.ranked()
     ]
     return ExplanationSummary(len(variants), 0, (report, *files), tuple(lines))
+
+
+def write_variants(path: Path, compared: VariantComparison) -> None:
+    """Write ``variants.csv`` of one protein, the strongest change first.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    compared
+        The comparison.
+    """
+    columns = [*VARIANT_COLUMNS, *_class_columns(compared.classes)]
+    with _csv_rows(path, ("protein_id", "change", *columns)) as write:
+        for effect in compared.ranked():
+            row = _effect_row(compared, effect)
+            write((compared.name, effect.variant.name, *_cells(row, columns)))
 
 
 def variant_table_to_folder(
