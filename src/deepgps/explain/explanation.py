@@ -7,6 +7,7 @@ import numpy as np
 
 from deepgps.arrays import Floats, Mask
 from deepgps.explain.signals import SIGNALS, Signal
+from deepgps.localization import display_name
 from deepgps.proteins.neighbours import Neighbour
 from deepgps.proteins.protein import Protein
 
@@ -92,7 +93,7 @@ class Explanation:
         if not self.localizations:
             return "This model predicts no localizations, so that there is none to explain."
         first = self.localizations[0]
-        start = f"{first.replace('_', ' ')} (probability {self.probabilities[first]:.2f}) was predicted"
+        start = f"{display_name(first)} (probability {self.probabilities[first]:.2f}) was predicted"
         fitting = [each for each in self.signals if first in LEADS_TO.get(each.kind, ())]
         others = [each for each in self.signals if each not in fitting]
         parts = []
@@ -107,7 +108,7 @@ class Explanation:
             parts.append(f"{_listed(others)} {'leads' if len(others) == 1 else 'lead'} elsewhere")
         near = self.evidence[0] if self.evidence else None
         if near is not None and near.similarity >= 0.1 and near.localizations:
-            names = " and ".join(name.replace("_", " ") for name in near.localizations)
+            names = " and ".join(display_name(name) for name in near.localizations)
             parts.append(f"its nearest relative ({near.accession}) is annotated with {names}")
         return f"{start[0].upper()}{start[1:]}: {'; '.join(parts)}."
 
