@@ -14,9 +14,6 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 SHIPPED_MODEL = ROOT / "src" / "deepgps" / "bundles" / "deepgps-mini"
 
-# What stands behind `<!-- output:NAME -->`.
-COMMANDS = {"predict": "deepgps predict example"}
-
 _BLOCK = re.compile(r"(?:<!-- ([^>]+) -->\n)?```(\w*)\n(.*?)```\n", re.DOTALL)
 _OUTPUT = re.compile(r"(<!-- output:(\w+) -->\n```text\n)(.*?)(```\n)", re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -43,6 +40,18 @@ def blocks(text: str, language: str) -> list[str]:
     """Blocks in one language that are not marked `not run`."""
     found = (Block(*match) for match in _BLOCK.findall(text))
     return [block.text for block in found if block.language == language and "not run" not in block.mark]
+
+
+# What stands behind `<!-- output:NAME -->`.
+COMMANDS = {
+    "predict": "deepgps predict example",
+    "explain": "deepgps explain example --out why",
+    "variants": next(
+        script
+        for script in blocks(document("docs/tutorials/why-and-mutations.md"), "sh")
+        if "1-17del" in script
+    ),
+}
 
 
 def section(text: str, heading: str) -> str:

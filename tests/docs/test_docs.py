@@ -95,11 +95,36 @@ def test_the_readme_says_how_to_test_and_the_ci_does_it():
 @needs_model
 def test_the_readme_shows_what_the_command_prints():
     for name, shown in outputs(README).items():
-        # Files and words to the letter; another machine may round the last digit otherwise.
-        real, numbers = printed(name), r"\b0\.\d\d\b|\b1\.00\b"
-        assert re.sub(numbers, "#", shown) == re.sub(numbers, "#", real), "run tests/docs/documents.py"
-        found = [[float(number) for number in re.findall(numbers, text)] for text in (shown, real)]
-        assert found[0] == pytest.approx(found[1], abs=0.011)
+        _check_output(shown, printed(name))
+
+
+def _check_output(shown: str, real: str) -> None:
+    # Files and words to the letter; another machine may round the last digit otherwise.
+    numbers = r"\b0\.\d\d\b|\b1\.00\b"
+    assert re.sub(numbers, "#", shown) == re.sub(numbers, "#", real), "run tests/docs/documents.py"
+    found = [[float(number) for number in re.findall(numbers, text)] for text in (shown, real)]
+    assert found[0] == pytest.approx(found[1], abs=0.011)
+
+
+@needs_model
+@pytest.mark.slow
+def test_the_tutorial_on_mutations_prints_what_it_shows(tmp_path, monkeypatch, capsys):
+    text = document("docs/tutorials/why-and-mutations.md")
+    explain, signals, variants, scan = (shell(script, tmp_path) for script in blocks(text, "sh"))
+    shown = outputs(text)
+    _check_output(shown["explain"], explain)
+    _check_output(shown["variants"], variants)
+    assert [line.split(",")[:4] for line in signals.splitlines()] == [
+        ["CALR", "SP", "1", "17"],
+        ["CALR", "ER", "414", "417"],
+    ]
+    assert "323 compared, 0 rejected" in scan
+    assert {"scan.svg", "scan.png", "report.html"} <= {path.name for path in (tmp_path / "scan").iterdir()}
+    monkeypatch.setenv("DEEPGPS_MODELS", str(tmp_path / "no-models"))
+    names: dict[str, object] = {}
+    for code in blocks(text, "python"):
+        exec(code, names)
+    assert "destroys the ER retention signal 76-79" in capsys.readouterr().out
 
 
 @needs_model

@@ -71,8 +71,17 @@ def done(chromium, served):
     submission = answer.json()["links"]["page"]
     visit.go(submission)
     visit.page.get_by_text("PSNR", exact=True).wait_for()
+    result = f"{job}/results/0"
+    visit.go(result)
+    visit.page.get_by_role("button", name="Why there?").click()
+    visit.page.get_by_role("heading", name="Sorting signals").wait_for()
+    visit.go(f"{result}/variants")
+    visit.page.get_by_label("One variant a line").fill(f"{SEQUENCE[:1]}1A n+NLS")
+    visit.page.get_by_role("button", name="Compare").click()
+    visit.page.get_by_text("All images are drawn into the same nucleus").wait_for()
+    comparison = visit.path
     visit.context.close()
-    return job, f"{job}/results/0", submission
+    return job, result, submission, f"{result}/explanation", f"{result}/variants", comparison
 
 
 def test_predict_works_without_javascript(window):

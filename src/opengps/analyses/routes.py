@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
-from deepgps.results.explanations import MAX_RANKED
 from opengps.analyses.requests import request_explanation, request_variants
 from opengps.analyses.schemas import AnalysisStatus, ComparisonStatus, ExplanationStatus, VariantsRequest
 from opengps.analyses.store import (
@@ -43,6 +42,7 @@ files_router = APIRouter(responses=NOT_FOUND, tags=["why there"])
 
 ComparisonNumber = Annotated[int, PathParameter(ge=0, le=MAX_INTEGER, description="Number of the comparison")]
 _RESULT = "/predictions/{job_id}/results/{number}"
+_MAX_SHOWN = 50
 _CACHE = {"Cache-Control": "private, max-age=3600"}
 _BODY = {
     "requestBody": {
@@ -194,7 +194,7 @@ def show_comparison_page(
     found = status.comparison
     shown: dict[str, Any] = {"status": status, "compared": found, "variants": []}
     if found is not None:
-        shown["variants"] = found.variants[:MAX_RANKED]
+        shown["variants"] = found.variants[:_MAX_SHOWN]
     return _page(request, "comparison.html", site, job, number, **shown)
 
 
