@@ -1,45 +1,12 @@
 """Accessibility: without JavaScript, on a phone, in dark mode, by keyboard, with a screen reader."""
 
 import pytest
-from browsing import PAGES, PHONE
 from visitor import SEQUENCE, fasta
+
+from browsing import CONTRAST, NAMELESS, PAGES, PHONE, WIDER
 
 pytestmark = pytest.mark.browser
 
-# Relative luminance and contrast, https://www.w3.org/TR/WCAG21/#dfn-contrast-ratio
-_CONTRAST = """() => {
-  const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
-  const light = (colour) => channels(colour).slice(0, 3).map((value) => value / 255)
-    .map((value) => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, value, place) => sum + value * [0.2126, 0.7152, 0.0722][place], 0);
-  const ground = (element) => {
-    for (let each = element; each; each = each.parentElement) {
-      const colour = getComputedStyle(each).backgroundColor;
-      if (channels(colour).length === 3 || channels(colour)[3] === 1) return colour;
-    }
-    return "rgb(255, 255, 255)";
-  };
-  const poor = [];
-  for (const element of document.querySelectorAll("body *")) {
-    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-    if (!own || !element.checkVisibility() || element.closest("#swagger, [disabled]")) continue;
-    const [a, b] = [light(getComputedStyle(element).color), light(ground(element))].sort((x, y) => y - x);
-    const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < 4.5) poor.push(`${element.textContent.trim().slice(0, 30)} ${ratio.toFixed(2)}`);
-  }
-  return poor;
-}"""
-_NAMELESS = """() => {
-  const shown = (each) => each.type !== "hidden" && !each.closest("#swagger");
-  const fields = [...document.querySelectorAll("input, select, textarea")].filter(shown)
-    .filter((each) => !each.labels.length && !each.getAttribute("aria-label"));
-  const images = [...document.querySelectorAll("img")].filter((each) => !each.hasAttribute("alt"));
-  const wordless = [...document.querySelectorAll("a, button")].filter((each) => !each.closest("#swagger"))
-    .filter((each) => !each.hidden && !each.closest("[aria-hidden=true]"))
-    .filter((each) => !(each.getAttribute("aria-label") || each.textContent.trim()));
-  return [...fields, ...images, ...wordless].map((each) => each.outerHTML.slice(0, 120));
-}"""
-_WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 _NO_LISTING = "function SwaggerUIBundle() {}"
 _FOCUS = """() => {
   const each = document.activeElement;
@@ -55,8 +22,9 @@ _FOCUS = """() => {
 @pytest.fixture(scope="module")
 def done(chromium, served):
     """The paths of a finished job, of its first result, and of a submission."""
-    from browsing import Window
     from contributor import FIELDS, pair
+
+    from browsing import Window
 
     visit = Window(chromium, served)
     # What a stranger calls a protein is as long as it gets.
@@ -115,16 +83,16 @@ def seen(chromium, served, done):
     visit.context.route("**/swagger-ui-bundle.js*", lambda route: route.fulfill(body=_NO_LISTING))
     for path in (*PAGES, *done):
         visit.go(path)
-        here = found[path] = {"nameless": visit.page.evaluate(_NAMELESS)}
+        here = found[path] = {"nameless": visit.page.evaluate(NAMELESS)}
         here["titles"] = visit.page.get_by_role("heading", level=1).count()
         for scheme in ("light", "dark"):
             visit.page.emulate_media(color_scheme=scheme)
             ground = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
-            here[scheme] = (ground, visit.page.evaluate(_CONTRAST))
+            here[scheme] = (ground, visit.page.evaluate(CONTRAST))
         visit.page.emulate_media(color_scheme="light")
         large = visit.page.viewport_size
         visit.page.set_viewport_size(PHONE)
-        here["wider"] = visit.page.evaluate(_WIDER)
+        here["wider"] = visit.page.evaluate(WIDER)
         visit.page.set_viewport_size(large)
     assert visit.errors == []
     visit.context.close()

@@ -13,9 +13,10 @@ from itertools import count
 from urllib.request import Request, urlopen
 
 import pytest
-from browsing import serving
 from contributor import batch, field, packed, tiff
 from visitor import API, SEQUENCE, fasta
+
+from browsing import serving
 
 pytestmark = [
     pytest.mark.slow,

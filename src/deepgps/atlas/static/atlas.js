@@ -207,10 +207,11 @@ const deepgpsAtlas = (() => {
     return { of: (place) => own(`--c${Math.min(place, about.classes.length - 1) === about.classes.length - 1 ? 12 : place % 12}`), away: own("--away"), ink: own("--ink") };
   };
 
-  const scale = (canvas) => Math.min(canvas.clientWidth, canvas.clientHeight) * 0.94 * view.zoom;
-  const toScreen = (row, canvas) => [
-    canvas.clientWidth / 2 + (row[X] / MAP - view.x) * scale(canvas),
-    canvas.clientHeight / 2 - (row[Y] / MAP - view.y) * scale(canvas),
+  // Each axis fills the canvas: their units mean nothing.
+  const scale = (canvas) => [canvas.clientWidth, canvas.clientHeight].map((edge) => edge * 0.94 * view.zoom);
+  const toScreen = (row, [wide, high], canvas) => [
+    canvas.clientWidth / 2 + (row[X] / MAP - view.x) * wide,
+    canvas.clientHeight / 2 - (row[Y] / MAP - view.y) * high,
   ];
 
   function draw() {
@@ -223,8 +224,9 @@ const deepgpsAtlas = (() => {
       canvas.height = canvas.clientHeight * dense;
       const paint = canvas.getContext("2d"), colour = colours(), size = POINT * Math.min(3, Math.sqrt(view.zoom));
       paint.scale(dense, dense);
+      const scales = scale(canvas);
       const dot = (row, radius) => {
-        const [x, y] = toScreen(row, canvas);
+        const [x, y] = toScreen(row, scales, canvas);
         paint.moveTo(x + radius, y);
         paint.arc(x, y, radius, 0, 7);
       };
@@ -266,10 +268,10 @@ const deepgpsAtlas = (() => {
   }
 
   function choose(x, y) {
-    const canvas = at("canvas");
+    const canvas = at("canvas"), scales = scale(canvas);
     let best = null, least = NEAR ** 2;
     for (const place of found) {
-      const [a, b] = toScreen(rows[place], canvas), distance = (a - x) ** 2 + (b - y) ** 2;
+      const [a, b] = toScreen(rows[place], scales, canvas), distance = (a - x) ** 2 + (b - y) ** 2;
       if (distance < least) { least = distance; best = rows[place]; }
     }
     chosen = best;
@@ -286,15 +288,16 @@ const deepgpsAtlas = (() => {
     const canvas = at("canvas"), before = scale(canvas);
     view.zoom = Math.max(0.8, Math.min(200, view.zoom * factor));
     // What is below the pointer stays there.
-    const shift = 1 / before - 1 / scale(canvas);
-    view.x += (x - canvas.clientWidth / 2) * shift;
-    view.y -= (y - canvas.clientHeight / 2) * shift;
+    const [across, up] = scale(canvas).map((now, axis) => 1 / before[axis] - 1 / now);
+    view.x += (x - canvas.clientWidth / 2) * across;
+    view.y -= (y - canvas.clientHeight / 2) * up;
     draw();
   }
 
   function moveBy(x, y) {
-    view.x -= x / scale(at("canvas"));
-    view.y += y / scale(at("canvas"));
+    const [wide, high] = scale(at("canvas"));
+    view.x -= x / wide;
+    view.y += y / high;
     draw();
   }
 

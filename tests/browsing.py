@@ -17,6 +17,42 @@ import pytest
 PATIENCE_S = 90
 PHONE = {"width": 390, "height": 844}
 
+# Relative luminance and contrast, https://www.w3.org/TR/WCAG21/#dfn-contrast-ratio
+CONTRAST = """() => {
+  const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = (colour) => channels(colour).slice(0, 3).map((value) => value / 255)
+    .map((value) => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, value, place) => sum + value * [0.2126, 0.7152, 0.0722][place], 0);
+  const ground = (element) => {
+    for (let each = element; each; each = each.parentElement) {
+      const colour = getComputedStyle(each).backgroundColor;
+      if (channels(colour).length === 3 || channels(colour)[3] === 1) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const poor = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!own || !element.checkVisibility() || element.closest("#swagger, [disabled]")) continue;
+    const [a, b] = [light(getComputedStyle(element).color), light(ground(element))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < 4.5) poor.push(`${element.textContent.trim().slice(0, 30)} ${ratio.toFixed(2)}`);
+  }
+  return poor;
+}"""
+NAMELESS = """() => {
+  const shown = (each) => each.type !== "hidden" && !each.closest("#swagger");
+  const fields = [...document.querySelectorAll("input, select, textarea")].filter(shown)
+    .filter((each) => !each.labels.length && !each.getAttribute("aria-label"));
+  const images = [...document.querySelectorAll("img")].filter((each) => !each.hasAttribute("alt"));
+  const wordless = [...document.querySelectorAll("a, button")].filter((each) => !each.closest("#swagger"))
+    .filter((each) => !each.hidden && !each.closest("[aria-hidden=true]"))
+    .filter((each) => !(each.getAttribute("aria-label") || each.textContent.trim()));
+  return [...fields, ...images, ...wordless].map((each) => each.outerHTML.slice(0, 120));
+}"""
+WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+"""How much wider a page is than its window."""
+
 
 @dataclass
 class Served:
