@@ -66,7 +66,7 @@ def test_the_argument_wins(tmp_path: Path) -> None:
 def test_implausible_metadata_are_ignored_and_told(tmp_path: Path, size: float) -> None:
     field = read_field(ome(tmp_path / "a.ome.tif", size, "µm"))
     assert field.pixel_size_um is None
-    assert f"{size:g} µm per pixel" in field.warnings[0]
+    assert f"The metadata of 'a.ome.tif' give {size:g} µm per pixel" in field.warnings[0]
 
 
 def described(path: Path, description: str, **options: Any) -> float | None:

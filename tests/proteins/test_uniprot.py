@@ -169,8 +169,8 @@ def test_a_symbol_of_several_entries_is_for_the_user_to_choose(server: Server) -
         ("Q55555", "status 503.*try again later"),
         ("Q33333", "proxy or login page"),
         ("Q12121", "cannot be reached.*FASTA file"),
-        ("my protein", "no file, UniProt accession or gene symbol"),
-        ('X") OR (a:b', "no file, UniProt accession or gene symbol"),
+        ("my protein", "neither a file nor a UniProt accession or gene symbol"),
+        ('X") OR (a:b', "neither a file nor a UniProt accession or gene symbol"),
     ],
 )
 def test_what_uniprot_cannot_answer_is_said_and_not_cached(server: Server, query: str, words: str) -> None:

@@ -385,7 +385,10 @@ def _prepared(field: Field, um: float, image_checks: bool, max_pixels: int) -> t
             "Give it with --pixel-size-um.",
         )
     raw, image_um = field.pixels, field.pixel_size_um or um
-    resampled_shape(raw.shape, image_um, um, max_pixels)
+    try:
+        resampled_shape(raw.shape, image_um, um, max_pixels)
+    except InputError as error:
+        raise InputError(f"Image '{name}' is too large: {error}") from None
     if image_checks:
         from deepgps.images.nuclear_stain import check_nuclear_stain
 

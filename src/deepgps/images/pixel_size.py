@@ -62,8 +62,8 @@ def tiff_pixel_size(tif: "TiffFile") -> tuple[PixelSize | None, tuple[str, ...]]
         if read is not _tags and not notes:
             low, high = PLAUSIBLE_PIXEL_UM
             notes = (
-                f"Its metadata give {max(found):g} µm per pixel, which is not within {low} and {high} µm; "
-                "ignored.",
+                f"The metadata of '{tif.filename}' give {max(found):g} µm per pixel, which is not within "
+                f"{low} and {high} µm; ignored.",
             )
     return None, notes
 

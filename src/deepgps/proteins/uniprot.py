@@ -81,7 +81,9 @@ def fetch_protein(
         If UniProt is needed and cannot be reached.
     """
     if not _SYMBOL.fullmatch(query):
-        raise InputError(f"'{query}' is no file, UniProt accession or gene symbol; check its spelling.")
+        raise InputError(
+            f"'{query}' is neither a file nor a UniProt accession or gene symbol; check its spelling."
+        )
     by_accession = is_accession(query)
     url = (
         f"{base_url or UNIPROT}{_accession_path(query) if by_accession else _symbol_path(query, organism_id)}"

@@ -176,7 +176,10 @@ def read_field_images(row: FieldRow, *, check_order: bool = True) -> FieldImages
     protein = _channel(second, row.protein, row.protein_channel, row.pixel_size_um, "protein")
     if nucleus.pixels.shape != protein.pixels.shape:
         sizes = [" × ".join(map(str, image.pixels.shape[::-1])) for image in (nucleus, protein)]
-        raise InputError(f"Its nucleus image has {sizes[0]} pixels, its protein image {sizes[1]}.")
+        raise InputError(
+            f"Its nucleus image has {sizes[0]} pixels and its protein image {sizes[1]}; give images of the "
+            "same field."
+        )
     if nucleus.pixel_size_um is None:
         raise InputError("Neither the list nor the image gives the pixel size; give pixel_size_um.")
     if check_order:
