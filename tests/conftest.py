@@ -83,7 +83,6 @@ def tiny_flow_bundle(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFacto
         "domains": domains,
         "landmarks": ("microtubules", "er"),
         "steps": 3,
-        "guidance": 2.0,
         "grain_steps": 2,
     }
     classes = len(metadata.classes)

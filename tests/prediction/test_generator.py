@@ -92,9 +92,6 @@ def test_it_draws_what_the_networks_draw_in_torch(predictor: Predictor, tiny_flo
     described = flow_matching.condition(
         torch.from_numpy(latent(1)), one, torch.zeros(1, 2), 0 * one, torch.tensor([[0.0, 1.0]])
     )
-    unknown = flow_matching.condition(
-        torch.zeros(1, 12), 0 * one, torch.zeros(1, 2), 0 * one, torch.tensor([[0.0, 1.0]])
-    )
     channels = torch.from_numpy(np.stack([cell.nucleus, np.zeros_like(cell.nucleus), cell.er]))[None]
     coarse = flow_matching.draw(
         structure,
@@ -102,9 +99,7 @@ def test_it_draws_what_the_networks_draw_in_torch(predictor: Predictor, tiny_flo
         torch.nn.functional.avg_pool2d(channels, 2),
         torch.tensor([[1.0, 0.0, 1.0]]),
         described,
-        unknown,
         steps=spec.steps,
-        guidance=spec.guidance,
     )
     wide = torch.nn.functional.interpolate(coarse, scale_factor=2.0, mode="bilinear")
     drawn = flow_matching.draw(

@@ -103,7 +103,7 @@ def test_the_bundle_says_how_images_are_drawn(tiny_export):
     drawing = tiny_export.metadata.flow_matching
     assert drawing.classes == tiny_export.metadata.classes
     assert (drawing.words, drawing.domains, drawing.landmarks) == (WORDS, DOMAINS, ("microtubules", "er"))
-    assert (drawing.steps, drawing.guidance, drawing.grain_steps) == (5, 1.5, 2)
+    assert (drawing.steps, drawing.grain_steps) == (5, 2)
 
 
 def plain() -> nn.Module:

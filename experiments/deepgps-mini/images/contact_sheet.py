@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--bundle")
     parser.add_argument("--real", action="store_true", help="with real images: not to be published")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--out", type=Path, default=Path("runs/images/sheet.png"))
     options = parser.parse_args()
     torch.set_num_threads(1)

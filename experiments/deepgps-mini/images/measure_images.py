@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--mean", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--out", type=Path, default=Path("runs/images/report.md"))
     options = parser.parse_args()
     torch.set_num_threads(1)

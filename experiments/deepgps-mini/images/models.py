@@ -98,7 +98,7 @@ class Checkpoint:
         Of every image; see `deepgps.models.flow_matching.draw`.
     """
 
-    def __init__(self, path: Path, pack: ImagePack, *, steps: int = 10, guidance: float = 2.0) -> None:
+    def __init__(self, path: Path, pack: ImagePack, *, steps: int = 10, guidance: float = 1.0) -> None:
         settings, state = mini_settings().structure, read_checkpoint(path)["model"]
         averaged = AveragedNetwork(build_network(settings, len(pack.arrays["class_names"])), settings.average)
         averaged.load_state_dict(state)

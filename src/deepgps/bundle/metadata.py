@@ -51,8 +51,6 @@ class FlowMatchingSpec(_Strict):
     """Images of the cell that may be given beside the nucleus, in order."""
     steps: int = Field(ge=1)
     """Steps of ``generator.onnx``, which draws the structure at twice the pixel size."""
-    guidance: float = Field(ge=1)
-    """How far each step goes beyond the prediction for an unknown protein; 1 for no guidance."""
     grain_steps: int = Field(ge=1)
     """Steps of ``grain.onnx``, which adds what is finer."""
 

@@ -273,7 +273,7 @@ def draw(
     unconditional: Tensor | None = None,
     *,
     steps: int = 10,
-    guidance: float = 2.0,
+    guidance: float = 1.0,
 ) -> Tensor:
     """Draw images from noise.
 

@@ -138,22 +138,20 @@ class FlowMatchingGenerator:
         images, given = self._images(cells)
         if mean:
             return _enlarged(self._mean(images, given, known))
-        unknown = np.stack([self._condition(cell, None) for cell in cells])
         start = np.stack([_noise(seed, cell, images.shape[-2:]) for cell in cells])
-        structure = self._structures(start, images, given, known, unknown)
+        structure = self._structures(start, images, given, known)
         nuclei = np.stack([cell.nucleus for cell in cells]).astype(np.float32)
         start = np.stack([_noise(seed, cell, nuclei.shape[-2:]) for cell in cells])
         return self._grained(start, np.stack([nuclei, _enlarged(structure)], 1), known)
 
-    def _condition(self, cell: Cell, latent: Floats | None) -> Floats:
-        """Lay out what is known of a protein as `flow_matching.condition` does; None for nothing."""
+    def _condition(self, cell: Cell, latent: Floats) -> Floats:
+        """Lay out what is known of a protein as `flow_matching.condition` does."""
         domain = [float(name == cell.cell_line) for name in self._spec.domains]
         classes, words = (len(names) for names in (self._spec.classes, self._spec.words))
         described = np.zeros(classes + words, np.float32)
-        if latent is not None:
-            described[: latent.size] = latent.ravel()
-        known, worded = float(latent is not None), float(described[classes:].any())
-        return np.array([*described[:classes], known, *described[classes:], worded, *domain], np.float32)
+        described[: latent.size] = latent.ravel()
+        worded = float(described[classes:].any())
+        return np.array([*described[:classes], 1, *described[classes:], worded, *domain], np.float32)
 
     def _images(self, cells: Sequence[Cell]) -> tuple[Floats, Floats]:
         """Return images (B, C, H / 2, W / 2) of the cells, and which are given (B, C)."""
@@ -164,16 +162,11 @@ class FlowMatchingGenerator:
         given = np.array([[float(each is not None) for each in stack] for stack in channels], np.float32)
         return halved(stacks.astype(np.float32)), given
 
-    def _structures(
-        self, start: Floats, images: Floats, given: Floats, known: Floats, unknown: Floats
-    ) -> Floats:
-        """Draw (B, H, W) at twice the pixel size, guided away from the prediction for an unknown protein."""
-        drawn, steps, guidance = start[:, None], self._spec.steps, np.float32(self._spec.guidance)
+    def _structures(self, start: Floats, images: Floats, given: Floats, known: Floats) -> Floats:
+        """Draw (B, H, W) at twice the pixel size."""
+        drawn, steps = start[:, None], self._spec.steps
         for step in range(steps):
             clean = self._clean(self._structure, drawn, step / steps, images, given, known)
-            if guidance != 1:
-                plain = self._clean(self._structure, drawn, step / steps, images, given, unknown)
-                clean = plain + guidance * (clean - plain)
             drawn = drawn + (clean - drawn) / np.float32(steps - step)
         return _decoded(drawn)
 

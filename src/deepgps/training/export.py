@@ -343,7 +343,6 @@ def _mini_parts(run: Path, recipe: MiniRecipe, metrics: Mapping[str, Metric]) ->
             "domains": DOMAINS,
             "landmarks": CHANNELS[MICROTUBULES:],
             "steps": images.steps,
-            "guidance": images.guidance,
             "grain_steps": images.grain_steps,
         },
     }

@@ -336,6 +336,8 @@ class StructureSettings(StageSettings):
     """Share of a batch on which the mean image is learned."""
     mean_weight: NonNegativeFloat = 2.0
     """Weight of the mean image's squared error."""
+    guidance: float = Field(1.75, ge=1)
+    """How far the trained network goes beyond its prediction for an unknown protein; 1 for no guidance."""
 
 
 class GrainSettings(StageSettings):
@@ -379,8 +381,6 @@ class ImageSettings(RecipeSettings):
     """Share of each image source in a batch, relative to the others."""
     steps: PositiveInt = 5
     """Steps in which the exported model draws the structure."""
-    guidance: float = Field(1.5, ge=1)
-    """How far each of these goes beyond the prediction for an unknown protein; 1 for no guidance."""
     grain_steps: PositiveInt = 2
     """Steps in which the exported model draws the grain."""
 

@@ -49,12 +49,25 @@ def test_batches_are_of_the_training_split_and_in_range():
 
 def test_sources_have_their_shares_and_landmarks_a_tenth():
     made = examples()
+    weights = made._by_source(SHARES)
     channels = made.pack.examples[made.rows, 1]
     sources = made.pack.arrays["source"][made.pack.fields(made.rows)]
     total = 0.1 + sum(SHARES.values())
-    assert made.weights[channels != 1].sum() == pytest.approx(0.1 / total)
+    assert weights[channels != 1].sum() == pytest.approx(0.1 / total)
     for source, share in SHARES.items():
-        assert made.weights[(channels == 1) & (sources == source)].sum() == pytest.approx(share / total)
+        assert weights[(channels == 1) & (sources == source)].sum() == pytest.approx(share / total)
+
+
+def test_over_all_sources_rare_localizations_come_more_often():
+    made = examples()
+    plain = np.array([0.1, 0.2, 0.3, 0.0, 0.4, 0.0, 0.0])[: len(made.rows)]
+    plain = plain / plain.sum()
+    balanced = made._balanced(plain)
+    classes = np.stack([made.pack.labels(int(row))[0] > 0 for row in made.rows])
+    before, after = plain @ classes, balanced @ classes
+    assert balanced.sum() == pytest.approx(1)
+    assert (after[before < 0.5] > before[before < 0.5]).any()
+    assert after[np.argmax(before)] < before.max()
 
 
 def test_of_a_source_rare_localizations_come_more_often_than_their_number():

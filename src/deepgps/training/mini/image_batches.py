@@ -29,6 +29,8 @@ LANDMARK_SHARE = 0.1
 """Share of the landmark channels among the protein images."""
 RARITY = 0.75
 """Within a source an example's weight is the number with its localizations to the power of minus this."""
+SCARCITY = 0.5
+"""Over all sources it is weighted by the localizations' shares of the examples to the power of minus this."""
 SECRETED_SHARE = 0.15
 """Share of the ER images that serve as secreted proteins, which a cell shows on their way only."""
 MIXED_SHARE = 0.08
@@ -90,14 +92,14 @@ class ImageExamples:
         self.pack, self.size, self.crowded, self.grain = pack, size, crowded, grain
         self.rows = pack.rows("train")
         self.kinds = [pack.labels(int(row))[0].tobytes() for row in self.rows]
-        self.weights = self._weights(shares)
+        self.weights = self._balanced(self._by_source(shares))
         self.alike: dict[tuple[Any, ...], list[int]] = {}
         if crowded:
             for row in self.rows[pack.arrays["masked"][pack.fields(self.rows)]]:
                 self.alike.setdefault(self._kind(int(row)), []).append(int(row))
 
-    def _weights(self, shares: Mapping[str, float]) -> Doubles:
-        """Return the probability of each row: sources by their shares, rare localizations more often."""
+    def _by_source(self, shares: Mapping[str, float]) -> Doubles:
+        """Return the probability of each row: sources by their shares, in each rare ones more often."""
         is_landmark = self.pack.examples[self.rows, 1] != PROTEIN
         sources = np.where(is_landmark, "landmark", self.pack.arrays["source"][self.pack.fields(self.rows)])
         kinds = np.unique(np.array(self.kinds, object), return_inverse=True)[1]
@@ -109,6 +111,17 @@ class ImageExamples:
                 rarity = count[kind] ** -RARITY
                 weights[members] = share * rarity / rarity.sum()
         return np.asarray(weights / weights.sum())
+
+    def _balanced(self, weights: Doubles) -> Doubles:
+        """Raise the weights of localizations that are rare in all sources together; their sum stays."""
+        weights = weights.copy()
+        classes = np.stack([self.pack.labels(int(row))[0] > 0 for row in self.rows])
+        scarcity = np.maximum(weights @ classes, 1e-9) ** -SCARCITY
+        labelled = classes.any(1)
+        factors = (classes @ scarcity)[labelled] / classes[labelled].sum(1)
+        share = weights[labelled].sum()
+        weights[labelled] *= factors * (share / (weights[labelled] @ factors))
+        return weights
 
     def _kind(self, row: int) -> tuple[Any, ...]:
         """What cells of a crowd have in common: source, channels, and the labels of their protein image."""
