@@ -34,8 +34,8 @@ def record(
 ) -> None:
     """Write measured figures into the file; those that it already has keep their place."""
     entries, date = _entries(path), f"{datetime.now(UTC):%Y-%m-%d}"
-    section = entries["metrics" if on_card else "more"]
     for name, metric in metrics.items():
+        section = entries["metrics" if on_card or name in entries["metrics"] else "more"]
         measured = {key: value for key, value in metric.model_dump().items() if value is not None}
         section[name] = {**measured, "command": f"measure.py {command}", "date": date}
         print(f"{name}: {metric_text(metric)}")

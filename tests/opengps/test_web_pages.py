@@ -177,7 +177,7 @@ def test_a_result_offers_the_same_protein_in_other_nuclei(visitor, job):
         each.get("name"): each.get("value") for each in page.all("input") if each.get("type") == "hidden"
     }
     offered = [each["value"] for each in page.all("input") if each.get("type") == "checkbox"]
-    assert offered == ["hek-2", "hek-3", "hek-crowded", "hek-kidney"]
+    assert offered == ["hek-2", "hek-3", "hek-sparse", "hek-crowded"]
     answer = visitor.form({**fields, "nuclei": offered})
     visitor.work()
     again = visitor.client.get(f"/api/v1{answer.headers['location']}/results").json()["results"]

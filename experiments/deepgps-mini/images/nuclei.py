@@ -29,6 +29,7 @@ from torch.nn import functional as F  # noqa: N812
 from deepgps.arrays import Floats
 from deepgps.datasets.crops.reference import ImageField, reference_fields
 from deepgps.images.cell import OPENCELL_PIXEL_SIZE_UM
+from deepgps.images.processing import percentile_normalise
 from deepgps.images.segmentation import OtsuWatershed
 from deepgps.localization import class_set
 from deepgps.models.flow_matching import FlowMatchingUNet, draw, noise
@@ -54,8 +55,12 @@ HELD_OUT = 5
 """One field in so many is held out."""
 UNKNOWN_SHARE = 0.1
 """Share of the examples of which nothing is known, for guidance."""
+DIVIDING = 4
+"""Crops are chosen by their contrast to the power of this, for few show dividing nuclei."""
 SIZE_PX = 208
-"""Edge of an image that is drawn."""
+"""Edge of a default cell."""
+DRAWN_PX = 312
+"""Edge of an image that is drawn, of which a default cell is cut around a nucleus."""
 SETTINGS: Mapping[str, StageSettings] = {
     STRUCTURE_STAGE: StructureSettings(size_px=SIZE_PX // 2, widths=(64, 96, 160), batches=100, mean_share=0),
     GRAIN_STAGE: GrainSettings(batches=100),
@@ -93,11 +98,21 @@ class Scene:
 CONDITIONS = len(KINDS) + 4
 SCENES: Mapping[str, Scene] = {
     "hek": Scene(0, 6, 0.35, 1.15),
-    "hek-sparse": Scene(0, 3, 0.15, 1.1),
+    "hek-sparse": Scene(0, 3, 0.2, 1.05),
     "hek-crowded": Scene(0, 10, 0.6, 1.2),
-    "hek-dividing": Scene(0, 6, 0.35, 2.0),
-    "u2os": Scene(1, 2, 0.2, 1.05),
+    "u2os": Scene(1, 1, 0.12, 1.0),
 }
+CHOSEN: Mapping[str, tuple[str, int]] = {
+    "hek-1": ("hek-sparse", 1),
+    "hek-2": ("hek", 3),
+    "hek-3": ("hek", 5),
+    "hek-sparse": ("hek-sparse", 5),
+    "hek-crowded": ("hek-crowded", 1),
+    "u2os-1": ("u2os", 2),
+}
+"""Scene and seed of each default cell, chosen by eye."""
+SMALLEST_UM2 = 80.0
+"""Area from which a nucleus is no fragment."""
 
 
 # ---- data ----
@@ -175,6 +190,8 @@ class NucleiTask(FlowTask):
             for source in SHARES
             if ((sources == source) & (splits == "train")).any()
         }
+        contrasts = np.array([scene_of(packed, cell, self.scene_px).contrast for cell in range(len(fields))])
+        self.weights = {source: contrasts[cells] ** DIVIDING for source, cells in self.cells.items()}
         held_out = np.flatnonzero(splits == "test")
         self.measured = held_out[np.linspace(0, len(held_out) - 1, min(64, len(held_out))).astype(int)]
 
@@ -187,7 +204,8 @@ class NucleiTask(FlowTask):
         edge, reach = 2 * round(SOURCE_WINDOW * size / 2), size // 4
         crops, scenes = [], []
         for source in sources:
-            cell = int(rng.choice(self.cells[source]))
+            weights = self.weights[source]
+            cell = int(rng.choice(self.cells[source], p=weights / weights.sum()))
             down, right = (int(n) for n in rng.integers(-reach, reach + 1, 2))
             crops.append(self.pack.window(cell, edge, (down, right))[:1])
             known = rng.random() >= UNKNOWN_SHARE
@@ -261,8 +279,8 @@ def build(stage: str) -> FlowMatchingUNet:
 
 
 def draw_scene(networks: Mapping[str, nn.Module], scene: Scene, seed: int) -> Floats:
-    """Draw a scene, (`SIZE_PX`, `SIZE_PX`) in [0, 1]; the same seed gives the same image."""
-    condition, half = torch.from_numpy(scene.condition())[None], SIZE_PX // 2
+    """Draw a scene, (`DRAWN_PX`, `DRAWN_PX`) in [0, 1]; the same seed gives the same image."""
+    condition, half = torch.from_numpy(scene.condition())[None], DRAWN_PX // 2
     nothing = torch.zeros(1, 0, half, half)
     coarse = draw(
         networks[STRUCTURE_STAGE],
@@ -275,33 +293,53 @@ def draw_scene(networks: Mapping[str, nn.Module], scene: Scene, seed: int) -> Fl
         guidance=GUIDANCE,
     )
     wide = F.interpolate(coarse, scale_factor=2.0, mode="bilinear")
-    start = noise([seed], SIZE_PX, SIZE_PX)
+    start = noise([seed], DRAWN_PX, DRAWN_PX)
     drawn: Floats = draw(
         networks[GRAIN_STAGE], start, wide, torch.ones(1, 1), condition, steps=GRAIN_STEPS
     ).numpy()[0, 0]
     return drawn
 
 
+def central_crop(image: Floats) -> Floats | None:
+    """Cut (`SIZE_PX`, `SIZE_PX`) around the whole nucleus that is nearest to the middle.
+
+    None if there is no such nucleus.
+    """
+    labels = OtsuWatershed()(image, OPENCELL_PIXEL_SIZE_UM)
+    numbers = np.arange(1, labels.max() + 1)
+    centres = np.array(ndimage.center_of_mass(labels > 0, labels, numbers)).reshape(-1, 2)
+    for number in numbers[np.argsort(np.abs(centres - DRAWN_PX / 2).max(1))]:
+        mask = labels == number
+        corner = np.round(centres[number - 1] - SIZE_PX / 2).astype(int)
+        whole = mask.sum() * OPENCELL_PIXEL_SIZE_UM**2 >= SMALLEST_UM2
+        if whole and (corner >= 0).all() and (corner <= DRAWN_PX - SIZE_PX).all():
+            top, left = corner
+            return percentile_normalise(image[top : top + SIZE_PX, left : left + SIZE_PX])
+    return None
+
+
 def draw_all(folder: Path, seeds: int) -> None:
-    """Draw every scene with every seed, as 16-bit TIFF and in one sheet."""
+    """Draw every scene with every seed into one sheet, a line a scene, and write the default cells."""
     from safetensors.torch import load_file
 
     networks = {}
     for stage in (STRUCTURE_STAGE, GRAIN_STAGE):
         networks[stage] = build(stage).eval()
         networks[stage].load_state_dict(load_file(folder / IMAGE_WEIGHTS[stage]))
-    lines = []
-    (folder / "drawn").mkdir(exist_ok=True)
-    for name, scene in SCENES.items():
-        drawn = [draw_scene(networks, scene, seed) for seed in range(seeds)]
-        for seed, image in enumerate(drawn):
-            tifffile.imwrite(
-                folder / "drawn" / f"{name}-{seed}.tif", np.round(image * 65535).astype(np.uint16)
-            )
-        lines.append(torch.from_numpy(np.concatenate(drawn, 1)))
+    blank, lines = np.zeros((SIZE_PX, SIZE_PX), np.float32), []
+    for scene in SCENES.values():
+        crops = (central_crop(draw_scene(networks, scene, seed)) for seed in range(seeds))
+        line = np.concatenate([blank if crop is None else crop for crop in crops], 1)
+        lines.append(torch.from_numpy(line))
     shown = sheet(lines)
     assert shown is not None
-    shown.save(folder / "drawn" / "sheet.png")
+    shown.save(folder / "drawn.png")
+    (folder / "default_nuclei").mkdir(exist_ok=True)
+    for name, (kind, seed) in CHOSEN.items():
+        crop = central_crop(draw_scene(networks, SCENES[kind], seed))
+        assert crop is not None, name
+        pixels = np.rint(crop * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "default_nuclei" / f"{name}.png", optimize=True)
 
 
 def main() -> None:
@@ -314,7 +352,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/nuclei"))
     parser.add_argument("--images", type=int, default=100_000, help="train on so many images in all")
     parser.add_argument("--minutes", type=float, default=4, help="between checkpoints within an epoch")
-    parser.add_argument("--seeds", type=int, default=8, help="images of each scene to draw")
+    parser.add_argument("--seeds", type=int, default=10, help="images of each scene to draw")
     parser.add_argument("--threads", type=int, default=1, help="more than one is slow beside other work")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

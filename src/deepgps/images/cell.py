@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LANDMARKS = ("microtubules", "er")
 """Images of a cell that may be given beside its nucleus; they make drawn images truer to the cell."""
 
-DEFAULT_CELLS = ("hek-1", "hek-2", "hek-3", "hek-crowded", "hek-kidney", "u2os-1")
+DEFAULT_CELLS = ("hek-1", "hek-2", "hek-3", "hek-sparse", "hek-crowded", "u2os-1")
 """Names of the cells that ship with deepGPS; the first is used where a user chooses none."""
 
 SIZE_PX = 208

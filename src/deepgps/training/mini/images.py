@@ -327,7 +327,7 @@ class StructureTask(FlowTask):
 
     @torch.no_grad()
     def guiding(self, model: nn.Module, mixed: Tensor, batch: Step, predicted: Tensor) -> Tensor:
-        """Return a share of the difference that knowing the protein makes (Tang et al. 2025, arXiv:2502.12154).
+        """Return a share of the difference that knowing a protein makes (Tang et al., arXiv:2502.12154).
 
         With the share ``1 - 1 / g`` the network converges to what guidance of strength g would draw: g times
         as far from the prediction for an unknown protein.
