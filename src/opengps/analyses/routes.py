@@ -178,8 +178,8 @@ def _variants_form(
 ) -> Response:
     earlier = find_analyses(site, job.id, number, VARIANTS)
     status, errors = error.status if error else 200, form_errors(error)
-    shown = {"values": values, "errors": errors, "earlier": earlier, "code": status}
-    response = _page(request, "variants.html", site, job, number, **shown)
+    shown: dict[str, Any] = {"values": values, "errors": errors, "earlier": earlier}
+    response = _page(request, "variants.html", site, job, number, status, **shown)
     if error and error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     return response
