@@ -452,11 +452,29 @@ def _lipid_signals(sequence: str, rates: dict[str, float]) -> list[Signal]:
 
 
 _BIPARTITE = re.compile(r"(?=([KR]{2}.{9,12}(?:[KR]{3}|[KR]{2}.[KR]|[KR].[KR]{2})))")
+# Fewer basic residues do after a proline; and class 3 of Kosugi 2009.
+_MONOPARTITE = re.compile(r"(?=(P.{0,3}[KR]{3}|[PR]..KR[^DE][KR]|P.{0,2}K[KR].[KR]))")
 _PY = re.compile(r"(?=([RHK].{2,5}PY))")
-_EXPORT = re.compile(r"(?=([LIVFM].{2,3}[LIVFM].{2,3}[LIVFM].[LIVFM]))")
 _DISORDER = np.array([*SCALES["disorder"], 0.0])
+
+# Residues between the four hydrophobic ones of an NES, by the classes of Kosugi 2008, the last two of them
+# reversed; and how usual the class is.
+_EXPORT_CLASSES = (
+    *(((3, 2, 1), 0.3), ((2, 2, 1), 0.0), ((3, 3, 1), 0.0), ((2, 3, 1), 0.1)),
+    *(((1, 2, 1), -0.6), ((2, 3, 2), -0.3), ((1, 2, 3), -0.3), ((1, 3, 2), -0.4)),
+)
+_EXPORT_PATTERNS = tuple(
+    re.compile("(?=([LIVFM]" + "".join(f".{{{gap}}}[LIVFM]" for gap in gaps) + "))")
+    for gaps, _ in _EXPORT_CLASSES
+)
+# Set by hand, from what is known of CRM1: leucine fits its pockets best, and what lies between faces water.
+_POCKET = {"L": 1.0, "I": 0.7, "M": 0.6, "F": 0.6, "V": 0.5}
+_BETWEEN = dict(zip("DESQNTKR", (0.25, 0.25, 0.12, 0.1, 0.1, 0.1, -0.1, -0.15), strict=True))
+_BETWEEN |= dict(zip("HPCYWLMVIF", (-0.15, *(-0.4,) * 3, -0.6, -0.15, -0.15, -0.3, -0.35, -0.5), strict=True))
+# A fifth hydrophobic residue before the four fills the last pocket (Guettler 2010).
+_FIFTH_POCKET = 0.5
 # Of the candidates for an NES, those whose preference is as high are reported.
-_EXPORT_FROM = 1.5
+_EXPORT_FROM = 4.5
 _END, _END_BONUS = 12, 0.4
 
 
@@ -466,11 +484,12 @@ def _nuclear_signals(sequence: str, codes: Ints) -> list[Signal]:
 
 
 def _import_signals(sequence: str, codes: Ints, disorder: Doubles) -> list[Signal]:
-    """Find basic stretches that are not in a fold: classical and bipartite NLSs, and PY-NLSs."""
+    """Find basic stretches that are not in a fold: classical, monopartite, bipartite and PY-NLSs."""
     basic = np.isin(codes, residue_codes("KR"))
     if basic.sum() < 3:
         return []
     places = [(int(at), int(at) + width, "classical") for width in (4, 5) for at in _dense(basic, width, 4)]
+    places += [(*match.span(1), "monopartite") for match in _MONOPARTITE.finditer(sequence)]
     places += [(*match.span(1), "bipartite") for match in _BIPARTITE.finditer(sequence)]
     places += [
         (*match.span(1), "PY")
@@ -489,24 +508,34 @@ def _import_signals(sequence: str, codes: Ints, disorder: Doubles) -> list[Signa
 
 
 def _export_signals(sequence: str, disorder: Doubles) -> list[Signal]:
-    """Find the CRM1 consensus where leucines, acidic flanks and disorder favour it."""
+    """Find what fits the pockets of CRM1 where acidic flanks and disorder favour it."""
     values = []
-    for match in _EXPORT.finditer(sequence):
-        start, end = match.span(1)
-        core, around = sequence[start:end], sequence[max(0, start - _FLANK) : end + _FLANK]
-        charge = sum(letter in "DE" for letter in around) - sum(letter in "KR" for letter in around)
-        value = 2 * float(disorder[start:end].mean()) + 0.15 * charge + 0.3 * core.count("L")
-        value -= 0.5 * core.count("P") + 0.4 * sum(letter in "CWY" for letter in core)
-        # The ends of a chain are accessible, folded or not.
-        value += _END_BONUS * (start < _END or len(sequence) - end < _END)
-        if value >= _EXPORT_FROM:
-            values.append((value, start, end))
+    for pattern, (gaps, usual) in zip(_EXPORT_PATTERNS, _EXPORT_CLASSES, strict=True):
+        pockets = np.cumsum([0, *(gap + 1 for gap in gaps)]).tolist()
+        for match in pattern.finditer(sequence):
+            start, end = match.span(1)
+            value = usual + _export_preference(sequence, start, end, pockets)
+            value += 2 * float(disorder[start:end].mean())
+            if value >= _EXPORT_FROM:
+                values.append((value, start, end))
     found: list[Signal] = []
     for value, start, end in sorted(values, reverse=True):
         if all(end < other.start or other.end <= start for other in found):
-            source = "CRM1 consensus, acidic or disordered around"
+            source = "pockets of CRM1, acidic or disordered around"
             found.append(Signal("NES", start + 1, end, _sigmoid(value - _EXPORT_FROM), source))
     return found
+
+
+def _export_preference(sequence: str, start: int, end: int, pockets: Sequence[int]) -> float:
+    """Score how well a stretch fits CRM1, given the places of its hydrophobic residues."""
+    core, before = sequence[start:end], sequence[max(0, start - _FLANK) : start]
+    flanks = before + sequence[end : end + _FLANK]
+    value = sum(_POCKET[core[at]] for at in pockets)
+    value += sum(_BETWEEN.get(letter, 0) for at, letter in enumerate(core) if at not in pockets)
+    value += 0.12 * (sum(letter in "DE" for letter in flanks) - sum(letter in "KR" for letter in flanks))
+    value += _FIFTH_POCKET * any(letter in _POCKET for letter in before[-4:-2])
+    # The ends of a chain are accessible, folded or not.
+    return value + _END_BONUS * (start < _END or len(sequence) - end < _END)
 
 
 def _dense(flags: "np.ndarray[tuple[int], np.dtype[np.bool_]]", width: int, least: int) -> Ints:
