@@ -13,7 +13,7 @@ from deepgps.bundle import Bundle
 from deepgps.bundle.metrics_table import HEADINGS, format_metric, group_metrics
 from deepgps.images.cell import DEFAULT_CELLS
 from deepgps.prediction.overall import OTHERS, open_overall
-from deepgps.prediction.prediction import NAMED_FROM
+from deepgps.prediction.prediction import class_thresholds
 from deepgps.results.records import table_line
 from opengps.api import ModelQuery
 from opengps.database import OPEN_STATUSES, InputRecord
@@ -183,7 +183,7 @@ def show_result(request: Request, site: SiteDep, job: JobDep, number: ResultNumb
         record=result.record,
         ranked=sorted(result.record["probabilities"].items(), key=lambda item: -item[1]),
         bundle=bundle,
-        thresholds=_thresholds(bundle),
+        thresholds=class_thresholds(bundle.metadata) if bundle else {},
         landmarks=job.landmarks.get(result.nucleus or "", []),
         same_protein=results_of_protein(site, job.id, result.protein_id),
         input=record,
@@ -198,13 +198,6 @@ def _as_table(record: InputRecord) -> str:
     """Write a protein so that any id is read back unchanged."""
     lines = table_line(["id", "sequence"]) + table_line([record.protein_id, record.sequence or ""])
     return lines.decode()
-
-
-def _thresholds(bundle: Bundle | None) -> dict[str, float]:
-    if bundle is None or not bundle.metadata.multi_label:
-        return {}
-    bounds = (max(NAMED_FROM, each) for each in bundle.metadata.thresholds)
-    return dict(zip(bundle.metadata.classes, bounds, strict=True))
 
 
 @router.post("/predictions/{job_id}/cancel")

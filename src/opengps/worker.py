@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice, takewhile
 from pathlib import Path
@@ -24,6 +24,7 @@ from deepgps.bundle import DEFAULT_MODEL
 from deepgps.errors import DeepGPSError, InputError
 from deepgps.images.cell import Cell
 from deepgps.prediction import Predictor
+from deepgps.prediction.prediction import class_thresholds
 from deepgps.proteins.known import KnownProteins
 from deepgps.proteins.names import note_on
 from deepgps.proteins.protein import Protein
@@ -185,7 +186,8 @@ def _predict_chunk(site: Site, job: Job) -> bool:
         save_progress(site, job, next_record=done)
     if done < job.total:
         return False
-    _write_report(site, job, _run_record(site, job, predictor, cells, finished=True))
+    thresholds = class_thresholds(predictor.bundle.metadata)
+    _write_report(site, job, _run_record(site, job, predictor, cells, finished=True), thresholds)
     return True
 
 
@@ -307,7 +309,7 @@ def _run_record(
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _write_report(site: Site, job: Job, run_record: bytes) -> None:
+def _write_report(site: Site, job: Job, run_record: bytes, thresholds: Mapping[str, float]) -> None:
     """Write the report of all results, and the final run record."""
     with TemporaryDirectory() as made:
         folder = Path(made)
@@ -320,7 +322,7 @@ def _write_report(site: Site, job: Job, run_record: bytes) -> None:
             shown = islice(iterate_results(site, job.id), MAX_CARDS)
             for key, content in site.storage.read_existing(image_keys(job.id, shown)).items():
                 (folder / IMAGE_FOLDER / Path(key).name).write_bytes(content)
-        write_report(folder)
+        write_report(folder, thresholds, max_tiles=MAX_CARDS)
         report = (folder / REPORT_FILE).read_bytes()
     key = job_key(job.id)
     site.storage.write({f"{key}/{REPORT_FILE}": report, f"{key}/{RUN_FILE}": run_record})

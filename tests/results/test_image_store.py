@@ -33,7 +33,7 @@ def test_image_i_is_that_of_row_i(predictor, tmp_path):
     assert not (tmp_path / "images").exists()
     store = zarr.open_group(tmp_path / "images.zarr", mode="r")
     attributes = {"nuclei": ["one", "two"], "pixel_size_um": 0.206, "full_scale": 255, "mean": False}
-    assert dict(store.attrs) == attributes
+    assert {name: store.attrs[name] for name in attributes} == attributes
     records = list(read_records(tmp_path / "results.jsonl"))
     expected = list(predictor.predict(PROTEINS, CELLS))
     assert store["protein"].shape == (42, 208, 208)
@@ -111,6 +111,20 @@ def test_a_full_disk_says_so_and_the_run_goes_on(predictor, tmp_path, monkeypatc
         == 21
     )
     assert stored(tmp_path / "a/images.zarr") == stored(tmp_path / "whole/images.zarr")
+
+
+def test_the_store_is_ome_zarr(predictor, tmp_path):
+    from ome_zarr_models.v05.image import Image
+
+    predict_to_folder(predictor, PROTEINS[:2], tmp_path, cells=CELLS, image_format="zarr")
+    store = zarr.open_group(tmp_path / "images.zarr", mode="r")
+    image = Image.from_zarr(store)
+    described = {each.name: each for each in image.ome_attributes.multiscales}
+    assert [axis.name for axis in described["protein"].axes] == ["row", "y", "x"]
+    assert [axis.name for axis in described["nucleus"].axes] == ["cell", "y", "x"]
+    (level,) = described["protein"].datasets
+    assert level.coordinateTransformations[0].scale == [1.0, 0.206, 0.206]
+    assert store[level.path].shape == (4, 208, 208)
 
 
 def test_the_report_says_where_the_images_are(predictor, tmp_path):

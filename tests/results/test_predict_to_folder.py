@@ -44,7 +44,9 @@ def results(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in {"run.json", "report.html"} and path.suffix != ".tif"
+        if path.is_file()
+        and path.name not in {"run.json", "report.html", "ro-crate-metadata.json"}
+        and path.suffix != ".tif"
     }
 
 
@@ -211,7 +213,7 @@ def test_overwrite_removes_our_files_and_no_others(predictor, tmp_path):
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {
         *("images/mine.png", "notes.txt", ".deepgps.lock"),
-        *("results.tsv", "results.jsonl", "run.json", "report.html"),
+        *("results.tsv", "results.jsonl", "run.json", "report.html", "ro-crate-metadata.json"),
     }
 
 

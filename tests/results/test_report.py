@@ -1,9 +1,12 @@
+import base64
+import io
 import re
 
 import pytest
 from PIL import Image
 
 from deepgps.results import report
+from deepgps.results.labelled_images import HEADER, MARGIN, PANEL
 from deepgps.results.records import Record, json_line
 from deepgps.results.report import MAX_CARDS, write_report
 
@@ -72,7 +75,11 @@ def test_it_shows_what_is_known_beside_what_is_predicted(page):
     text = page(record(known=known, accession="P20700", gene_symbol="LMNB1"), record(1))
     for said in (
         *("<h4>Known</h4>", "nuclear membrane: HPA enhanced", "This sequence is 98.0 % identical to LMNB1"),
-        *("HPA (enhanced): Nuclear membrane [Isoform C]", "<h4>Overall</h4>", "LMNB1 · P20700"),
+        *(
+            "HPA (enhanced): Nuclear membrane [Isoform C]",
+            "<h4>Overall</h4>",
+            'LMNB1 · <a href="https://www.uniprot.org/uniprotkb/P20700"',
+        ),
     ):
         assert text.count(said) >= 1
     assert text.count("Predicted without its own record") == text.count("<h4>Predicted</h4>") == 1
@@ -89,7 +96,7 @@ def test_whatever_a_user_named_is_shown_as_text(page, field):
         "localizations": [attack],
     }
     text = page(record(**{field: values.get(field, attack)}))
-    assert "<script" not in text
+    assert "<script>alert" not in text and text.count("<script") == 1  # the page's own
     assert "script&gt;" in text
 
 
@@ -98,7 +105,8 @@ def test_nothing_is_loaded_from_elsewhere(page, tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "images/P0.png")
     text = page(record(images="P0"))
     assert text.count("data:image/jpeg;base64,") == 1
-    assert not re.search(r"https?://|//cdn|<link|<script|@import|url\(", text)
+    linked = re.sub(r'href="https://www\.(uniprot|ensembl)\.org/[\w/]+"', "", text)
+    assert not re.search(r"https?://|//cdn|<link|<script src|@import|url\(|fetch\(", linked)
     assert all(source.startswith("data:") for source in re.findall(r'src="([^"]*)"', text))
 
 
@@ -134,7 +142,47 @@ def test_the_list_ends_too(page, monkeypatch):
 
 
 def test_ten_thousand_rows_make_a_page_that_opens(page):
-    assert len(page(*(record(n) for n in range(10_000)))) < 3_000_000
+    assert len(page(*(record(n) for n in range(10_000)))) < 4_500_000
+
+
+def test_annotated_proteins_are_linked_to_their_database(page):
+    near = [
+        {"accession": "P00001", "localizations": ["er"], "similarity": 0.42},
+        {"accession": "ENSP00000355759", "localizations": [], "similarity": 0.4},
+    ]
+    text = page(record(accession="Q9Y6K9-2", evidence=near))
+    assert text.count('href="https://www.uniprot.org/uniprotkb/Q9Y6K9-2"') == 2  # table and card
+    assert text.count('href="https://www.uniprot.org/uniprotkb/P00001"') == 2
+    assert text.count('href="https://www.ensembl.org/id/ENSP00000355759"') == 1
+
+
+def test_thresholds_are_marked_and_similarity_is_explained(tmp_path):
+    (tmp_path / "results.jsonl").write_bytes(json_line(record()))
+    text = write_report(tmp_path, {"er": 0.4, "golgi": 0.35}).read_text(encoding="utf-8")
+    assert re.findall(r'class="tick" x="([\d.]+)"', text) == ["39.6", "34.6"]
+    assert "the threshold marked on its bar" in text
+    assert text.count("Similarity is that of short stretches of sequence: 1 for the same protein") == 2
+    plain = write_report(tmp_path).read_text(encoding="utf-8")
+    assert 'class="tick"' not in plain and "the threshold marked" not in plain
+
+
+def test_the_gallery_shows_the_overlay_of_every_image_up_to_a_number(page, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "MAX_CARDS", 1)
+    (tmp_path / "images").mkdir()
+    width = 3 * PANEL + 4 * MARGIN
+    image = Image.new("RGB", (width, 400))
+    image.paste((250, 200, 10), (width - MARGIN - PANEL, HEADER, width - MARGIN, HEADER + PANEL))
+    image.save(tmp_path / "images/P0.png")
+    page(*(record(n, images="P0", gene_symbol=f"GENE{n}") for n in range(3)))
+    text = write_report(tmp_path, max_tiles=2).read_text(encoding="utf-8")
+    tiles = text.partition('<ul class="tiles">')[2].partition("</ul>")[0]
+    assert re.findall(r'href="([^"]+)"', tiles) == ["#p0", "images/P0.png"]
+    assert re.findall(r"<b>(\w+)</b>", tiles) == ["GENE0", "GENE1"]
+    content = base64.b64decode(re.findall(r'src="data:image/jpeg;base64,([^"]+)"', tiles)[0])
+    with Image.open(io.BytesIO(content)) as tile:
+        corners = [tile.getpixel(place) for place in ((2, 2), (tile.width - 3, tile.height - 3))]
+    assert all(red > 230 and 180 < green < 220 and blue < 40 for red, green, blue in corners)
+    assert "1 more images are in" in text
 
 
 def test_no_rows_make_a_page_too(page):

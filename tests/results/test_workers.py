@@ -41,7 +41,7 @@ def files(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in {"run.json", "report.html"}
+        if path.is_file() and path.name not in {"run.json", "report.html", "ro-crate-metadata.json"}
     }
 
 

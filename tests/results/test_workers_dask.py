@@ -36,7 +36,7 @@ def files(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in names
-        if path.name not in {"run.json", "report.html"}
+        if path.name not in {"run.json", "report.html", "ro-crate-metadata.json"}
     }
 
 

@@ -1,4 +1,4 @@
-"""Decode TIFF, PNG and JPEG files into channels with a pixel size."""
+"""Decode TIFF, PNG and JPEG files, and OME-Zarr folders, into channels with a pixel size."""
 
 import gzip
 import io
@@ -125,10 +125,11 @@ class Decoded:
 
 
 def decode_image(path: Path) -> Decoded:
-    """Decode a TIFF, OME-TIFF, PNG or JPEG file, plain or gzipped, detected by its first bytes.
+    """Decode a TIFF, OME-TIFF, PNG or JPEG file, plain or gzipped, or the folder of an OME-Zarr image.
 
-    No other file is opened, whatever the file names. Images that store white as 0 are inverted, palettes are
-    applied and transparent pixels become black, each with a warning; ImageJ's own files keep their values.
+    A file's kind is detected by its first bytes. No other file is opened, whatever the file names. Images
+    that store white as 0 are inverted, palettes are applied and transparent pixels become black, each with a
+    warning; ImageJ's own files keep their values.
 
     Parameters
     ----------
@@ -146,6 +147,10 @@ def decode_image(path: Path) -> Decoded:
         If the file cannot be opened, has another format, is damaged or coded in a way that cannot be read,
         has more than `MAX_PIXELS`, or is a stack.
     """
+    if is_zarr(path):
+        from deepgps.images.ome_zarr import decode_ome_zarr
+
+        return decode_ome_zarr(path)
     try:
         with path.open("rb") as file:
             start = file.read(8)
@@ -169,8 +174,18 @@ _MICROSCOPE_FILES = {
 }
 
 
+_ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup")
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a path is the folder of a Zarr group."""
+    return path.is_dir() and any((path / name).is_file() for name in _ZARR_FILES)
+
+
 def is_image(path: Path) -> bool:
-    """Return whether a file begins like an image, plain or gzipped, and not like text."""
+    """Return whether a path is a file that begins like an image, plain or gzipped, or a folder of Zarr."""
+    if is_zarr(path):
+        return True
     try:
         with path.open("rb") as file:
             start = file.read(8)
@@ -202,10 +217,11 @@ def _decode_stream(path: Path, stream: BinaryIO) -> Decoded:
     except InputError:
         raise
     except Exception as error:  # decoders raise exceptions of any type on damaged files
-        raise InputError(_damage_message(path, error)) from None
+        raise InputError(damage_message(path, error)) from None
 
 
-def _damage_message(path: Path, error: Exception) -> str:
+def damage_message(path: Path, error: Exception) -> str:
+    """Say that an image cannot be decoded, and why."""
     reason = " ".join(str(error).split())[:120] or type(error).__name__
     return f"Image '{path}' is truncated or damaged ({reason}); save it again."
 
@@ -217,13 +233,14 @@ def _decompress(path: Path) -> BytesIO:
         with gzip.open(path) as packed:
             content = packed.read(max_bytes + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(_damage_message(path, error)) from None
+        raise InputError(damage_message(path, error)) from None
     if len(content) > max_bytes:
-        raise InputError(_size_message(path))
+        raise InputError(size_message(path))
     return BytesIO(content)
 
 
-def _size_message(path: Path) -> str:
+def size_message(path: Path) -> str:
+    """Say that an image has more than `MAX_PIXELS`."""
     return (
         f"Image '{path}' has more than {MAX_PIXELS:,} pixels, the most that are read. "
         "Crop it or save it smaller."
@@ -249,13 +266,13 @@ def _open_with_pillow(path: Path, stream: BinaryIO) -> Any:
         try:
             return Image.open(stream)
         except Image.DecompressionBombError:
-            raise InputError(_size_message(path)) from None
+            raise InputError(size_message(path)) from None
 
 
 def _decode_png(path: Path, stream: BinaryIO) -> Decoded:
     with _open_with_pillow(path, stream) as image:
         if (frames := getattr(image, "n_frames", 1)) > 1:
-            raise InputError(_stack_message(path, f"{frames} frames"))
+            raise InputError(stack_message(path, f"{frames} frames"))
         bands = 1 if image.mode in ("1", "L", "I", "I;16", "P") else len(image.getbands())
         _check_size((image.height, image.width, bands), path)
         size = _png_pixel_size(image)
@@ -412,10 +429,11 @@ def _channel_axis(axes: str, shape: tuple[int, ...], path: Path) -> int | None:
     smallest = int(np.argmin(shape))
     if len(shape) == 3 and not set(axes) & set("ZT") and shape[smallest] <= _MAX_CHANNELS:
         return smallest
-    raise InputError(_stack_message(path, " × ".join(f"{n} {a}" for a, n in zip(axes, shape, strict=True))))
+    raise InputError(stack_message(path, " × ".join(f"{n} {a}" for a, n in zip(axes, shape, strict=True))))
 
 
-def _stack_message(path: Path, extent: str) -> str:
+def stack_message(path: Path, extent: str) -> str:
+    """Say that an image has several planes."""
     return (
         f"Image '{path}' is a stack or a time series ({extent}); "
         "deepGPS reads one plane: give a maximum projection or a single slice."

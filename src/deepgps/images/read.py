@@ -361,7 +361,9 @@ def _as_large_as(nucleus: Field, pixels: Floats) -> Floats:
 def image_stem(path: str | PathLike[str]) -> str:
     """Return an image's name without folder and suffixes: ``a.b`` for ``a.b.ome.tif``."""
     name = Path(path).name
-    return re.sub(r"(\.ome)?\.(tiff?|btf|tf2|tf8|png|jpe?g)(\.gz)?$", "", name, flags=re.IGNORECASE) or name
+    return (
+        re.sub(r"(\.ome)?\.(tiff?|btf|tf2|tf8|png|jpe?g|zarr)(\.gz)?$", "", name, flags=re.IGNORECASE) or name
+    )
 
 
 def _choose_channel(decoded: Decoded, channel: int | None, name: str) -> tuple[int, tuple[str, ...]]:

@@ -167,6 +167,25 @@ SAID_FROM = 0.15
 """Lowest probability from which a class that a source says is named after the first one."""
 
 
+def class_thresholds(metadata: BundleMetadata) -> dict[str, float]:
+    """Return by class the probability from which it is named beside a more probable one.
+
+    Parameters
+    ----------
+    metadata
+        The bundle's thresholds.
+
+    Returns
+    -------
+    dict
+        Empty for a model that names one class.
+    """
+    if not metadata.multi_label:
+        return {}
+    bounds = (max(NAMED_FROM, each) for each in metadata.thresholds)
+    return dict(zip(metadata.classes, bounds, strict=True))
+
+
 def named_classes(
     probabilities: Floats, metadata: BundleMetadata, said: Collection[str] = (), *, known: bool = False
 ) -> tuple[tuple[str, ...], float | None, tuple[str, ...]]:
@@ -194,7 +213,7 @@ def named_classes(
     tuple
         Localizations, confidence and warnings, as in `Prediction`.
     """
-    classes = metadata.classes
+    classes, thresholds = metadata.classes, class_thresholds(metadata)
     if not classes:
         return (), None, ()
     order = np.argsort(-probabilities, kind="stable")
@@ -206,7 +225,7 @@ def named_classes(
         return (first,), highest, ()
     named = [first]
     for k in order[1:]:
-        bound = SAID_FROM if classes[k] in said else max(NAMED_FROM, metadata.thresholds[k])
+        bound = SAID_FROM if classes[k] in said else thresholds[classes[k]]
         if probabilities[k] < bound:
             break
         named.append(classes[k])

@@ -28,6 +28,7 @@ from deepgps.results.records import (
     table_line,
     table_row,
 )
+from deepgps.results.ro_crate import CRATE_FILE
 from deepgps.results.run import (
     RUN_FILE,
     PredictionRun,
@@ -100,7 +101,7 @@ class ResultsFolder:
             check_same_run(self.path, earlier, self._document)
             self._document["started"] = earlier.get("started", self._document["started"])
         remove_temporary_files(self.path)
-        for name in (REJECTED_FILE, *EXPORTED_FILES):
+        for name in (REJECTED_FILE, *EXPORTED_FILES, CRATE_FILE):
             (self.path / name).unlink(missing_ok=True)
         self.predicted = self.rejected = self.resumed = 0
         self._synced = time.monotonic()
@@ -324,7 +325,7 @@ class ResultsFolder:
 def remove_results(folder: Path) -> None:
     """Remove a run's files, and no others, from a folder."""
     remove_images(folder, folder / RECORDS_FILE)
-    for name in (*TABLES, RECORDS_FILE, REJECTED_FILE, REPORT_FILE, RUN_FILE):
+    for name in (*TABLES, RECORDS_FILE, REJECTED_FILE, REPORT_FILE, CRATE_FILE, RUN_FILE):
         (folder / name).unlink(missing_ok=True)
 
 

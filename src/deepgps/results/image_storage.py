@@ -20,6 +20,7 @@ from deepgps.files import (
     write_durably,
 )
 from deepgps.images.cell import Cell
+from deepgps.images.ome_zarr import ome_metadata
 from deepgps.results.records import Record, ResultRow, read_records
 
 IMAGE_FOLDER = "images"
@@ -259,13 +260,14 @@ def _open_array(path: Path, cells: Sequence[Cell], *, mean: bool) -> Any:
     if "protein" in group:
         return group["protein"]
     nuclei = to_stored_pixels(np.stack([cell.nucleus for cell in cells]))
-    group.create_array("nucleus", data=nuclei, overwrite=True)
+    group.create_array("nucleus", data=nuclei, overwrite=True, dimension_names=("cell", "y", "x"))
     group.attrs.update(
         {
             "nuclei": [cell.name for cell in cells],
             "pixel_size_um": cells[0].pixel_size_um,
             "full_scale": STORE_SCALE,
             "mean": mean,
+            "ome": ome_metadata({"protein": "row", "nucleus": "cell"}, cells[0].pixel_size_um),
         }
     )
     return group.create_array(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -100,6 +101,29 @@ def labelled_image(prediction: Prediction) -> Image.Image:
         draw_panel(canvas, draw, panel, (MARGIN + column * (PANEL + MARGIN), HEADER), caption)
     draw_scale_bar(draw, width - MARGIN, HEADER + PANEL, cell.pixel_size_um * image.shape[1] / PANEL)
     return canvas
+
+
+def overlay_panel(path: Path) -> Image.Image:
+    """Cut the overlay out of a file that `labelled_image` drew.
+
+    Parameters
+    ----------
+    path
+        The PNG.
+
+    Returns
+    -------
+    Image
+        RGB, `PANEL` pixels wide and high.
+
+    Raises
+    ------
+    OSError
+        If there is no such image.
+    """
+    left = 3 * MARGIN + 2 * PANEL
+    with Image.open(path) as image:
+        return image.convert("RGB").crop((left, HEADER, left + PANEL, HEADER + PANEL))
 
 
 def image_files(prediction: Prediction) -> tuple[bytes, bytes]:

@@ -9,12 +9,14 @@ from pathlib import Path
 from deepgps.errors import InputError
 from deepgps.images.cell import Cell
 from deepgps.prediction import Predictor
+from deepgps.prediction.prediction import class_thresholds
 from deepgps.proteins.protein import Protein, Rejection
 from deepgps.results.exports import check_export, export_table
 from deepgps.results.folder import RECORDS_FILE, REJECTED_FILE, REPORT_FILE, ResultsFolder
 from deepgps.results.image_storage import IMAGE_FOLDER, IMAGE_STORE, check_zarr
 from deepgps.results.records import ImageFormat, ResultRow, TableFormat
 from deepgps.results.report import write_report
+from deepgps.results.ro_crate import write_crate
 from deepgps.results.rows import PredictionTask, predict_rows
 from deepgps.results.run import PredictionRun, cell_fingerprint
 
@@ -165,7 +167,8 @@ def predict_to_folder(
         folder.write_run_record(finished=finished)
         if finished:
             export_table(table, out / RECORDS_FILE, run.classes)
-            write_report(out)
+            write_report(out, class_thresholds(metadata))
+            write_crate(out)
         return ResultsSummary(
             out, folder.predicted, folder.resumed, folder.rejected, _files(out, run), finished
         )
