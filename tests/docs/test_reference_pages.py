@@ -68,7 +68,7 @@ def results(tiny_bundle, tmp_path_factory):
 def test_every_file_written_is_documented(results):
     written = {path.name for path in results.iterdir() if not path.name.startswith(".")}
     documented = set(
-        re.findall(r"`([\w.]+)/?`", "".join(row[0] for row in rows(FILES.partition("\n## ")[0])))
+        re.findall(r"`([\w.-]+)/?`", "".join(row[0] for row in rows(FILES.partition("\n## ")[0])))
     )
     others = {"results.tsv", "images.zarr", *EXPORTED_FILES}
     assert others < documented
