@@ -142,6 +142,16 @@ def test_the_nextflow_module_predicts_and_writes_what_it_declares(block, tmp_pat
     assert {emit for _, emit, _ in declared} | {"versions"} == set(described["output"])
 
 
+def test_records_that_cannot_be_used_do_not_stop_a_workflow(tmp_path):
+    (tmp_path / "some.fasta").write_text(TWO_PROTEINS.read_text("utf-8") + ">bad\nMKJ1\n")
+    values = {"proteins": "some.fasta", "draw": "", "args": "--no-images", "prefix": "test"}
+    shell(nextflow_script("script", **values, **{"task.cpus": "1", "task.process": "PREDICT"}), tmp_path)
+    assert "bad" in (tmp_path / "test" / "rejected.csv").read_text("utf-8")
+    codes = get_tool_source(str(TOOL)).parse_stdio()[0]
+    (warned,) = (each for each in codes if each.error_level < 3)  # 3: fatal
+    assert (warned.range_start, warned.range_end) == (3, 3)
+
+
 def test_the_nextflow_module_names_this_version():
     environment = yaml.safe_load((MODULE / "environment.yml").read_text(encoding="utf-8"))
     assert environment["dependencies"] == [f"bioconda::deepgps={__version__}"]

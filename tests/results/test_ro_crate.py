@@ -8,7 +8,11 @@ from rocrate.rocrate import ROCrate
 from conftest import round_nucleus
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein, Rejection
+from deepgps.results.folder import RECORDS_FILE, REJECTED_FILE, REPORT_FILE, TABLES
+from deepgps.results.image_storage import IMAGE_FOLDER, IMAGE_STORE
 from deepgps.results.predict import predict_to_folder
+from deepgps.results.ro_crate import CONTENTS
+from deepgps.results.run import RUN_FILE
 
 RECORDS = [Protein("P1", "MKRPAATKKAGQAKKKKLDKNWLEDSGVEERKAYLEQ"), Rejection("P2", "a.fasta", "is empty")]
 
@@ -53,3 +57,8 @@ def test_an_unfinished_run_has_none(tiny_bundle, tmp_path):
     assert not (tmp_path / "ro-crate-metadata.json").exists()
     predict_to_folder(Predictor(tiny_bundle), records, tmp_path, images=False)
     assert (tmp_path / "ro-crate-metadata.json").is_file()
+
+
+def test_every_file_that_a_run_may_have_is_described():
+    written = {RECORDS_FILE, REJECTED_FILE, REPORT_FILE, RUN_FILE, IMAGE_FOLDER, IMAGE_STORE}
+    assert set(CONTENTS) == written | set(TABLES)

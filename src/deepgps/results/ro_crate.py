@@ -14,13 +14,18 @@ from deepgps.results.run import read_run
 CRATE_FILE = "ro-crate-metadata.json"
 _SPECIFICATION = "https://w3id.org/ro/crate/1.1"
 _PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
-_CONTENTS: Mapping[str, tuple[str, str]] = {
+CONTENTS: Mapping[str, tuple[str, str]] = {
     "results.csv": ("text/csv", "One row for each protein and nucleus"),
     "results.tsv": ("text/tab-separated-values", "One row for each protein and nucleus"),
     "results.parquet": (
         "application/vnd.apache.parquet",
         "One row for each protein and nucleus, with evidence",
     ),
+    "results.xlsx": (
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        "One row for each protein and nucleus",
+    ),
+    "results.h5ad": ("application/x-hdf5", "Probabilities and annotations of the rows, as AnnData"),
     "results.jsonl": ("application/jsonl", "One record for each protein and nucleus, with evidence"),
     "report.html": ("text/html", "Table, images and evidence on one page"),
     "run.json": ("application/json", "Model, options and inputs of the run"),
@@ -28,6 +33,7 @@ _CONTENTS: Mapping[str, tuple[str, str]] = {
     "images": ("", "For each row a labelled PNG, and an OME-TIFF to measure in"),
     "images.zarr": ("", "The images of all rows as OME-Zarr"),
 }
+"""By name, media type and content of what a run may write."""
 
 
 def write_crate(folder: Path) -> Path:
@@ -39,7 +45,7 @@ def write_crate(folder: Path) -> Path:
         The file.
     """
     path = folder / CRATE_FILE
-    names = [name for name in _CONTENTS if (folder / name).exists()]
+    names = [name for name in CONTENTS if (folder / name).exists()]
     sizes = {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
     document = {
         "@context": f"{_SPECIFICATION}/context",
@@ -103,7 +109,7 @@ def _entities(
     }
     yield from objects
     for part, name in zip(parts, names, strict=True):
-        kind, what = _CONTENTS[name]
+        kind, what = CONTENTS[name]
         entity = {**part, "@type": "File" if name in sizes else "Dataset", "name": name, "description": what}
         yield entity | ({"encodingFormat": kind, "contentSize": str(sizes[name])} if name in sizes else {})
 
