@@ -29,8 +29,7 @@ def test_the_chosen_proteins_have_the_mean_length(bench, monkeypatch, mean):
 
 
 def test_energy_and_cost_follow_from_core_time(bench):
-    ended = [bench.Ended(0.0, cpu, 0.0) for cpu in (36.0, 360.0, 3600.0)]
-    rows = bench.table(ended, 0.96325, watts=10, price=0.05).splitlines()
+    rows = bench.table([36.0, 360.0, 3600.0], 0.96325, watts=10, price=0.05).splitlines()
     assert rows[2] == "| 3,700 proteins | 36 s | 0.1 Wh | $0.0005 | 1.0 h | 10 Wh | $0.05 |"
     assert rows[4].startswith("| the human proteome, 20,400 proteins | 1.0 h | 10 Wh | $0.05 |")
 
