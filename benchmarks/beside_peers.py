@@ -97,8 +97,8 @@ def table(labels: Sequence[float], image_s: float, watts: float, price: float) -
     lines += [
         "",
         f"Labels of {MEASURED:,} proteins and {DRAWN} images were measured, and multiplied; an image takes "
-        f"{image_s:.2f} s of core time more. Energy is {watts:g} W a core and cost ${price:g} a core hour, both "
-        f"assumed. {date.today().isoformat()}.",
+        f"{image_s:.2f} s of core time more. Energy is {watts:g} W a core and cost ${price:g} a core hour, "
+        f"both assumed. {date.today().isoformat()}.",
         "",
     ]
     return "\n".join(lines)

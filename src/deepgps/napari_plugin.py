@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -71,7 +71,7 @@ def predict_protein(
         )
     predictor = _load(model)
     predictor.mean, predictor.seed = mean, seed
-    size = pixel_size_um or _pixel_size(nucleus) or "auto"
+    size: float | Literal["auto"] = pixel_size_um or _pixel_size(nucleus) or "auto"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "layer.tif"
         _write(path, pixels)
