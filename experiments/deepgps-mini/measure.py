@@ -7,6 +7,7 @@
     python experiments/deepgps-mini/measure.py halves --run runs/mini
     python experiments/deepgps-mini/measure.py crowds --model runs/deepgps-mini
     python experiments/deepgps-mini/measure.py structure --model runs/deepgps-mini --run runs/mini
+    python experiments/deepgps-mini/measure.py coverage --model runs/deepgps-mini
 
 ``labels`` and ``benchmark`` train the label model again without the test proteins (about an hour each),
 ``halves`` the generator twice (two hours); the others measure a bundle. Trainings are kept and continue where
@@ -14,6 +15,8 @@ they stopped.
 
 ``structure`` draws into the held-out cells of the run's image pack, and measures real and mean images in the
 same way; the network that reads localizations back is trained first where the run has none (three minutes).
+``coverage`` calibrates prediction sets and intervals of pixels, and writes the bounds into
+``src/deepgps/prediction/coverage.json``.
 With ``--baseline`` the model's figures are recorded as those of a baseline.
 """
 
@@ -26,7 +29,7 @@ from deepgps.prediction import Predictor
 from deepgps.training.recipe import LabelSettings
 from figures import record
 
-WHAT = ("labels", "benchmark", "images", "opencell", "halves", "crowds", "structure")
+WHAT = ("labels", "benchmark", "images", "opencell", "halves", "crowds", "structure", "coverage")
 
 
 def main() -> None:
@@ -58,6 +61,10 @@ def main() -> None:
         import crowded_fields
 
         record(crowded_fields.measure(Predictor.load(options.model), options.data), "crowds")
+    elif options.what == "coverage":
+        import coverage
+
+        record(coverage.measure(options.model, options.data), "coverage", on_card=False)
     elif options.what == "structure":
         sys.path.insert(0, str(Path(__file__).parent / "images"))
         import measuring

@@ -160,6 +160,9 @@ class PredictionResult(StrictModel):
     confidence: float | None
     """Overall probability of the first localization, or of the most probable class if it is unclear; null for
     a model without classes."""
+    prediction_set: list[str] | None = None
+    """Classes that the protein may be in, the most probable first: class by class, 90 % of the proteins that
+    are there have it in their set; null where this was not calibrated for the model."""
     known: KnownRow | None = None
     """What is known of the protein; null if nothing is."""
     predicted: dict[str, float] = {}

@@ -28,6 +28,7 @@ def record(
         localizations=list(localizations),
         probabilities=probabilities,
         confidence=None,
+        prediction_set=None,
         known=None,
         predicted={},
         intranuclear_fraction=fraction,

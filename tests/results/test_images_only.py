@@ -37,7 +37,7 @@ def test_the_table_has_no_classes_and_empty_localizations(out):
     assert [row["Protein_ID"] for row in rows] == ["P1", "P2"]
     assert list(rows[0]) == [
         *("Protein_ID", "Accession", "Gene", "Length", "Localizations", "Confidence"),
-        *("Known", "Known_Sources", "Nearest", "Similarity", "Intranuclear_Fraction"),
+        *("Prediction_Set", "Known", "Known_Sources", "Nearest", "Similarity", "Intranuclear_Fraction"),
         *("Model", "Version", "Nucleus", "Warnings"),
     ]
     assert {row["Localizations"] for row in rows} == {""}

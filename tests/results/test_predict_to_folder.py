@@ -62,7 +62,7 @@ def test_the_table_has_the_promised_columns_and_the_input_order(predictor, tmp_p
         header = file.readline().rstrip("\n").split(",")
     assert header == [
         *("Protein_ID", "Accession", "Gene", "Length", "Localizations", "Confidence"),
-        *("Known", "Known_Sources", *predictor.classes, "Nearest", "Similarity"),
+        *("Prediction_Set", "Known", "Known_Sources", *predictor.classes, "Nearest", "Similarity"),
         *("Intranuclear_Fraction", "Model", "Version", "Nucleus", "Warnings"),
     ]
     assert ids(tmp_path) == [f"P{i}" for i in range(40)]

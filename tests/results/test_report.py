@@ -21,6 +21,7 @@ def record(number=0, **changed) -> Record:
         "localizations": ["er", "golgi"],
         "probabilities": {"golgi": 0.51, "er": 0.93, "vesicles": 0.05},
         "confidence": 0.93,
+        "prediction_set": ["er", "golgi", "vesicles"],
         "known": None,
         "predicted": {"golgi": 0.51, "er": 0.93, "vesicles": 0.05},
         "intranuclear_fraction": 0.25,
@@ -41,6 +42,11 @@ def page(tmp_path):
         return write_report(tmp_path).read_text(encoding="utf-8")
 
     return render
+
+
+def test_it_shows_the_set_that_covers_the_truth_where_there_is_one(page):
+    assert "Set that covers 90 %: ER, Golgi, vesicles" in page(record())
+    assert "Set that covers 90 %:" not in page(record(prediction_set=None))
 
 
 def test_it_shows_labels_bars_evidence_and_warnings(page):

@@ -35,6 +35,9 @@ class Drawing:
         Draw the mean of all possible images instead of one of them: smooth, to measure in.
     seed
         Which of the possible images to draw; the same seed gives the same image.
+    samples
+        Draw so many of the possible images, at least 4, for an interval of each pixel: further channels
+        ``protein_low`` and ``protein_high``, or further TIFFs with ``--records``.
     microtubules
         Images of the microtubules of the same cells, one for each ``--nucleus``, in that order.
     er
@@ -53,6 +56,7 @@ class Drawing:
     image_format: Literal["files", "zarr"] = "files"
     mean: Annotated[bool, Parameter(negative=())] = False
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0
+    samples: Annotated[int, Parameter(validator=Number(gte=0))] = 0
     microtubules: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
     er: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
     pixel_size_um: float | Literal["auto"] | None = None
@@ -162,6 +166,7 @@ def predict(
         structures=options.structures,
         mean=drawing.mean,
         seed=drawing.seed,
+        samples=drawing.samples,
     )
     check_order(sort, predictor.classes)
     proteins = read_proteins(
@@ -223,6 +228,7 @@ def _predict_records(
         structures=options.structures,
         mean=drawing.mean,
         seed=drawing.seed,
+        samples=drawing.samples,
     )
     failed = 0
     with ProgressBar("drawing", len(asked)) as progress:
@@ -315,6 +321,7 @@ def _check_not_drawn(drawing: Drawing, reason: str) -> None:
         ("--image-format", drawing.image_format != "files"),
         ("--mean", drawing.mean),
         ("--seed", drawing.seed),
+        ("--samples", drawing.samples),
         ("--microtubules", drawing.microtubules),
         ("--er", drawing.er),
     ):

@@ -154,10 +154,11 @@ class Overall:
         said = frozenset(slug for each in reliable for slug in classes.of(each.localizations))
         if not any(each.localizations for each in used):
             return predicted, said
-        combination = self._combination(classes)
+        combination = self.combination(classes)
         return combination.logits(predicted, *statement_masks(used, classes, combination.levels)), said
 
-    def _combination(self, classes: ClassSet) -> Combination:
+    def combination(self, classes: ClassSet) -> Combination:
+        """Return the weights for a class set."""
         if classes.name in self._combinations:
             return self._combinations[classes.name]
         # A single-label set has classes of the model's own set; the softmax needs no bias.

@@ -54,6 +54,13 @@ class Prediction:
     predicted
         Calibrated probability by class, predicted from the sequence and its relatives without the protein's
         own record.
+    prediction_set
+        The classes that the protein may be in, most probable first: class by class, at least 90 % of the
+        proteins that are there have it in their set (`deepgps.prediction.coverage`). None if this was not
+        calibrated for the model.
+    low, high
+        (H, W) the interval of each pixel, which covers 90 % of the pixels of real images; None unless several
+        samples were drawn.
 
     Examples
     --------
@@ -78,6 +85,9 @@ class Prediction:
     seed: int = 0
     known: KnownProtein | None = None
     predicted: Mapping[str, float] = field(default_factory=dict)
+    prediction_set: tuple[str, ...] | None = None
+    low: Floats | None = None
+    high: Floats | None = None
 
     def _repr_html_(self) -> str:
         # Jupyter shows it.

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 import numpy as np
 
 from deepgps.arrays import Floats, Mask
-from deepgps.bundle import DEFAULT_MODEL, Bundle, FlowMatchingSpec, open_model, with_class_set
+from deepgps.bundle import (
+    DEFAULT_MODEL,
+    Bundle,
+    BundleMetadata,
+    FlowMatchingSpec,
+    open_model,
+    with_class_set,
+)
 from deepgps.errors import InputError
 from deepgps.explain.changes import Variant, parse_variant, silent_changes
 from deepgps.explain.explanation import Explanation
@@ -22,6 +29,13 @@ from deepgps.explain.variants import VariantComparison, compare_variants
 from deepgps.images.cell import DEFAULT_CELLS, Cell, WholeField
 from deepgps.images.processing import SAME_SIZE, same_pixel_size
 from deepgps.localization import CLASS_SETS, HPA_TO_WORDS, localizations_of
+from deepgps.prediction.coverage import (
+    FEWEST_SAMPLES,
+    ClassBounds,
+    class_bounds,
+    interval_factor,
+    pixel_interval,
+)
 from deepgps.prediction.encoder import Encoder, neighbour_index
 from deepgps.prediction.generator import Generator, open_generator
 from deepgps.prediction.overall import class_set_of, open_overall
@@ -83,14 +97,17 @@ class Predictor:
         average, instead of one of them. A model that draws in one pass draws the mean in any case.
     seed
         Chooses one of the possible images: the same seed draws the same image.
+    samples
+        How many of the possible images to draw for the interval of each pixel, from `seed` on; 0 for no
+        interval.
 
     Raises
     ------
     BundleError
         If the bundle needs features that this version of deepGPS does not have.
     InputError
-        If the language model that it needs was not prepared (``deepgps encoders prepare``), or `structures`
-        is missing or not used by the model.
+        If the language model that it needs was not prepared (``deepgps encoders prepare``), `structures`
+        is missing or not used by the model, or there is no interval from so many samples.
 
     Examples
     --------
@@ -109,8 +126,12 @@ class Predictor:
         structures: Path | None = None,
         mean: bool = False,
         seed: int = 0,
+        samples: int = 0,
     ) -> None:
         self.bundle = bundle
+        self.samples = samples
+        self._factor = _interval_factor(bundle.metadata, samples, mean) if samples else None
+        self._bounds = _bounds_of(bundle.metadata)
         self.overall = open_overall(bundle)
         self.structures, self.mean, self.seed = structures, mean, seed
         self._encoder = Encoder(bundle, threads=threads, structures=structures)
@@ -125,6 +146,7 @@ class Predictor:
         structures: Path | None = None,
         mean: bool = False,
         seed: int = 0,
+        samples: int = 0,
     ) -> Self:
         """Load a bundle by its name or path.
 
@@ -133,7 +155,7 @@ class Predictor:
         model
             Name or path of a bundle, or ``NAME:SET`` for another of its class sets; see
             `deepgps.bundle.open_model`.
-        threads, structures, mean, seed
+        threads, structures, mean, seed, samples
             As in `Predictor`.
 
         Returns
@@ -154,7 +176,9 @@ class Predictor:
         >>> len(Predictor.load("deepgps-mini:single-2").classes)
         2
         """
-        return cls(open_model(model), threads=threads, structures=structures, mean=mean, seed=seed)
+        return cls(
+            open_model(model), threads=threads, structures=structures, mean=mean, seed=seed, samples=samples
+        )
 
     def with_class_set(self, name: str) -> Self:
         """Return a predictor for another class set of the bundle, which shares the loaded graphs.
@@ -176,6 +200,7 @@ class Predictor:
         """
         other = self._copy()
         other.bundle = with_class_set(self.bundle, name)
+        other._bounds = _bounds_of(other.bundle.metadata)
         other._encoder = self._encoder.with_class_set(other.bundle.class_set)
         return other
 
@@ -188,7 +213,7 @@ class Predictor:
             As with ``mean=True``, see `Predictor`.
         """
         other = self._copy()
-        other.mean = True
+        other.mean, other.samples = True, 0
         return other
 
     def with_seed(self, seed: int) -> Self:
@@ -696,17 +721,32 @@ class Predictor:
         while batch := list(islice(pairs, IMAGE_BATCH)):
             _, latents, cells, _ = zip(*batch, strict=True)
             by_size = groupby(zip(cells, latents, strict=True), key=lambda pair: pair[0].nucleus.shape)
-            images = (image for _, same in by_size for image in self.draw(*zip(*same, strict=True)))
-            for (prediction, _, cell, mask), image in zip(batch, images, strict=True):
+            drawn = (each for _, same in by_size for each in self._drawn(*zip(*same, strict=True)))
+            for (prediction, _, cell, mask), (image, low, high) in zip(batch, drawn, strict=True):
                 yield replace(
                     prediction,
                     cell=cell,
                     image=image,
+                    low=low,
+                    high=high,
                     mean=self.mean,
                     seed=self.seed,
                     readouts={"intranuclear_fraction": intranuclear_fraction(image, mask)},
                     warnings=prediction.warnings + cell.warnings,
                 )
+
+    def _drawn(
+        self, cells: Sequence[Cell], latents: Sequence[Floats]
+    ) -> Iterator[tuple[Floats, Floats | None, Floats | None]]:
+        """Draw images, and from further seeds their intervals."""
+        images = self.draw(cells, latents)
+        if self._factor is None or not self.samples:
+            yield from ((image, None, None) for image in images)
+            return
+        further = (self.with_seed(self.seed + number) for number in range(1, self.samples))
+        samples = np.stack([images, *(other.draw(cells, latents) for other in further)])
+        for number, image in enumerate(images):
+            yield image, *pixel_interval(samples[:, number], self._factor)
 
     def _answer(self, protein: Protein, encoding: Encoding) -> tuple[Prediction, Floats]:
         """Make a prediction without an image, and the latent to draw it from."""
@@ -748,6 +788,9 @@ class Predictor:
             known=known,
             predicted=dict(zip(self.classes, predicted.tolist(), strict=True)),
         )
+        if self._bounds is not None:
+            chosen = self._bounds.prediction_set(prediction.probabilities, localizations, known=is_known)
+            prediction = replace(prediction, prediction_set=chosen)
         return prediction, latent
 
     def _known_of(self, protein: Protein, known: KnownProtein | None) -> KnownProtein | None:
@@ -805,6 +848,24 @@ def with_words(latent: Floats, statements: Sequence[Statement], flow: FlowMatchi
         for word in flow.words
     ]
     return np.concatenate([latent, np.array([applies], np.float32)], 1)
+
+
+def _bounds_of(metadata: BundleMetadata) -> ClassBounds | None:
+    classes = class_set_of(metadata.classes)
+    return class_bounds(metadata, None if classes is None else classes.name)
+
+
+def _interval_factor(metadata: BundleMetadata, samples: int, mean: bool) -> float:
+    if mean:
+        raise InputError("A mean image has no interval of samples; leave out --mean or --samples.")
+    if samples < FEWEST_SAMPLES:
+        raise InputError(f"{samples} samples are too few for an interval; give --samples {FEWEST_SAMPLES}.")
+    if (factor := interval_factor(metadata, samples)) is None:
+        raise InputError(
+            f"The intervals of model '{metadata.name}' were not calibrated on real images; leave --samples "
+            "out."
+        )
+    return factor
 
 
 def _as_protein(given: Protein | str, id: str = "sequence") -> Protein:

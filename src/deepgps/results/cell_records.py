@@ -37,10 +37,10 @@ from deepgps.proteins.reading import read_protein_file
 from deepgps.results.folder import create_locked_folder
 from deepgps.tables import read_table
 
-RESULTS_FILE = "prediction_results.tsv"
+RESULTS_FILE, INTERVALS = "prediction_results.tsv", "intervals"
 RESULTS_COLUMNS = (
     *("prediction_id", "status", "output_file", "message", "protein_id", "length"),
-    *("localizations", "confidence", "height", "width", "pixel_size_um"),
+    *("localizations", "confidence", "prediction_set", "height", "width", "pixel_size_um"),
     *("model", "version", "seed", "sha256"),
 )
 """Columns of ``prediction_results.tsv``."""
@@ -301,6 +301,7 @@ def predict_cell_records(
     earlier = {} if overwrite else {row["prediction_id"]: row for row in _earlier_rows(table)}
     rest = dict(earlier)
     options = f"{deepgps.__version__} {predictor.bundle.sha256} {predictor.seed} {predictor.mean}"
+    options = f"{options} {predictor.samples}"
     options = f"{options} {pixel_size_um} {image_checks}"
     try:
         for record in records:
@@ -358,9 +359,15 @@ def _predicted_row(
         if record.prediction_id and not record.problem:
             path.unlink(missing_ok=True)
         return row | {"status": FAILED, "message": _sentence(error)}
-    height_um, width_um = field.stored_pixel_size_um
-    with atomic_path(path) as draft:
-        draft.write_bytes(_tiff(image, (height_um, width_um), prediction, record))
+    ends = {"low": prediction.low, "high": prediction.high}
+    files = {out / INTERVALS / f"{record.prediction_id}.{end}.tiff": each for end, each in ends.items()}
+    # The image last: where it is, the ends of its intervals are.
+    for file, each in {**files, path: prediction.image}.items():
+        if each is not None:
+            file.parent.mkdir(exist_ok=True)
+            shown = image if file == path else field.as_stored(each)
+            with atomic_path(file) as draft:
+                draft.write_bytes(_tiff(shown, field.stored_pixel_size_um, prediction, record))
     confidence = prediction.confidence
     return row | {
         "status": PREDICTED,
@@ -368,9 +375,10 @@ def _predicted_row(
         "message": " | ".join(dict.fromkeys((*notes, *prediction.warnings))),
         "localizations": "|".join(prediction.localizations),
         "confidence": "" if confidence is None else f"{confidence:.4f}",
+        "prediction_set": "|".join(prediction.prediction_set or ()),
         "height": str(image.shape[0]),
         "width": str(image.shape[1]),
-        "pixel_size_um": f"{width_um:.6g}",
+        "pixel_size_um": f"{field.stored_pixel_size_um[1]:.6g}",
     }
 
 

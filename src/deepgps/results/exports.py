@@ -77,6 +77,7 @@ def _parquet_schema(classes: Sequence[str]) -> dict[str, Any]:
         "localizations": pl.List(text),
         "probabilities": pl.Struct(dict.fromkeys(classes, number)),
         "confidence": number,
+        "prediction_set": pl.List(text),
         "known": pl.Struct(known),
         "predicted": pl.Struct(dict.fromkeys(classes, number)),
         "intranuclear_fraction": number,

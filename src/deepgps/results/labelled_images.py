@@ -30,6 +30,7 @@ NUCLEUS_COLOUR = (70, 120, 255)
 PROTEIN_COLOUR = (255, 196, 0)
 
 PREDICTED_CHANNEL, MEAN_CHANNEL = "protein_predicted", "protein_mean"
+LOW_CHANNEL, HIGH_CHANNEL = "protein_low", "protein_high"
 
 TEXT_COLOUR = (238, 238, 238)
 FAINT_COLOUR = (170, 170, 170)
@@ -129,8 +130,9 @@ def overlay_panel(path: Path) -> Image.Image:
 def image_files(prediction: Prediction) -> tuple[bytes, bytes]:
     """Encode the images of a prediction: the content of its PNG and of its OME-TIFF.
 
-    The TIFF has the channels ``nucleus`` and `PREDICTED_CHANNEL`, or `MEAN_CHANNEL` for a mean image, and the
-    landmarks of the cell, not stretched, on the scale of `ome_tiff`, and the pixel size in micrometres.
+    The TIFF has the channels ``nucleus`` and `PREDICTED_CHANNEL`, or `MEAN_CHANNEL` for a mean image; the
+    ends of the interval of each pixel, where there is one (`LOW_CHANNEL`, `HIGH_CHANNEL`); and the landmarks
+    of the cell. They are not stretched, on the scale of `ome_tiff`, with the pixel size in micrometres.
 
     Returns
     -------
@@ -139,7 +141,10 @@ def image_files(prediction: Prediction) -> tuple[bytes, bytes]:
     """
     cell, image = _cell_and_image(prediction)
     protein = MEAN_CHANNEL if prediction.mean else PREDICTED_CHANNEL
-    channels = {"nucleus": cell.nucleus, protein: image, **cell.landmarks}
+    channels = {"nucleus": cell.nucleus, protein: image}
+    if prediction.low is not None and prediction.high is not None:
+        channels |= {LOW_CHANNEL: prediction.low, HIGH_CHANNEL: prediction.high}
+    channels |= cell.landmarks
     return png(np.asarray(labelled_image(prediction))), ome_tiff(channels, cell.pixel_size_um)
 
 

@@ -128,6 +128,8 @@ def predict_to_folder(
     predictor.check_output(images=images)
     if images and image_format == "zarr":
         check_zarr()
+        if predictor.samples:
+            raise InputError("A Zarr store holds no intervals; leave out --samples, or --image-format zarr.")
     check_export(table)
     usable = predictor.reject_unusable(proteins)
     usable = chain(list(islice(usable, 1)), usable)
@@ -143,6 +145,7 @@ def predict_to_folder(
         image_format=image_format,
         mean=predictor.mean,
         seed=predictor.seed,
+        samples=predictor.samples if images else 0,
         image_checks=all(cell.checked for cell in chosen),
         nuclei=tuple(map(cell_fingerprint, chosen)),
         landmarks=tuple((cell.name, tuple(cell.landmarks)) for cell in chosen if cell.landmarks),
@@ -153,6 +156,7 @@ def predict_to_folder(
         structures=predictor.structures,
         mean=predictor.mean,
         seed=predictor.seed,
+        samples=predictor.samples,
         cells=chosen,
         images=images,
         image_format=image_format,

@@ -72,6 +72,7 @@ class Record(TypedDict):
     localizations: list[str]
     probabilities: dict[str, float]
     confidence: float | None
+    prediction_set: list[str] | None
     known: Known | None
     predicted: dict[str, float]
     intranuclear_fraction: float | None
@@ -117,6 +118,7 @@ def to_record(prediction: Prediction) -> Record:
         localizations=list(prediction.localizations),
         probabilities={slug: round(float(p), 6) for slug, p in prediction.probabilities.items()},
         confidence=None if prediction.confidence is None else round(float(prediction.confidence), 6),
+        prediction_set=None if prediction.prediction_set is None else list(prediction.prediction_set),
         known=None if known is None else _known(known, tuple(prediction.probabilities)),
         predicted={slug: round(float(p), 6) for slug, p in prediction.predicted.items()},
         intranuclear_fraction=None if math.isnan(fraction) else round(float(fraction), 6),
@@ -165,6 +167,7 @@ def table_columns(classes: Sequence[str]) -> list[str]:
     """Return the columns of the table, in order."""
     return [
         *("Protein_ID", "Accession", "Gene", "Length", "Localizations", "Confidence"),
+        "Prediction_Set",
         *("Known", "Known_Sources", *classes, "Nearest", "Similarity"),
         *("Intranuclear_Fraction", "Model", "Version", "Nucleus", "Warnings"),
     ]
@@ -181,6 +184,7 @@ def table_row(record: Record, classes: Sequence[str]) -> list[str]:
         str(record["length"]),
         "|".join(record["localizations"]),
         "" if confidence is None else f"{confidence:.4f}",
+        "|".join(record["prediction_set"] or ()),
         "|".join(known["localizations"]) if known else "",
         known["agreement"] if known else "",
         *(f"{record['probabilities'][slug]:.4f}" for slug in classes),

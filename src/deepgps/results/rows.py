@@ -46,6 +46,8 @@ class PredictionTask:
         Whether to draw mean images.
     seed
         Seed of the images.
+    samples
+        Images drawn for the interval of each pixel; 0 for none.
     cells
         The cells to draw into.
     images
@@ -66,6 +68,7 @@ class PredictionTask:
     images: bool
     image_format: ImageFormat
     threads: int | None = None
+    samples: int = 0
     version: str = deepgps.__version__
 
 
@@ -171,7 +174,7 @@ def _predict_chunk(task: PredictionTask, proteins: list[Protein]) -> list[Result
 
 def loaded_predictor(task: PredictionTask) -> Predictor:
     """Load the task's model once per process, in which Dask may use several threads."""
-    settings = {name: getattr(task, name) for name in ("threads", "structures", "mean", "seed")}
+    settings = {name: getattr(task, name) for name in ("threads", "structures", "mean", "seed", "samples")}
     key = task.bundle.sha256, task.bundle.metadata.name, *settings.values()
     with _load_lock:
         if key not in _loaded:

@@ -54,6 +54,8 @@ class PredictionRun:
         Whether images are mean images.
     seed
         Seed of the images.
+    samples
+        Images drawn for the interval of each pixel; 0 for none.
     image_checks
         Whether all nucleus images were checked for a nuclear stain at a plausible scale.
     nuclei
@@ -73,6 +75,7 @@ class PredictionRun:
     image_format: ImageFormat = "files"
     mean: bool = False
     seed: int = 0
+    samples: int = 0
     image_checks: bool = True
     nuclei: tuple[tuple[str, str], ...] = ()
     landmarks: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -89,6 +92,8 @@ class PredictionRun:
         options: dict[str, Any] = {"format": self.table, "images": self.images}
         for name in ("image_format", "mean", "image_checks"):
             options[name] = getattr(self, name) if self.images else None
+        if self.samples:
+            options["samples"] = self.samples
         if self.landmarks:
             options["landmarks"] = {cell: list(names) for cell, names in self.landmarks}
         return run_document(model, options, self.nuclei, self.inputs, self.seed)
