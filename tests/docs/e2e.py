@@ -1,4 +1,4 @@
-"""Run the tutorial on training, and how to evaluate, in a folder: from sources to predictions.
+"""Run the tutorial on training, how to evaluate and how to reproduce the paper, in a folder.
 
 ESM2 has random weights and few of them, networks are narrow and train for three epochs: what comes out has
 seen every step and knows little. Nuclei are real where the real data is there, else drawn.
@@ -38,7 +38,7 @@ def commands(encoder: Path, small: Mapping[str, str] = SMALL) -> Iterator[str]:
             command = line.replace(ENCODER, f"'{encoder}'")
             yield f"{command} {added}" if line.startswith("deepgps train") else command
     how_to = document("docs/how-to/evaluate.md")
-    for script in blocks(how_to, "sh"):
+    for script in (*blocks(how_to, "sh"), *blocks(document("docs/how-to/reproduce-the-paper.md"), "sh")):
         yield from script.splitlines()
     for code in blocks(how_to, "python"):
         yield f"python - <<'END'\n{code}END"

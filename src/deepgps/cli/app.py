@@ -122,6 +122,12 @@ app.command(
     "Running the same command again continues an unfinished run. Exit codes: 0; 3 if some records could not "
     "be used (see rejected.csv; the rest is compared); 2 if none could; 1 for a failure.",
 )
+app.command(
+    "deepgps.cli.reproduce:reproduce_command",
+    name="reproduce",
+    help="Reproduce the paper: from its sources to its tables (extra 'train').\n\n"
+    "Running the same command again continues an unfinished reproduction.",
+)
 app.command(evaluate_app)
 evaluate_app.default(evaluate_command)
 evaluate_app.command(

@@ -111,6 +111,7 @@ def cross(
     evaluated: EvaluationData,
     nuclei: _Number = 8,
     sequences: _Number = 8,
+    genes: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     out: Path = Path("deepgps-cross"),
     seed: int = 0,
 ) -> None:
@@ -124,6 +125,8 @@ def cross(
         Number of nuclei: the rows.
     sequences
         Number of proteins: the columns.
+    genes
+        Gene symbols of the proteins that are rows and columns, instead of some at random.
     out
         Folder for the results.
     seed
@@ -138,6 +141,7 @@ def cross(
             evaluated.files(),
             nuclei=nuclei,
             sequences=sequences,
+            genes=genes or (),
             seed=seed,
             on_progress=progress.update_stage,
         )

@@ -93,7 +93,7 @@ def fetch_opencell_command(
     """
     from deepgps.datasets.fetch.opencell import fetch_opencell
 
-    bucket, portal, ids = _base(bucket), _base(portal), selection.ids()
+    bucket, portal, ids = base_url(bucket), base_url(portal), selection.ids()
     with _progress() as progress:
         fetched = fetch_opencell(
             fetching.out,
@@ -135,7 +135,7 @@ def fetch_hpa_command(
     """
     from deepgps.datasets.fetch.hpa import fetch_hpa
 
-    site, images, ids = _base(site), _base(images), selection.ids()
+    site, images, ids = base_url(site), base_url(images), selection.ids()
     with _progress() as progress:
         fetched = fetch_hpa(
             fetching.out,
@@ -171,7 +171,7 @@ def fetch_structures_command(
     """
     from deepgps.datasets.fetch.proteins import fetch_structures
 
-    site, ids = _base(site), _accessions(accessions)
+    site, ids = base_url(site), _accessions(accessions)
     with _progress() as progress:
         client = fetching.client(progress)
         fetched = fetch_structures(fetching.out, client, progress, ids, site=site, format=format)
@@ -194,7 +194,7 @@ def fetch_sequences_command(
     """
     from deepgps.datasets.fetch.proteins import fetch_sequences
 
-    site, ids = _base(site), _accessions(accessions)
+    site, ids = base_url(site), _accessions(accessions)
     with _progress() as progress:
         fetched = fetch_sequences(fetching.out, fetching.client(progress), progress, ids, site=site)
     return _report(fetched, fetching.out, ("sequences.fasta",))
@@ -224,7 +224,7 @@ def fetch_human_command(
             progress.set_total(total)
             progress.update(done)
 
-        summary = fetch_human(base_url=_base(site), merged_url=merged or MERGED, on_part=on_part)
+        summary = fetch_human(base_url=base_url(site), merged_url=merged or MERGED, on_part=on_part)
     print(
         f"{summary.proteins:,} human proteins, {summary.isoforms:,} isoforms, "
         f"{summary.merged:,} merged accessions"
@@ -243,7 +243,8 @@ def _progress() -> "ProgressBar":
     return progress
 
 
-def _base(url: str) -> str:
+def base_url(url: str) -> str:
+    """Check a base address, and remove the slash at its end."""
     if not url.startswith(("http://", "https://")):
         raise InputError(f"'{url}' is not a web address; it must begin with https:// or http://.")
     return url.rstrip("/")

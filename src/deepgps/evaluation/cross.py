@@ -4,7 +4,7 @@ If the sequence decides, columns are alike; if the nucleus does, rows are. The s
 with each comes from a two-way analysis of variance without repeats.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepgps.arrays import Doubles, Floats, Ints, Mask
+from deepgps.arrays import Doubles, Floats, Ints, Mask, Strings
 from deepgps.errors import InputError
 from deepgps.evaluation.dataset import SEPARATOR, DatasetFiles, EvaluationDataset, load_dataset
 from deepgps.evaluation.images.features import nuclear_mask
@@ -110,12 +110,29 @@ def cross_assay(
     *,
     nuclei: int,
     sequences: int,
+    genes: Sequence[str] = (),
     seed: int = 0,
     on_progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> CrossAssay:
-    """Choose nuclei and proteins at random, classes in turn, and draw each protein into each nucleus.
+    """Choose nuclei and proteins, and draw each protein into each nucleus.
 
-    The same proteins are rows (by a crop of theirs) and columns, as far as both numbers allow.
+    They are chosen at random, classes in turn, or named. The same proteins are rows (by a crop of theirs) and
+    columns, as far as both numbers allow.
+
+    Parameters
+    ----------
+    predictor
+        The model.
+    files
+        A crop store with its split.
+    nuclei, sequences
+        Numbers of rows and columns where no genes are named.
+    genes
+        Gene symbols of the proteins that are rows and columns, in this order.
+    seed
+        Seed of the choice of proteins and of the crop of each.
+    on_progress
+        Called with a stage, and how many of how many are done in it.
 
     Returns
     -------
@@ -125,12 +142,13 @@ def cross_assay(
     Raises
     ------
     InputError
-        If the data are no crop store, or show fewer proteins than are asked for.
+        If the data are no crop store, show fewer proteins than are asked for, or not one of the genes.
     """
     dataset = load_dataset(files, predictor)
     if dataset.store is None:
         raise InputError(f"'{files.data}' is no crop store; a cross assay needs nuclei to draw into.")
-    columns, rows = choose(dataset, nuclei, sequences, seed)
+    chosen = choose_genes(dataset, genes, seed) if genes else choose(dataset, nuclei, sequences, seed)
+    columns, rows = chosen
     generator = ImageGenerator(predictor, dataset)
     pairs = dataset.store.images(dataset.rows[rows])
     drawn = []
@@ -141,7 +159,7 @@ def cross_assay(
     return CrossAssay(
         row_names=tuple(str(index["cell"][int(dataset.rows[row])]) for row in rows),
         row_classes=tuple(str(dataset.crop_classes[row]) for row in rows),
-        column_names=tuple(dataset.proteins[protein].protein.id for protein in columns),
+        column_names=tuple(genes or (dataset.proteins[protein].protein.id for protein in columns)),
         column_classes=tuple(dataset.proteins[protein].class_name for protein in columns),
         row_protein=dataset.protein_of[rows],
         column_protein=columns,
@@ -178,6 +196,36 @@ def choose(dataset: EvaluationDataset, nuclei: int, sequences: int, seed: int) -
         )
     rows = [int(rng.choice(np.flatnonzero(dataset.protein_of == protein))) for protein in ordered[:nuclei]]
     return ordered[:sequences].astype(np.int64), np.array(rows, np.int64)
+
+
+def choose_genes(dataset: EvaluationDataset, genes: Sequence[str], seed: int) -> tuple[Ints, Ints]:
+    """Find the proteins of genes, and choose a crop of each.
+
+    Returns
+    -------
+    tuple of ndarray
+        Numbers of the proteins and of the crops in the dataset, (n,) each.
+
+    Raises
+    ------
+    InputError
+        If no crop shows one of them.
+    """
+    rng = np.random.default_rng(seed)
+    shown = genes_shown(dataset)
+    for gene in genes:
+        if gene not in shown:
+            raise InputError(f"No crop of the split shows the gene '{gene}'; name one of those it shows.")
+    rows = np.array([rng.choice(np.flatnonzero(shown == gene)) for gene in genes], np.int64)
+    return dataset.protein_of[rows], rows
+
+
+def genes_shown(dataset: EvaluationDataset) -> Strings:
+    """Return the gene symbol of each crop of a dataset (N,); empty where it is unknown."""
+    if dataset.store is None or "gene_symbol" not in dataset.store.index.columns:
+        return np.full(len(dataset.rows), "")
+    symbols = dataset.store.index["gene_symbol"].fill_null("").to_numpy().astype(str)
+    return np.asarray(symbols[dataset.rows])
 
 
 def write_cross(assay: CrossAssay, out: Path) -> tuple[Path, ...]:
