@@ -49,7 +49,7 @@ def zipped(content: bytes, name: str = "t.csv", *more: str) -> bytes:
         PLAIN.replace("size um", '"Size\num"').encode(),
         PLAIN.replace("note", '"Note, or\nremark"').encode(),
         b"\n\n" + PLAIN.encode() + b"\n,,\n",
-        gzip.compress(PLAIN.encode()),
+        gzip.compress(PLAIN.encode(), mtime=0),
         zipped(PLAIN.encode()),
         zipped(PLAIN.encode("utf-8-sig"), "folder/t.csv", "__MACOSX/folder/._t.csv", "folder/.DS_Store"),
     ],
