@@ -150,7 +150,7 @@ def test_images_are_shown_where_there_are_some(open_page, tiny_bundle, tmp_path)
     page = open_page(folder=tmp_path / "few")
     image = page.locator("#list img").first
     image.wait_for()
-    page.wait_for_function("document.querySelector('#list img').naturalWidth === 416")
+    assert image.evaluate("(each) => each.decode().then(() => each.naturalWidth)") == 416
 
 
 def test_all_is_read_without_javascript(open_page):

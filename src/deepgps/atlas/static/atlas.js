@@ -19,7 +19,7 @@ const deepgpsAtlas = (() => {
   const pageOf = (row) => `p/${row[STEM].split("/").map(encodeURIComponent).join("/")}.html`;
   const imageOf = (row) => `${pageOf(row).slice(0, -5)}.${encodeURIComponent(about.image)}.webp`;
 
-  let about, loaded = 0, rows = [], shards = [], texts = [], words = [], found = [], chosen = null, own = "";
+  let about, loaded = 0, rows = [], shards = [], texts = [], options = [], words = [], found = [], chosen = null, own = "";
   let state = { q: "", sort: "", view: "", facets: {} };
 
   // --- facets: name, title, options, and the options of a protein
@@ -85,39 +85,43 @@ const deepgpsAtlas = (() => {
 
   // --- search
 
-  function score(place, tokens) {
+  function score(place, tokens, named) {
     const row = rows[place], text = texts[place];
     let sum = 0;
-    for (const token of tokens) {
-      const spot = text.indexOf(token);
-      if (spot < 0 && !row[WORDS].some((each) => words[each].includes(token))) return -1;
+    for (let number = 0; number < tokens.length; number++) {
+      const token = tokens[number], spot = text.indexOf(token);
+      if (spot < 0) {
+        if (!named[number].size || !row[WORDS].some((each) => named[number].has(each))) return -1;
+        continue;
+      }
       const names = [row[NAME], row[ID], row[ACCESSION]];
       if (names.some((each) => each.toLowerCase() === token)) sum += 8;
       else if (` ${row[SYNONYMS].toLowerCase()} `.includes(` ${token} `)) sum += 4;
-      else if (text.startsWith(token)) sum += 2;
-      else if (spot >= 0) sum += 1;
+      else sum += spot ? 1 : 2;
     }
     return sum;
   }
 
   function search() {
     const tokens = state.q.toLowerCase().split(/\s+/).filter(Boolean);
+    // The words of sources that hold each token.
+    const named = tokens.map((token) => new Set(words.flatMap((word, place) => (word.includes(token) ? [place] : []))));
     const active = facets.map((facet) => new Set(state.facets[facet.name] || []));
     const counts = facets.map((facet) => new Uint32Array(facet.options.length));
     const scores = new Float32Array(rows.length);
     found = [];
     for (let place = 0; place < rows.length; place++) {
-      scores[place] = tokens.length ? score(place, tokens) : 0;
+      scores[place] = tokens.length ? score(place, tokens, named) : 0;
       if (scores[place] < 0) continue;
       let misses = 0, missed = -1;
-      const options = facets.map((facet) => facet.of(rows[place]));
+      const own = options[place];
       for (let number = 0; number < facets.length && misses < 2; number++) {
-        if (active[number].size && !options[number].some((each) => active[number].has(each))) { misses++; missed = number; }
+        if (active[number].size && !own[number].some((each) => active[number].has(each))) { misses++; missed = number; }
       }
       if (misses > 1) continue;
       // A facet counts what the other facets find, so that its numbers say what choosing it would give.
       for (let number = 0; number < facets.length; number++) {
-        if (misses === 0 || missed === number) for (const each of options[number]) if (each >= 0) counts[number][each]++;
+        if (misses === 0 || missed === number) for (const each of own[number]) if (each >= 0) counts[number][each]++;
       }
       if (!misses) found.push(place);
     }
@@ -125,9 +129,9 @@ const deepgpsAtlas = (() => {
       confidence: (a, b) => rows[b][CONFIDENCE] - rows[a][CONFIDENCE],
       unsure: (a, b) => rows[a][CONFIDENCE] - rows[b][CONFIDENCE],
       predicted: (a, b) => rows[b][CERTAINTY] - rows[a][CERTAINTY],
-      name: (a, b) => a - b,
     }[state.sort] || ((a, b) => scores[b] - scores[a]);
-    found.sort((a, b) => by(a, b) || a - b);
+    // Rows are in the order of names, and the sort keeps it.
+    if (state.sort !== "name" && (state.sort || tokens.length)) found.sort(by);
     facets.forEach((facet, number) => {
       const size = active[number].size;
       facet.summary.textContent = size ? `${facet.title} (${size})` : facet.title;
@@ -385,6 +389,7 @@ const deepgpsAtlas = (() => {
     const classes = (row) => row[OVERALL].map((each) => about.classes[each]).join(" ");
     for (const row of given) {
       rows.push(row);
+      options.push(facets.map((facet) => facet.of(row)));
       texts.push([row[NAME], row[ID], row[ACCESSION], row[SYNONYMS], classes(row)].join(" ").toLowerCase());
     }
     if (loaded === about.shards || loaded === 1 || loaded % 8 === 0) { search(); drawLegend(); }
