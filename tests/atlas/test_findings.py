@@ -52,13 +52,15 @@ def test_a_hit_rate_counts_the_known_proteins_of_its_bin():
         *(entry(f"M{n}", (0.9, 0.1, 0.0), ("er",)) for n in range(2)),
         entry("LOW", (0.0, 0.6, 0.1), ("er",)),
         entry("NEW", (0.9, 0.0, 0.0)),
+        entry("NEAR", (0.9, 0.0, 0.0), ("er",), relatives=(("H0", 0.2),)),
     ]
-    rates = hit_rates(entries, CLASSES)
+    rates = hit_rates(entries, CLASSES, has_relative=False)
     here = rate_of(0.9, rates)
     assert (here.lowest, here.highest, here.count, here.hits, here.rate) == (0.85, 0.95, 10, 8, 0.8)
     # The interval of Wilson for 8 of 10.
     assert (here.low, here.high) == pytest.approx((0.490, 0.943), abs=0.001)
     assert sum(each.count for each in rates) == 11
+    assert [each.count for each in hit_rates(entries, CLASSES, has_relative=True)] == [0, 0, 0, 0, 1, 0]
     assert rate_of(1.0, rates).rate is None
 
 

@@ -19,7 +19,7 @@ from deepgps.proteins.protein import Protein
 from deepgps.results.records import to_record
 from deepgps.results.rows import PredictionTask, chunks, loaded_predictor
 
-WEBP_QUALITY = 70
+WEBP_QUALITY = 50
 IMAGE_FORMAT = 1
 """Version of the images; a new one draws all anew."""
 

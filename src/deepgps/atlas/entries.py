@@ -21,6 +21,10 @@ AGREEMENTS = ("agree", "partly", "differ", "unclear", "nothing known")
 leaves it open; none is; the prediction is unclear; no source says anything reliable."""
 
 
+RELATED = 0.1
+"""Similarity from which two proteins are mostly of one family."""
+
+
 class Said(NamedTuple):
     """What a source says reliably of a protein.
 
@@ -105,6 +109,11 @@ class Entry:
     def name(self) -> str:
         """Gene symbol, or else the id."""
         return self.gene_symbol or self.protein_id
+
+    @property
+    def has_relative(self) -> bool:
+        """Whether an annotated protein is so similar that both are mostly of one family."""
+        return bool(self.relatives) and self.relatives[0][1] >= RELATED
 
     @property
     def confidence(self) -> float | None:

@@ -48,11 +48,11 @@ class HitRate:
         return self.hits / self.count if self.count else None
 
 
-def hit_rates(entries: Sequence[Entry], classes: Sequence[str]) -> list[HitRate]:
+def hit_rates(entries: Sequence[Entry], classes: Sequence[str], *, has_relative: bool) -> list[HitRate]:
     """Count, by confidence, how often the most probable predicted class is one that sources say.
 
     The prediction of a known protein is made without its own record, so that these proteins stand for those
-    of which nothing is known; but the latter have fewer annotated relatives.
+    of which nothing is known, where both have an annotated relative, or neither has.
 
     Parameters
     ----------
@@ -60,13 +60,19 @@ def hit_rates(entries: Sequence[Entry], classes: Sequence[str]) -> list[HitRate]
         All proteins.
     classes
         The model's classes.
+    has_relative
+        Whether to count the proteins with an annotated relative, or those without.
 
     Returns
     -------
     list of HitRate
         One for each bin of `CONFIDENCE_BINS`.
     """
-    known = [each for each in entries if each.known and each.predicted_probabilities]
+    known = [
+        each
+        for each in entries
+        if each.known and each.predicted_probabilities and each.has_relative == has_relative
+    ]
     confidence = np.array([max(each.predicted_probabilities) for each in known])
     hit = np.array(
         [classes[int(np.argmax(each.predicted_probabilities))] in each.known for each in known], bool

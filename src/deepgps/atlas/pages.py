@@ -32,6 +32,8 @@ SHARD = 500
 NAMES_PER_PAGE = 500
 LISTED = 500
 """Rows of a page of findings; the tables hold all."""
+SHOWN_FROM = 0.01
+"""Probability from which a protein's page shows a class; its JSON and the tables hold all."""
 _PAGES_AT_ONCE = 200
 _MAP_SCALE = 9999
 
@@ -202,12 +204,12 @@ def _write_names(site: Path, entries: Sequence[Entry], manifest: Mapping[str, An
 def _write_findings(
     site: Path, entries: Sequence[Entry], predictor: Predictor, manifest: Mapping[str, Any]
 ) -> None:
-    rates = findings.hit_rates(entries, predictor.classes)
+    rates = {own: findings.hit_rates(entries, predictor.classes, has_relative=own) for own in (True, False)}
     found: dict[str, Sequence[Any]] = {
         "disagreements": findings.disagreements(entries, predictor.classes),
         "sources": findings.source_conflicts(entries, predictor.overall),
         "candidates": [
-            (each, findings.rate_of(each.predicted_confidence or 0, rates))
+            (each, findings.rate_of(each.predicted_confidence or 0, rates[each.has_relative]))
             for each in findings.candidates(entries)
         ],
         "relatives": findings.differing_pairs(entries),
@@ -346,9 +348,10 @@ def _write_proteins(
 
 
 def _template_hash() -> str:
+    """Hash the templates that a protein's page is made of."""
     digest = hashlib.sha256()
-    for file in sorted((PACKAGE / "templates").iterdir()):
-        digest.update(file.read_bytes())
+    for name in ("base.html", "macros.html", "protein.html"):
+        digest.update((PACKAGE / "templates" / name).read_bytes())
     return digest.hexdigest()
 
 
@@ -369,6 +372,7 @@ def _protein_page(
         "../../",
         entry=entry,
         record=record,
+        shown_from=SHOWN_FROM,
         file=entry.stem.rpartition("/")[2],
         images=images,
         synonyms=content["synonyms"],
