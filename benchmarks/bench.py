@@ -364,9 +364,7 @@ def drawing_flop(bundle: Bundle, images: int) -> float:
     if flow is None:
         # What depends on the nucleus alone is computed once.
         return sum(each.flop * (1 if each.nucleus_only else images) for each in structure)
-    # A guided step predicts twice, with and without the protein.
-    passes = flow.steps * (1 if flow.guidance == 1 else 2)
-    flop = passes * sum(each.flop for each in structure)
+    flop = flow.steps * sum(each.flop for each in structure)
     flop += flow.grain_steps * sum(each.flop for each in grain[0])
     return images * flop
 

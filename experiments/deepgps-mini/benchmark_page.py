@@ -106,11 +106,12 @@ def with_tables(text: str, figures: Figures) -> str:
     """Return the page with its tables, each between two comments of its name, written anew."""
     for name, (head, rows) in TABLES.items():
         marks = rf"(<!-- table: {name} -->\n).*?(<!-- /table -->)"
-        text, count = re.subn(
-            marks, lambda m, h=head, r=rows: f"{m[1]}{markdown(h, r(figures))}\n{m[2]}", text, flags=re.S
-        )
-        if count != 1:
-            raise ValueError(f"the page has {count} places for the table '{name}'; it needs one.")
+        places = list(re.finditer(marks, text, flags=re.S))
+        if len(places) != 1:
+            raise ValueError(f"the page has {len(places)} places for the table '{name}'; it needs one.")
+        [place] = places
+        table = f"{place[1]}{markdown(head, rows(figures))}\n{place[2]}"
+        text = text[: place.start()] + table + text[place.end() :]
     return text
 
 

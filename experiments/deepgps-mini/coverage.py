@@ -21,6 +21,7 @@ from scipy.special import expit, softmax
 from deepgps.arrays import Doubles, Floats, Ints, Mask
 from deepgps.bundle import Metric
 from deepgps.datasets.crops.reference import DOMAINS, ImageField, reference_fields
+from deepgps.datasets.crops.settings import Source
 from deepgps.evaluation.bootstrap import mean_interval
 from deepgps.evaluation.protocols import folds
 from deepgps.images.cell import Cell
@@ -51,7 +52,7 @@ SETS = ("mini", "single-2", "single-4", "all")
 SAMPLES = (4, 8)
 YES, NO = 0.97, 0.02
 """Probabilities of a class that is known to be shown, and of the others."""
-IMAGES = {"hpa_u2os_cells": 40, "opencell_crops": 25}
+IMAGES: Mapping[Source, int] = {"hpa_u2os_cells": 40, "opencell_crops": 25}
 """Held-out images of each source, at most."""
 HEADS = {"hpa_u2os_cells": "U-2 OS", "opencell_crops": "HEK293T"}
 
@@ -239,7 +240,7 @@ def _within(real: Floats, samples: Floats) -> float:
     return float(((real >= samples.min(0)) & (real <= samples.max(0))).mean())
 
 
-def _cells(predictor: Predictor, data: Path, source: str) -> list[tuple[Cell, Floats, Floats, str, str]]:
+def _cells(predictor: Predictor, data: Path, source: Source) -> list[tuple[Cell, Floats, Floats, str, str]]:
     """Held-out cells of known localization: the cell, the real image, a latent, source and group."""
     flow = predictor.bundle.metadata.flow_matching
     assert flow is not None

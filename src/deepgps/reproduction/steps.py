@@ -367,7 +367,7 @@ def _split(store: Path) -> None:
         if gene in published.CROSS_ASSAY
     }
     parts = {id: "test" if id in named else part for id, part in found.parts.items()}
-    options = {"by": "protein", "seed": 0, "test": ", ".join(sorted(named))}
+    options: dict[str, str | int] = {"by": "protein", "seed": 0, "test": ", ".join(sorted(named))}
     write_split(replace(found, parts=parts), store / SPLIT_FILE, store, options)
 
 
