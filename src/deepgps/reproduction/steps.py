@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -286,16 +287,16 @@ def _steps(
     reproduction: Reproduction, client: Client, progress: Progress
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     for source in ("opencell", "hpa"):
-        yield f"fetch {source}", lambda source=source: _fetch(reproduction, source, client, progress)
-        yield f"annotate {source}", lambda source=source: _annotate(reproduction, source)
-        yield f"prepare {source}", lambda source=source: _prepare(reproduction, source, progress)
-        yield f"split {source}", lambda source=source: _split(reproduction.store(source))
-    yield "embed", lambda: _embed(reproduction, progress)
+        yield f"fetch {source}", partial(_fetch, reproduction, source, client, progress)
+        yield f"annotate {source}", partial(_annotate, reproduction, source)
+        yield f"prepare {source}", partial(_prepare, reproduction, source, progress)
+        yield f"split {source}", partial(_split, reproduction.store(source))
+    yield "embed", partial(_embed, reproduction, progress)
     for model in MODELS:
-        yield f"train {model.name}", lambda model=model: _train(reproduction, model, progress)
-        yield f"export {model.name}", lambda model=model: _export(reproduction, model)
-        yield f"evaluate {model.name}", lambda model=model: _evaluate(reproduction, model, progress)
-    yield "cross-assay", lambda: _cross(reproduction, progress)
+        yield f"train {model.name}", partial(_train, reproduction, model, progress)
+        yield f"export {model.name}", partial(_export, reproduction, model)
+        yield f"evaluate {model.name}", partial(_evaluate, reproduction, model, progress)
+    yield "cross-assay", partial(_cross, reproduction, progress)
 
 
 # ---- data ----
