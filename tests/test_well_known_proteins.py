@@ -117,7 +117,7 @@ def test_names_resolve_offline_from_the_index_alone(tmp_path, monkeypatch, capsy
     monkeypatch.setenv("DEEPGPS_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "out"
     names = ["LMNB1", "P06748", "H2BC21", "NOBODY"]
-    assert run(["predict", *names, "--offline", "--no-images", "--out", str(out)]) == 2
+    assert run(["predict", *names, "--offline", "--no-images", "--out", str(out)]) == 3
     with (out / "results.csv").open(newline="") as file:
         rows = [(row["Protein_ID"], row["Accession"], row["Gene"]) for row in csv.DictReader(file)]
     assert rows == [

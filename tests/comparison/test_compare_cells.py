@@ -406,7 +406,7 @@ def test_a_protein_that_one_model_cannot_take_is_rejected_for_all(
         (folder / f"AF-{name}-F1-model_v4.pdb").write_text(pdb(fold(20, 1)))
     models = tiny_bundle, joint_export("structure")[1]
     code, out, _ = compare(*models, more=("--structures", folder))
-    assert code == 2
+    assert code == 3
     assert "2 compared, 2 rejected" in out
     for name in ("tiny", "toy"):
         table = rows(tmp_path / "out" / "models" / name / "results.csv")

@@ -37,7 +37,9 @@ def test_a_prediction_from_sending_to_deleting(visitor):
     assert visitor.client.get(status["links"]["page"]).status_code == 200
     found = visitor.client.get(status["links"]["results"]).json()
     assert [row["protein_id"] for row in found["results"]] == ["p0", "p1", "p2"]
-    assert all(visitor.client.get(link).status_code == 200 for link in found["results"][0]["links"].values())
+    links = found["results"][0]["links"]
+    assert visitor.client.get(links.pop("explanation")).status_code == 404  # until it is asked for
+    assert all(visitor.client.get(link).status_code == 200 for link in links.values())
     assert visitor.client.delete(address).status_code == 204
     error_of(visitor.client.get(address), 404)
     assert not visitor.job_folder(status["id"]).exists()

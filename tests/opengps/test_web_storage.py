@@ -93,8 +93,8 @@ def test_chunks_continue_each_other(away):
     assert away.status(job)["status"] == "finished"
     archive = results_zip(away, job)
     assert sum(name.startswith("images/") for name in archive.namelist()) == 20
-    # The images of all chunks.
-    assert archive.read("report.html").count(b"data:image/jpeg") == 10
+    # The images of all chunks, each in the gallery and on its card.
+    assert archive.read("report.html").count(b"data:image/jpeg") == 20
     run = json.loads(archive.read("run.json"))
     assert run["finished"] and run["proteins"] == {"predicted": 5, "rejected": 0}
     records = [json.loads(line) for line in archive.read("results.jsonl").splitlines()]
