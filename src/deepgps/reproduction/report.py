@@ -96,6 +96,7 @@ def write_reproduction_report(
             *(f"{TITLES[name]}: {each['proteins']:,} test proteins" for name, each in results.items()),
         ],
         small=about["scale"] == "small",
+        exact=about["exact"],
         differences=list(differences(results)),
         tables=[_table(name, results[name]) for name in TABLE_NAMES],
         label_charts=_label_charts(results),
@@ -185,7 +186,7 @@ def _label_charts(results: Results) -> list[Markup]:
     charts.append(line_chart("ROC of single-4, one class against the rest", four, *axes, diagonal=True))
     for name in ("accuracy", "specificity", "sensitivity", "f1"):
         found = _of_models(results, VARIANTS, f"labels/protein/{name}")
-        charts.append(interval_chart(f"{name}, by protein", found, include=1))
+        charts.append(interval_chart(f"{name}, by protein", found, include=0))
     return charts
 
 
