@@ -7,6 +7,7 @@
     python experiments/deepgps-mini/measure.py halves --run runs/mini
     python experiments/deepgps-mini/measure.py crowds --model runs/deepgps-mini
     python experiments/deepgps-mini/measure.py structure --model runs/deepgps-mini --run runs/mini
+    python experiments/deepgps-mini/measure.py explain
     python experiments/deepgps-mini/measure.py coverage --model runs/deepgps-mini
 
 ``labels`` and ``benchmark`` train the label model again without the test proteins (about an hour each),
@@ -24,12 +25,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from deepgps.bundle import DEFAULT_MODEL
+from deepgps.bundle import DEFAULT_MODEL, Metric
 from deepgps.prediction import Predictor
 from deepgps.training.recipe import LabelSettings
 from figures import record
 
-WHAT = ("labels", "benchmark", "images", "opencell", "halves", "crowds", "structure", "coverage")
+WHAT = ("labels", "benchmark", "images", "opencell", "halves", "crowds", "structure", "coverage", "explain")
 
 
 def main() -> None:
@@ -65,6 +66,8 @@ def main() -> None:
         import coverage
 
         record(coverage.measure(options.model, options.data), "coverage", on_card=False)
+    elif options.what == "explain":
+        record(explanations(options.data), "explain")
     elif options.what == "structure":
         sys.path.insert(0, str(Path(__file__).parent / "images"))
         import measuring
@@ -83,6 +86,28 @@ def main() -> None:
         else:
             figures = image_quality.measure_u2os(options.model, options.data, options.run, options.report)
         record(figures, options.what)
+
+
+def explanations(data: Path) -> dict[str, Metric]:
+    """Measure the finders of sorting signals and the score of substitutions."""
+    experiments = Path(__file__).parents[1]
+    sys.path[:0] = [str(experiments / "signals"), str(experiments / "variants")]
+    import measure_signals
+    import moves
+
+    figures = {}
+    for kind, measured in measure_signals.measure_kinds(data).items():
+        name = f"Sorting signals {kind}: MCC of residues"
+        figures[name] = Metric(value=measured["deepgps"]["mcc"], n=measured["signals"])
+        figures[f"{name} of the baseline 'plain pattern'"] = Metric(
+            value=measured["pattern"]["mcc"], n=measured["signals"]
+        )
+    name = "Substitutions that move a protein: AUROC"
+    for score, found in moves.measure(data).items():
+        value, low, high = found["auroc"]
+        head = name if score == "moves" else f"{name} of the baseline '{score}'"
+        figures[head] = Metric(value=value, low=low, high=high)
+    return figures
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,14 +45,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    sequences, known = read_collection(given.data / "signals" / "sorting_signals.csv")
+    figures = measure_kinds(given.data)
+    for kind, figure in figures.items():
+        print(kind, figure["signals"], figure["deepgps"], "| pattern", figure["pattern"])
+    if given.json:
+        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def measure_kinds(data: Path) -> dict[str, dict[str, Any]]:
+    """Measure every kind: the number of known signals, and figures of ours and of the plain pattern."""
+    sequences, known = read_collection(data / "signals" / "sorting_signals.csv")
     names = list(sequences)
     found: dict[str, dict[str, Spans]] = {kind: {} for kind in KINDS}
     for name, signals in zip(names, find_signals(list(sequences.values())), strict=True):
         for signal in signals:
             if signal.kind in found:
                 found[signal.kind].setdefault(name, []).append((signal.start - 1, signal.end))
-    figures = {}
+    figures: dict[str, dict[str, Any]] = {}
     for kind in KINDS:
         plain = {name: pattern_spans(PATTERNS[kind], sequence) for name, sequence in sequences.items()}
         figures[kind] = {
@@ -59,9 +69,7 @@ def main() -> None:
             "deepgps": measure(sequences, known[kind], found[kind]),
             "pattern": measure(sequences, known[kind], plain),
         }
-        print(kind, figures[kind]["signals"], figures[kind]["deepgps"], "| pattern", figures[kind]["pattern"])
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return figures
 
 
 def read_collection(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Spans]]]:

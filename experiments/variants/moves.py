@@ -33,7 +33,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    with (given.data / "variants" / "varchamp.csv").open(encoding="utf-8") as lines:
+    figures = measure(given.data)
+    for name, figure in figures.items():
+        print(name, figure)
+    if given.json:
+        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(data: Path) -> dict[str, dict[str, list[float]]]:
+    """Measure the scores, and print the weights of the fit to all variants."""
+    with (data / "variants" / "varchamp.csv").open(encoding="utf-8") as lines:
         rows = [row for row in csv.DictReader(lines) if row["sequence"]]
     table = np.array([features(row["sequence"], int(row["position"]), row["mutant"]) for row in rows])
     hits = np.array([row["imaging_hit"] == "True" for row in rows])
@@ -43,17 +52,13 @@ def main() -> None:
         "minus BLOSUM62": table[:, 0],
         "largest change of a probability": probability_changes(rows),
     }
-    figures = compare(scores, hits, genes)
-    for name, figure in figures.items():
-        print(name, figure)
     means, deviations = table.mean(0), table.std(0)
     model = LogisticRegression(C=STRENGTH).fit((table - means) / deviations, hits)
     weights = model.coef_[0] / deviations
     bias = float(model.intercept_[0]) - float(weights @ means)
     print(f"{len(rows)} variants, {hits.sum()} hits, {len(set(genes))} genes; {FEATURES}")
     print(f"WEIGHTS = ({', '.join(f'{weight:.4f}' for weight in weights)})\nBIAS = {bias:.4f}")
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return compare(scores, hits, genes)
 
 
 def cross_validated(table: Doubles, hits: "np.ndarray", genes: "np.ndarray") -> Doubles:
