@@ -147,8 +147,7 @@ def cross_assay(
     dataset = load_dataset(files, predictor)
     if dataset.store is None:
         raise InputError(f"'{files.data}' is no crop store; a cross assay needs nuclei to draw into.")
-    chosen = choose_genes(dataset, genes, seed) if genes else choose(dataset, nuclei, sequences, seed)
-    columns, rows = chosen
+    columns, rows = choose_genes(dataset, genes, seed) if genes else choose(dataset, nuclei, sequences, seed)
     generator = ImageGenerator(predictor, dataset)
     pairs = dataset.store.images(dataset.rows[rows])
     drawn = []
