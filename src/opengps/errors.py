@@ -99,5 +99,5 @@ def _sentence(text: str) -> str:
 
 def _field_name(location: Sequence[str | int]) -> str | None:
     # Neither the place of a parameter nor the kind of a pixel size is a field.
-    parts = [str(part) for part in location if part not in ("body", "query", "path", "number")]
+    parts = [str(part) for part in location if part not in ("body", "query", "path", "micrometres")]
     return ".".join(parts) or None

@@ -12,9 +12,9 @@ MAX_INTEGER = 2**31 - 1
 """The largest integer of the database."""
 
 PixelSize = Annotated[
-    Annotated[float, Field(gt=0, le=10, allow_inf_nan=False), Tag("number")]
+    Annotated[float, Field(gt=0, le=10, allow_inf_nan=False), Tag("micrometres")]
     | Annotated[Literal["auto"], Tag("auto")],
-    Discriminator(lambda value: "auto" if value == "auto" else "number"),
+    Discriminator(lambda value: "auto" if value == "auto" else "micrometres"),
 ]
 """Micrometres per pixel, or ``auto``; discriminated, so that a wrong number has one error and not two."""
 

@@ -189,6 +189,10 @@ def test_invalid_json_is_422(visitor, body, field):
     assert error_of(answer, 422)["field"] == field
 
 
+def test_a_number_that_cannot_be_read_is_named(visitor, job):
+    assert error_of(visitor.client.get(f"{API}/predictions/{job}/results/one"), 422)["field"] == "number"
+
+
 def test_all_errors_are_reported_at_once(visitor):
     answer = visitor.client.post(f"{API}/predictions", json={"model": "x", "proteins": "", "nuclei": ["y"]})
     assert answer.status_code == 422
