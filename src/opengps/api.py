@@ -25,7 +25,16 @@ from opengps.jobs import (
 )
 from opengps.models import crop_of, default_cell, default_cell_png, get_model, model_info, models
 from opengps.rendering import nucleus_image_url
-from opengps.requests import content_type, max_files, parse_form, receive_form, receive_json, submit_job
+from opengps.requests import (
+    FORMS,
+    JSON,
+    content_type,
+    max_files,
+    parse_form,
+    receive_form,
+    receive_json,
+    submit_job,
+)
 from opengps.schemas import (
     API,
     MAX_INTEGER,
@@ -47,7 +56,6 @@ router = APIRouter()
 REFUSED: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse} for status in (400, 401, 403, 408, 413, 415, 422, 429, 503)
 }
-JSON, FORMS = "application/json", ("multipart/form-data", "application/x-www-form-urlencoded")
 _BODY = {
     "requestBody": {
         "required": True,
@@ -136,16 +144,12 @@ def _nucleus_info(site: Site, name: str, model: str, crop: CropSpec | None) -> N
 )
 async def create_prediction(request: Request, site: SiteDep) -> Response:
     """Send proteins to predict; the response says where to find the results."""
-    kind = content_type(request)
-    if kind == JSON:
+    if content_type(request, (JSON, *FORMS)) == JSON:
         sent = await receive_json(request, site.settings, PredictionRequest)
         job_id = await submit_job(site, visitor_of(request), sent)
-    elif kind in FORMS:
+    else:
         form = await receive_form(request, site.settings, max_files(site.settings))
         job_id = await submit_job(site, visitor_of(request), *await parse_form(form))
-    else:
-        message = f"'{kind[:80]}' is not supported; send {JSON} or {FORMS[0]}."
-        raise request_error(415, "unsupported_media_type", message, "Content-Type")
     status = job_status(site, get_job(site, job_id))
     return JSONResponse(status.model_dump(), 202, {"Location": f"{API}/predictions/{job_id}"})
 

@@ -57,7 +57,6 @@ def _static_hash() -> str:
 
 templates.env.filters |= {
     "class_name": display_name,
-    "landmark_name": {"microtubules": "microtubules", "er": "ER"}.get,
     "largest": largest,
     "time": format_time,
     "bytes": format_bytes,

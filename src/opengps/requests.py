@@ -26,6 +26,9 @@ from opengps.settings import Settings
 from opengps.site import Site
 from opengps.uploads import Upload, UploadError, check_size, load_uploaded_cell
 
+JSON, FORMS = "application/json", ("multipart/form-data", "application/x-www-form-urlencoded")
+"""Media types of the requests of the API."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 AnyRequest = TypeVar("AnyRequest", bound=StrictModel)
@@ -43,9 +46,19 @@ _FILE_FIELDS = ("file", "nucleus_images", *_LANDMARK_FIELDS.values())
 # Receiving.
 
 
-def content_type(request: Request) -> str:
-    """Return the media type of a request's body."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+def content_type(request: Request, supported: Sequence[str]) -> str:
+    """Return the media type of a request's body.
+
+    Raises
+    ------
+    RequestError
+        415 if it is not one of those that are supported.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in supported:
+        message = f"'{kind[:80]}' is not supported; send {' or '.join(supported)}."
+        raise request_error(415, "unsupported_media_type", message, "Content-Type")
+    return kind
 
 
 async def receive_json(

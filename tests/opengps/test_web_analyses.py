@@ -15,6 +15,7 @@ from visitor import API, SEQUENCE, Page, error_of, text_of, visit
 from deepgps.cli.app import run
 from deepgps.prediction import Predictor
 from deepgps.proteins.protein import Protein
+from deepgps.results.explanations import LIMITS
 from known_proteins import CALR, NPM1
 from opengps.analyses import computing
 from opengps.database import Analysis, Job
@@ -172,9 +173,11 @@ def test_pages_from_the_form_to_the_comparison(visitor, job):
     page = visitor.page(answer.headers["location"])
     sources = [each["src"] for each in Page(page).all("img")]
     assert sum(source.endswith("unchanged.png") for source in sources) == 2
-    assert "Wild type" in page
+    assert "<figcaption>Unchanged: " in page
     assert "p.Leu9Arg" in page
-    assert "0.63" in page
+    text = text_of(page).replace("&#39;", "'")
+    assert LIMITS in text
+    assert "scores single substitutions" in text
     earlier = visitor.page(place)
     assert answer.headers["location"] in earlier
     (listed,) = visitor.client.get(f"{API}{place}").json()
@@ -245,14 +248,14 @@ def test_quotas_count_analyses(tmp_path, visitor):
     assert small.client.post(at(job_id, "explanation")).status_code == 202
     assert small.client.post(at(job_id, "explanation")).status_code == 202, "the same one"
     many = {"changes": ["L9R"] * 12}
-    assert error_of(small.client.post(at(job_id, "variants"), json=many), 429)["code"].startswith(
-        "too_many_p"
-    )
+    refused = small.client.post(at(job_id, "variants"), json=many)
+    assert error_of(refused, 429)["code"] == "too_many_proteins_per_hour"
     assert small.client.post(at(job_id, "variants"), json={"changes": ["L9R"]}).status_code == 202
     refused = small.client.post(at(job_id, "variants"), json={"changes": ["L9R"]})
     assert error_of(refused, 429)["code"] == "too_many_jobs"
     busy = visit(tmp_path / "small", max_open_jobs=1)
-    assert error_of(busy.client.post(at(job_id, "variants"), json={"changes": ["L9R"]}), 429)
+    refused = busy.client.post(at(job_id, "variants"), json={"changes": ["L9R"]})
+    assert error_of(refused, 429)["code"] == "server_busy"
 
 
 def test_only_results_that_exist_are_explained(visitor, job):

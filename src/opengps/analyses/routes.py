@@ -15,6 +15,7 @@ from opengps.analyses.store import (
     HEAT_MAP,
     PICTURE,
     TABLE,
+    UNCHANGED,
     VARIANTS,
     analysis_key,
     comparison_path,
@@ -25,13 +26,13 @@ from opengps.analyses.store import (
     get_comparison,
     get_explanation,
 )
-from opengps.api import FORMS, JSON, REFUSED
+from opengps.api import REFUSED
 from opengps.database import OPEN_STATUSES, Analysis, Job
 from opengps.downloads import NOT_FOUND, ResultNumber, file_route
-from opengps.errors import RequestError, not_found, request_error, validation_error
+from opengps.errors import RequestError, not_found, validation_error
 from opengps.jobs import JobDep, SiteDep, get_result
 from opengps.rendering import form_errors, page
-from opengps.requests import content_type, receive_form, receive_json, refuse_file_field
+from opengps.requests import FORMS, JSON, content_type, receive_form, receive_json, refuse_file_field
 from opengps.schemas import MAX_INTEGER
 from opengps.site import Site
 from opengps.visitors import visitor_of
@@ -77,14 +78,10 @@ async def create_comparison(
     request: Request, site: SiteDep, job: JobDep, number: ResultNumber
 ) -> ComparisonStatus:
     """Compare variants of a protein; the response says where to find the comparison."""
-    kind = content_type(request)
-    if kind == JSON:
+    if content_type(request, (JSON, *FORMS)) == JSON:
         sent = await receive_json(request, site.settings, VariantsRequest, "changes")
-    elif kind in FORMS:
-        sent = parse_variants_form(await receive_form(request, site.settings, 0))
     else:
-        message = f"'{kind[:80]}' is not supported; send {JSON} or {FORMS[0]}."
-        raise request_error(415, "unsupported_media_type", message, "Content-Type")
+        sent = parse_variants_form(await receive_form(request, site.settings, 0))
     analysis = await run_in_threadpool(_request_variants, site, visitor_of(request), job, number, sent)
     return await run_in_threadpool(comparison_status, site, analysis)
 
@@ -238,7 +235,7 @@ def variant_png(
     site: SiteDep, job: JobDep, number: ResultNumber, comparison: ComparisonNumber, image: str
 ) -> Response:
     """Get the image of a variant by its number, or `unchanged`; all are stretched alike for display."""
-    if image != "unchanged" and not (image.isascii() and image.isdigit() and len(image) < 9):
+    if f"{image}.png" != UNCHANGED and not (image.isascii() and image.isdigit() and len(image) < 9):
         raise not_found(f"There is no image '{image[:80]}'; give a number, or unchanged.", "image")
     content = _read(site, get_comparison(site, job, number, comparison), f"{image}.png")
     return Response(content, media_type="image/png", headers=_CACHE)

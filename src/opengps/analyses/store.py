@@ -60,10 +60,12 @@ def get_comparison(site: Site, job: Job, result: int, number: int) -> Analysis:
     RequestError
         404 if it does not exist.
     """
-    for each in find_analyses(site, job.id, result, VARIANTS):
-        if each.id == number:
-            return each
-    raise not_found(f"Result {result} has no comparison {number} of variants.", "comparison")
+    chosen = select(Analysis).filter_by(id=number, job_id=job.id, result=result, kind=VARIANTS)
+    with site.sessions() as session:
+        found = session.scalars(chosen).one_or_none()
+    if found is None:
+        raise not_found(f"Result {result} has no comparison {number} of variants.", "comparison")
+    return found
 
 
 def protein_of(site: Site, job: Job, result: Result) -> InputRecord:

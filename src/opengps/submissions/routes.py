@@ -14,11 +14,11 @@ from deepgps.localization import OPENCELL_CATEGORIES
 from deepgps.results.labelled_images import overlay, stretch
 from opengps.database import ImagePair, Submission, iso_time
 from opengps.downloads import NOT_FOUND, file_route
-from opengps.errors import ErrorResponse, RequestError, not_found, request_error
+from opengps.errors import ErrorResponse, RequestError, not_found
 from opengps.jobs import SiteDep
 from opengps.models import available_model, encode_png, grey_png, models
 from opengps.rendering import form_errors, page
-from opengps.requests import content_type, receive_form, run_for_visitor
+from opengps.requests import FORMS, content_type, receive_form, run_for_visitor
 from opengps.schemas import API, MAX_INTEGER
 from opengps.site import Site
 from opengps.submissions.requests import TABLE_COLUMNS, parse_submission_form, submit
@@ -40,12 +40,11 @@ files_router = APIRouter(responses=NOT_FOUND, tags=["submissions"])
 
 SUBMISSION_LAYERS = ("nucleus.png", "protein.png", "overlay.png", "drawn.png", "drawn-overlay.png")
 _DELETED = "There is no such submission; it may be deleted."
-_FORM = "multipart/form-data"
 _REFUSED: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse} for status in (400, 401, 403, 408, 409, 413, 415, 422, 429, 503)
 }
 _BODY = {
-    "requestBody": {"required": True, "content": {_FORM: {"schema": SubmissionForm.model_json_schema()}}}
+    "requestBody": {"required": True, "content": {FORMS[0]: {"schema": SubmissionForm.model_json_schema()}}}
 }
 
 
@@ -151,9 +150,7 @@ async def _submit(request: Request, site: Site, form: FormData) -> str:
 )
 async def create_submission(request: Request, site: SiteDep) -> Response:
     """Submit images; whoever has the address in the response can see and delete them."""
-    if (kind := content_type(request)) != _FORM:
-        message = f"'{kind[:80]}' is not supported; send {_FORM}."
-        raise request_error(415, "unsupported_media_type", message, "Content-Type")
+    content_type(request, FORMS[:1])
     submission_id = await _submit(request, site, await _receive(request, site))
     status = submission_status(site, get_submission(site, submission_id))
     return JSONResponse(status.model_dump(), 201, {"Location": f"{API}/submissions/{submission_id}"})
