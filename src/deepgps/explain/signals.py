@@ -452,7 +452,7 @@ def _lipid_signals(sequence: str, rates: dict[str, float]) -> list[Signal]:
 
 
 _BIPARTITE = re.compile(r"(?=([KR]{2}.{9,12}(?:[KR]{3}|[KR]{2}.[KR]|[KR].[KR]{2})))")
-# Fewer basic residues do after a proline; and class 3 of Kosugi 2009.
+# After a proline, fewer basic residues are enough; the second pattern is class 2 of Kosugi 2009.
 _MONOPARTITE = re.compile(r"(?=(P.{0,3}[KR]{3}|[PR]..KR[^DE][KR]|P.{0,2}K[KR].[KR]))")
 _PY = re.compile(r"(?=([RHK].{2,5}PY))")
 _DISORDER = np.array([*SCALES["disorder"], 0.0])
